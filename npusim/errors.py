@@ -1,0 +1,31 @@
+"""Errors that a user of npusim can cause. Our own mistakes are asserts and are never one of these."""
+
+from __future__ import annotations
+
+
+class NpusimError(Exception):
+    """Base of every error that npusim raises on purpose: one sentence that names the thing, the value, the rule and the way out."""
+
+
+class FileFormatError(NpusimError):
+    """A file is damaged, truncated, hostile, or of a kind that is not supported."""
+
+
+class IllegalInstruction(NpusimError):
+    """A descriptor breaks a rule of the chip. `index` is its place in the command buffer where that is known, else -1."""
+
+    def __init__(self, message: str, index: int = -1) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class Deadlock(NpusimError):
+    """Both engines wait for an id that can never arrive."""
+
+
+class AddressError(NpusimError):
+    """An address or a range lies outside GMEM or LMEM."""
+
+
+class UsageError(NpusimError):
+    """A caller passed something that contradicts the documented interface."""
