@@ -1,0 +1,7 @@
+"""The one error that a user of reference_model can cause. Our own mistakes are asserts and are never this."""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """A model, a weight file, a tokenizer or a request that cannot be used: one sentence naming the thing, the value, the rule and the way out."""

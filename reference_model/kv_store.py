@@ -1,0 +1,108 @@
+"""What the model asks of a KV cache, and the plain cache that keeps everything.
+
+The model knows nothing of pages, budgets or policies: in each layer it appends the new keys and values, asks which ones to attend to, and
+(only if the store wants to see them) hands back the softmax weights. Anything with these members is a cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_model.errors import ModelError
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The keys and values that one layer attends to in one step.
+
+    k, v        float32 [kv_heads, S, head_dim]; a view of the store when it is dense, so read it before the next append
+    positions   int [S] when all KV heads share a selection, else [kv_heads, S]; the model masks what is later than a query,
+                or out of its sliding window, by these
+    valid       bool of the shape of positions, False for padding; None when every slot is real
+    """
+
+    k: FloatArray
+    v: FloatArray
+    positions: IntArray
+    valid: BoolArray | None = None
+
+
+class KVStore(Protocol):
+    """A cache of keys (after RoPE) and values for one sequence, in all layers.
+
+    One forward pass over T tokens calls, for each layer in order, append, then select, then observe. Keys of position p are appended
+    in the order of p; the T queries are those of the last T positions appended to that layer.
+    """
+
+    @property
+    def wants_weights(self) -> bool:
+        """Whether observe is to be called. Attention weights are otherwise not kept."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that every layer holds: the position of the next token."""
+
+    def append(self, layer: int, k: FloatArray, v: FloatArray) -> None:
+        """Add T tokens to a layer. k, v: float32 [T, kv_heads, head_dim]; the store copies them."""
+
+    def select(self, layer: int, q: FloatArray) -> Selection:
+        """What the queries q, float32 [T, q_heads, head_dim] after RoPE (not yet scaled), attend to in this layer."""
+
+    def observe(self, layer: int, weights: FloatArray) -> None:
+        """The softmax weights of the last select, float32 [q_heads, T, S] (zero where masked)."""
+
+    def truncate(self, length: int) -> None:
+        """Forget every token from position `length` on, in all layers."""
+
+
+class ContiguousKV:
+    """The dense store: one array for keys and one for values, which double when they are full; select returns views of them."""
+
+    wants_weights = False
+
+    def __init__(self, num_layers: int, num_kv_heads: int, head_dim: int, capacity: int = 256) -> None:
+        shape = (num_layers, num_kv_heads, max(capacity, 1), head_dim)
+        self._k = np.zeros(shape, np.float32)
+        self._v = np.zeros(shape, np.float32)
+        self._lengths = [0] * num_layers
+
+    @property
+    def length(self) -> int:
+        return min(self._lengths)
+
+    def append(self, layer: int, k: FloatArray, v: FloatArray) -> None:
+        start = self._lengths[layer]
+        end = start + len(k)
+        if end > self._k.shape[2]:
+            self._grow(end)
+        self._k[layer, :, start:end] = k.swapaxes(0, 1)
+        self._v[layer, :, start:end] = v.swapaxes(0, 1)
+        self._lengths[layer] = end
+
+    def select(self, layer: int, q: FloatArray) -> Selection:
+        end = self._lengths[layer]
+        return Selection(self._k[layer, :, :end], self._v[layer, :, :end], np.arange(end))
+
+    def observe(self, layer: int, weights: FloatArray) -> None:
+        """Nothing: a dense store decides nothing, and wants_weights says so."""
+
+    def truncate(self, length: int) -> None:
+        if not 0 <= length <= self.length:
+            raise ModelError(f"cannot truncate a cache of {self.length} tokens to {length}: the new length must be from 0 to {self.length}")
+        self._lengths = [length] * len(self._lengths)
+
+    def _grow(self, needed: int) -> None:
+        layers, heads, capacity, dim = self._k.shape
+        shape = (layers, heads, max(needed, 2 * capacity), dim)
+        for name in ("_k", "_v"):
+            grown = np.zeros(shape, np.float32)
+            grown[:, :, :capacity] = getattr(self, name)
+            setattr(self, name, grown)
