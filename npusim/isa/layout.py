@@ -1,0 +1,93 @@
+"""A descriptor's bit layout, declared once as a run of named fields, and its vectorised decode and encode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.errors import UsageError
+
+Columns = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Field:
+    """`width` bits from bit `lsb` of the descriptor on (bit 0 is the lowest of the first little-endian word)."""
+
+    name: str
+    lsb: int
+    width: int
+
+    @property
+    def limit(self) -> int:
+        return 1 << self.width
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The fields of one kind of descriptor, in order and without gaps."""
+
+    name: str
+    declaration: str
+    """Text of `name:width` items, lowest bit first."""
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        fields, lsb = [], 0
+        for item in self.declaration.split():
+            name, width = item.split(":")
+            fields.append(Field(name, lsb, int(width)))
+            lsb += int(width)
+        assert lsb % 32 == 0, f"{self.name}: {lsb} bits do not fill whole words"
+        return tuple(fields)
+
+    @cached_property
+    def by_name(self) -> dict[str, Field]:
+        return {f.name: f for f in self.fields}
+
+    @property
+    def num_bytes(self) -> int:
+        last = self.fields[-1]
+        return (last.lsb + last.width) // 8
+
+    def decode(self, descriptors: NDArray[np.uint8]) -> Columns:
+        """Fields of `descriptors` (uint8, shape (N, num_bytes)) as one int64 column of length N each."""
+        words = np.ascontiguousarray(descriptors).view("<u4").astype(np.int64)
+        return {f.name: _extract(words, f) for f in self.fields}
+
+    def encode(self, columns: Mapping[str, NDArray[np.int64]], count: int) -> NDArray[np.uint8]:
+        """Inverse of decode: uint8 of shape (count, num_bytes). A field that is absent from `columns` is zero.
+
+        Raises UsageError that names the field, the value and the width where a value does not fit or a name is unknown.
+        """
+        unknown = sorted(set(columns) - set(self.by_name))
+        if unknown:
+            raise UsageError(f"{self.name} descriptors have no field {unknown[0]!r}")
+        words = np.zeros((count, self.num_bytes // 4), np.int64)
+        for name, column in columns.items():
+            field, values = self.by_name[name], np.asarray(column, np.int64)
+            bad = (values < 0) | (values >= field.limit)
+            if bad.any():
+                value = int(np.broadcast_to(values, (count,))[int(np.flatnonzero(np.broadcast_to(bad, (count,)))[0])])
+                raise UsageError(f"{self.name} field {name} holds {field.width} bits, which {value} does not fit")
+            _insert(words, field, values)
+        return words.astype("<u4").view(np.uint8).reshape(count, self.num_bytes)
+
+
+def _extract(words: NDArray[np.int64], field: Field) -> NDArray[np.int64]:
+    word, shift = divmod(field.lsb, 32)
+    value = words[:, word] >> shift
+    if shift + field.width > 32:
+        value = value | (words[:, word + 1] << (32 - shift))
+    return value & (field.limit - 1)
+
+
+def _insert(words: NDArray[np.int64], field: Field, values: NDArray[np.int64]) -> None:
+    word, shift = divmod(field.lsb, 32)
+    words[:, word] |= (values << shift) & 0xFFFFFFFF
+    if shift + field.width > 32:
+        words[:, word + 1] |= values >> (32 - shift)

@@ -1,0 +1,1 @@
+"""Files and buffers that hold programs: .cvimodel, command buffers, dmabufs; reading and writing."""

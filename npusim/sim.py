@@ -1,0 +1,70 @@
+"""`Machine`: a chip with its memory, driven by raw command buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip, chip_named
+from npusim.decode import decode_cmdbuf
+from npusim.errors import UsageError
+from npusim.execute import BoundProgram
+from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.state import NUM_BASE_REGS, Gmem, State
+
+
+class Machine:
+    """One chip. GMEM, LMEM and base registers start as zeros and persist between calls, as in the vendor's functional model.
+
+    >>> machine = Machine("cv181x")
+    >>> machine.gmem.write(0x1000000, b"weights")
+    >>> machine.lmem.shape
+    (8, 32768)
+    """
+
+    def __init__(self, chip: str | Chip, gmem_bytes: int | None = None) -> None:
+        """`chip` is a name such as "cv181x"; `gmem_bytes` caps GMEM, which else spans the chip's 4 GiB (only touched pages cost memory)."""
+        self.state = State(chip_named(chip) if isinstance(chip, str) else chip, gmem_bytes)
+
+    @property
+    def chip(self) -> Chip:
+        return self.state.chip
+
+    @property
+    def gmem(self) -> Gmem:
+        """DRAM by physical offset: `.write(addr, data)`, `.read(addr, nbytes)`."""
+        return self.state.gmem
+
+    @property
+    def lmem(self) -> NDArray[np.uint8]:
+        """Local memory, uint8 of shape (lanes, bytes a lane), writable in place."""
+        return self.state.lmem
+
+    @property
+    def array_base(self) -> tuple[int, ...]:
+        """The eight base registers that TDMA addresses are relative to."""
+        return self.state.array_base
+
+    @array_base.setter
+    def array_base(self, bases: Sequence[int]) -> None:
+        if len(bases) != NUM_BASE_REGS or any(not 0 <= int(b) < 1 << 64 for b in bases):
+            raise UsageError(f"array_base must be {NUM_BASE_REGS} unsigned 64-bit integers, not {tuple(bases)!r}")
+        self.state.array_base = tuple(int(b) for b in bases)
+
+    def run_cmdbuf(self, data: bytes | bytearray | memoryview, array_base: Sequence[int] | None = None) -> None:
+        """Runs a command buffer to its end; `array_base` is written to the base registers first.
+
+        The whole buffer is validated before any memory is written. Raises FileFormatError, IllegalInstruction, AddressError or Deadlock,
+        each naming the command.
+        """
+        before = self.array_base
+        try:
+            if array_base is not None:
+                self.array_base = tuple(array_base)
+            program = BoundProgram(self.state, decode_cmdbuf(parse_cmdbuf(self.chip, data)))
+        except Exception:
+            self.state.array_base = before
+            raise
+        program.run()

@@ -1,0 +1,62 @@
+"""What a chip's memory holds: LMEM, GMEM and the eight array base registers."""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.errors import AddressError, UsageError
+
+NUM_BASE_REGS = 8
+
+
+class Gmem:
+    """DRAM as the TPU sees it, addressed by physical offset; all zeros at first.
+
+    The pages are anonymous and come into being when touched, so 4 GiB cost what a program uses.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        reserve = getattr(mmap, "MAP_NORESERVE", 0)
+        if reserve:
+            self._map = mmap.mmap(-1, max(num_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | reserve)
+        else:
+            self._map = mmap.mmap(-1, max(num_bytes, 1))
+        self.bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, num_bytes)
+
+    def __len__(self) -> int:
+        return self.bytes.size
+
+    def write(self, addr: int, data: bytes | bytearray | memoryview | NDArray) -> None:
+        """Stores `data` (anything with a buffer, taken as bytes) from physical offset `addr` on."""
+        raw = np.frombuffer(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data, np.uint8)
+        self._check(addr, raw.size)
+        self.bytes[addr : addr + raw.size] = raw
+
+    def read(self, addr: int, nbytes: int) -> bytes:
+        """The `nbytes` bytes from physical offset `addr` on."""
+        self._check(addr, nbytes)
+        return self.bytes[addr : addr + nbytes].tobytes()
+
+    def _check(self, addr: int, nbytes: int) -> None:
+        if addr < 0 or nbytes < 0 or addr + nbytes > self.bytes.size:
+            raise AddressError(f"GMEM range [{addr:#x}, {addr + nbytes:#x}) leaves the {self.bytes.size:#x} bytes of GMEM")
+
+
+class State:
+    """Memory of one machine. LMEM is one uint8 array of shape (lanes, bytes a lane)."""
+
+    def __init__(self, chip: Chip, gmem_bytes: int | None = None) -> None:
+        if gmem_bytes is not None and not 0 <= gmem_bytes <= chip.gmem_bytes:
+            raise UsageError(f"gmem_bytes is {gmem_bytes}, but {chip.name} can address 0 to {chip.gmem_bytes} bytes")
+        self.chip = chip
+        self.lmem: NDArray[np.uint8] = np.zeros((chip.num_lanes, chip.lmem_bytes), np.uint8)
+        self.gmem = Gmem(chip.gmem_bytes if gmem_bytes is None else gmem_bytes)
+        self.array_base: tuple[int, ...] = (0,) * NUM_BASE_REGS
+
+    @property
+    def lmem_flat(self) -> NDArray[np.uint8]:
+        return self.lmem.reshape(-1)
