@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from npusim.insn.base import Instruction, TdmaInstruction, TiuInstruction
+from npusim.insn.tiu_conv import CONV_INSTRUCTIONS
+from npusim.insn.tiu_depthwise_pool import DEPTHWISE_POOL_INSTRUCTIONS
+from npusim.insn.tiu_matmul import MATMUL_INSTRUCTIONS
 
 __all__ = ["INSTRUCTIONS", "Instruction", "TdmaInstruction", "TiuInstruction"]
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = ()
+INSTRUCTIONS: tuple[type[Instruction], ...] = (*CONV_INSTRUCTIONS, *DEPTHWISE_POOL_INSTRUCTIONS, *MATMUL_INSTRUCTIONS)

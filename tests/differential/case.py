@@ -27,6 +27,8 @@ class Case:
     gmem: dict[int, bytes] = field(default_factory=dict)
     array_base: tuple[int, ...] = (0,) * 8
     bf16_lmem: bool = False
+    lmem_patch: tuple[tuple[int, bytes], ...] = ()
+    """(linear address, bytes) written over the random LMEM."""
 
     @property
     def cmdbuf(self) -> bytes:
@@ -42,6 +44,15 @@ class Outcome:
 
 
 def initial_lmem(case: Case) -> NDArray[np.uint8]:
+    """LMEM in front of the run, shape (lanes, bytes)."""
+    lmem = _random_lmem(case)
+    flat = lmem.reshape(-1)
+    for addr, data in case.lmem_patch:
+        flat[addr : addr + len(data)] = np.frombuffer(data, np.uint8)
+    return lmem
+
+
+def _random_lmem(case: Case) -> NDArray[np.uint8]:
     """Random bytes, or with `bf16_lmem` random bf16 numbers of ordinary size with a few special ones among them."""
     chip, rng = chip_named(case.chip), np.random.default_rng(case.lmem_seed)
     shape = (chip.num_lanes, chip.lmem_bytes)
@@ -68,11 +79,12 @@ def run_npusim(case: Case) -> Outcome:
 
 
 TIU_RESET = dict(
-    cmd_en=1, cmd_id_en=1, cmd_id_tpu=1, tsk_opd_num=2, opt_rshift_typ=1, opt_res0_seg=1, opt_opd0_seg=1, opt_opd1_seg=1, opt_opd2_seg=1,
-    rsvd1=1, rsvd2=2, rsvd3=3, rsvd4=4, rsvd5=5, rsvd6=6, conv_op_x_str=1, conv_op_y_str=1,
+    cmd_en=1, cmd_id_en=1, cmd_id_tpu=1, tsk_opd_num=2, opt_shift_typ=1, opt_rshift_typ=1, opt_opd1_sign=1, opt_opd2_sign=1,
+    opt_res0_seg=1, opt_opd0_seg=1, opt_opd1_seg=1, rsvd1=1, rsvd2=2, rsvd3=3, rsvd4=4, rsvd5=5, rsvd6=6, conv_op_x_str=1, conv_op_y_str=1,
     **{f"{opd}_{dim}": 1 for opd in ("res0", "opd0", "opd1", "opd2") for dim in "nchw"},
+    **{f"{opd}_{dim}_str": step for opd in ("res0", "opd0", "opd1", "opd2") for dim, step in (("n", 16), ("c", 16), ("w", 1), ("b", 16))},
 )  # fmt: skip
-"""Fields that every legal TIU descriptor starts from."""
+"""Fields that every legal TIU descriptor starts from (reset_tiu_reg in cvikernel's cv181x_tiu_reg.h)."""
 
 
 def tiu(chip: Chip, **fields: int) -> Command:

@@ -1,0 +1,95 @@
+"""What happens to a sum of products on its way to the result: partial sums, bias, ReLU, shift or multiplier, saturation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.insn.base import TiuInstruction
+from npusim.insn.operands import per_channel
+from npusim.numerics import bf16
+from npusim.numerics.accumulate import sum_in_order
+from npusim.numerics.requant import multiply_by_quantized, saturate, shift_right
+from npusim.state import State
+
+READ_PS32, WRITE_PS32 = 1, 2
+"""Bits of `ps32_md`: the sum starts from the 32-bit partial result in res0; it goes back there unfinished."""
+
+Finish = Callable[[NDArray], NDArray]
+"""From exact integer sums, channels on axis 1, to saturated results."""
+
+
+def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
+    """Bias (if `tsk_opd_num` is 3), multiplier and shift of every channel from packed records of 9 or 5 bytes in opd2."""
+    regs = insn.regs
+    has_bias = regs.tsk_opd_num == 3
+    nbytes = 9 if has_bias else 5
+    records = per_channel(insn, state, "opd2", nbytes)
+    relu, signed = bool(regs.opt_relu_typ), bool(regs.opt_res0_sign)
+
+    def finish(sums: NDArray) -> NDArray:
+        record = np.ascontiguousarray(records.load().reshape(-1, nbytes))
+        multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
+        shift = record[:, -1].astype(np.int64).reshape(1, -1, 1, 1)
+        values = sums.astype(np.int64)
+        if has_bias:
+            values = values + record[:, :4].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
+        values = multiply_by_quantized(values, multiplier, shift)
+        if relu:
+            values = np.maximum(values, 0)
+        return saturate(values, 8, signed)
+
+    return finish
+
+
+def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | None) -> Finish:
+    """One right shift for all; `bias` gives integers that broadcast over the sums."""
+    regs = insn.regs
+    relu, rounding, shift = bool(regs.opt_relu_typ), bool(regs.opt_rshift_typ), regs.opt_res_shift
+    logical = not regs.opt_shift_typ  # nothing is signed, so the 32-bit sum is not either
+    bits, signed = (8 if regs.opt_res0_seg else 16), bool(regs.opt_res0_sign)
+
+    def finish(sums: NDArray) -> NDArray:
+        values = sums if bias is None else sums + bias()
+        if logical:
+            values = values.astype(np.int64) & 0xFFFFFFFF
+        if relu:
+            values = np.maximum(values, 0)
+        return saturate(shift_right(values, shift, rounding), bits, signed)
+
+    return finish
+
+
+def bias16(insn: TiuInstruction, state: State) -> Callable[[], NDArray]:
+    """The 16-bit bias of every channel, low and high bytes in two packed planes; int32 of shape (1, c, 1, 1)."""
+    low = per_channel(insn, state, "opd2", 1)
+    high = per_channel(insn, state, "opd2", 1, offset=insn.regs.opd2_b_str)
+    signed = bool(insn.regs.opt_opd2_sign)
+
+    def load() -> NDArray[np.int32]:
+        value = low.load().astype(np.int32) | (high.load().astype(np.int32) << 8)
+        return (value << 16) >> 16 if signed else value
+
+    return load
+
+
+def bias_float(insn: TiuInstruction, state: State) -> Callable[[], NDArray[np.float32]]:
+    """The float32 bias of every channel, high and low halves in two packed planes; shape (1, c, 1, 1)."""
+    high = per_channel(insn, state, "opd2", 1, np.uint16)
+    low = per_channel(insn, state, "opd2", 1, np.uint16, insn.regs.opd2_b_str)
+
+    def load() -> NDArray[np.float32]:
+        return ((high.load().astype(np.uint32) << 16) | low.load()).view(np.float32)
+
+    return load
+
+
+def finish_float(sums: NDArray[np.float32], bias: NDArray[np.float32] | None, relu: bool) -> NDArray[np.uint16]:
+    """Float32 sums with the bias added toward zero, negative values cut where `relu`, rounded to bf16."""
+    if bias is not None:
+        sums = sum_in_order([np.broadcast_to(bias, sums.shape)], sums, normal=False)
+    if relu:
+        sums = np.where(sums < 0, np.float32(0), sums)
+    return bf16.from_float(sums)

@@ -1,0 +1,95 @@
+"""The sliding window that convolution, depthwise convolution and pooling share: insertion, padding, stride and dilation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from npusim.insn.base import TiuInstruction
+from npusim.mem.lmem import Shape
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry along h and w: each pair is (h, w)."""
+
+    insert: tuple[int, int]
+    insert_last: tuple[int, int]
+    pad_before: tuple[int, int]
+    pad_after: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    kernel: tuple[int, int]
+
+    @classmethod
+    def of(cls, insn: TiuInstruction, kernel: tuple[int, int]) -> Window:
+        """The window that a descriptor asks for. Refuses strides of 0."""
+        r = insn.regs
+        insn.require(
+            r.conv_op_y_str > 0 and r.conv_op_x_str > 0,
+            f"conv_op_y_str {r.conv_op_y_str} and conv_op_x_str {r.conv_op_x_str} must be at least 1",
+        )
+        return cls(
+            (r.conv_opd0_y_ins0, r.conv_opd0_x_ins0),
+            (r.conv_opd0_y_ins0_last, r.conv_opd0_x_ins0_last),
+            (r.conv_opd0_up_pad, r.conv_opd0_lf_pad),
+            (r.conv_opd0_dn_pad, r.conv_opd0_rt_pad),
+            (r.conv_op_y_str, r.conv_op_x_str),
+            (r.conv_opd1_y_ins0 + 1, r.conv_opd1_x_ins0 + 1),
+            kernel,
+        )
+
+    @property
+    def is_point(self) -> bool:
+        """A 1x1 kernel that visits every element once."""
+        return self.kernel == self.stride == (1, 1) and self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing is inserted or padded."""
+        return not any(self.insert + self.insert_last + self.pad_before + self.pad_after)
+
+    def extended(self, ifmap: Shape) -> tuple[int, int]:
+        """(h, w) of the ifmap behind insertion and padding."""
+        h, w = (
+            (size - 1) * (self.insert[i] + 1) + 1 + self.insert_last[i] + self.pad_before[i] + self.pad_after[i]
+            for i, size in enumerate(ifmap[2:])
+        )
+        return h, w
+
+    def output(self, ifmap: Shape) -> tuple[int, int]:
+        """(h, w) of the ofmap; below 1 where the kernel is larger than the extended ifmap."""
+        h, w = (
+            (size - ((self.kernel[i] - 1) * self.dilation[i] + 1)) // self.stride[i] + 1 for i, size in enumerate(self.extended(ifmap))
+        )
+        return h, w
+
+    def check(self, insn: TiuInstruction, ifmap: Shape, ofmap: Shape) -> None:
+        """Refuses a result whose extents do not follow from the ifmap, the kernel and the window."""
+        want = (ifmap[0], *self.output(ifmap))
+        got = (ofmap[0], ofmap[2], ofmap[3])
+        insn.require(want == got, f"res0 (n, h, w) is {got}, but opd0 {ifmap} under a {self.kernel} kernel gives {want}")
+
+    def extend(self, values: NDArray, fill: float) -> NDArray:
+        """`values` (..., h, w) with `fill` inserted and padded."""
+        if self.is_plain:
+            return values
+        *outer, h, w = values.shape
+        result = np.full((*outer, *self.extended((1, 1, h, w))), fill, values.dtype)
+        rows = slice(self.pad_before[0], self.pad_before[0] + (h - 1) * (self.insert[0] + 1) + 1, self.insert[0] + 1)
+        cols = slice(self.pad_before[1], self.pad_before[1] + (w - 1) * (self.insert[1] + 1) + 1, self.insert[1] + 1)
+        result[..., rows, cols] = values
+        return result
+
+    def taps(self, extended: NDArray, out_hw: tuple[int, int]) -> NDArray:
+        """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element meets."""
+        n_str, c_str, h_str, w_str = extended.strides
+        return as_strided(
+            extended,
+            (*self.kernel, *extended.shape[:2], *out_hw),
+            (self.dilation[0] * h_str, self.dilation[1] * w_str, n_str, c_str, self.stride[0] * h_str, self.stride[1] * w_str),
+            writeable=False,
+        )

@@ -1,0 +1,206 @@
+"""Sums of products as the TIU forms them: one product at a time, in a given order, float32 rounded toward zero behind every addition.
+
+A fused or separate multiply-add gives the same bits, because a product of two bf16 numbers is exact in float32. So a BLAS kernel that walks
+the inner dimension in order computes exactly this when the processor rounds toward zero. Whether the BLAS at hand does is not documented:
+each matrix shape is tried once against the plain loop, and shapes that differ take the loop. Shapes are padded to few canonical ones, and a
+long inner dimension is cut into blocks that start from the sum so far through an identity matrix in front of the left operand.
+
+Numbers so small, so large or so poisoned that products or sums could leave the normal range take a loop that looks at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.numerics import bf16
+from npusim.numerics.toward_zero import add, is_native, rounding_toward_zero
+
+F32 = NDArray[np.float32]
+
+_BLOCK_K = 384
+"""Inner extent of one BLAS call, below the depth at which OpenBLAS starts a second partial sum."""
+_BLOCK_M, _BLOCK_N = 64, 256
+_INT_EXACT = 1 << 24
+"""Integers up to here are exact in float32, and so are their sums in any order while they stay below."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Biased exponents of the smallest and largest nonzero numbers in an operand, and how finely they are divided."""
+
+    lowest: int
+    highest: int
+    fraction_bits: int
+
+    @classmethod
+    def of_bf16(cls, patterns: NDArray[np.uint16]) -> Span:
+        """Span of bf16 `patterns`; zeros and denormals read as zero and do not count."""
+        exponents = (patterns & 0x7F80) >> 7
+        lowest = (exponents - np.uint16(1)).min(initial=0xFFFF)  # zero wraps round to the largest
+        return cls(255 if lowest == 0xFFFF else int(lowest) + 1, int(exponents.max(initial=0)), 7)
+
+    @classmethod
+    def of_float32(cls, values: F32) -> Span:
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        exponents = (bits >> 23) & 0xFF
+        nonzero = exponents[(bits & 0x7FFFFFFF) != 0]
+        return cls(int(nonzero.min(initial=255)), int(exponents.max(initial=0)), 23)
+
+
+def stays_normal(left: Span, right: Span, count: int, start: Span | None = None) -> bool:
+    """Whether every sum of `count` products (on top of `start`) is certain to be a normal number: no underflow, overflow or poison.
+
+    All terms are multiples of one quantum, so no sum is smaller than it; none exceeds the sum of the magnitudes.
+    """
+    quantum = left.lowest + right.lowest - 254 - left.fraction_bits - right.fraction_bits
+    top = left.highest + right.highest - 254 + 2 + count.bit_length()
+    if max(left.highest, right.highest) == 255:
+        return False
+    if start is None:
+        return quantum >= -126 and top < 127
+    return min(quantum, start.lowest - 127 - start.fraction_bits) >= -126 and max(top, start.highest - 127 + 1) < 126
+
+
+def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) -> F32:
+    """left @ right (shapes (M, K), (K, N)) summed in ascending k from `start` (M, N; else 0), rounded toward zero at every step.
+
+    `normal` is stays_normal of the operands. NaN stands for poison, and overflow becomes it.
+    """
+    with rounding_toward_zero():
+        if not normal:
+            return _dot_step_by_step(left, right, start)
+        if is_native():
+            blocked = _dot_blocked(left, right, start)
+            if blocked is not None:
+                return blocked
+        return _dot_loop(left, right, start)
+
+
+def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
+    """`start` plus all `terms` (arrays of its shape) one after another, rounded toward zero at every step; `normal` as in dot_in_order."""
+    total = start.copy()
+    with rounding_toward_zero():
+        for term in terms:
+            total = add(total, term, out=total) if normal else checked_add(total, term)
+    return total
+
+
+def checked_add(total: F32, term: F32) -> F32:
+    """One addition toward zero with everything that can happen to it: underflow to +0, overflow to poison. Inside rounding_toward_zero()."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        result = bf16.flush(add(total, term))
+        wide = total.astype(np.float64) + term
+        np.copyto(result, np.nan, where=~(np.abs(wide) < 2.0**128))
+    return result
+
+
+def checked_product(a: F32, b: F32) -> F32:
+    """a * b with underflow to +0 and overflow to poison."""
+    wide = a.astype(np.float64) * b
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = bf16.flush(wide.astype(np.float32))
+        np.copyto(result, np.nan, where=~(np.abs(wide) < 2.0**128))
+    return result
+
+
+def dot_exact(left: F32, right: F32, largest_product: int) -> NDArray[np.int32]:
+    """left @ right of integers held in float32, exact. `largest_product` bounds the magnitude of any one product."""
+    count = left.shape[1]
+    depth = max(1, _INT_EXACT // largest_product)
+    if count <= depth:
+        return (left @ right).astype(np.int32)
+    total = np.zeros((left.shape[0], right.shape[1]), np.int32)
+    for k in range(0, count, depth):
+        total += (left[:, k : k + depth] @ right[k : k + depth]).astype(np.int32)
+    return total
+
+
+def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
+    total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else start
+    for k in range(left.shape[1]):
+        total = checked_add(total, checked_product(left[:, k, None], right[k]))
+    return total
+
+
+def _dot_loop(left: F32, right: F32, start: F32 | None) -> F32:
+    total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else start.copy()
+    product = np.empty_like(total)
+    for k in range(left.shape[1]):
+        np.multiply(left[:, k, None], right[k], out=product)
+        add(total, product, out=total)
+    return total
+
+
+def _dot_blocked(left: F32, right: F32, start: F32 | None) -> F32 | None:
+    """dot_in_order through verified BLAS calls; None where this BLAS sums one of the shapes in another order."""
+    rows, count = left.shape
+    columns = right.shape[1]
+    if rows > columns:  # the identity in front is as wide as the rows of a block: let the shorter side be the rows
+        turned = _dot_blocked(right.T, left.T, None if start is None else start.T)
+        return None if turned is None else turned.T
+    result = np.empty((rows, columns), np.float32)
+    for m in range(0, rows, _BLOCK_M):
+        m_end = min(m + _BLOCK_M, rows)
+        lefts = _left_blocks(left[m:m_end], start is not None)
+        for n in range(0, columns, _BLOCK_N):
+            n_end = min(n + _BLOCK_N, columns)
+            total = None if start is None else start[m:m_end, n:n_end]
+            total = _block_chain(lefts, right[:, n:n_end], total)
+            if total is None:
+                return None
+            result[m:m_end, n:n_end] = total[: m_end - m, : n_end - n]
+    return result
+
+
+def _left_blocks(left: F32, has_start: bool) -> list[F32]:
+    """`left` cut along k, zero-padded to canonical shapes; every block that continues a sum begins with an identity matrix."""
+    rows, count = left.shape
+    height = -(-rows // 16) * 16
+    blocks, k = [], 0
+    while k < count:
+        lead = height if blocks or has_start else 0
+        take = min(_BLOCK_K - lead, count - k)
+        block = np.zeros((height, -(-(lead + take) // 32) * 32), np.float32)
+        if lead:
+            np.fill_diagonal(block, 1)
+        block[:rows, lead : lead + take] = left[:, k : k + take]
+        blocks.append(block)
+        k += take
+    return blocks
+
+
+def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
+    count, columns = right.shape
+    height, width = lefts[0].shape[0], -(-columns // 64) * 64
+    k = 0
+    for block in lefts:
+        lead = 0 if total is None else height
+        depth = block.shape[1]
+        if not _sums_in_order(height, depth, width):
+            return None
+        operand = np.zeros((depth, width), np.float32)
+        if total is not None:
+            operand[: total.shape[0], : total.shape[1]] = total
+        take = min(depth - lead, count - k)
+        operand[lead : lead + take, :columns] = right[k : k + take]
+        total = block @ operand
+        k += take
+    return total
+
+
+@cache
+def _sums_in_order(rows: int, count: int, columns: int) -> bool:
+    """Whether this BLAS, rounding toward zero, gives the plain loop's bits for this shape. Tried on numbers of mixed size and sign."""
+    rng = np.random.default_rng(rows * count + columns)
+
+    def numbers(*shape: int) -> F32:
+        values = rng.standard_normal(shape).astype(np.float32) * np.exp2(rng.integers(-6, 7, shape)).astype(np.float32)
+        return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+    left, right = numbers(rows, count), numbers(count, columns)
+    return bool(np.array_equal(left @ right, _dot_loop(left, right, None)))
