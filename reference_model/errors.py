@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """A model, a weight file, a tokenizer or a request that cannot be used: one sentence naming the thing, the value, the rule and the way out."""
+    """A model, weight file, tokenizer or request that cannot be used: one sentence with the thing, the value, the rule and the way out."""

@@ -24,7 +24,7 @@ class Selection:
     """The keys and values that one layer attends to in one step.
 
     k, v        float32 [kv_heads, S, head_dim]; a view of the store when it is dense, so read it before the next append
-    positions   int [S] when all KV heads share a selection, else [kv_heads, S]; the model masks what is later than a query,
+    positions   int, ascending, [S] when all KV heads share a selection, else [kv_heads, S]; the model masks what is later than a query,
                 or out of its sliding window, by these
     valid       bool of the shape of positions, False for padding; None when every slot is real
     """

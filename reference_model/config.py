@@ -1,0 +1,65 @@
+"""What distinguishes one model from another: a frozen instance of numbers and switches, never a subclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reference_model.errors import ModelError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A decoder of the Llama family or a Gemma 3.
+
+    rope_interleaved   RoPE turns the pairs (0, 1), (2, 3) ... as llama2.c and llama.cpp's `llama` files lay them out; otherwise
+                       (0, h), (1, h + 1) ... with h = head_dim / 2, as the hub's files do
+    query_scale        queries are multiplied by it before the dot product
+    qk_norm            RMSNorm over each head's query and key before RoPE (Gemma 3)
+    post_norms         RMSNorm after attention and after the MLP too, before the residual is added (Gemma 3)
+    sliding_layers     for each layer, whether it sees only the last sliding_window positions and turns by local_rope_theta
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    context_length: int
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    rope_interleaved: bool = False
+    query_scale: float = 0.0
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    tied: bool = True
+    qk_norm: bool = False
+    post_norms: bool = False
+    embedding_scale: float = 1.0
+    sliding_window: int = 0
+    sliding_layers: tuple[bool, ...] = ()
+    local_rope_theta: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "context_length")
+        for name in sizes:
+            if not 1 <= getattr(self, name) <= 1 << 24:
+                raise ModelError(f"{name} is {getattr(self, name)}: a model needs a value from 1 to {1 << 24}")
+        if self.num_heads % self.num_kv_heads:
+            raise ModelError(f"{self.num_heads} query heads cannot share {self.num_kv_heads} KV heads: the second must divide the first")
+        if self.head_dim % 2:
+            raise ModelError(f"head_dim is {self.head_dim}: RoPE turns pairs, so it must be even")
+        if not self.sliding_layers:
+            object.__setattr__(self, "sliding_layers", (False,) * self.num_layers)
+        if not self.query_scale:
+            object.__setattr__(self, "query_scale", self.head_dim**-0.5)
+
+    @property
+    def group_size(self) -> int:
+        """Query heads that share a KV head."""
+        return self.num_heads // self.num_kv_heads
+
+    @property
+    def kv_values_per_token(self) -> int:
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim

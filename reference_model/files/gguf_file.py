@@ -1,0 +1,188 @@
+"""llama.cpp's GGUF: architecture, tokenizer and quantised tensors in one file, read by the `gguf` library from a memory map.
+
+A file is untrusted: whatever the library trips over becomes one sentence, and no array is allocated before the sizes have been compared.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUFReader
+from gguf.constants import GGML_QUANT_SIZES
+from gguf.quants import dequantize
+
+from reference_model.chat import chat_style
+from reference_model.config import ModelConfig
+from reference_model.errors import ModelError
+from reference_model.kv_store import FloatArray
+from reference_model.tokenizer import Tokenizer, Vocabulary, byte_level, sentence_piece
+from reference_model.weights import Weights, gather_weights
+
+READ_BYTES = 1 << 20
+# What the library raises when counts, offsets or types in a file are wrong.
+DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, UnicodeDecodeError, NotImplementedError)
+
+
+def load_gguf(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
+    """Raises ModelError when the file is damaged or truncated, or its architecture is not known here."""
+    try:
+        reader = GGUFReader(path)
+    except (OSError, *DAMAGE) as error:
+        raise _damaged(path, error) from None
+    try:
+        header = Header(path.name, reader)
+        config = header.config()
+        tokenizer = header.tokenizer(config.vocab_size)
+        source = GgufTensors(path, reader)
+    except (RecursionError, *DAMAGE) as error:
+        raise _damaged(path, error) from None
+    del reader, header  # its objects for each string of the vocabulary are as large as a layer
+    return config, gather_weights(config, source), tokenizer
+
+
+def _damaged(path: Path, error: BaseException) -> ModelError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelError(f"{path} cannot be read as GGUF ({reason}): the file is damaged, truncated or of another kind")
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """shape is NumPy's; rows of row_bytes lie from `offset` on."""
+
+    shape: tuple[int, ...]
+    kind: Any
+    offset: int
+    row_bytes: int
+
+
+class GgufTensors:
+    """The tensors of a file, dequantised into place a few rows at a time; pages that were read are given back at once."""
+
+    def __init__(self, path: Path, reader: GGUFReader) -> None:
+        self.name = path.name
+        self._places: dict[str, TensorPlace] = {}
+        with open(path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes = np.frombuffer(self._map, np.uint8)
+        for tensor in reader.tensors:
+            shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
+            block, block_bytes = GGML_QUANT_SIZES[tensor.tensor_type]
+            place = TensorPlace(shape, tensor.tensor_type, int(tensor.data_offset), shape[-1] // block * block_bytes)
+            if shape[-1] % block or place.offset + int(np.prod(shape[:-1], dtype=object)) * place.row_bytes > len(self._bytes):
+                raise ValueError(f"tensor {tensor.name} of shape {shape} does not fit in the file")
+            self._places[tensor.name] = place
+
+    def shape(self, tensor: str) -> tuple[int, ...] | None:
+        place = self._places.get(tensor)
+        return None if place is None else place.shape
+
+    def read(self, tensor: str, out: FloatArray) -> None:
+        place = self._places[tensor]
+        rows = out.reshape(-1, out.shape[-1])
+        step = max(READ_BYTES // place.row_bytes, 1)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            at = place.offset + start * place.row_bytes
+            quantised = self._bytes[at : at + len(part) * place.row_bytes].reshape(len(part), place.row_bytes)
+            try:
+                part[...] = dequantize(_typed(quantised, place.kind), place.kind)
+            except NotImplementedError:
+                raise ModelError(f"tensor {tensor} of {self.name} is {place.kind.name}, which the gguf library cannot dequantise") from None
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _typed(raw: np.ndarray, kind: Any) -> np.ndarray:
+    """The library wants floats as floats and every quantised type as bytes."""
+    return raw.view({"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8))
+
+
+class Header:
+    """The key-value pairs of a file, checked as they are read."""
+
+    def __init__(self, name: str, reader: GGUFReader) -> None:
+        self.name = name
+        self._reader = reader
+        self.arch = self._get("general.architecture", str)
+        if self.arch not in ("llama", "gemma3"):
+            raise ModelError(f"{name} holds the architecture {self.arch!r}: this program knows llama and gemma3")
+
+    def config(self) -> ModelConfig:
+        def number(key: str, default: int | None = None) -> int:
+            return int(self._get(f"{self.arch}.{key}", int, default))
+
+        def real(key: str, default: float) -> float:
+            return float(self._get(f"{self.arch}.{key}", (int, float), default))
+
+        tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        if "rope_freqs.weight" in tensors or f"{self.arch}.rope.scaling.type" in self._reader.fields:
+            raise ModelError(f"{self.name} scales its RoPE frequencies, which is not supported: use a model without RoPE scaling")
+        if "token_embd.weight" not in tensors:
+            raise ModelError(f"{self.name} has no tensor token_embd.weight: the file is incomplete")
+        heads, layers = number("attention.head_count"), number("block_count")
+        head_dim = number("attention.key_length", number("embedding_length") // max(heads, 1))
+        common: dict[str, Any] = {
+            "vocab_size": int(tensors["token_embd.weight"].shape[1]),
+            "hidden_size": number("embedding_length"),
+            "intermediate_size": number("feed_forward_length"),
+            "num_layers": layers,
+            "num_heads": heads,
+            "num_kv_heads": number("attention.head_count_kv", heads),
+            "head_dim": head_dim,
+            "context_length": number("context_length"),
+            "norm_eps": real("attention.layer_norm_rms_epsilon", 1e-5),
+            "tied": "output.weight" not in tensors,
+        }
+        if self.arch == "llama":
+            return ModelConfig(**common, rope_theta=real("rope.freq_base", 10_000.0), rope_interleaved=True)
+        window = number("attention.sliding_window")
+        return gemma3_config(common, window, real("rope.freq_base", 1_000_000.0), sliding_pattern=6)
+
+    def tokenizer(self, vocab_size: int) -> Tokenizer:
+        kind = self._get("tokenizer.ggml.model", str)
+        pieces = self._get("tokenizer.ggml.tokens", list)
+        if len(pieces) != vocab_size:
+            raise ModelError(f"{self.name} names {len(pieces)} tokens but embeds {vocab_size}: the file is damaged")
+        types = self._get("tokenizer.ggml.token_type", list, [1] * len(pieces))
+        if kind == "gpt2":
+            backend = byte_level(
+                Vocabulary(pieces, types, [], self._get("tokenizer.ggml.merges", list)), self._get("tokenizer.ggml.pre", str, "default")
+            )
+        elif kind == "llama":
+            scores = self._get("tokenizer.ggml.scores", list)
+            backend = sentence_piece(Vocabulary(pieces, types, scores, []), self._get("tokenizer.ggml.add_space_prefix", bool, True))
+        else:
+            raise ModelError(f"{self.name} has a tokenizer of kind {kind!r}: this program knows gpt2 and llama")
+        bos, eos = (self._get(f"tokenizer.ggml.{name}_token_id", int, -1) for name in ("bos", "eos"))
+        chat = chat_style(self._get("tokenizer.chat_template", str, ""), pieces)
+        ends = {eos} | ({pieces.index(chat.end_of_turn)} if chat else set())
+        add_bos = self._get("tokenizer.ggml.add_bos_token", bool, kind == "llama")
+        return Tokenizer(backend, bos if bos >= 0 else None, tuple(sorted(ends - {-1})), add_bos, chat)
+
+    def _get(self, key: str, kind: Any, default: Any = None) -> Any:
+        field = self._reader.fields.get(key)
+        if field is None:
+            if default is None:
+                raise ModelError(f"{self.name} has no field {key}: the file is incomplete")
+            return default
+        value = field.contents()
+        if not isinstance(value, kind):
+            raise ModelError(f"field {key} of {self.name} is a {type(value).__name__}: the file is damaged")
+        return value
+
+
+def gemma3_config(common: dict[str, Any], window: int, theta: float, sliding_pattern: int) -> ModelConfig:
+    """Every sliding_pattern-th layer sees everything, the others a window of `window` (arXiv:2503.19786, section 2.1)."""
+    return ModelConfig(
+        **common,
+        rope_theta=theta,
+        activation="gelu_tanh",
+        qk_norm=True,
+        post_norms=True,
+        embedding_scale=common["hidden_size"] ** 0.5,
+        sliding_window=window,
+        sliding_layers=tuple((layer + 1) % sliding_pattern != 0 for layer in range(common["num_layers"])),
+    )

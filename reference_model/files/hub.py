@@ -1,0 +1,133 @@
+"""A directory as the model hub lays it out: config.json, tokenizer.json and one or more .safetensors files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy, which safetensors hands out
+from safetensors import SafetensorError, safe_open
+
+from reference_model.chat import chat_style
+from reference_model.config import ModelConfig
+from reference_model.errors import ModelError
+from reference_model.files.gguf_file import gemma3_config
+from reference_model.kv_store import FloatArray
+from reference_model.tokenizer import Tokenizer, from_json
+from reference_model.weights import Weights, gather_weights
+
+LLAMA_NAMES = {
+    "token_embd": "embed_tokens",
+    "output_norm": "norm",
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+GEMMA_NAMES = LLAMA_NAMES | {
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+
+def load_hub(directory: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
+    """Raises ModelError for a missing or damaged file, and for an architecture not known here."""
+    text = _json(directory / "config.json")
+    kind = text.get("model_type")
+    if kind not in ("llama", "gemma3_text"):
+        raise ModelError(f"{directory} holds the architecture {kind!r}: this program knows llama and gemma3_text")
+    source = HubTensors(directory, gemma=kind == "gemma3_text")
+    try:
+        config = _config(text, tied=source.shape("output.weight") is None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{directory / 'config.json'} lacks a number or has a bad one ({error}): use the model's own file") from None
+    weights = gather_weights(config, source)
+    return config, weights, _tokenizer(directory, text)
+
+
+def _config(text: dict[str, Any], tied: bool) -> ModelConfig:
+    if text.get("rope_scaling"):
+        raise ModelError(f"the configuration scales RoPE ({text['rope_scaling']}), which is not supported: use a model without")
+    heads = int(text["num_attention_heads"])
+    common: dict[str, Any] = {
+        "vocab_size": int(text["vocab_size"]),
+        "hidden_size": int(text["hidden_size"]),
+        "intermediate_size": int(text["intermediate_size"]),
+        "num_layers": int(text["num_hidden_layers"]),
+        "num_heads": heads,
+        "num_kv_heads": int(text.get("num_key_value_heads") or heads),
+        "head_dim": int(text.get("head_dim") or int(text["hidden_size"]) // heads),
+        "context_length": int(text["max_position_embeddings"]),
+        "norm_eps": float(text.get("rms_norm_eps", 1e-6)),
+        "tied": tied,
+    }
+    theta = float(text.get("rope_theta", 10_000.0))
+    if text["model_type"] == "llama":
+        return ModelConfig(**common, rope_theta=theta)
+    return gemma3_config(common, int(text["sliding_window"]), theta, int(text.get("sliding_window_pattern", 6)))
+
+
+class HubTensors:
+    """Tensors of all .safetensors files of a directory, by llama.cpp's names; the files stay memory-mapped by the library."""
+
+    def __init__(self, directory: Path, gemma: bool) -> None:
+        self.name = str(directory)
+        self._gemma = gemma
+        self._files: dict[str, Any] = {}
+        for path in sorted(directory.glob("*.safetensors")):
+            try:
+                file = safe_open(path, framework="numpy")
+            except (OSError, SafetensorError, ValueError) as error:
+                raise ModelError(f"{path} cannot be read as safetensors ({error}): the file is damaged or truncated") from None
+            self._files |= dict.fromkeys(file.keys(), file)
+        if not self._files:
+            raise ModelError(f"{directory} has no tensors in .safetensors files: give a directory with a whole model")
+
+    def shape(self, tensor: str) -> tuple[int, ...] | None:
+        name = self._hub_name(tensor)
+        return tuple(self._files[name].get_slice(name).get_shape()) if name in self._files else None
+
+    def read(self, tensor: str, out: FloatArray) -> None:
+        name = self._hub_name(tensor)
+        out[...] = self._files[name].get_tensor(name)
+        if self._gemma and "norm" in name:
+            out += 1  # the hub's Gemma norms hold the gain less one
+
+    def _hub_name(self, tensor: str) -> str:
+        if tensor == "output.weight":
+            return "lm_head.weight"
+        *prefix, name, suffix = tensor.split(".")
+        prefix = ["layers", prefix[1]] if prefix else []
+        return ".".join(["model", *prefix, (GEMMA_NAMES if self._gemma else LLAMA_NAMES)[name], suffix])
+
+
+def _tokenizer(directory: Path, config: dict[str, Any]) -> Tokenizer:
+    backend = from_json(directory / "tokenizer.json")
+    extra = directory / "tokenizer_config.json"
+    details = _json(extra) if extra.is_file() else {}
+    template = details.get("chat_template") or ""
+    chat = chat_style(template if isinstance(template, str) else "", list(backend.get_vocab()))
+    eos = config.get("eos_token_id")
+    ends = set(eos if isinstance(eos, list) else [] if eos is None else [eos])
+    ends |= {backend.token_to_id(chat.end_of_turn)} if chat else set()
+    add_bos = bool(details.get("add_bos_token", config.get("model_type") == "gemma3_text"))
+    return Tokenizer(backend, config.get("bos_token_id"), tuple(sorted(ends)), add_bos, chat)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): a model's directory needs it as JSON") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds a {type(value).__name__}: it must be a JSON object")
+    return value

@@ -1,0 +1,101 @@
+"""The decoder: token ids and a KV store in, logits out. T is the number of new tokens, d the hidden size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reference_model.attention import attend
+from reference_model.config import ModelConfig
+from reference_model.errors import ModelError
+from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore
+from reference_model.layers import gelu_tanh, rms_norm, rope_table, rotate, silu
+from reference_model.tokenizer import Tokenizer
+from reference_model.weights import LayerWeights, Weights
+
+
+class Model:
+    """A loaded model. It keeps nothing between calls: what it remembers of a sequence is in the KV store."""
+
+    def __init__(self, config: ModelConfig, weights: Weights, tokenizer: Tokenizer) -> None:
+        self.config = config
+        self.weights = weights
+        self.tokenizer = tokenizer
+
+    def new_kv(self, capacity: int = 256) -> ContiguousKV:
+        return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
+
+    def forward(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
+        """Logits float32 [T, vocab], row i after token i. The tokens follow those that `kv` holds; without one they start a sequence.
+
+        Raises ModelError for ids outside the vocabulary and for more tokens than the model's context.
+        """
+        return self.head(self.hidden(token_ids, kv))
+
+    def hidden(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
+        """The normalised state [T, d] that the head reads: forward without the largest product, where only some rows' logits matter."""
+        config, weights = self.config, self.weights
+        ids = self._checked(token_ids)
+        kv = self.new_kv(len(ids)) if kv is None else kv
+        if kv.length + len(ids) > config.context_length:
+            raise ModelError(
+                f"{kv.length + len(ids)} tokens do not fit in this model's context of {config.context_length}: shorten the text"
+            )
+        positions = np.arange(kv.length, kv.length + len(ids))  # [T]
+        full_rope = rope_table(positions, config.head_dim, config.rope_theta)
+        local_rope = rope_table(positions, config.head_dim, config.local_rope_theta) if any(config.sliding_layers) else full_rope
+        x = weights.embedding[ids] * np.float32(config.embedding_scale)  # [T, d]
+        for index, layer in enumerate(weights.layers):
+            sliding = config.sliding_layers[index]
+            x += self._attention(index, layer, x, kv, positions, local_rope if sliding else full_rope, config.sliding_window * sliding)
+            x += self._mlp(layer, x)
+        return rms_norm(x, weights.final_norm, config.norm_eps)
+
+    def head(self, hidden: FloatArray) -> FloatArray:
+        """[T, d] -> logits [T, vocab]."""
+        return hidden @ self.weights.head.T
+
+    def _attention(
+        self,
+        index: int,
+        layer: LayerWeights,
+        x: FloatArray,
+        kv: KVStore,
+        positions: IntArray,
+        rope: tuple[FloatArray, FloatArray],
+        window: int,
+    ) -> FloatArray:
+        config = self.config
+        heads, kv_heads = config.num_heads, config.num_kv_heads
+        qkv = rms_norm(x, layer.attention_norm, config.norm_eps) @ layer.qkv.T  # [T, (heads + 2 kv_heads) * head_dim]
+        qkv = qkv.reshape(len(x), heads + 2 * kv_heads, config.head_dim)
+        q, k, v = qkv[:, :heads], qkv[:, heads : heads + kv_heads], qkv[:, heads + kv_heads :]  # [T, heads, head_dim] each
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q, k = rms_norm(q, layer.q_norm, config.norm_eps), rms_norm(k, layer.k_norm, config.norm_eps)
+        q, k = rotate(q, *rope, config.rope_interleaved), rotate(k, *rope, config.rope_interleaved)
+        kv.append(index, k, v)
+        selection = kv.select(index, q)  # k, v [kv_heads, S, head_dim]
+        out, seen = attend(q * np.float32(config.query_scale), positions, selection, window, kv.wants_weights)
+        if seen is not None:
+            kv.observe(index, seen)
+        out = out.reshape(len(x), -1) @ layer.output.T  # [T, d]
+        return out if layer.post_attention_norm is None else rms_norm(out, layer.post_attention_norm, config.norm_eps)
+
+    def _mlp(self, layer: LayerWeights, x: FloatArray) -> FloatArray:
+        config = self.config
+        gate_up = rms_norm(x, layer.mlp_norm, config.norm_eps) @ layer.gate_up.T  # [T, 2 * intermediate]
+        gate, up = np.split(gate_up, 2, axis=-1)
+        gate = silu(gate) if config.activation == "silu" else gelu_tanh(gate)
+        gate *= up
+        out = gate @ layer.down.T  # [T, d]
+        return out if layer.post_mlp_norm is None else rms_norm(out, layer.post_mlp_norm, config.norm_eps)
+
+    def _checked(self, token_ids: Sequence[int] | IntArray) -> IntArray:
+        ids = np.asarray(token_ids)
+        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
+            raise ModelError(f"token ids of shape {ids.shape} and type {ids.dtype}: give a list of at least one whole number")
+        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
+            worst = ids.max() if ids.min() >= 0 else ids.min()
+            raise ModelError(f"token id {worst} is outside this model's vocabulary of {self.config.vocab_size}: encode with its tokenizer")
+        return ids.astype(np.int64)

@@ -1,0 +1,55 @@
+"""A run on disk: one safetensors file with the parameters, both moments of AdamW and the step; written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from reference_model.errors import ModelError
+from reference_model.train.network import Params
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """`step` steps are done. The arrays are updated in place."""
+
+    params: Params
+    first: Params
+    second: Params
+    step: int
+
+    @classmethod
+    def fresh(cls, params: Params) -> TrainingState:
+        zeros = [{name: np.zeros_like(value) for name, value in params.items()} for _ in range(2)]
+        return cls(params, zeros[0], zeros[1], 0)
+
+
+PARTS = ("params", "first", "second")
+
+
+def save_checkpoint(path: Path, state: TrainingState) -> None:
+    tensors = {f"{part}/{name}": value for part in PARTS for name, value in getattr(state, part).items()}
+    tensors["step"] = np.array([state.step])
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial)
+    with open(partial, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path, like: Params) -> TrainingState:
+    """Raises ModelError when the file is damaged or is of a model of other shapes than `like`."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"checkpoint {path} cannot be read ({error}): delete it to start again") from None
+    shapes = {f"{part}/{name}": value.shape for part in PARTS for name, value in like.items()} | {"step": (1,)}
+    if {name: value.shape for name, value in tensors.items()} != shapes:
+        raise ModelError(f"checkpoint {path} belongs to a model of other sizes: use the options it was started with, or another directory")
+    params, first, second = ({name: tensors[f"{part}/{name}"] for name in like} for part in PARTS)
+    return TrainingState(params, first, second, int(tensors["step"][0]))

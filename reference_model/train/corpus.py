@@ -1,0 +1,92 @@
+"""From a text to batches. The batch of a step depends on the seed and the step alone, so that a run can be resumed at any step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from reference_model.errors import ModelError
+from reference_model.train.network import Batch
+from reference_model.train.recall import RECORD_TOKENS, Ids, Recall, record_text
+from reference_model.train.recipe import Phase, Recipe
+
+END_OF_TEXT = "<|endoftext|>"
+PIECE_CHARS = 20_000
+HELD_OUT_EVERY = 20
+
+
+def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
+    """Byte-level BPE, digits one by one, on the text and enough recall records that their marks become tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([text, record_text("", "") * max(len(text) // 400, 100)], trainer)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Token streams: every HELD_OUT_EVERY-th piece of the text is kept from training, for validation."""
+
+    training: Ids
+    validation: Ids
+    recall: Recall
+
+    @classmethod
+    def of(cls, text: str, tokenizer: Tokenizer, context: int) -> Corpus:
+        """Raises ModelError when the text is too short to fill one context of each stream."""
+        pieces = [text[at : at + PIECE_CHARS] for at in range(0, len(text), PIECE_CHARS)]
+        held = pieces[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
+        kept = [piece for index, piece in enumerate(pieces) if index % HELD_OUT_EVERY != HELD_OUT_EVERY // 2]
+        training, validation = (
+            np.concatenate([np.array(e.ids, np.int64) for e in tokenizer.encode_batch(part)] or [np.zeros(0, np.int64)])
+            for part in (kept, held)
+        )
+        if min(len(training), len(validation)) < 2 * context:
+            raise ModelError(
+                f"the text gives {len(training)} tokens for training and {len(validation)} for validation, "
+                f"a context of {context} needs twice that of each: use a longer text"
+            )
+        return cls(training, validation, Recall.of(tokenizer))
+
+    def batch(self, recipe: Recipe, step: int) -> Batch:
+        """The training batch of a step: rows of text, of dense records and of text with planted records, as its phase mixes them."""
+        phase = recipe.phase_at(step)
+        rng = np.random.default_rng([recipe.seed, 1, step])
+        rows = [self._row(rng, recipe, phase) for _ in range(max(recipe.batch_tokens // phase.context, 1))]
+        tokens, weights = (np.stack(parts) for parts in zip(*rows, strict=True))
+        return Batch(tokens[:, :-1], tokens[:, 1:], weights[:, 1:])
+
+    def validation_batches(self, context: int, rows: int) -> list[Batch]:
+        """The whole held-out stream in windows of `context`, `rows` at a time, every target weighing one."""
+        starts = np.arange(0, len(self.validation) - context, context)
+        windows = self.validation[starts[:, None] + np.arange(context + 1)]
+        chunks = [windows[at : at + rows] for at in range(0, len(windows), rows)]
+        return [Batch(chunk[:, :-1], chunk[:, 1:], np.ones(chunk[:, 1:].shape, np.float32)) for chunk in chunks]
+
+    def _row(self, rng: np.random.Generator, recipe: Recipe, phase: Phase) -> tuple[Ids, np.ndarray]:
+        """-> tokens [context + 1] and the weight of each as a target: zero for what cannot be known, more for a recallable value."""
+        kind = rng.random()
+        length = phase.context + 1
+        weights = np.ones(length, np.float32)
+        if kind >= phase.dense + phase.planted:
+            return self._window(rng, length), weights
+        if kind < phase.dense:
+            exercise = self.recall.dense(rng, length)
+        else:
+            count = int(rng.integers(1, min(recipe.max_planted, length // 40) + 1))
+            exercise = self.recall.planted(rng, self._window(rng, length - 2 * RECORD_TOKENS * count), count)
+        weights[exercise.unknowable] = 0
+        weights[exercise.answers] = recipe.answer_weight
+        return exercise.tokens, weights
+
+    def _window(self, rng: np.random.Generator, length: int) -> Ids:
+        start = int(rng.integers(0, len(self.training) - length))
+        return self.training[start : start + length]

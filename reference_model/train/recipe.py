@@ -1,0 +1,73 @@
+"""Everything that decides what a training run computes: the same recipe, text and library versions give the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reference_model.config import ModelConfig
+from reference_model.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the run. dense and planted are the shares of sequences that are nothing but records, and text with records in it."""
+
+    share: float
+    context: int
+    dense: float
+    planted: float
+
+
+CURRICULUM = (Phase(0.12, 64, 0.8, 0.0), Phase(0.13, 256, 0.3, 0.3), Phase(0.75, 1024, 0.06, 0.44))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """batch_tokens are used in each step, micro_tokens at a time so that what a backward pass needs stays small.
+
+    answer_weight: how much more than an ordinary token a recalled value counts in the loss.
+    """
+
+    num_steps: int = 2900
+    vocab_size: int = 1024
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    num_layers: int = 4
+    num_heads: int = 6
+    num_kv_heads: int = 2
+    seed: int = 1
+    batch_tokens: int = 4096
+    micro_tokens: int = 2048
+    peak_learning_rate: float = 3e-3
+    warmup: int = 100
+    max_norm: float = 1.0
+    answer_weight: float = 4.0
+    max_planted: int = 12
+    phases: tuple[Phase, ...] = field(default=CURRICULUM)
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ModelError(f"a run of {self.num_steps} steps trains nothing: use at least 1")
+        if self.hidden_size % self.num_heads:
+            raise ModelError(f"hidden size {self.hidden_size} does not divide into {self.num_heads} heads: use a multiple")
+
+    def config(self, vocab_size: int) -> ModelConfig:
+        return ModelConfig(
+            vocab_size=vocab_size,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.hidden_size // self.num_heads,
+            context_length=max(phase.context for phase in self.phases),
+        )
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase of a step, counted from 0."""
+        end = 0.0
+        for phase in self.phases:
+            end += phase.share * self.num_steps
+            if step < end:
+                return phase
+        return self.phases[-1]
