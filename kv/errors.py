@@ -1,0 +1,7 @@
+"""The one error that a user of kv can cause. Our own mistakes are asserts and are never this."""
+
+from __future__ import annotations
+
+
+class KVError(Exception):
+    """A request, setting or file that the cache cannot serve: one sentence with the thing, the value, the rule and the way out."""
