@@ -41,8 +41,9 @@ class Corpus:
 
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer, context: int) -> Corpus:
-        """Raises ModelError when the text is too short to fill one context of each stream."""
-        pieces = [text[at : at + PIECE_CHARS] for at in range(0, len(text), PIECE_CHARS)]
+        """Raises ModelError when the text is too short to fill two contexts of each stream."""
+        size = max(min(PIECE_CHARS, len(text) // HELD_OUT_EVERY), 1)
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
         held = pieces[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
         kept = [piece for index, piece in enumerate(pieces) if index % HELD_OUT_EVERY != HELD_OUT_EVERY // 2]
         training, validation = (

@@ -1,0 +1,31 @@
+"""The picture of a run: its loss by step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from reference_model.errors import ModelError
+
+
+def draw_loss_curve(log: Path, picture: Path) -> None:
+    """Draw a run's log.jsonl. Raises ModelError when matplotlib is not installed or the log is not one."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ModelError("a loss curve needs matplotlib: install the extra with pip install 'npusim[plot]'") from None
+    try:
+        reports = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        steps, losses = [report["step"] for report in reports], [report["loss"] for report in reports]
+        validated = [(report["step"], report["validation_loss"]) for report in reports if report["validation_loss"] is not None]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{log} is not the log of a training run ({error}): give the log.jsonl that a run wrote") from None
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")
+    axes.plot(steps, losses, linewidth=0.6, alpha=0.6, label="training (mixture)")
+    if validated:
+        axes.plot(*zip(*validated, strict=True), "o-", label="validation (text)")
+    axes.legend()
+    figure.savefig(picture)
