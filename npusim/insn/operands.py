@@ -8,6 +8,7 @@ from numpy.typing import DTypeLike, NDArray
 from npusim.insn.base import TiuInstruction
 from npusim.mem.lmem import Shape, TensorLmem, align_up
 from npusim.numerics import bf16
+from npusim.numerics.accumulate import LARGEST
 from npusim.state import State
 
 INT8: tuple[DTypeLike, DTypeLike] = (np.uint8, np.int8)
@@ -31,7 +32,7 @@ def strides_of(insn: TiuInstruction, name: str, shape: Shape, itemsize: int) -> 
     """Byte strides of an operand, as its `short_*_str` says: 0 aligned to EUs, 1 kernel, 2 packed, 3 given by the descriptor."""
     regs, mode = insn.regs, getattr(insn.regs, f"short_{name}_str")
     if mode == 3:
-        return tuple(getattr(regs, f"{name}_{dim}_str") for dim in "nchw")  # type: ignore[return-value]
+        return tuple(getattr(regs, f"{name}_{dim}_str") for dim in "nchw")
     _, c, h, w = shape
     c_str = h * w * itemsize
     if mode == 0:
@@ -67,10 +68,17 @@ def fill_int8(insn: TiuInstruction) -> int:
 
 
 def fill_float(insn: TiuInstruction) -> float:
-    """The value that padding and insertion put into a bf16 opd0: the field's integer, converted to bf16 (not its bit pattern)."""
-    regs = insn.regs
-    number = regs.opd0_ins_fp if insn.chip.tiu_layout == "cv183x" else regs.opd0_ins_val
-    return float(bf16.to_float(bf16.from_float(np.array([number], np.float32)))[0])
+    """What padding and insertion put into the bf16 opd0 of a sum of products: the field's integer as a float32, not its bit pattern."""
+    return float(_fill_field(insn))
+
+
+def fill_pattern(insn: TiuInstruction) -> float:
+    """What maximum and minimum pooling of bf16 begin with: the field as a bf16 pattern."""
+    return float(bf16.to_float(np.array([_fill_field(insn)], np.uint16))[0])
+
+
+def _fill_field(insn: TiuInstruction) -> int:
+    return insn.regs.opd0_ins_fp if insn.chip.tiu_layout == "cv183x" else insn.regs.opd0_ins_val
 
 
 class Planes:
@@ -99,7 +107,7 @@ class Planes:
         return ((high << 16) | low).view(np.float32)
 
     def store_float(self, values: NDArray[np.float32]) -> None:
-        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+        bits = np.where(np.isnan(values), LARGEST, values).view(np.uint32)
         self._planes[0].store((bits >> 16).astype(np.uint16))
         self._planes[1].store((bits & 0xFFFF).astype(np.uint16))
 

@@ -33,10 +33,9 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
         record = np.ascontiguousarray(records.load().reshape(-1, nbytes))
         multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
         shift = record[:, -1].astype(np.int64).reshape(1, -1, 1, 1)
-        values = sums.astype(np.int64)
         if has_bias:
-            values = values + record[:, :4].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
-        values = multiply_by_quantized(values, multiplier, shift)
+            sums = sums + record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)  # int32 on both sides: wraps as the adder does
+        values = multiply_by_quantized(sums.astype(np.int64), multiplier, shift)
         if relu:
             values = np.maximum(values, 0)
         return saturate(values, 8, signed)

@@ -93,14 +93,13 @@ class Convolution(TiuInstruction):
         partial = planes(self, state, "res0", np.uint16, 2, regs.res0_b_str) if regs.ps32_md else None
         result = tensor(self, state, "res0", np.uint16)
         fill = fill_float(self)
-        pattern = bf16.from_float(np.array([fill], np.float32))
 
         def run() -> None:
             values = opd0.load()
             columns = _columns(window, bf16.to_float(values), fill, ofmap)
             weights = _weight_rows(opd1, constant, len(columns))
             start = partial.load_float() if regs.ps32_md & READ_PS32 and partial else None
-            spans = Span.of_bf16(weights), Span.of_bf16(np.append(values, pattern) if not window.is_plain else values)
+            spans = Span.of_bf16(weights), window.span(values, fill)
             normal = stays_normal(*spans, len(columns), None if start is None else Span.of_float32(start))
             rows = None if start is None else start.transpose(1, 0, 2, 3).reshape(ofmap[1], -1)
             sums = _as_ofmap(dot_in_order(bf16.to_float(weights), columns, normal, rows), ofmap)

@@ -7,12 +7,13 @@ tiu_average_pooling.c.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
-from npusim.insn.operands import INT8, constant_int8, fill_float, fill_int8, shape_of, tensor
+from npusim.insn.operands import INT8, constant_int8, fill_float, fill_int8, fill_pattern, shape_of, tensor
 from npusim.insn.post import bias16, bias_float, finish_float, requantize_per_channel, requantize_per_tensor
 from npusim.insn.window import Window
 from npusim.isa.opcodes import PoolEuTyp, TskTyp
@@ -31,6 +32,11 @@ class _PerChannel(TiuInstruction):
     __slots__ = ()
     eu_typ: PoolEuTyp
 
+    @property
+    def dilates(self) -> bool:
+        """Whether the kernel is spread as conv_opd1_*_ins0 says; the vendor's model ignores them otherwise, but not in the ofmap's size."""
+        return False
+
     @classmethod
     def matches(cls, regs: TiuRegs) -> bool:
         return regs.tsk_typ == TskTyp.DEPTHWISE_POOL and regs.tsk_eu_typ == cls.eu_typ
@@ -42,12 +48,14 @@ class _PerChannel(TiuInstruction):
         self.require(min(kernel) > 0, f"opd1 (h, w) is {kernel}; a kernel has at least one element")
         window = Window.of(self, kernel)
         window.check(self, ifmap, ofmap)
+        if not self.dilates:
+            window = replace(window, dilation=(1, 1))
         self.require(ifmap[1] == ofmap[1], f"res0_c is {ofmap[1]}, but opd0_c is {ifmap[1]}; channels stay apart here")
         return window, ifmap, ofmap
 
 
 class _ExtremePooling(_PerChannel):
-    """Maximum or minimum under the window; padding takes part with its value."""
+    """Maximum or minimum of what is under the window."""
 
     __slots__ = ()
     pick: Callable[..., NDArray]
@@ -58,7 +66,7 @@ class _ExtremePooling(_PerChannel):
         dtype = np.uint16 if regs.opd_typ else INT8[regs.opt_opd0_sign]
         opd0, res0 = tensor(self, state, "opd0", dtype), tensor(self, state, "res0", dtype)
         self.require(not regs.opt_relu_typ, f"opt_relu_typ is {regs.opt_relu_typ}; pooling has no ReLU")
-        fill = fill_float(self) if regs.opd_typ else fill_int8(self)
+        fill = fill_pattern(self) if regs.opd_typ else fill_int8(self)
         pick = type(self).pick
 
         def run() -> None:
@@ -66,8 +74,9 @@ class _ExtremePooling(_PerChannel):
             if regs.opd_typ:
                 values = bf16.to_float(values)
             taps = window.taps(window.extend(values, fill), ofmap[2:])
-            best = taps[0, 0].copy()
-            for i, j in list(np.ndindex(*window.kernel))[1:]:
+            # In int8 the fill value takes part everywhere, in bf16 only where it is filled in.
+            best = taps[0, 0].copy() if regs.opd_typ else np.full(ofmap, fill, taps.dtype)
+            for i, j in np.ndindex(*window.kernel):
                 pick(best, taps[i, j], out=best)
             res0.store(bf16.from_float(best) if regs.opd_typ else best)
 
@@ -103,6 +112,10 @@ class DepthwiseConvolution(_PerChannel):
     mnemonic = "tiu_depthwise_convolution"
     eu_typ = PoolEuTyp.DEPTHWISE
 
+    @property
+    def dilates(self) -> bool:
+        return not self.regs.opt_chl_quan
+
     def kernel(self, state: State, ofmap: Shape, dtype: np.dtype) -> Callable[[], NDArray]:
         """Gives the kernel as (c, kh, kw); a constant has one channel."""
         kh, kw = self.regs.opd1_h, self.regs.opd1_w
@@ -115,6 +128,9 @@ class DepthwiseConvolution(_PerChannel):
         return lambda: opd1.load()[0]
 
     def bind(self, state: State) -> Bound:
+        regs = self.regs
+        self.require(bool(regs.opt_opd1_sign and regs.opt_opd2_sign), "opt_opd1_sign and opt_opd2_sign must be 1 in a depthwise convolution")
+        self.require(bool(regs.opt_rshift_typ), "opt_rshift_typ is 0; a depthwise convolution always rounds (1)")
         return self._bind_bf16(state) if self.regs.opd_typ else self._bind_int8(state)
 
     def _bind_int8(self, state: State) -> Bound:
@@ -191,8 +207,7 @@ def _window_sums(window: Window, opd0: TensorLmem, kernel: NDArray[np.uint16], f
     patterns = opd0.load()
     values = window.extend(bf16.to_float(patterns), fill)
     weights = bf16.to_float(kernel)
-    span = Span.of_bf16(patterns if window.is_plain else np.append(patterns, bf16.from_float(np.float32([fill]))))
-    normal = stays_normal(span, Span.of_bf16(kernel), kernel[0].size)
+    normal = stays_normal(window.span(patterns, fill), Span.of_bf16(kernel), kernel[0].size)
     multiply = np.multiply if normal else checked_product
     taps = window.taps(values, ofmap[2:])
     terms = (multiply(taps[i, j], weights[None, :, i, j, None, None]) for i, j in np.ndindex(*window.kernel))

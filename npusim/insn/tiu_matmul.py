@@ -95,8 +95,8 @@ class MatrixMultiplication(TiuInstruction):
             return requantize_per_tensor(self, bias)
 
         def finish(sums: NDArray) -> NDArray:
-            values = sums.astype(np.int64) + (0 if bias is None else bias())
-            values = multiply_by_quantized(values, regs.quan_m, regs.opt_res_shift)
+            total = sums if bias is None else sums + bias()  # int32 on both sides: wraps as the adder does
+            values = multiply_by_quantized(total.astype(np.int64), regs.quan_m, regs.opt_res_shift)
             return saturate(np.maximum(values, 0) if regs.opt_relu_typ else values, 8, bool(regs.opt_res0_sign))
 
         return finish

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from npusim.insn.base import TiuInstruction
 from npusim.mem.lmem import Shape
+from npusim.numerics.accumulate import Span
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Window:
         cols = slice(self.pad_before[1], self.pad_before[1] + (w - 1) * (self.insert[1] + 1) + 1, self.insert[1] + 1)
         result[..., rows, cols] = values
         return result
+
+    def span(self, patterns: NDArray[np.uint16], fill: float) -> Span:
+        """Span of bf16 `patterns` together with an integer `fill`, where the window fills anything in."""
+        span = Span.of_bf16(patterns)
+        return span if self.is_plain or not fill else replace(span, lowest=min(span.lowest, 127), highest=max(span.highest, 142))
 
     def taps(self, extended: NDArray, out_hw: tuple[int, int]) -> NDArray:
         """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element meets."""

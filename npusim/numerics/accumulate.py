@@ -25,6 +25,8 @@ F32 = NDArray[np.float32]
 _BLOCK_K = 384
 """Inner extent of one BLAS call, below the depth at which OpenBLAS starts a second partial sum."""
 _BLOCK_M, _BLOCK_N = 64, 256
+LARGEST = np.finfo(np.float32).max
+"""What poison becomes in a float32 partial sum. Read back it is a number like any other."""
 _INT_EXACT = 1 << 24
 """Integers up to here are exact in float32, and so are their sums in any order while they stay below."""
 
@@ -69,7 +71,7 @@ def stays_normal(left: Span, right: Span, count: int, start: Span | None = None)
 def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) -> F32:
     """left @ right (shapes (M, K), (K, N)) summed in ascending k from `start` (M, N; else 0), rounded toward zero at every step.
 
-    `normal` is stays_normal of the operands. NaN stands for poison, and overflow becomes it.
+    `normal` is stays_normal of the operands. NaN stands for poison, and overflow becomes it; in `start` it is LARGEST.
     """
     with rounding_toward_zero():
         if not normal:
@@ -91,7 +93,7 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
 
 
 def checked_add(total: F32, term: F32) -> F32:
-    """One addition toward zero with everything that can happen to it: underflow to +0, overflow to poison. Inside rounding_toward_zero()."""
+    """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside rounding_toward_zero()."""
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         result = bf16.flush(add(total, term))
         wide = total.astype(np.float64) + term
@@ -101,8 +103,8 @@ def checked_add(total: F32, term: F32) -> F32:
 
 def checked_product(a: F32, b: F32) -> F32:
     """a * b with underflow to +0 and overflow to poison."""
-    wide = a.astype(np.float64) * b
     with np.errstate(over="ignore", invalid="ignore"):
+        wide = a.astype(np.float64) * b
         result = bf16.flush(wide.astype(np.float32))
         np.copyto(result, np.nan, where=~(np.abs(wide) < 2.0**128))
     return result
@@ -121,7 +123,7 @@ def dot_exact(left: F32, right: F32, largest_product: int) -> NDArray[np.int32]:
 
 
 def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
-    total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else start
+    total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else np.where(np.isfinite(start), start, LARGEST)
     for k in range(left.shape[1]):
         total = checked_add(total, checked_product(left[:, k, None], right[k]))
     return total
@@ -138,8 +140,7 @@ def _dot_loop(left: F32, right: F32, start: F32 | None) -> F32:
 
 def _dot_blocked(left: F32, right: F32, start: F32 | None) -> F32 | None:
     """dot_in_order through verified BLAS calls; None where this BLAS sums one of the shapes in another order."""
-    rows, count = left.shape
-    columns = right.shape[1]
+    rows, columns = left.shape[0], right.shape[1]
     if rows > columns:  # the identity in front is as wide as the rows of a block: let the shorter side be the rows
         turned = _dot_blocked(right.T, left.T, None if start is None else start.T)
         return None if turned is None else turned.T
@@ -161,7 +162,8 @@ def _left_blocks(left: F32, has_start: bool) -> list[F32]:
     """`left` cut along k, zero-padded to canonical shapes; every block that continues a sum begins with an identity matrix."""
     rows, count = left.shape
     height = -(-rows // 16) * 16
-    blocks, k = [], 0
+    blocks: list[F32] = []
+    k = 0
     while k < count:
         lead = height if blocks or has_start else 0
         take = min(_BLOCK_K - lead, count - k)

@@ -18,7 +18,8 @@ def draw(rng: np.random.Generator, chip_name: str) -> Case:
     make = {"conv": _conv, "fc": _fc}.get(kind.split("_")[0], _depthwise_pool)
     fields = make(rng, chip, kind, bf16)
     patch = _quant_records(rng, chip, fields) if fields.get("opt_chl_quan") and fields["tsk_typ"] != 2 else ()
-    return Case(chip_name, kind + ("_bf16" if bf16 and kind != "conv_bf16" else ""), [tiu(chip, **fields)], int(rng.integers(1 << 31)), bf16_lmem=bf16, lmem_patch=patch)
+    name = kind + ("_bf16" if bf16 and kind != "conv_bf16" else "")
+    return Case(chip_name, name, [tiu(chip, **fields)], int(rng.integers(1 << 31)), bf16_lmem=bf16, lmem_patch=patch)
 
 
 def _quant_records(rng: np.random.Generator, chip: Chip, fields: dict[str, int]) -> tuple[tuple[int, bytes], ...]:
@@ -75,7 +76,8 @@ def _conv(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[s
     kernel = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     fields = dict(tsk_typ=0, opd_typ=int(bf16), opd0_n=n, opd0_c=ic, res0_n=n, res0_c=oc)
     _window(rng, fields, kernel)
-    fields.update(opd1_n=ic, opd1_c=oc, opd1_h=kernel[0], opd1_w=kernel[1], short_res0_str=3, short_opd1_str=1, short_opd2_str=2, opt_opd2_seg=1)
+    fields.update(opd1_n=ic, opd1_c=oc, opd1_h=kernel[0], opd1_w=kernel[1])
+    fields.update(short_res0_str=3, short_opd1_str=1, short_opd2_str=2, opt_opd2_seg=1)
     res, opd0, opd1, opd2 = _place(rng, chip, True)
     fields.update(res0_addr=res, opd0_addr=opd0, opd1_addr=opd1, opd2_addr=opd2)
     c_str = _align(fields["res0_h"] * fields["res0_w"] * size)
@@ -152,6 +154,7 @@ def _depthwise_pool(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool)
         if rng.random() < 0.15:
             fields.update(opt_opd1_const=1, opd1_addr=int(rng.integers(0, 256)) if not bf16 else 0x3F80)
         _post(rng, chip, fields, kind, bf16, 0)
+        fields.update(opt_opd2_sign=1, opt_rshift_typ=1, opt_shift_typ=1, opt_res0_sign=int(not fields["opt_relu_typ"] or rng.integers(2)))
         return fields
     sign = 0 if bf16 else int(rng.integers(2))
     fields.update(opt_opd0_sign=sign, opt_res0_sign=sign, opt_shift_typ=sign, tsk_opd_num=1)
@@ -175,7 +178,7 @@ def _fc(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[str
     )  # fmt: skip
     c_str = _align(right_w * size)
     n_str = c_str * -(-right_c // chip.num_lanes)
-    fields["res0_b_str"] = rows * n_str if mode else 0
+    fields["res0_b_str"] = rows * n_str if mode else 16
     res, opd0, opd1, opd2 = _place(rng, chip, False)
     fields.update(res0_addr=res, opd0_addr=opd0, opd1_addr=opd1, opd2_addr=opd2)
     _post(rng, chip, fields, kind, bf16, mode)
@@ -184,7 +187,8 @@ def _fc(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[str
     if fields["tsk_opd_num"] == 3 if "tsk_opd_num" in fields else False:
         fields.update(opt_opd2_seg=0, opd2_n=1, opd2_c=right_c, opd2_h=1, opd2_w=right_w, short_opd2_str=0)
     if kind == "fc_qm":
-        fields.update(opt_chl_quan=int(mode in (0, 1)), quan_m=int(rng.integers(1 << 30, 1 << 31)), opt_res_shift=0 if mode & 2 else int(rng.integers(0, 12)))
+        shift = 0 if mode & 2 else int(rng.integers(0, 12))
+        fields.update(opt_chl_quan=int(mode in (0, 1)), opt_res_shift=shift, quan_m=int(rng.integers(1 << 30, 1 << 31)))
     elif not bf16 and mode == 0:
         if rng.random() < 0.3:
             fields["opt_res0_seg"] = 0

@@ -1,4 +1,4 @@
-"""Runs a case on the vendor's functional model, whose three libraries CVI_LIB names. The calls are those of libcviruntime's test programs."""
+"""Runs a case on the vendor's functional model, whose three libraries CVI_LIB names."""
 
 from __future__ import annotations
 
