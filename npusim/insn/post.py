@@ -52,10 +52,10 @@ def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | No
 
     def finish(sums: NDArray) -> NDArray:
         values = sums if bias is None else sums + bias()
-        if logical:
-            values = values.astype(np.int64) & 0xFFFFFFFF
         if relu:
             values = np.maximum(values, 0)
+        if logical:
+            values = values.astype(np.int64) & 0xFFFFFFFF
         return saturate(shift_right(values, shift, rounding), bits, signed)
 
     return finish
@@ -89,6 +89,5 @@ def finish_float(sums: NDArray[np.float32], bias: NDArray[np.float32] | None, re
     """Float32 sums with the bias added toward zero, negative values cut where `relu`, rounded to bf16."""
     if bias is not None:
         sums = sum_in_order([np.broadcast_to(bias, sums.shape)], sums, normal=False)
-    if relu:
-        sums = np.where(sums < 0, np.float32(0), sums)
-    return bf16.from_float(sums)
+    patterns = bf16.from_float(sums)
+    return np.where(patterns & 0x8000, np.uint16(0), patterns) if relu else patterns

@@ -13,7 +13,7 @@ from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import Shape, TensorLmem
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import Span, dot_exact, dot_in_order, stays_normal
+from npusim.numerics.accumulate import LARGEST, Span, dot_exact, dot_in_order, stays_normal
 from npusim.state import State
 
 
@@ -98,7 +98,7 @@ class Convolution(TiuInstruction):
             values = opd0.load()
             columns = _columns(window, bf16.to_float(values), fill, ofmap)
             weights = _weight_rows(opd1, constant, len(columns))
-            start = partial.load_float() if regs.ps32_md & READ_PS32 and partial else None
+            start = _partial_sum(partial.load_float()) if regs.ps32_md & READ_PS32 and partial else None
             spans = Span.of_bf16(weights), window.span(values, fill)
             normal = stays_normal(*spans, len(columns), None if start is None else Span.of_float32(start))
             rows = None if start is None else start.transpose(1, 0, 2, 3).reshape(ofmap[1], -1)
@@ -109,6 +109,11 @@ class Convolution(TiuInstruction):
                 result.store(finish_float(sums, None if bias is None else bias(), bool(regs.opt_relu_typ)))
 
         return run
+
+
+def _partial_sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A float32 partial sum as a convolution reads it back: infinity and NaN are the largest number, denormals zero."""
+    return bf16.flush(np.where(np.isfinite(values), values, LARGEST))
 
 
 def _weight_rows(opd1: TensorLmem | None, constant: NDArray, count: int) -> NDArray:

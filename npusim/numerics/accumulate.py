@@ -93,11 +93,15 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
 
 
 def checked_add(total: F32, term: F32) -> F32:
-    """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside rounding_toward_zero()."""
+    """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside rounding_toward_zero().
+
+    A sum overflows as soon as it exceeds LARGEST, be it by less than a float64 can tell.
+    """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         result = bf16.flush(add(total, term))
         wide = total.astype(np.float64) + term
-        np.copyto(result, np.nan, where=~(np.abs(wide) < 2.0**128))
+        beyond = (np.abs(total) == LARGEST) & (term != 0) & ((term > 0) == (total > 0))
+        np.copyto(result, np.nan, where=beyond | ~(np.abs(wide) <= LARGEST))
     return result
 
 
@@ -106,7 +110,7 @@ def checked_product(a: F32, b: F32) -> F32:
     with np.errstate(over="ignore", invalid="ignore"):
         wide = a.astype(np.float64) * b
         result = bf16.flush(wide.astype(np.float32))
-        np.copyto(result, np.nan, where=~(np.abs(wide) < 2.0**128))
+        np.copyto(result, np.nan, where=~(np.abs(wide) <= LARGEST))
     return result
 
 
@@ -123,7 +127,7 @@ def dot_exact(left: F32, right: F32, largest_product: int) -> NDArray[np.int32]:
 
 
 def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
-    total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else np.where(np.isfinite(start), start, LARGEST)
+    total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else start
     for k in range(left.shape[1]):
         total = checked_add(total, checked_product(left[:, k, None], right[k]))
     return total
