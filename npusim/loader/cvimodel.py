@@ -1,0 +1,91 @@
+"""The .cvimodel container: header, FlatBuffers description, sections (source: sophgo/cviruntime include/runtime/model.hpp and
+src/common/model.cpp).
+
+Bytes of the file: a header (magic "CviModel", description's size u32, major u8, minor u8, md5 of all that follows the header, and
+from version 1.1 on the chip's name in 16 bytes, two bytes of padding), the description, then the sections, whose offsets count from
+the description's end. Nothing in a file is ever run as native code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+from npusim.chip import Chip, chip_named
+from npusim.errors import FileFormatError, UsageError
+from npusim.loader.cvimodel_tables import read_model
+from npusim.loader.cvimodel_types import Cvimodel, Section
+
+MAGIC = b"CviModel"
+MAX_SECTION_BYTES = 1 << 29
+_LZ4_MAX_RATIO = 255
+_MINOR_VERSION = 4
+_UNSIGNED_PADDING = b"AA"
+"""Header padding of files that cvimodel_tool merged, encrypted or compressed: it leaves the md5 uninitialised (tool/cvimodel_tool.cpp)."""
+
+
+def load_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Cvimodel:
+    """Reads the .cvimodel at `path`. Raises FileFormatError for a damaged file, UsageError for one that cannot be opened."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        return parse_cvimodel(data, verify_md5=verify_md5)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from None
+
+
+def parse_cvimodel(data: bytes | bytearray | memoryview, *, verify_md5: bool = True) -> Cvimodel:
+    """Parses a whole .cvimodel held in memory; checks every offset and, unless told not to, its md5. Raises FileFormatError.
+
+    The vendor's runtime does not look at the md5, so files that were edited after compilation exist; `verify_md5=False` reads them.
+    """
+    view = memoryview(data).cast("B")
+    chip, description_bytes, header_bytes = _parse_header(view, verify_md5)
+    description_end = header_bytes + description_bytes
+    model = read_model(chip, view[header_bytes:description_end], view[description_end:])
+    for section in model.sections:
+        _check_section(section, len(model.payload))
+    return model
+
+
+def _parse_header(view: memoryview, verify_md5: bool) -> tuple[Chip, int, int]:
+    """(chip, bytes of the description, bytes of the header)."""
+    if len(view) < 32 or bytes(view[:8]) != MAGIC:
+        raise FileFormatError(f"it starts with {bytes(view[:8])!r}, but a cvimodel has a header of 32 bytes or more from {MAGIC!r} on")
+    description_bytes, major, minor, md5 = struct.unpack_from("<IBB16s", view, 8)
+    if major != 1 or minor > _MINOR_VERSION:
+        raise FileFormatError(f"cvimodel version {major}.{minor} is not supported; versions 1.0 to 1.{_MINOR_VERSION} are")
+    header_bytes = 48 if minor else 32
+    if header_bytes + description_bytes > len(view):
+        raise FileFormatError(
+            f"{header_bytes} bytes of header and {description_bytes} of description do not fit the file's {len(view)} bytes; it is cut off"
+        )
+    chip_name, padding = struct.unpack_from("<16s2s", view, 30) if minor else (b"cv183x", b"")
+    if verify_md5 and padding != _UNSIGNED_PADDING:
+        digest = hashlib.md5(view[header_bytes:], usedforsecurity=False).digest()
+        if digest != md5:
+            raise FileFormatError(
+                f"md5 of its content is {digest.hex()}, but its header says {md5.hex()}: it is damaged or was edited "
+                "(verify_md5=False reads it anyway)"
+            )
+    try:
+        return chip_named(chip_name.rstrip(b"\0").decode("ascii", "backslashreplace")), description_bytes, header_bytes
+    except UsageError as error:
+        raise FileFormatError(str(error)) from None
+
+
+def _check_section(section: Section, payload_bytes: int) -> None:
+    if section.offset + section.num_bytes > payload_bytes:
+        raise FileFormatError(
+            f"section {section.name!r} ends at byte {section.offset + section.num_bytes} of the sections, "
+            f"but the file holds {payload_bytes} bytes of them"
+        )
+    limit = min(MAX_SECTION_BYTES, _LZ4_MAX_RATIO * section.num_bytes)
+    if section.decompressed_bytes > limit:
+        raise FileFormatError(
+            f"section {section.name!r} would decompress from {section.num_bytes} to {section.decompressed_bytes} bytes, "
+            f"but at most {limit} are allowed"
+        )
