@@ -1,0 +1,131 @@
+"""How far two arrays are apart, as pure functions of a target and a reference.
+
+uint16 means bf16 patterns, as everywhere in golden. Cosine, Euclidean similarity and SQNR are the vendor's
+(sophgo/tpu-mlir, python/numpy_helper/tensor_compare.py), summed in float64 where the vendor's tool sums in float32.
+Arrays must have the same number of elements; they are compared in C order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from golden.errors import GoldenError
+from golden.values import Array, as_values, is_bf16, is_integer
+
+Float64 = npt.NDArray[np.float64]
+
+NAN_DISTANCE = int(np.iinfo(np.int64).max)
+"""ULP distance from a NaN to anything, itself included."""
+
+
+def cosine_similarity(target: Array, reference: Array) -> float:
+    """Cosine of the angle between the two as vectors, -1 to 1; 0 where either is all zeros. NaN or infinity in, NaN out."""
+    t, r = _pair(target, reference)
+    t_peak, r_peak = _peak(t), _peak(r)
+    if t_peak == 0 or r_peak == 0:
+        return 0.0
+    t, r = t / t_peak, r / r_peak  # so that no square over- or underflows
+    return float(np.clip(np.dot(t, r) / math.sqrt(np.dot(t, t) * np.dot(r, r)), -1.0, 1.0))
+
+
+def euclidean_similarity(target: Array, reference: Array) -> float:
+    """1 - |t - r| / (|(t + r) / 2| + 1e-7): 1 where equal, unbounded below; 0 where a norm is infinite, as in the vendor's tool."""
+    t, r = _pair(target, reference)
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance, size = _norm(t - r), _norm((t + r) / 2) + 1e-7
+    if math.isinf(distance) or math.isinf(size):
+        return 0.0
+    return 1 - distance / size
+
+
+def sqnr_db(target: Array, reference: Array) -> float:
+    """Signal to quantisation noise in dB: 10 log10(var(target) / var(target - reference)); not symmetric.
+
+    The vendor takes the target as the signal, and infinity where either variance is zero: a constant error is no noise to it.
+    """
+    t, r = _pair(target, reference)
+    if t.size == 0:
+        return math.inf
+    with np.errstate(over="ignore", invalid="ignore"):
+        signal, noise = np.var(t), np.var(t - r)
+    if signal == 0 or noise == 0:
+        return math.inf
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return float(10 * np.log10(signal / noise))
+
+
+def abs_error(target: Array, reference: Array) -> npt.NDArray[np.uint64] | Float64:
+    """|target - reference| of each element, flat: uint64 and exact for integers, else float64. inf - inf is NaN."""
+    t, r = _same_size(target, reference)
+    if is_integer(t) and is_integer(r) and is_integer(np.empty(0, np.result_type(t, r))):  # int64 with uint64 has no integer type
+        wide_t, wide_r = t.astype(np.uint64), r.astype(np.uint64)
+        return np.where(np.greater_equal(t, r), wide_t - wide_r, wide_r - wide_t)  # modulo 2^64, so exact for negatives too
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.abs(t.astype(np.float64) - r.astype(np.float64))
+
+
+def rel_error(target: Array, reference: Array) -> Float64:
+    """|target - reference| / |reference| of each element, flat; 0 where both are equal, infinity where only the reference is 0."""
+    error = abs_error(target, reference).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        relative = error / np.abs(as_values(reference).ravel().astype(np.float64))
+    relative[error == 0] = 0
+    return relative
+
+
+def ulp_distance(target: Array, reference: Array) -> npt.NDArray[np.int64]:
+    """How many representable numbers lie from one to the other, flat: 0 from -0.0 to 0.0, 1 from the largest to infinity.
+
+    NAN_DISTANCE where either is NaN. Raises GoldenError unless both are bf16 (in either storage), float16 or float32.
+    """
+    if not has_ulps(target, reference):
+        raise GoldenError(f"ULP distance of {target.dtype} to {reference.dtype} is not defined: both must be bf16, float16 or float32")
+    t, r = _same_size(target, reference)
+    distance = np.abs(_ordinal(target) - _ordinal(reference))
+    distance[np.isnan(t) | np.isnan(r)] = NAN_DISTANCE
+    return distance
+
+
+def has_ulps(target: Array, reference: Array) -> bool:
+    """Whether ulp_distance is defined for the two: the same format, and one of bf16, float16, float32."""
+    return (is_bf16(target) and is_bf16(reference)) or (target.dtype == reference.dtype and target.dtype in (np.float16, np.float32))
+
+
+def close_order(target: Array, reference: Array) -> int | None:
+    """Largest order of 5, 4, 3 with |target - reference| <= 1e-8 + 10^-order |reference| everywhere, else None.
+
+    The vendor's tool calls a tensor CLOSE from order 3 on.
+    """
+    error = abs_error(target, reference).astype(np.float64) - 1e-8
+    size = np.abs(as_values(reference).ravel().astype(np.float64))
+    return next((order for order in (5, 4, 3) if bool(np.all(error <= 10.0**-order * size))), None)
+
+
+def _same_size(target: Array, reference: Array) -> tuple[Array, Array]:
+    if target.size != reference.size:
+        raise GoldenError(f"{target.size} elements cannot be compared with {reference.size}: the sizes must be the same")
+    return as_values(target).ravel(), as_values(reference).ravel()
+
+
+def _pair(target: Array, reference: Array) -> tuple[Float64, Float64]:
+    t, r = _same_size(target, reference)
+    return t.astype(np.float64), r.astype(np.float64)
+
+
+def _peak(values: Float64) -> float:
+    return float(np.max(np.abs(values), initial=0.0))
+
+
+def _norm(values: Float64) -> float:
+    return math.sqrt(np.dot(values, values))
+
+
+def _ordinal(array: Array) -> npt.NDArray[np.int64]:
+    """Place of each float among the floats of its format, counted from zero: neighbours differ by one."""
+    width = 8 * array.dtype.itemsize
+    bits = np.ascontiguousarray(array).ravel().view(f"u{array.dtype.itemsize}").astype(np.int64)
+    magnitude = bits & ((1 << (width - 1)) - 1)
+    return np.where(bits >> (width - 1), -magnitude, magnitude)

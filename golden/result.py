@@ -1,0 +1,185 @@
+"""What a comparison found, as data. Nothing here prints; a reporter draws it and a command decides."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from golden.tolerance import Similarity, Tolerance
+
+
+class Verdict(StrEnum):
+    """The words of the vendor's npz_tool (sophgo/tpu-mlir, tensor_compare.py, which spells the fifth NOT_SIMLIAR)."""
+
+    EQUAL = "EQUAL"
+    """Every element is the same number."""
+    CLOSE = "CLOSE"
+    """Within 1e-8 + 0.001 |reference| everywhere; with a number as tolerance, within that number."""
+    SIMILAR = "SIMILAR"
+    """Both similarities exceed the tolerance."""
+    NOT_EQUAL = "NOT_EQUAL"
+    """Had to be equal (integers), or stay within a number, and does not."""
+    NOT_SIMILAR = "NOT_SIMILAR"
+    """A similarity does not exceed the tolerance, or an element is NaN or an infinity that may not match."""
+    NOT_MATCH = "NOT_MATCH"
+    """The shapes differ, so nothing was compared."""
+
+    @property
+    def passed(self) -> bool:
+        return self in (Verdict.EQUAL, Verdict.CLOSE, Verdict.SIMILAR)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One side of a comparison. Range, mean and deviation are of the finite elements; None where there is none."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    num_nan: int
+    num_inf: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Distances between the elements that could be subtracted: all but NaN and infinities.
+
+    `max_ulp` is None unless both are bf16, float16 or float32; `num_bits_differ` is None unless both have one format, and counts
+    elements that are stored differently though they may be the same number (-0.0 and 0.0). `worst_index` is the index in the
+    target of the largest absolute error, or of the first element that cannot match.
+    """
+
+    num_elements: int
+    num_mismatches: int
+    num_unmatchable: int
+    num_bits_differ: int | None
+    cosine: float
+    euclidean: float
+    sqnr_db: float
+    max_abs: float
+    max_rel: float
+    max_ulp: int | None
+    worst_index: tuple[int, ...] | None
+    worst_target: float | None
+    worst_reference: float | None
+
+
+@dataclass(frozen=True)
+class TensorResult:
+    """How one tensor compared. `errors` is None where the shapes differ.
+
+    `smallest_tolerance` is the strictest tolerance that would have passed, of the kind that was in force (a number where integers
+    had to be equal); None where no tolerance would. `note` says in words what a verdict alone does not.
+    """
+
+    name: str
+    verdict: Verdict
+    tolerance: Tolerance
+    smallest_tolerance: Tolerance | None
+    target: Summary
+    reference: Summary
+    errors: Errors | None
+    note: str = ""
+
+    def __bool__(self) -> bool:
+        return self.verdict.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that json.dumps(..., allow_nan=False) takes: infinities and NaN as the texts "inf", "-inf", "nan"."""
+        found: dict[str, Any] = _plain(asdict(self) | {"passed": bool(self)})
+        return found
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """How two sets of tensors compared, in the reference's order. True if at least one tensor was compared and all passed."""
+
+    tensors: tuple[TensorResult, ...]
+    only_in_target: tuple[str, ...]
+    only_in_reference: tuple[str, ...]
+    excepted: tuple[str, ...]
+    unknown_names: tuple[str, ...]
+    """Names given a tolerance, or excepted, that no tensor in common has."""
+
+    def __bool__(self) -> bool:
+        return bool(self.tensors) and all(self.tensors)
+
+    def __getitem__(self, name: str) -> TensorResult:
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(name)
+
+    @property
+    def failed(self) -> tuple[TensorResult, ...]:
+        return tuple(tensor for tensor in self.tensors if not tensor)
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """Number of tensors with each verdict, zeros included."""
+        found = Counter(tensor.verdict for tensor in self.tensors)
+        return {verdict: found[verdict] for verdict in Verdict}
+
+    @property
+    def smallest_tolerance(self) -> Tolerance | None:
+        """The strictest single tolerance with which all tensors would pass; None where none would."""
+        smallest = [tensor.smallest_tolerance for tensor in self.tensors]
+        if not smallest or None in smallest:
+            return None
+        pairs = [tolerance for tolerance in smallest if isinstance(tolerance, Similarity)]
+        if len(pairs) == len(smallest):
+            return Similarity(min(pair.cosine for pair in pairs), min(pair.euclidean for pair in pairs))
+        return max(tensor.errors.max_abs for tensor in self.tensors if tensor.errors)
+
+    @property
+    def message(self) -> str:
+        """One sentence: the counts of each verdict, or why nothing could be compared, with both lists of names."""
+        if not self.tensors:
+            excepted = f" once {_names(self.excepted)} is excepted" if self.excepted else ""
+            return (
+                f"nothing in common{excepted}: the target has {_names(self.only_in_target)}, "
+                f"the reference has {_names(self.only_in_reference)}; tensors are matched by name"
+            )
+        words = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items() if count)
+        return f"{len(self.tensors)} compared, {len(self.failed)} failed: {words}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that json.dumps(..., allow_nan=False) takes."""
+        own: dict[str, Any] = _plain(
+            {
+                "passed": bool(self),
+                "message": self.message,
+                "counts": {str(verdict): count for verdict, count in self.counts.items()},
+                "smallest_tolerance": _tolerance_dict(self.smallest_tolerance),
+                "only_in_target": self.only_in_target,
+                "only_in_reference": self.only_in_reference,
+                "excepted": self.excepted,
+                "unknown_names": self.unknown_names,
+            }
+        )
+        return own | {"tensors": [tensor.to_dict() for tensor in self.tensors]}
+
+
+def _tolerance_dict(tolerance: Tolerance | None) -> Any:
+    return asdict(tolerance) if isinstance(tolerance, Similarity) else tolerance
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names) or "no tensors"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return str(value) if isinstance(value, StrEnum) else value
