@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from reference_model.errors import ModelError
 
@@ -52,6 +52,8 @@ class ModelConfig:
             raise ModelError(f"head_dim is {self.head_dim}: RoPE turns pairs, so it must be even")
         if not self.sliding_layers:
             object.__setattr__(self, "sliding_layers", (False,) * self.num_layers)
+        if len(self.sliding_layers) != self.num_layers:
+            raise ModelError(f"{len(self.sliding_layers)} layers are said to slide or not, the model has {self.num_layers}: name each")
         if not self.query_scale:
             object.__setattr__(self, "query_scale", self.head_dim**-0.5)
 
@@ -63,3 +65,21 @@ class ModelConfig:
     @property
     def kv_values_per_token(self) -> int:
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim
+
+
+def sliding_pattern(num_layers: int, every: int) -> tuple[bool, ...]:
+    """All layers slide but each `every`-th."""
+    return tuple((layer + 1) % every != 0 for layer in range(num_layers))
+
+
+def gemma3_config(common: dict[str, Any], window: int, sliding_layers: tuple[bool, ...]) -> ModelConfig:
+    """What all Gemma 3 have in common (arXiv:2503.19786, section 2), around the numbers in which they differ."""
+    return ModelConfig(
+        **common,
+        activation="gelu_tanh",
+        qk_norm=True,
+        post_norms=True,
+        embedding_scale=common["hidden_size"] ** 0.5,
+        sliding_window=window,
+        sliding_layers=sliding_layers,
+    )

@@ -16,13 +16,15 @@ from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
 from reference_model.chat import chat_style
-from reference_model.config import ModelConfig
+from reference_model.config import ModelConfig, gemma3_config, sliding_pattern
 from reference_model.errors import ModelError
+from reference_model.files.gguf_counts import check_counts
 from reference_model.kv_store import FloatArray
 from reference_model.tokenizer import Tokenizer, Vocabulary, byte_level, sentence_piece
 from reference_model.weights import Weights, gather_weights
 
 READ_BYTES = 1 << 20
+GEMMA3_PATTERN = 6
 # What the library raises when counts, offsets or types in a file are wrong.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, UnicodeDecodeError, NotImplementedError)
 
@@ -30,6 +32,7 @@ DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryErro
 def load_gguf(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
     """Raises ModelError when the file is damaged or truncated, or its architecture is not known here."""
     try:
+        check_counts(path)
         reader = GGUFReader(path)
     except (OSError, *DAMAGE) as error:
         raise _damaged(path, error) from None
@@ -138,8 +141,8 @@ class Header:
         }
         if self.arch == "llama":
             return ModelConfig(**common, rope_theta=real("rope.freq_base", 10_000.0), rope_interleaved=True)
-        window = number("attention.sliding_window")
-        return gemma3_config(common, window, real("rope.freq_base", 1_000_000.0), sliding_pattern=6)
+        common["rope_theta"] = real("rope.freq_base", 1_000_000.0)
+        return gemma3_config(common, number("attention.sliding_window"), sliding_pattern(layers, GEMMA3_PATTERN))
 
     def tokenizer(self, vocab_size: int) -> Tokenizer:
         kind = self._get("tokenizer.ggml.model", str)
@@ -172,17 +175,3 @@ class Header:
         if not isinstance(value, kind):
             raise ModelError(f"field {key} of {self.name} is a {type(value).__name__}: the file is damaged")
         return value
-
-
-def gemma3_config(common: dict[str, Any], window: int, theta: float, sliding_pattern: int) -> ModelConfig:
-    """Every sliding_pattern-th layer sees everything, the others a window of `window` (arXiv:2503.19786, section 2.1)."""
-    return ModelConfig(
-        **common,
-        rope_theta=theta,
-        activation="gelu_tanh",
-        qk_norm=True,
-        post_norms=True,
-        embedding_scale=common["hidden_size"] ** 0.5,
-        sliding_window=window,
-        sliding_layers=tuple((layer + 1) % sliding_pattern != 0 for layer in range(common["num_layers"])),
-    )

@@ -10,9 +10,8 @@ import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy, which safetensors
 from safetensors import SafetensorError, safe_open
 
 from reference_model.chat import chat_style
-from reference_model.config import ModelConfig
+from reference_model.config import ModelConfig, gemma3_config, sliding_pattern
 from reference_model.errors import ModelError
-from reference_model.files.gguf_file import gemma3_config
 from reference_model.kv_store import FloatArray
 from reference_model.tokenizer import Tokenizer, from_json
 from reference_model.weights import Weights, gather_weights
@@ -55,8 +54,8 @@ def load_hub(directory: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
 
 
 def _config(text: dict[str, Any], tied: bool) -> ModelConfig:
-    if text.get("rope_scaling"):
-        raise ModelError(f"the configuration scales RoPE ({text['rope_scaling']}), which is not supported: use a model without")
+    if text.get("attention_bias") or text.get("mlp_bias"):
+        raise ModelError("the configuration has biases in its linear layers, which is not supported: use a model without")
     heads = int(text["num_attention_heads"])
     common: dict[str, Any] = {
         "vocab_size": int(text["vocab_size"]),
@@ -68,12 +67,28 @@ def _config(text: dict[str, Any], tied: bool) -> ModelConfig:
         "head_dim": int(text.get("head_dim") or int(text["hidden_size"]) // heads),
         "context_length": int(text["max_position_embeddings"]),
         "norm_eps": float(text.get("rms_norm_eps", 1e-6)),
+        "rope_theta": _rope_theta(text, "full_attention", "rope_theta", 10_000.0),
         "tied": tied,
     }
-    theta = float(text.get("rope_theta", 10_000.0))
     if text["model_type"] == "llama":
-        return ModelConfig(**common, rope_theta=theta)
-    return gemma3_config(common, int(text["sliding_window"]), theta, int(text.get("sliding_window_pattern", 6)))
+        return ModelConfig(**common)
+    common["local_rope_theta"] = _rope_theta(text, "sliding_attention", "rope_local_base_freq", 10_000.0)
+    common["query_scale"] = float(text.get("query_pre_attn_scalar") or common["head_dim"]) ** -0.5
+    if layer_types := text.get("layer_types"):
+        sliding = tuple(kind == "sliding_attention" for kind in layer_types)
+    else:
+        sliding = sliding_pattern(common["num_layers"], int(text.get("sliding_window_pattern") or 6))
+    return gemma3_config(common, int(text["sliding_window"]), sliding)
+
+
+def _rope_theta(text: dict[str, Any], layer_type: str, older_key: str, default: float) -> float:
+    """Files of transformers 5 hold rope_parameters, by layer type where there are two; older ones a key for each."""
+    parameters = text.get("rope_parameters") or {}
+    parameters = parameters.get(layer_type, parameters)
+    scaling = text.get("rope_scaling") or parameters
+    if (scaling.get("rope_type") or scaling.get("type") or "default") != "default":
+        raise ModelError(f"the configuration scales RoPE ({scaling}), which is not supported: use a model without")
+    return float(parameters.get("rope_theta") or text.get(older_key) or default)
 
 
 class HubTensors:
