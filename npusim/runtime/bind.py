@@ -1,0 +1,99 @@
+"""Loading a program: memory laid out, weights in place, every tensor a view, every routine a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from npusim.decode import decode_cmdbuf
+from npusim.errors import FileFormatError
+from npusim.execute import BoundProgram
+from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf
+from npusim.loader.cpu_args import parse_cpu_args
+from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program, SectionType, TpuRoutine
+from npusim.loader.dmabuf import parse_dmabuf
+from npusim.runtime.cpu import cpu_function_named
+from npusim.runtime.cpu.call import CpuCall
+from npusim.runtime.frame import FRAME_ALIGNMENT, tensor_bytes
+from npusim.runtime.memory_map import MAX_MAP_BYTES, WEIGHT, MemoryMap, plan_memory
+from npusim.runtime.tensor import BoundTensor, TensorInfo, info_of_tensor, info_of_weight
+from npusim.state import State
+
+HOST_OFFSET = -1
+"""Offset of a tensor that only CPU routines see and that has no place in GMEM."""
+
+
+@dataclass(frozen=True)
+class LoadedProgram:
+    """A program ready to run: its activations by name in program order, and one call a routine."""
+
+    state: State
+    tensors: dict[str, BoundTensor]
+    steps: list[Callable[[], None]]
+
+
+def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
+    """Binds `program` to a machine of its own. Raises NpusimError for whatever in the file cannot be run."""
+    activations = [(info_of_tensor(t, tensor_bytes(t, FRAME_ALIGNMENT[file.chip.name])), t.offset) for t in program.tensors]
+    # The base register bits of a weight's offset are not looked at (Neuron's first constructor in neuron.cpp).
+    weights = [(info_of_weight(w), (WEIGHT << 40) | w.offset & ((1 << 40) - 1)) for w in _cpu_weights(file, program)]
+    placed = [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET]
+    memory = plan_memory(file, program, placed)
+    _check_host_bytes(sum(info.num_bytes for info, offset in activations if offset == HOST_OFFSET))
+    state = State(file.chip, memory.num_bytes)
+    state.array_base = memory.array_base
+    _load_weights(file, state)
+    tensors = {info.name: _bind_tensor(state, memory, info, offset) for info, offset in activations}
+    known = {info.name: _bind_tensor(state, memory, info, offset) for info, offset in weights} | tensors
+    steps = [_bind_routine(file, state, known, routine) for routine in program.routines]
+    return LoadedProgram(state, tensors, [call for calls in steps for call in calls])
+
+
+def _cpu_weights(file: Cvimodel, program: Program) -> list:
+    """The weights that the program's CPU routines name."""
+    names = {name for routine in program.routines if isinstance(routine, CpuRoutine) for name in routine.inputs}
+    return [weight for weight in file.weights if weight.name in names]
+
+
+def _load_weights(file: Cvimodel, state: State) -> None:
+    at = state.array_base[WEIGHT]
+    for section in file.sections:
+        if section.kind == SectionType.WEIGHT:
+            state.gmem.write(at, file.payload[section.offset : section.offset + section.num_bytes])
+            at += section.num_bytes
+
+
+def _bind_tensor(state: State, memory: MemoryMap, info: TensorInfo, offset: int) -> BoundTensor:
+    shape: tuple[int, ...] = (info.num_bytes // info.dtype.itemsize,) if info.aligned else info.shape
+    if offset == HOST_OFFSET:
+        return BoundTensor(info, np.zeros(shape, info.dtype))
+    return BoundTensor(info, np.ndarray(shape, info.dtype, state.gmem.bytes, memory.address(offset)))
+
+
+def _bind_routine(
+    file: Cvimodel, state: State, tensors: dict[str, BoundTensor], routine: TpuRoutine | CpuRoutine
+) -> list[Callable[[], None]]:
+    if isinstance(routine, TpuRoutine):
+        return [BoundProgram(state, decode_cmdbuf(cmdbuf)).run for cmdbuf in section_cmdbufs(file, routine.section)]
+    for name in (*routine.inputs, *routine.outputs):
+        if name not in tensors:
+            raise FileFormatError(f"CPU routine {routine.function} uses {name!r}, which is neither an activation nor a weight of the model")
+    inputs, outputs = (tuple(tensors[name] for name in names) for names in (routine.inputs, routine.outputs))
+    return [cpu_function_named(routine.function)(CpuCall(routine.function, inputs, outputs, parse_cpu_args(routine.args)))]
+
+
+def section_cmdbufs(file: Cvimodel, name: str) -> list[Cmdbuf]:
+    """The commands of section `name`: one Cmdbuf, or one a segment of a dmabuf."""
+    section = file.section_named(name)
+    data = file.section_bytes(section)
+    try:
+        return [parse_cmdbuf(file.chip, data)] if section.kind == SectionType.CMDBUF else parse_dmabuf(file.chip, data)
+    except FileFormatError as error:
+        raise FileFormatError(f"section {name!r}: {error}") from None
+
+
+def _check_host_bytes(num_bytes: int) -> None:
+    if num_bytes > MAX_MAP_BYTES:
+        raise FileFormatError(f"tensors in host memory need {num_bytes} bytes, but at most {MAX_MAP_BYTES} are supported")

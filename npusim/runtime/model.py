@@ -1,0 +1,94 @@
+"""`Model`: a .cvimodel on a simulated chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from numpy.typing import ArrayLike, NDArray
+
+from npusim.chip import Chip
+from npusim.errors import NpusimError, UsageError
+from npusim.loader.cvimodel import load_cvimodel
+from npusim.runtime.bind import load_program
+from npusim.runtime.frame import FRAME_ALIGNMENT
+from npusim.runtime.inputs import input_array
+from npusim.runtime.tensor import TensorInfo
+
+
+class Model:
+    """A compiled network, loaded once and run as often as wanted.
+
+    >>> model = Model("mlp_cv181x_int8.cvimodel")                          # doctest: +SKIP
+    >>> [(t.name, t.shape, t.format.name) for t in model.inputs]           # doctest: +SKIP
+    [('x', (1, 16, 64, 1), 'FP32')]
+    >>> model.forward({"x": np.zeros((1, 16, 64), np.float32)})            # doctest: +SKIP
+    {'11_Add_f32': array([[[[0.0446...]]]], dtype=float32)}
+
+    Every instruction is validated and bound to memory when the model is loaded; `forward` is copies and NumPy calls. GMEM and LMEM keep
+    their content between calls, as on the chip. Two models share nothing; one model runs one `forward` at a time.
+    """
+
+    def __init__(self, path: str | Path, *, program: int = 0, verify_md5: bool = True) -> None:
+        """Loads the .cvimodel at `path`. `program` picks one where the file holds several (one a batch size); `verify_md5=False` reads
+        files that were edited after compilation.
+
+        Raises FileFormatError for a damaged or unsupported file, IllegalInstruction, AddressError or Deadlock for commands that the chip
+        cannot run, UsageError for a path that cannot be read or a `program` that the file lacks. Native code in a file is never run.
+        """
+        file = load_cvimodel(path, verify_md5=verify_md5)
+        if not 0 <= program < len(file.programs):
+            raise UsageError(f"program {program} does not exist; {path} holds programs 0 to {len(file.programs) - 1}")
+        self.chip: Chip = file.chip
+        self.name: str = file.name
+        self._program = file.programs[program]
+        try:
+            self._loaded = load_program(file, self._program)
+        except NpusimError as error:
+            error.args = (f"{path}: {error}", *error.args[1:])
+            raise
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What `forward` takes, in the model's order."""
+        return tuple(self._loaded.tensors[name].info for name in self._program.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What `forward` gives, in the model's order."""
+        return tuple(self._loaded.tensors[name].info for name in self._program.outputs)
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """Every activation, in program order."""
+        return tuple(tensor.info for tensor in self._loaded.tensors.values())
+
+    def forward(self, inputs: Mapping[str, ArrayLike], all_tensors: bool = False) -> dict[str, NDArray]:
+        """Runs the network once on `inputs`, tensor name -> array, and returns tensor name -> array (copies).
+
+        An input array has as many elements as its tensor, in any shape (the compiler folds shapes to four dimensions). Its type is the
+        tensor's own; or float for an INT8, UINT8, INT16, UINT16 or BF16 tensor, which is converted as the vendor's runner does it
+        (npusim.runtime.quantize); or ml_dtypes.bfloat16 for BF16; or integers that fit. An aligned tensor takes its whole padded buffer,
+        or plain pixels, which are then padded.
+
+        Returned arrays have the tensor's four-dimensional shape and `TensorInfo.dtype`; bf16 comes as uint16 bit patterns, an aligned
+        tensor as its flat buffer. With `all_tensors` every activation whose memory was not reused comes back, as with the vendor's "output
+        all tensors" option.
+
+        Raises UsageError for a missing, unknown or unfit input; nothing has run then.
+        """
+        tensors = self._loaded.tensors
+        for name, array in self._checked(inputs).items():
+            tensors[name].array[...] = array
+        for step in self._loaded.steps:
+            step()
+        names = [t.name for t in self._program.tensors if not t.overwritten] if all_tensors else self._program.outputs
+        return {name: tensors[name].array.copy() for name in names}
+
+    def _checked(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray]:
+        wanted = self._program.inputs
+        if set(inputs) != set(wanted):
+            wrong = sorted(set(wanted) ^ set(inputs))[0]
+            raise UsageError(f"input {wrong!r} is {'missing' if wrong in wanted else 'unknown'}; the model takes {', '.join(wanted)}")
+        alignment = FRAME_ALIGNMENT[self.chip.name]
+        return {name: input_array(inputs[name], self._loaded.tensors[name], alignment) for name in wanted}
