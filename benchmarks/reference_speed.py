@@ -1,6 +1,6 @@
 """Speed and memory of reference_model against torch in float32, one thread each, in the same run.
 
-    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/reference_model.py MODEL.gguf [--tokens 512]
+    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/reference_speed.py MODEL.gguf [--tokens 512]
 
 needs torch and transformers, which read the same GGUF. Each side runs in a process of its own, in turns. Exit code 1 when a claim fails.
 """
