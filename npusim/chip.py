@@ -25,10 +25,14 @@ class Chip:
     gmem_bytes: int = 1 << 32
     clock_mhz: int = 500
     """TPU clock in the vendor's performance logs (sophgo/cviruntime scripts/evb)."""
+    dma_vanish_exponent: int | None = None
+    """The DMA turns a bf16 number of at least two to this power into the integer 0 instead of saturating it (seen in the vendor's model)."""
     dmabuf_magic: int = 0x1822
     tiu_layout: str = "cv181x"
     missing: frozenset[str] = frozenset()
     """Features that this chip's cvikernel configuration does not define; an instruction that needs one is refused by name."""
+    extra: frozenset[str] = frozenset()
+    """What only this chip's functional model does. QM_DEPTHWISE_DILATION: per-channel depthwise convolution honours dilation."""
 
     @property
     def lmem_total_bytes(self) -> int:
@@ -44,8 +48,10 @@ CV183X = Chip(
     num_lanes=32,
     gmem_base=1 << 32,
     clock_mhz=650,
+    dma_vanish_exponent=64,
     tiu_layout="cv183x",
     missing=frozenset({"FC_OP1_CONST", "8B_ADD_SUB", "MIN_POOL", "M_BRADCAST", "QM_LSHIFT", "GE", "CMD_PRE_EXE"}),
+    extra=frozenset({"QM_DEPTHWISE_DILATION"}),
 )
 CHIPS: tuple[Chip, ...] = (CV180X, CV181X, CV182X, CV183X)
 

@@ -21,6 +21,13 @@ Finish = Callable[[NDArray], NDArray]
 """From exact integer sums, channels on axis 1, to saturated results."""
 
 
+def require_relu_of_signed(insn: TiuInstruction) -> None:
+    """Refuses ReLU on an integer sum that cannot be negative: unsigned operands and no bias."""
+    regs = insn.regs
+    can_be_negative = regs.opd_typ or regs.opt_opd0_sign or regs.opt_opd1_sign or regs.tsk_opd_num == 3
+    insn.require(bool(can_be_negative or not regs.opt_relu_typ), "opt_relu_typ is set, but unsigned operands without a bias need no ReLU")
+
+
 def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
     """Bias (if `tsk_opd_num` is 3), multiplier and shift of every channel from packed records of 9 or 5 bytes in opd2."""
     regs = insn.regs

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
 from npusim.insn.operands import INT8, constant_int8, fill_float, fill_int8, per_channel, planes, shape_of, tensor
-from npusim.insn.post import READ_PS32, WRITE_PS32, bias16, bias_float, finish_float, requantize_per_channel, requantize_per_tensor
+from npusim.insn.post import READ_PS32, WRITE_PS32, bias16, bias_float, finish_float, requantize_per_channel, requantize_per_tensor, require_relu_of_signed
 from npusim.insn.window import Window
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
@@ -38,8 +38,7 @@ class Convolution(TiuInstruction):
         self.require(weight[:2] == (ifmap[1], ofmap[1]), f"opd1 (ic, oc) is {weight[:2]}, but opd0 and res0 have {(ifmap[1], ofmap[1])}")
         self.require(regs.short_opd0_str == 0, f"short_opd0_str is {regs.short_opd0_str}; a convolution reads opd0 at aligned strides (0)")
         self.require(regs.res0_n_str % 16 == 0, f"res0_n_str is {regs.res0_n_str}; it must be a multiple of 16")
-        signed = regs.opt_opd0_sign or regs.opt_opd1_sign or (regs.tsk_opd_num == 3 and regs.opt_opd2_sign)
-        self.require(bool(regs.opd_typ or signed or not regs.opt_relu_typ), "opt_relu_typ is set, but ReLU needs a signed operand")
+        require_relu_of_signed(self)
         self.require(
             not (regs.opt_chl_quan and regs.ps32_md & WRITE_PS32),
             f"opt_chl_quan with ps32_md {regs.ps32_md}; the multiplier is applied only where the sum is finished (0 or 1)",

@@ -114,7 +114,7 @@ class DepthwiseConvolution(_PerChannel):
 
     @property
     def dilates(self) -> bool:
-        return not self.regs.opt_chl_quan
+        return not self.regs.opt_chl_quan or "QM_DEPTHWISE_DILATION" in self.chip.extra
 
     def kernel(self, state: State, ofmap: Shape, dtype: np.dtype) -> Callable[[], NDArray]:
         """Gives the kernel as (c, kh, kw); a constant has one channel."""

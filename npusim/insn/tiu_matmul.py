@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
 from npusim.insn.operands import INT8, Planes, planes, shape_of, strides_of, tensor
-from npusim.insn.post import READ_PS32, WRITE_PS32, Finish, finish_float, requantize_per_tensor
+from npusim.insn.post import READ_PS32, WRITE_PS32, Finish, finish_float, requantize_per_tensor, require_relu_of_signed
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import TensorLmem
@@ -41,6 +41,7 @@ class MatrixMultiplication(TiuInstruction):
         self.require(
             regs.short_opd0_str == regs.short_opd1_str == regs.short_res0_str == 0, "matrices lie at aligned strides (short_*_str 0)"
         )
+        require_relu_of_signed(self)
         order = np.arange(left[1] * left[3]).reshape(left[1], left[3]).T.reshape(-1)
         order = order[order < count]
         return self._bind_bf16(state, order) if regs.opd_typ else self._bind_int8(state, order)

@@ -95,12 +95,12 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
 def checked_add(total: F32, term: F32) -> F32:
     """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside rounding_toward_zero().
 
-    A sum overflows as soon as it exceeds LARGEST, be it by less than a float64 can tell.
+    A sum overflows as soon as it exceeds LARGEST, be it by less than a float64 can tell; LARGEST itself stays only where a term leads away.
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         result = bf16.flush(add(total, term))
         wide = total.astype(np.float64) + term
-        beyond = (np.abs(total) == LARGEST) & (term != 0) & ((term > 0) == (total > 0))
+        beyond = (np.abs(total) == LARGEST) & ((term >= 0) == (total > 0))
         np.copyto(result, np.nan, where=beyond | ~(np.abs(wide) <= LARGEST))
     return result
 

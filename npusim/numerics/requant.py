@@ -16,7 +16,9 @@ def shift_right(values: NDArray, bits: int, rounding: bool) -> NDArray:
     """Arithmetic right shift: half up where `rounding` (opt_rshift_typ 1, also for negative values), else floor."""
     if bits == 0:
         return values
-    return (values + (1 << (bits - 1))) >> bits if rounding else values >> bits
+    if not rounding:
+        return values >> bits
+    return ((values >> (bits - 1)) + 1) >> 1  # adding half in front of the shift could overflow
 
 
 def rounding_doubling_high_mul(values: NDArray[np.int64], multiplier: NDArray[np.int64] | int) -> NDArray[np.int64]:
