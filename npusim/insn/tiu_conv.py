@@ -7,7 +7,16 @@ from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
 from npusim.insn.operands import INT8, constant_int8, fill_float, fill_int8, per_channel, planes, shape_of, tensor
-from npusim.insn.post import READ_PS32, WRITE_PS32, bias16, bias_float, finish_float, requantize_per_channel, requantize_per_tensor, require_relu_of_signed
+from npusim.insn.post import (
+    READ_PS32,
+    WRITE_PS32,
+    bias16,
+    bias_float,
+    finish_float,
+    requantize_per_channel,
+    requantize_per_tensor,
+    require_relu_of_signed,
+)
 from npusim.insn.window import Window
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs

@@ -129,7 +129,7 @@ class DepthwiseConvolution(_PerChannel):
 
     def bind(self, state: State) -> Bound:
         regs = self.regs
-        self.require(bool(regs.opt_opd1_sign and regs.opt_opd2_sign), "opt_opd1_sign and opt_opd2_sign must be 1 in a depthwise convolution")
+        self.require(bool(regs.opt_opd1_sign and regs.opt_opd2_sign), "opt_opd1_sign and opt_opd2_sign must be 1 here")
         self.require(bool(regs.opt_rshift_typ), "opt_rshift_typ is 0; a depthwise convolution always rounds (1)")
         return self._bind_bf16(state) if self.regs.opd_typ else self._bind_int8(state)
 
