@@ -105,6 +105,22 @@ class PagePool:
             k[heads, places], v[heads, places] = self._open[page][:, layer, kv_heads]
         return k, v
 
+    def read_slots(self, layer: int, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Keys and values of single tokens as float32 [kv_heads, N, head_dim]; slots [N], or [heads, N] as for read."""
+        pages, offsets = np.divmod(slots, self.geometry.page_size)
+        heads = len(slots) if slots.ndim == 2 else self.geometry.num_kv_heads
+        rows = np.arange(heads)[:, None] * self.geometry.num_kv_heads // heads
+        pages, offsets = np.broadcast_to(pages, (heads, pages.shape[-1])), np.broadcast_to(offsets, (heads, offsets.shape[-1]))
+        k, v = (self._kv[which, layer][rows, pages, offsets].astype(np.float32, copy=False) for which in (0, 1))
+        if self._scales is not None:
+            k *= self._scales[0, layer][rows, pages][..., None]
+            v *= self._scales[1, layer][rows, pages][..., None]
+        for page in self._open.keys() & set(pages.ravel().tolist()) if self._open else ():
+            places = pages == page
+            kv_heads, inside = np.broadcast_to(rows, pages.shape)[places], offsets[places]
+            k[places], v[places] = self._open[page][:, layer][:, kv_heads, inside]
+        return k, v
+
     def copy(self, copies: Copies, target: PagePool | None = None) -> None:
         """Copy whole pages, here or into another pool of the same geometry and storage, all layers at once."""
         if not copies:

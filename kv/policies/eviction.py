@@ -1,0 +1,40 @@
+"""What all policies share whose unkept tokens are lost for ever."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kv.policies.base import LayerContext, State, grown
+from kv.selection import BoolArray, FloatArray
+
+
+class EvictingState(State):
+    """Ranks living tokens. `rows` is kv_heads, or 1 where all heads of a layer lose the same tokens."""
+
+    def __init__(self, context: LayerContext, rows: int) -> None:
+        super().__init__(context)
+        self._dead = np.zeros((rows, 0), np.bool_)
+
+    def append(self, start: int, keys: FloatArray) -> None:
+        super().append(start, keys)
+        self._dead = grown(self._dead, self.length, axis=1)
+
+    def scores(self, q: FloatArray) -> FloatArray:
+        ranks = self.ranks()
+        ranks[self._dead[:, : self.length]] = -np.inf
+        return ranks
+
+    def ranks(self) -> FloatArray:
+        """Float32 [rows, length], the caller's to change; +inf must be kept. The entries of dead tokens do not matter."""
+        raise NotImplementedError
+
+    def chosen(self, kept: BoolArray) -> None:
+        self._dead[:, : self.length] = ~kept
+
+    @property
+    def pruned(self) -> bool:
+        return bool(self._dead[:, : self.length].any())
+
+    def truncate(self, length: int) -> None:
+        super().truncate(length)
+        self._dead[:, length:] = False

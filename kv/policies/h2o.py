@@ -1,0 +1,57 @@
+"""H2O: the tokens that received most attention so far, and the last ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kv.policies.base import LayerContext, Policy, State, Unit, grown
+from kv.policies.eviction import EvictingState
+from kv.selection import FloatArray
+
+
+class HeavyHitterState(EvictingState):
+    def __init__(self, context: LayerContext, recent: int) -> None:
+        super().__init__(context, rows=context.geometry.num_kv_heads)
+        self._recent = recent
+        self._mass = np.zeros((context.geometry.num_kv_heads, 0), np.float32)
+
+    def append(self, start: int, keys: FloatArray) -> None:
+        super().append(start, keys)
+        self._mass = grown(self._mass, self.length, axis=1)
+
+    def observe(self, weights: FloatArray) -> None:
+        self._mass[:, : weights.shape[2]] += weights.sum(1)
+
+    def ranks(self) -> FloatArray:
+        ranks = self._mass[:, : self.length].copy()
+        ranks[:, max(0, self.length - self._recent) :] = np.inf
+        return ranks
+
+    def truncate(self, length: int) -> None:
+        super().truncate(length)
+        self._mass[:, length:] = 0
+
+    @property
+    def metadata_bytes(self) -> int:
+        return 4 * self._mass.shape[0] * min(self.length, self.context.budget_tokens)
+
+
+@dataclass(frozen=True)
+class H2O(Policy):
+    """Accumulates each token's softmax weight per KV head and evicts the lightest that is not recent, at every step.
+
+    recent_share    of the budget that is a sliding window (the paper splits evenly)
+    """
+
+    recent_share: float = 0.5
+    name: ClassVar[str] = "h2o"
+    paper: ClassVar[str] = "arXiv 2306.14048"
+    unit: ClassVar[Unit] = Unit.TOKEN
+    wants_weights: ClassVar[bool] = True
+    evicts: ClassVar[bool] = True
+
+    def start(self, context: LayerContext) -> State:
+        return HeavyHitterState(context, max(1, int(self.recent_share * context.budget_tokens)))

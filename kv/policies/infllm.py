@@ -1,0 +1,94 @@
+"""InfLLM: pages stood for by their few most attended tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kv.policies.base import LayerContext, Policy, State, Unit, grown
+from kv.policies.protected import protected_units
+from kv.selection import FloatArray, best
+
+
+class RepresentativeState(State):
+    def __init__(self, context: LayerContext, policy: InfLLM) -> None:
+        super().__init__(context)
+        self._policy = policy
+        self._local = int(policy.local_share * context.budget_tokens)
+        self._mass = np.zeros((context.geometry.num_kv_heads, 0), np.float32)
+        self._means = np.zeros((context.geometry.num_kv_heads, 0, context.geometry.head_dim), np.float32)
+        self._settled = 0
+        """Leading pages whose representatives are final."""
+
+    def append(self, start: int, keys: FloatArray) -> None:
+        super().append(start, keys)
+        self._mass = grown(self._mass, self.length, axis=1)
+        self._settled = min(self._settled, start // self.geometry.page_size)
+
+    def observe(self, weights: FloatArray) -> None:
+        """Only what local queries give counts: those at most `local` positions later."""
+        num_queries, length = weights.shape[1:]
+        distance = np.arange(length - num_queries, length)[:, None] - np.arange(length)
+        self._mass[:, :length] += np.where(distance < max(self._local, 1), weights, 0).sum(1)
+
+    def scores(self, q: FloatArray) -> FloatArray:
+        g = self.geometry
+        self._settle(max(0, self.length - self._local) // g.page_size)
+        scores = np.full((1, self.num_pages), np.inf, np.float32)
+        grouped = q.reshape(g.num_kv_heads, -1, g.head_dim).sum(1)
+        scores[0, : self._settled] = np.einsum("hd,hpd->p", grouped, self._means[:, : self._settled])
+        scores[protected_units(self.num_pages, g.page_size, self.length, self._policy.sinks, 0)[None]] = np.inf
+        return scores
+
+    def _settle(self, num_pages: int) -> None:
+        """Choose the representatives of pages that have left the local window; they are not revised."""
+        g, first = self.geometry, self._settled
+        if num_pages <= first:
+            return
+        span = slice(first * g.page_size, num_pages * g.page_size)
+        mass = self._mass[:, span].reshape(-1, g.page_size)
+        chosen = best(mass, self._policy.representatives).reshape(g.num_kv_heads, -1, g.page_size, 1)
+        keys = self.context.keys()[:, span].reshape(g.num_kv_heads, -1, g.page_size, g.head_dim)
+        self._means = grown(self._means, num_pages, axis=1)
+        self._means[:, first:num_pages] = np.where(chosen, keys, 0).sum(2) / chosen.sum(2)
+        self._settled = num_pages
+
+    def truncate(self, length: int) -> None:
+        super().truncate(length)
+        self._mass[:, length:] = 0
+        self._settled = min(self._settled, length // self.geometry.page_size)
+
+    @property
+    def score_bytes(self) -> int:
+        g = self.geometry
+        return g.num_kv_heads * g.head_dim * self.num_pages * self.context.element_bytes
+
+    @property
+    def metadata_bytes(self) -> int:
+        return self.score_bytes + 4 * self.geometry.num_kv_heads * min(self.length, self._local)
+
+
+@dataclass(frozen=True)
+class InfLLM(Policy):
+    """A page's key is the mean of its `representatives` most attended tokens; q.key, summed over heads, makes one choice for the layer.
+
+    Left out: the paper's block of 128 tokens is the cache's page here (set page_size), its prefill is sparse too, and it gives all distant
+    tokens one rotary distance, which keys that are cached after RoPE do not allow. Its 128 sinks and 4,096 local tokens become shares.
+
+    representatives     tokens that stand for a page
+    sinks               first tokens that are always kept
+    local_share         of the budget that is a sliding window
+    """
+
+    representatives: int = 4
+    sinks: int = 4
+    local_share: float = 0.5
+    name: ClassVar[str] = "infllm"
+    paper: ClassVar[str] = "arXiv 2402.04617"
+    unit: ClassVar[Unit] = Unit.PAGE
+    wants_weights: ClassVar[bool] = True
+
+    def start(self, context: LayerContext) -> State:
+        return RepresentativeState(context, self)

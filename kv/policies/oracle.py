@@ -1,0 +1,33 @@
+"""Exact top-k: the ceiling of every estimator, and the exact index that RetrievalAttention is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kv.policies.base import LayerContext, Policy, State, Unit, group_scores, softmax
+from kv.selection import FloatArray
+
+
+class OracleState(State):
+    def scores(self, q: FloatArray) -> FloatArray:
+        dots = group_scores(q, self.context.keys()) / np.float32(np.sqrt(self.geometry.head_dim))
+        return softmax(dots).sum(1)
+
+    @property
+    def score_bytes(self) -> int:
+        g = self.geometry
+        return self.length * g.num_kv_heads * g.head_dim * self.context.element_bytes
+
+
+@dataclass(frozen=True)
+class OracleTopK(Policy):
+    """The tokens of each KV head with the largest softmax weight, summed over its query heads. Reads every key to find them."""
+
+    name: ClassVar[str] = "oracle"
+    unit: ClassVar[Unit] = Unit.TOKEN
+
+    def start(self, context: LayerContext) -> State:
+        return OracleState(context)

@@ -1,0 +1,49 @@
+"""Always keep the first and the last tokens, whatever the policy inside says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kv.errors import KVError
+from kv.policies.base import LayerContext, Policy, State
+from kv.policies.wrapper import WrappedState, Wrapper
+from kv.selection import BoolArray, FloatArray
+
+
+def protected_units(num_units: int, unit_tokens: int, length: int, sinks: int, recent: int) -> BoolArray:
+    """The units that hold one of the first `sinks` or last `recent` tokens: bool [num_units]."""
+    units = np.arange(num_units)
+    return (units * unit_tokens < sinks) | ((units + 1) * unit_tokens > length - recent)
+
+
+class ProtectedState(WrappedState):
+    def __init__(self, base: State, unit_tokens: int, sinks: int, recent: int) -> None:
+        super().__init__(base)
+        self._unit_tokens = unit_tokens
+        self._sinks, self._recent = sinks, recent
+
+    def scores(self, q: FloatArray) -> FloatArray:
+        scores = self.base.scores(q).copy()
+        scores[:, protected_units(scores.shape[1], self._unit_tokens, self.length, self._sinks, self._recent)] = np.inf
+        return scores
+
+
+@dataclass(frozen=True)
+class Protected(Wrapper):
+    """Sinks and a recent window inside the budget, around any policy.
+
+    sinks, recent   tokens; the budget must hold them, and sinks win where the pages they lie in do not all fit
+    """
+
+    base: Policy
+    sinks: int = 4
+    recent: int = 64
+
+    def start(self, context: LayerContext) -> State:
+        if self.sinks + self.recent > context.budget_tokens:
+            raise KVError(
+                f"{self.sinks} sinks and {self.recent} recent tokens exceed the budget of {context.budget_tokens} tokens: protect fewer"
+            )
+        return ProtectedState(self.base.start(context), context.unit_tokens(self.unit), self.sinks, self.recent)

@@ -1,0 +1,36 @@
+"""Attend to pages drawn by lot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kv.policies.base import LayerContext, Policy, State, Unit
+from kv.selection import FloatArray
+
+
+class RandomState(State):
+    def __init__(self, context: LayerContext, seed: int) -> None:
+        super().__init__(context)
+        self._seed = seed
+
+    def scores(self, q: FloatArray) -> FloatArray:
+        rng = np.random.default_rng((self._seed, self.context.layer, self.length))
+        return rng.random((self.geometry.num_kv_heads, self.num_pages), np.float32)
+
+
+@dataclass(frozen=True)
+class RandomPages(Policy):
+    """The control: what a budget is worth without a reason. The draw depends on seed, layer and length only.
+
+    seed    of the draw
+    """
+
+    seed: int = 0
+    name: ClassVar[str] = "random"
+    unit: ClassVar[Unit] = Unit.PAGE
+
+    def start(self, context: LayerContext) -> State:
+        return RandomState(context, self.seed)

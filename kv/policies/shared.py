@@ -1,0 +1,74 @@
+"""Which heads share a selection: it decides the bytes and the run length of every gather."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from kv.errors import KVError
+from kv.policies.base import LayerContext, Policy, State
+from kv.policies.wrapper import WrappedState, Wrapper
+from kv.selection import FloatArray, best
+
+
+class Sharing(Enum):
+    Q_HEAD = "q_head"
+    """Each query head has its own (Quest's kernels)."""
+    KV_MAX = "kv_max"
+    """One for a KV head, by the largest score among its query heads: still a bound if the scores are (ShadowKV, imp)."""
+    KV_SUM = "kv_sum"
+    """By the sum (sparse-frontier, PQCache)."""
+    KV_MEAN = "kv_mean"
+    LAYER = "layer"
+    """One for a layer, by the sum over all heads (InfLLM, ArkVale)."""
+    UNION = "union"
+    """One for a KV head: all that its query heads chose, up to group times the budget."""
+
+
+class SharedState(WrappedState):
+    def __init__(self, base: State, sharing: Sharing, unit_tokens: int) -> None:
+        super().__init__(base)
+        self._sharing = sharing
+        self._count = -(-base.context.budget_tokens // unit_tokens)
+
+    def scores(self, q: FloatArray) -> FloatArray:
+        scores = self.base.scores(q)
+        g = self.geometry
+        if self._sharing is Sharing.LAYER:
+            return scores.sum(0, keepdims=True)
+        if len(scores) != g.num_q_heads or self._sharing is Sharing.Q_HEAD:
+            return scores
+        grouped = scores.reshape(g.num_kv_heads, g.group, -1)
+        if self._sharing is Sharing.KV_MAX:
+            return grouped.max(1)
+        if self._sharing is Sharing.KV_SUM:
+            return grouped.sum(1)
+        if self._sharing is Sharing.KV_MEAN:
+            return grouped.mean(1)
+        kept = best(scores[:, :-1], self._count - 1).reshape(g.num_kv_heads, g.group, -1).any(1)
+        union = np.full((g.num_kv_heads, scores.shape[1]), np.float32(np.inf))
+        union[:, :-1][~kept] = -np.inf
+        return union
+
+    def width(self, count: int, num_units: int) -> int:
+        if self._sharing is Sharing.UNION:
+            return min(num_units, 1 + self.geometry.group * (count - 1))
+        return self.base.width(count, num_units)
+
+
+@dataclass(frozen=True)
+class Shared(Wrapper):
+    """Reduces scores per query head before the choice. Scores that the policy gives per KV head or per layer stay as they are.
+
+    sharing     who shares, and how scores are joined
+    """
+
+    base: Policy
+    sharing: Sharing = Sharing.KV_MAX
+
+    def start(self, context: LayerContext) -> State:
+        if self.sharing is Sharing.UNION and self.evicts:
+            raise KVError(f"{self.name} evicts, so a union of selections has no meaning for it: share by kv_max, kv_sum, kv_mean or layer")
+        return SharedState(self.base.start(context), self.sharing, context.unit_tokens(self.unit))

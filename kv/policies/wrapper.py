@@ -1,0 +1,63 @@
+"""A policy around another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kv.policies.base import Policy, State
+from kv.selection import BoolArray, FloatArray
+
+
+class WrappedState(State):
+    """Passes everything on to the state inside; a wrapper overrides what it changes."""
+
+    def __init__(self, base: State) -> None:
+        super().__init__(base.context)
+        self.base = base
+        self.dense = base.dense
+
+    @property
+    def pruned(self) -> bool:
+        return self.base.pruned
+
+    def append(self, start: int, keys: FloatArray) -> None:
+        super().append(start, keys)
+        self.base.append(start, keys)
+
+    def prefill(self, q: FloatArray) -> None:
+        self.base.prefill(q)
+
+    def observe(self, weights: FloatArray) -> None:
+        self.base.observe(weights)
+
+    def scores(self, q: FloatArray) -> FloatArray:
+        return self.base.scores(q)
+
+    def width(self, count: int, num_units: int) -> int:
+        return self.base.width(count, num_units)
+
+    def chosen(self, kept: BoolArray) -> None:
+        self.base.chosen(kept)
+
+    def truncate(self, length: int) -> None:
+        super().truncate(length)
+        self.base.truncate(length)
+
+    @property
+    def score_bytes(self) -> int:
+        return self.base.score_bytes
+
+    @property
+    def metadata_bytes(self) -> int:
+        return self.base.metadata_bytes
+
+
+@dataclass(frozen=True)
+class Wrapper(Policy):
+    """Takes the class attributes of the policy inside for its own, since what is wrapped decides them."""
+
+    base: Policy
+
+    def __post_init__(self) -> None:
+        for name in ("name", "paper", "unit", "wants_weights", "evicts", "dense_within_budget"):
+            object.__setattr__(self, name, getattr(self.base, name))

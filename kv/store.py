@@ -1,0 +1,203 @@
+"""One sequence as a model sees it: append, select, observe. Satisfies the KVStore protocol of the reference model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kv.allocator import NULL_PAGE
+from kv.cache import PagedCache
+from kv.errors import KVError
+from kv.policies.base import LayerContext, Policy, State, Unit
+from kv.policies.full import Full
+from kv.selection import FloatArray, Selection, UnitTable, choose, table_of
+from kv.traffic import StepTraffic, dense_traffic, table_traffic
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass
+class Activity:
+    """What a store did, so that a benchmark cannot take a dense run for a sparse one."""
+
+    decode_steps: int = 0
+    """Layers times tokens that were attended one token at a time."""
+    sparse_steps: int = 0
+    """Of these, those that left something out."""
+    tokens_skipped: int = 0
+    """Tokens left out, mean over the rows of a selection, summed over steps."""
+
+
+class PagedKV:
+    """A sequence of a PagedCache under a policy.
+
+    Several queries at once are a prefill and see everything; a single query sees what the policy chooses within budget_tokens. To have a
+    policy act on a question, feed the question token by token, as Quest's evaluation does.
+    """
+
+    def __init__(
+        self, cache: PagedCache, seq: Hashable, policy: Policy | None = None, budget_tokens: int | None = None, computed: int = 0
+    ) -> None:
+        """`computed` leading positions of an existing sequence are stored already (a prefix hit, a fork); else the sequence is created."""
+        policy = policy or Full()
+        budget_tokens = 1 << 62 if budget_tokens is None else budget_tokens
+        g = cache.geometry
+        if budget_tokens < g.page_size:
+            raise KVError(f"a budget of {budget_tokens} tokens is below one page of {g.page_size}: raise the budget or use smaller pages")
+        self.cache, self.seq, self.policy, self.budget_tokens = cache, seq, policy, budget_tokens
+        self.activity = Activity()
+        self.last_table: list[UnitTable | None] = [None] * g.num_layers
+        self.last_traffic: list[StepTraffic | None] = [None] * g.num_layers
+        self._lengths = [0] * g.num_layers
+        self._states = [policy.start(self._context(layer)) for layer in range(g.num_layers)]
+        self._selected: list[Selection | None] = [None] * g.num_layers
+        if seq not in cache.manager.tables:
+            cache.allocate(seq)
+        for layer in range(g.num_layers if computed else 0):
+            self._lengths[layer] = computed
+            self._states[layer].append(0, cache.read(seq, layer, 0, computed)[0].swapaxes(0, 1))
+
+    @property
+    def wants_weights(self) -> bool:
+        """Whether observe is to be called."""
+        return self.policy.wants_weights
+
+    @property
+    def length(self) -> int:
+        """Tokens that every layer holds."""
+        return min(self._lengths)
+
+    def state(self, layer: int) -> State:
+        """What the policy keeps for a layer."""
+        return self._states[layer]
+
+    def append(self, layer: int, k: FloatArray, v: FloatArray) -> None:
+        """Add T tokens to a layer. k, v: float32 [T, kv_heads, head_dim], keys after RoPE. KVError if the pool is full: nothing changes."""
+        g = self.cache.geometry
+        if k.shape != v.shape or k.ndim != 3 or k.shape[1:] != (g.num_kv_heads, g.head_dim) or not len(k):
+            raise KVError(
+                f"keys {k.shape} and values {v.shape} of layer {layer} must both be [T, {g.num_kv_heads}, {g.head_dim}] with T >= 1"
+            )
+        if not (np.isfinite(k).all() and np.isfinite(v).all()):
+            raise KVError(
+                f"keys or values of layer {layer} from position {self._lengths[layer]} on hold NaN or infinity: the model overflowed"
+            )
+        start = self._lengths[layer]
+        stop = start + len(k)
+        missing = stop - self.cache.manager.tables[self.seq].length
+        if missing > 0:
+            self.cache.append(self.seq, missing)
+        self.cache.write(self.seq, layer, start, k, v)
+        self._lengths[layer] = stop
+        if self.cache.pool.storage.scaled:
+            start -= start % g.page_size  # closing a page changes what is stored of its other tokens
+        if self.cache.pool.storage.dtype != k.dtype:
+            k = self.cache.read(self.seq, layer, start, stop)[0].swapaxes(0, 1)
+        self._states[layer].append(start, k)
+
+    def select(self, layer: int, q: FloatArray) -> Selection:
+        """What the queries, float32 [T, q_heads, head_dim] after RoPE, attend to. A dense selection is a view if pages are consecutive."""
+        state = self._states[layer]
+        if len(q) > 1:
+            if state.pruned:
+                raise KVError(
+                    f"{self.policy.name} has evicted tokens, so {len(q)} queries at once would see more than it kept: feed them one by one"
+                )
+            state.prefill(q)
+            selection = self._dense(layer)
+        else:
+            selection = self._pruned(layer, q[0])
+        self._selected[layer] = selection
+        return selection
+
+    def observe(self, layer: int, weights: FloatArray) -> None:
+        """The softmax weights of the last select, float32 [q_heads, T, S] (zero where masked)."""
+        selection = self._selected[layer]
+        assert selection is not None
+        g = self.cache.geometry
+        length = self._lengths[layer]
+        if selection.positions.shape != (length,):
+            rows = np.atleast_2d(selection.positions)
+            rows = rows if selection.valid is None else np.where(selection.valid, rows, length)
+            rows = np.repeat(rows, len(weights) // len(rows), axis=0)[:, None, :]
+            spread = np.zeros((*weights.shape[:2], length + 1), np.float32)
+            np.put_along_axis(spread, np.broadcast_to(rows, weights.shape), weights, 2)
+            weights = spread[:, :, :length]
+        self._states[layer].observe(weights.reshape(g.num_kv_heads, g.group, *weights.shape[1:]).sum(1))
+
+    def truncate(self, length: int) -> None:
+        """Forget every token from position `length` on, in all layers."""
+        if not 0 <= length <= self.length:
+            raise KVError(f"cannot truncate a sequence of {self.length} tokens to {length}: from 0 to {self.length}")
+        for layer, state in enumerate(self._states):
+            state.truncate(length)
+            self._lengths[layer] = length
+        self.cache.truncate(self.seq, length)
+
+    def fork(self, seq: Hashable) -> PagedKV:
+        """A second sequence with the same tokens and the same policy state, sharing pages until one of them writes."""
+        self.cache.fork(self.seq, seq)
+        child = PagedKV(self.cache, seq, self.policy, self.budget_tokens)
+        child._lengths = list(self._lengths)
+        child._states = deepcopy(self._states, {id(self): child})  # contexts read keys through self: they now read them through child
+        return child
+
+    def _context(self, layer: int) -> LayerContext:
+        return LayerContext(
+            self.cache.geometry, layer, self.budget_tokens, self.cache.pool.storage.dtype.itemsize, partial(self._stored_keys, layer)
+        )
+
+    def _stored_keys(self, layer: int) -> FloatArray:
+        return self.cache.read(self.seq, layer, 0, self._lengths[layer])[0]
+
+    def _dense(self, layer: int) -> Selection:
+        length = self._lengths[layer]
+        k, v = self.cache.read(self.seq, layer, 0, length)
+        return Selection(k, v, np.arange(length))
+
+    def _pruned(self, layer: int, q: FloatArray) -> Selection:
+        state, length, g = self._states[layer], self._lengths[layer], self.cache.geometry
+        unit_tokens = g.page_size if self.policy.unit is Unit.PAGE else 1
+        num_units, count = -(-length // unit_tokens), -(-self.budget_tokens // unit_tokens)
+        self.activity.decode_steps += 1
+        if state.dense or (num_units <= count and self.policy.dense_within_budget and not state.pruned):
+            self.last_table[layer] = None
+            self.last_traffic[layer] = dense_traffic(self.cache, self.seq, length)
+            return self._dense(layer)
+        kept = choose(state.scores(q), state.width(count, num_units))
+        state.chosen(kept)
+        table = table_of(kept, state.width(count, num_units))
+        selection, slots = self._gather(layer, table, unit_tokens)
+        kept_tokens = selection.positions.size if selection.valid is None else int(selection.valid.sum())
+        skipped = length - kept_tokens // len(table.units)
+        self.activity.sparse_steps += skipped > 0
+        self.activity.tokens_skipped += skipped
+        self.last_table[layer] = table
+        self.last_traffic[layer] = table_traffic(self.cache, slots, table, unit_tokens, kept_tokens, state.score_bytes)
+        return selection
+
+    def _gather(self, layer: int, table: UnitTable, unit_tokens: int) -> tuple[Selection, IntArray]:
+        """The selection, and the first slot in the pool of each unit (of the null page for padding)."""
+        g, length = self.cache.geometry, self._lengths[layer]
+        pages = np.asarray(self.cache.manager.tables[self.seq].pages, np.int64)
+        first = table.units * unit_tokens
+        slots = np.where(table.valid, pages[first // g.page_size] * g.page_size + first % g.page_size, NULL_PAGE)
+        shared = slots[0] if len(slots) == 1 else slots
+        if unit_tokens == 1:
+            k, v = self.cache.pool.read_slots(layer, shared)
+        else:
+            k, v = (pair.reshape(len(pair), -1, g.head_dim) for pair in self.cache.pool.read(layer, shared // g.page_size))
+        positions = (first[..., None] + np.arange(unit_tokens)).reshape(len(first), -1)
+        valid = np.repeat(table.valid, unit_tokens, axis=1) & (positions < length)
+        if len(table.units) == 1:
+            kept = int(valid.sum())  # padding comes last, and the last unit ends with the sequence
+            return Selection(k[:, :kept], v[:, :kept], positions[0, :kept]), slots
+        if valid.all():
+            return Selection(k, v, positions), slots
+        k[~valid] = v[~valid] = 0  # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
+        return Selection(k, v, positions, valid), slots

@@ -1,0 +1,214 @@
+"""What holds for every policy in POLICIES and for every wrapper around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kv.cache import PagedCache
+from kv.errors import KVError
+from kv.geometry import Geometry
+from kv.policies import POLICIES, policy_named
+from kv.policies.base import Policy, Unit
+from kv.policies.full import Full
+from kv.policies.per_layer import PerLayer
+from kv.policies.protected import Protected
+from kv.policies.quest import Quest
+from kv.policies.shared import Shared, Sharing
+from kv.policies.twilight import Twilight
+from kv.pool import FLOAT32, INT8, STORAGES, Layout, Storage
+from kv.store import PagedKV
+
+Maker = Callable[..., Any]
+SHARED = [Shared(Quest(), sharing) for sharing in Sharing]
+WRAPPED = [
+    *SHARED,
+    *(Protected(policy_named(name), 2, 3) for name in ("quest", "snapkv", "infllm", "oracle", "twilight")),
+    *(PerLayer(policy_named(name), 1) for name in ("quest", "h2o", "pqcache")),
+    PerLayer(Shared(Protected(Quest(), 2, 3), Sharing.KV_SUM), 1),
+]
+EVERY: list[Policy] = [*POLICIES, *WRAPPED]
+
+each_policy = pytest.mark.parametrize("policy", EVERY, ids=repr)
+
+
+def new_store(
+    geometry: Geometry, policy: Policy, budget: int | None, storage: Storage = FLOAT32, pages: int = 40, **options: Any
+) -> PagedKV:
+    return PagedKV(PagedCache(geometry, pages, storage, **options), "a", policy, budget)
+
+
+@each_policy
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 99), prompt=st.integers(1, 20), more=st.integers(1, 12), storage=st.sampled_from(STORAGES))
+def test_a_budget_of_the_whole_context_is_bitwise_dense(
+    policy: Policy, seed: int, prompt: int, more: int, storage: Storage, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
+    if not policy.dense_within_budget:
+        assert isinstance(policy, Twilight) or policy.name == "twilight"
+        return
+    text = make_text(seed, prompt + more)
+    dense = decode(new_store(geometry, Full(), None, storage), text, prompt)
+    budget = max(text.length, 5)
+    for ours, theirs in zip(decode(new_store(geometry, policy, budget, storage), text, prompt), dense, strict=True):
+        np.testing.assert_array_equal(ours.out, theirs.out)
+
+
+@each_policy
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 99), prompt=st.integers(1, 30), budget=st.integers(5, 24))
+def test_a_selection_is_a_fixed_table_ascending_padded_and_within_the_budget(
+    policy: Policy, seed: int, prompt: int, budget: int, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
+    text = make_text(seed, prompt + 8)
+    store = new_store(geometry, policy, budget)
+    unit = geometry.page_size if policy.unit is Unit.PAGE else 1
+    count = -(-budget // unit)
+    union = isinstance(policy, Shared) and policy.sharing is Sharing.UNION
+    for step in decode(store, text, prompt):
+        table = store.last_table[step.layer]
+        if table is None:
+            continue
+        num_units = -(-(step.position + 1) // unit)
+        assert table.units.shape[1] == min(num_units, 1 + geometry.group * (count - 1) if union else count)
+        for row, kept in zip(table.units, table.count, strict=True):
+            assert (row[kept:] == -1).all() and (np.diff(row[:kept]) > 0).all()
+            assert row[kept - 1] == num_units - 1, "the page or token being computed is always in"
+
+
+@each_policy
+@settings(max_examples=4, deadline=None)
+@given(
+    layout=st.sampled_from(Layout), seed=st.integers(0, 99), prompt=st.integers(2, 24), budget=st.integers(5, 16), cut=st.integers(1, 23)
+)
+def test_no_policy_can_attend_to_a_freed_or_foreign_page(
+    policy: Policy, layout: Layout, seed: int, prompt: int, budget: int, cut: int, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
+    """A run in a used pool, its free pages full of NaN and another sequence beside it, is bitwise the run in a fresh pool."""
+    text, retry, other = make_text(seed, 30), make_text(seed + 1, 30), make_text(seed + 2, 30)
+    cut = min(cut, prompt)
+
+    def outputs(used: bool) -> list[np.ndarray]:
+        store = new_store(geometry, policy, budget, layout=layout)
+        cache = store.cache
+        cache.pool.poison(np.arange(1, 41))
+        neighbour, gone = PagedKV(cache, "neighbour"), PagedKV(cache, "gone")
+        if used:
+            list(decode(gone, other, 30))
+            list(decode(neighbour, other, 9, 9))
+            cache.free("gone")
+            cache.pool.poison(np.asarray(cache.manager.device.free_order()))
+        first = list(decode(store, text, prompt, 28))
+        store.truncate(cut)
+        if used:
+            cache.pool.poison(np.asarray(cache.manager.device.free_order()))
+            list(decode(neighbour, other, 9, 20))
+        evicted = store.state(0).pruned or store.state(1).pruned
+        prompt_after = 0 if evicted else cut  # what was evicted stays evicted, so the rest must come token by token
+        return [step.out for step in first] + [step.out for step in decode(store, retry, prompt_after, 28)]
+
+    fresh = outputs(used=False)
+    assert np.isfinite(fresh).all()
+    np.testing.assert_array_equal(outputs(used=True), fresh)
+
+
+@each_policy
+def test_a_fork_goes_on_as_its_parent_would_have(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    text, other = make_text(5, 30), make_text(6, 30)
+    alone = [step.out for step in decode(new_store(geometry, policy, 8), text, 20)]
+    parent = new_store(geometry, policy, 8)
+    before = [step.out for step in decode(parent, text, 20, 23)]
+    child = parent.fork("b")
+    list(decode(parent, other, 20))
+    np.testing.assert_array_equal(before + [step.out for step in decode(child, text, 20)], alone)
+
+
+@each_policy
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
+def test_the_sparse_path_is_taken_exactly_when_something_is_left_out(
+    policy: Policy, storage: Storage, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
+    store = new_store(geometry, policy, 8, storage)
+    left_out = 0
+    for step in decode(store, make_text(1, 30), 20):
+        kept = np.ones(step.selection.positions.shape) if step.selection.valid is None else step.selection.valid
+        left_out += bool((np.atleast_2d(kept).sum(1) < step.position + 1).any())
+    assert (store.activity.decode_steps, store.activity.sparse_steps) == (20, left_out)
+    assert (left_out == 0) == (policy.name == "full")
+
+
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy.evicts], ids=repr)
+def test_what_was_evicted_never_comes_back_and_a_second_prefill_is_refused(
+    policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
+    text = make_text(2, 40)
+    store = new_store(geometry, policy, 8)
+    alive: dict[tuple[int, int], set[int]] = {}
+    for step in decode(store, text, 20):
+        table = store.last_table[step.layer]
+        assert table is not None
+        for row, units in enumerate(table.units):
+            kept = set(units.tolist())
+            assert kept - alive.get((step.layer, row), kept) <= {step.position}
+            alive[step.layer, row] = kept
+    store.append(0, text.k[0, :2], text.v[0, :2])
+    with pytest.raises(KVError, match="feed them one by one"):
+        store.select(0, text.q[0, :2])
+
+
+@each_policy
+def test_padding_does_not_matter(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    for step in decode(new_store(geometry, policy, 10), make_text(3, 33), 22):
+        valid = step.selection.valid
+        if valid is None:
+            continue
+        mask = np.broadcast_to(np.atleast_2d(valid), step.selection.k.shape[:2])
+        assert np.isfinite(step.out).all() and (np.atleast_2d(step.selection.positions)[~np.atleast_2d(valid)] != step.position).all()
+        assert (mask.sum(1) > 0).all()
+
+
+def test_int8_and_float32_may_differ_but_metadata_follows_what_is_stored(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    """Boxes must bound the keys that attention will read, which an int8 page changes when it closes."""
+    store = new_store(geometry, Quest(), 8, INT8)
+    for step in decode(store, make_text(8, 30), 18):
+        keys = store.cache.read("a", step.layer, 0, step.position + 1)[0]
+        boxes = store.state(step.layer).boxes
+        for page in range(boxes.shape[1]):
+            span = keys[:, 4 * page : 4 * page + 4]
+            np.testing.assert_array_equal(boxes[:, page], np.stack([span.max(1), span.min(1)], 1))
+
+
+@pytest.mark.parametrize(
+    "act, message",
+    [
+        (lambda g: new_store(g, Quest(), 3), "below one page of 4"),
+        (lambda g: new_store(g, Protected(Quest(), 4, 5), 8), "exceed the budget"),
+        (lambda g: policy_named("nobody"), "choose one of full, random"),
+        (lambda g: Twilight(p=0), "above 0"),
+        (lambda g: Twilight(policy_named("h2o")), "keeps everything"),
+        (lambda g: new_store(g, Shared(policy_named("h2o"), Sharing.UNION), 8), "union"),
+    ],
+)
+def test_impossible_settings_are_refused(act: Maker, message: str, geometry: Geometry) -> None:
+    with pytest.raises(KVError, match=message):
+        act(geometry)
+
+
+def test_bad_keys_are_refused_and_nothing_changes(geometry: Geometry, make_text: Maker) -> None:
+    store = new_store(geometry, Quest(), 8, pages=2)
+    text = make_text(0, 20)
+    bad = text.k[0, :3].copy()
+    bad[1, 0, 0] = np.nan
+    for k, v, message in (
+        (bad, text.v[0, :3], "NaN"),
+        (text.k[0, :3], text.v[0, :2], "must both be"),
+        (text.k[0, :9], text.v[0, :9], "are free"),
+    ):
+        with pytest.raises(KVError, match=message):
+            store.append(0, k, v)
+        assert store.length == 0 and store.cache.manager.device.num_free == 2
