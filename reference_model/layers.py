@@ -9,7 +9,8 @@ from reference_model.kv_store import FloatArray, IntArray
 
 def rms_norm(x: FloatArray, gain: FloatArray, eps: float) -> FloatArray:
     """x [..., d] divided by the root of its mean square, times gain [d] (arXiv:1910.07467)."""
-    return x * (1 / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps))) * gain
+    squares = np.einsum("...d,...d->...", x, x)[..., None]
+    return x * (1 / np.sqrt(squares / np.float32(x.shape[-1]) + np.float32(eps))) * gain
 
 
 def silu(x: FloatArray) -> FloatArray:

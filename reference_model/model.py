@@ -85,7 +85,7 @@ class Model:
     def _mlp(self, layer: LayerWeights, x: FloatArray) -> FloatArray:
         config = self.config
         gate_up = rms_norm(x, layer.mlp_norm, config.norm_eps) @ layer.gate_up.T  # [T, 2 * intermediate]
-        gate, up = np.split(gate_up, 2, axis=-1)
+        gate, up = gate_up[:, : config.intermediate_size], gate_up[:, config.intermediate_size :]
         gate = silu(gate) if config.activation == "silu" else gelu_tanh(gate)
         gate *= up
         out = gate @ layer.down.T  # [T, d]

@@ -23,7 +23,7 @@ from reference_model.kv_store import FloatArray
 from reference_model.tokenizer import Tokenizer, Vocabulary, byte_level, sentence_piece
 from reference_model.weights import Weights, gather_weights
 
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 18
 GEMMA3_PATTERN = 6
 # What the library raises when counts, offsets or types in a file are wrong.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, UnicodeDecodeError, NotImplementedError)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from reference_model.config import ModelConfig
+from reference_model.model import Model
 from reference_model.train.corpus import Corpus
-from reference_model.train.network import Params, last_logits, loss_only
+from reference_model.train.network import Params, loss_only
+from reference_model.train.recall import Ids, Recall
 
 
 def validation_loss(params: Params, config: ModelConfig, corpus: Corpus, max_batches: int = 16) -> float:
@@ -15,15 +17,17 @@ def validation_loss(params: Params, config: ModelConfig, corpus: Corpus, max_bat
     return sum(loss_only(params, config, batch) for batch in batches) / sum(float(batch.weights.sum()) for batch in batches)
 
 
-def recall_at(
-    params: Params, config: ModelConfig, corpus: Corpus, distance: int, trials: int = 64, records: int = 8, seed: int = 0
-) -> float:
-    """The share of planted values, `distance` tokens back, that are the likeliest next token in held-out text that fills the context."""
-    rng = np.random.default_rng([seed, 2, distance])
+def recall_at(model: Model, text: Ids, distance: int, length: int, trials: int, records: int = 8, seed: int = 0) -> float:
+    """The share of planted values that the model recalls: it is asked for one that stands `distance` tokens back, and takes the likeliest.
+
+    text      token ids to take the filler from, more than `length`
+    length    tokens of each prompt; `records` records are in it, the one that is asked for among them
+    """
+    rng = np.random.default_rng([seed, distance])
+    recall = Recall.of(model.tokenizer.backend)
     right = 0
     for _ in range(trials):
-        start = int(rng.integers(0, len(corpus.validation) - config.context_length))
-        text = corpus.validation[start : start + config.context_length]
-        prompt, value = corpus.recall.question(rng, text, config.context_length, distance, records)
-        right += int(last_logits(params, config, prompt[None]).argmax() == value)
+        start = int(rng.integers(0, len(text) - length))
+        prompt, value = recall.question(rng, text[start : start + length], length, distance, records)
+        right += int(model.head(model.hidden(prompt)[-1:]).argmax() == value)
     return right / trials

@@ -108,13 +108,6 @@ def loss_only(params: Params, config: ModelConfig, batch: Batch) -> float:
     return cross_entropy(normed @ params[EMBEDDING].T, batch.targets.ravel(), batch.weights.ravel())[0]
 
 
-def last_logits(params: Params, config: ModelConfig, tokens: NDArray[np.int64]) -> Array:
-    """tokens [B, T] -> the logits after the last of them [B, vocab]."""
-    x, _, _ = _forward(params, config, tokens)
-    last = x.reshape(*tokens.shape, -1)[:, -1]
-    return rms_norm_forward(last, params[FINAL_NORM], config.norm_eps)[0] @ params[EMBEDDING].T
-
-
 def _forward(params: Params, config: ModelConfig, tokens: NDArray[np.int64]) -> tuple[Array, list[_Saved], tuple[Array, Array]]:
     rope = rope_tables(config, tokens.shape[1], params[EMBEDDING].dtype)
     x = params[EMBEDDING][tokens.ravel()]  # [N = B * T, d]

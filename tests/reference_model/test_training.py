@@ -14,7 +14,7 @@ from reference_model.generate import generate
 from reference_model.train.corpus import Corpus, train_tokenizer
 from reference_model.train.curve import draw_loss_curve
 from reference_model.train.export import load_params
-from reference_model.train.network import initial_params, last_logits
+from reference_model.train.network import Batch, initial_params, loss_only
 from reference_model.train.optimizer import AdamW, clip_gradients, learning_rate_at
 from reference_model.train.recall import Recall
 from reference_model.train.recipe import Phase, Recipe
@@ -73,8 +73,10 @@ def test_trained_directory_loads_and_agrees_with_the_training_forward(tmp_path: 
     model = reference_model.load(tmp_path / "run")
     params = load_params(tmp_path / "run" / "model.safetensors", initial_params(model.config, 0))
     ids = model.tokenizer.encode("babe dodu kike")
-    ours = model.forward(ids)[-1]
-    np.testing.assert_allclose(ours, last_logits(params, model.config, np.array([ids]))[0], rtol=1e-4, atol=1e-5)
+    logits = model.forward(ids[:-1]).astype(np.float64)
+    ours = (np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(logits)), ids[1:]]).sum()
+    batch = Batch(np.array([ids[:-1]]), np.array([ids[1:]]), np.ones((1, len(logits)), np.float32))
+    assert ours == pytest.approx(loss_only(params, model.config, batch), rel=1e-5)
     assert len(list(generate(model, ids, 5))) <= 5
 
 
