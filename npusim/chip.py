@@ -26,7 +26,7 @@ class Chip:
     clock_mhz: int = 500
     """TPU clock in the vendor's performance logs (sophgo/cviruntime scripts/evb)."""
     dma_vanish_exponent: int | None = None
-    """The DMA turns a bf16 number of at least two to this power into the integer 0 instead of saturating it (seen in the vendor's model)."""
+    """The DMA turns a bf16 number of at least two to this power into the integer 0 instead of saturating it (vendor's model)."""
     dmabuf_magic: int = 0x1822
     tiu_layout: str = "cv181x"
     missing: frozenset[str] = frozenset()

@@ -35,7 +35,7 @@ class TensorLmem:
     `load` and `store` work on arrays of shape (n, c, h, w) and of the bound dtype; both see the bytes as they are at the time of the call.
     """
 
-    __slots__ = ("_lane0", "_padded", "_parts", "_view", "shape")
+    __slots__ = ("_chip", "_lane0", "_padded", "_strides", "_view", "memory", "parts", "shape", "span")
 
     def __init__(self, state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor") -> None:
         """`addr` is linear (lane * bytes a lane + offset), `strides` are in bytes. Raises AddressError where any byte leaves its lane."""
@@ -53,31 +53,50 @@ class TensorLmem:
                 f"but LMEM has {lanes} lanes of {lane_bytes:#x} bytes"
             )
         self.shape = shape
+        self.span = (offset, end)
+        """Offsets within a lane between which every byte lies, whatever the lane."""
+        self._chip = state.chip
         self._lane0 = lane0
-        flat = state.lmem_flat
+        self._strides = strides
+        self.memory = flat = state.lmem_flat
         self._view: NDArray | None = None
         self._padded: NDArray | None = None
-        self._parts: list[tuple[slice, NDArray]] = []
+        self.parts: list[tuple[slice, NDArray]] = []
+        """(channels, writable view of them): the whole tensor in up to three pieces, each (n, c, h, w) or (n, turns, lanes, h, w)."""
         if turns == 1:
             self._view = np.ndarray(shape, dtype, flat, addr, (n_str, lane_bytes, h_str, w_str))
+            self.parts.append((slice(None), self._view))
             return
         self._padded = np.ndarray((n, turns, lanes, h, w), dtype, flat, offset, (n_str, c_str, lane_bytes, h_str, w_str))
         # Written in up to three runs, since the lanes before lane0 and behind the last channel hold other tensors.
         first = lanes - lane0 if lane0 else 0
         last = (lane0 + c) % lanes
         if first:
-            self._parts.append((slice(0, first), self._padded[:, 0, lane0:]))
+            self.parts.append((slice(0, first), self._padded[:, 0, lane0:]))
         whole = slice(1 if first else 0, turns - 1 if last else turns)
         count = (whole.stop - whole.start) * lanes
         if count > 0:
-            self._parts.append((slice(first, first + count), self._padded[:, whole]))
+            self.parts.append((slice(first, first + count), self._padded[:, whole]))
         if last:
-            self._parts.append((slice(c - last, c), self._padded[:, turns - 1, :last]))
+            self.parts.append((slice(c - last, c), self._padded[:, turns - 1, :last]))
 
     @property
     def view(self) -> NDArray | None:
         """The tensor as a writable (n, c, h, w) view of LMEM, where no channel wraps round the lanes; else None."""
         return self._view
+
+    @property
+    def footprint(self) -> NDArray:
+        """A view of LMEM that covers the tensor, and with wrapped channels the lanes in front of the first and behind the last one too."""
+        return self._padded if self._view is None else self._view  # type: ignore[return-value]
+
+    def element_addrs(self) -> NDArray[np.int64]:
+        """Linear LMEM address of every element, shape (n, c, h, w)."""
+        c_str, lane_bytes = self._strides[1], self._chip.lmem_bytes
+        turn, lane = np.divmod(self._lane0 + np.arange(self.shape[1]), self._chip.num_lanes)
+        n, _, h, w = (np.arange(extent) * stride for extent, stride in zip(self.shape, self._strides, strict=True))
+        channel = self.span[0] + lane * lane_bytes + turn * c_str
+        return channel[:, None, None] + n[:, None, None, None] + h[:, None] + w
 
     def load(self) -> NDArray:
         """The values, shape (n, c, h, w). May be a view of LMEM: do not write to it, and copy it to keep it."""
@@ -94,5 +113,5 @@ class TensorLmem:
             self._view[...] = values
             return
         values = np.broadcast_to(values, self.shape)
-        for channels, part in self._parts:
+        for channels, part in self.parts:
             part[...] = values[:, channels].reshape(part.shape)

@@ -1,0 +1,145 @@
+"""How elements get from one tensor to another: pairs of views found when an instruction is bound, or element by element in order."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.errors import IllegalInstruction
+from npusim.insn.base import Bound
+from npusim.mem.gmem import TensorGmem
+from npusim.mem.lmem import TensorLmem
+
+Tensor = TensorLmem | TensorGmem
+MAX_ORDERED = 1 << 24
+"""Elements of a transfer onto itself, each of which costs some 50 bytes while it is bound. LMEM of the largest chip has 2**20 bytes."""
+
+
+def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
+    """What writes `src` to `dst`, element after element in the order of both shapes, each looked up in `table` if there is one.
+
+    The shapes hold equally many elements. Where source and destination overlap, or destination elements each other, the result is that of
+    copying one element at a time in ascending order.
+    """
+    if _may_collide(src, dst):
+        steps = _ordered(src, dst, table)
+        if steps is not None:
+            return chain(steps)
+    pairs = _pairs(src, dst)
+    if pairs is None:
+        return lambda: dst.store(_looked_up(table, src.load()).reshape(dst.shape))
+    if table is None:
+        return chain([partial(np.copyto, to, of) for to, of in pairs])
+    return chain([partial(_convert, to, of, table) for to, of in pairs])
+
+
+def chain(calls: list[Bound]) -> Bound:
+    """One call for several."""
+    if len(calls) == 1:
+        return calls[0]
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
+
+
+def _convert(to: NDArray, of: NDArray, table: NDArray) -> None:
+    to[...] = table[of]
+
+
+def _looked_up(table: NDArray | None, values: NDArray) -> NDArray:
+    return values if table is None else table[values]
+
+
+def _pairs(src: Tensor, dst: Tensor) -> list[tuple[NDArray, NDArray]] | None:
+    """(destination view, source view) of equal shape that together are the transfer; None where no such views exist."""
+    if isinstance(src, TensorGmem) and src.shape != dst.shape:
+        src = src.reshaped(dst.shape)
+    elif isinstance(dst, TensorGmem) and src.shape != dst.shape:
+        dst = dst.reshaped(src.shape)
+    if src.shape != dst.shape:
+        return None
+    if src.view is not None:
+        return [(part, src.view[:, channels].reshape(part.shape)) for channels, part in dst.parts]
+    if dst.view is not None:
+        return [(dst.view[:, channels].reshape(part.shape), part) for channels, part in src.parts]
+    if [channels for channels, _ in src.parts] != [channels for channels, _ in dst.parts]:
+        return None
+    return [(to, of) for (_, to), (_, of) in zip(dst.parts, src.parts, strict=True)]
+
+
+def _may_collide(src: Tensor, dst: Tensor) -> bool:
+    """Whether order may matter: bytes that are both read and written, or written twice. Lanes are not told apart."""
+    return _share_memory(src, dst) or not distinct(dst)
+
+
+def _share_memory(src: Tensor, dst: Tensor) -> bool:
+    return type(src) is type(dst) and src.span[0] < dst.span[1] and dst.span[0] < src.span[1]
+
+
+def distinct(tensor: Tensor) -> bool:
+    """Whether no two elements share a byte; False where that is not plain from the strides."""
+    view = tensor.footprint
+    reach = view.itemsize
+    for stride, extent in sorted(zip(view.strides, view.shape, strict=True)):
+        if extent > 1:
+            if stride < reach:
+                return False
+            reach += stride * (extent - 1)
+    return True
+
+
+def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | None:
+    """Runs of elements none of which reads what an earlier one of the same run has written; None where order does not matter after all."""
+    num_elements = math.prod(dst.shape)
+    if num_elements > MAX_ORDERED:
+        raise IllegalInstruction(
+            f"{num_elements} elements are copied onto one another, of which the limit is {MAX_ORDERED}; give strides that keep them apart"
+        )
+    read, write = _byte_addrs(src), _byte_addrs(dst)
+    cuts = _cuts(read, write) if _share_memory(src, dst) else []
+    if not cuts and distinct(dst):
+        return None
+    dtype = src.footprint.dtype
+    runs = zip([0, *cuts], [*cuts, num_elements], strict=True)
+    return [partial(_step, src.memory, read[a:b], dst.memory, write[a:b], dtype, table) for a, b in runs]
+
+
+def _byte_addrs(tensor: Tensor) -> NDArray[np.int64]:
+    """Address of each element's bytes, shape (elements, itemsize)."""
+    return tensor.element_addrs().reshape(-1, 1) + np.arange(tensor.footprint.itemsize)
+
+
+def _cuts(read: NDArray[np.int64], write: NDArray[np.int64]) -> list[int]:
+    """Where a new run has to start. An element needs the bytes of the last element before it that wrote them."""
+    count = len(read)
+    order = np.arange(count)[:, None]
+    written = np.sort((write * count + order).ravel())
+    wanted = read * count + order
+    found = np.searchsorted(written, wanted) - 1
+    entry = written[np.maximum(found, 0)]
+    writer = np.where((found >= 0) & (entry // count == read), entry % count, -1).max(axis=1)
+    cuts, start = [], 0
+    needy = np.flatnonzero(writer >= 0)
+    for element, needed in zip(needy.tolist(), writer[needy].tolist(), strict=True):
+        if needed >= start:
+            cuts.append(element)
+            start = element
+    return cuts
+
+
+def _step(
+    src: NDArray[np.uint8],
+    read: NDArray[np.int64],
+    dst: NDArray[np.uint8],
+    write: NDArray[np.int64],
+    dtype: np.dtype,
+    table: NDArray | None,
+) -> None:
+    values = _looked_up(table, src[read].view(dtype))
+    dst[write] = values.view(np.uint8).reshape(write.shape)

@@ -1,0 +1,43 @@
+"""Conversions between int8, uint8 and bf16 patterns, as the TDMA makes them on the way between LMEM and GMEM.
+
+Both directions are looked up: a bf16 pattern has 16 bits and an integer 8, so the whole function is a table.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@cache
+def int8_from_bf16(signed: bool, toward_zero: bool, vanish_exponent: int | None) -> NDArray[np.uint8]:
+    """What each of the 65,536 bf16 patterns becomes: its integer's byte, shape (65536,), read-only.
+
+    Rounds to nearest even, or toward zero (`int8_rnd_mode` 1), then saturates to int8 (`signed`, `int8_sign` 1) or uint8. NaN saturates by
+    its sign. Magnitudes of 2**vanish_exponent and above, infinity among them, become 0 where that is given (`Chip.dma_vanish_exponent`).
+    """
+    patterns = np.arange(1 << 16, dtype=np.uint32)
+    low, high = (-128, 127) if signed else (0, 255)
+    negative = patterns >= 0x8000
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        values = (patterns << 16).view(np.float32).astype(np.float64)
+        rounded = np.trunc(values) if toward_zero else np.rint(values)
+    limits = np.where(negative, low, high)
+    table = np.clip(np.where(np.isnan(values), limits, rounded), low, high)
+    if vanish_exponent is not None:
+        table[np.abs(values) >= 2.0**vanish_exponent] = 0
+    result = table.astype(np.int16).astype(np.uint8)
+    result.flags.writeable = False
+    return result
+
+
+@cache
+def bf16_from_int8(signed: bool) -> NDArray[np.uint16]:
+    """The bf16 pattern of each byte's value, exact; shape (256,), read-only."""
+    octets = np.arange(256, dtype=np.uint8)
+    values = (octets.view(np.int8) if signed else octets).astype(np.float32)
+    result = (values.view(np.uint32) >> 16).astype(np.uint16)
+    result.flags.writeable = False
+    return result
