@@ -120,3 +120,16 @@ def test_more_tokens_than_the_context_are_refused(model: Model) -> None:
     with pytest.raises(ModelError, match="65 tokens do not fit in this model's context of 64"):
         model.forward([1] * 5, kv)
     assert kv.length == 60
+
+
+def test_smollm2_gives_the_tokens_and_logits_of_transformers() -> None:
+    try:
+        model = reference_model.load("smollm2")
+    except ModelError as error:
+        pytest.skip(str(error))
+    recorded = np.load(DATA / "smollm2.npz", allow_pickle=False)
+    assert model.tokenizer.encode(str(recorded["text"])) == recorded["ids"].tolist()
+    assert model.tokenizer.chat is not None and model.tokenizer.chat.render([("user", "Hi")]) == str(recorded["chat"])
+    logits = model.forward(recorded["ids"])
+    np.testing.assert_allclose(logits[:, recorded["sample"]], recorded["logits"], atol=1e-3)
+    np.testing.assert_array_equal(logits.argmax(-1), recorded["choices"])
