@@ -9,7 +9,7 @@ import numpy as np
 
 from kv.policies.base import LayerContext, Policy, State, Unit, group_scores, grown, softmax
 from kv.policies.kmeans import kmeans, nearest
-from kv.policies.protected import protected_units
+from kv.policies.protected import protected_units, within_budget
 from kv.selection import FloatArray
 
 
@@ -17,6 +17,7 @@ class InvertedFileState(State):
     def __init__(self, context: LayerContext, policy: IVF) -> None:
         super().__init__(context)
         self._policy = policy
+        self._protected = within_budget(policy.sinks, policy.recent, context.budget_tokens)
         self._centroids: list[FloatArray] = []  # of each KV head, [lists, head_dim]
         self._member = np.zeros((context.geometry.num_kv_heads, 0), np.int64)
         self._visited = 0
@@ -41,7 +42,7 @@ class InvertedFileState(State):
         self._visited = int(probed.sum())
         scores = softmax(group_scores(q, keys) / np.float32(np.sqrt(g.head_dim))).sum(1)
         scores[~probed] = -np.inf
-        scores[:, protected_units(self.length, 1, self.length, self._policy.sinks, self._policy.recent)] = np.inf
+        scores[:, protected_units(self.length, 1, self.length, *self._protected)] = np.inf
         return scores
 
     def _learn(self, keys: FloatArray) -> None:
@@ -68,7 +69,7 @@ class IVF(Policy):
 
     list_tokens     tokens of an average list
     probes          lists that a query head visits
-    sinks, recent   first and last tokens that are always kept
+    sinks, recent   first and last tokens that are always kept (at most a quarter and a half of the budget)
     """
 
     list_tokens: int = 32

@@ -10,7 +10,7 @@ import numpy as np
 from kv.errors import KVError
 from kv.policies.base import LayerContext, Policy, State, Unit, grown, softmax
 from kv.policies.kmeans import kmeans, nearest
-from kv.policies.protected import protected_units
+from kv.policies.protected import protected_units, within_budget
 from kv.selection import FloatArray
 
 
@@ -40,7 +40,7 @@ class CodebookState(State):
         dots = np.take_along_axis(table, np.broadcast_to(codes, (*table.shape[:3], self.length)), 3).sum(1)
         scores = softmax(dots / np.float32(np.sqrt(g.head_dim))).sum(1)
         budget = self.context.budget_tokens
-        sinks = min(self._policy.sinks, budget // 4)
+        sinks, _ = within_budget(self._policy.sinks, 0, budget)
         scores[:, protected_units(self.length, 1, self.length, sinks, int(self._policy.recent_share * (budget - sinks)))] = np.inf
         return scores
 

@@ -18,6 +18,11 @@ def protected_units(num_units: int, unit_tokens: int, length: int, sinks: int, r
     return (units * unit_tokens < sinks) | ((units + 1) * unit_tokens > length - recent)
 
 
+def within_budget(sinks: int, recent: int, budget_tokens: int) -> tuple[int, int]:
+    """Of a policy's own sinks and recent tokens at most a quarter and a half of the budget, so that something is left to choose."""
+    return min(sinks, budget_tokens // 4), min(recent, budget_tokens // 2)
+
+
 class ProtectedState(WrappedState):
     def __init__(self, base: State, unit_tokens: int, sinks: int, recent: int) -> None:
         super().__init__(base)

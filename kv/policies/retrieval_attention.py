@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kv.policies.base import LayerContext, Policy, State, Unit, grown
-from kv.policies.protected import protected_units
+from kv.policies.protected import protected_units, within_budget
 from kv.selection import PAD, FloatArray
 
 IntArray = NDArray[np.int64]
@@ -73,6 +73,7 @@ class GraphState(State):
     def __init__(self, context: LayerContext, policy: RetrievalAttention) -> None:
         super().__init__(context)
         self._policy = policy
+        self._protected = within_budget(policy.sinks, policy.recent, context.budget_tokens)
         self._queries: list[FloatArray] = []
         self._graphs: list[tuple[IntArray, IntArray]] = []
         self._indexed = 0
@@ -98,7 +99,7 @@ class GraphState(State):
                 weights = np.exp(dots - dots.max())
                 scores[head, visited] = np.maximum(scores[head, visited], 0) + weights / weights.sum()
                 self._visited += len(visited)
-        scores[:, protected_units(self.length, 1, self.length, self._policy.sinks, self._policy.recent)] = np.inf
+        scores[:, protected_units(self.length, 1, self.length, *self._protected)] = np.inf
         return scores
 
     def _build(self, keys: FloatArray) -> None:
@@ -149,7 +150,7 @@ class RetrievalAttention(Policy):
     degree          neighbours of a key
     beam            least width of the search; never below the budget
     train_queries   queries taken from each part of the prompt that is computed at once, evenly
-    sinks, recent   first and last tokens that are always kept
+    sinks, recent   first and last tokens that are always kept (at most a quarter and a half of the budget)
     """
 
     links: int = 32

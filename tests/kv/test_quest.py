@@ -42,7 +42,7 @@ def random_case(seed: int, length: int, page_size: int, scale: float = 1) -> tup
 def dots_by_page(geometry: Geometry, keys: np.ndarray, q: np.ndarray, fill: float) -> np.ndarray:
     """q.k in float64 [q_heads, pages, page_size], `fill` past the end."""
     pages = geometry.pages(len(keys))
-    padded = np.full((geometry.num_q_heads, pages * geometry.page_size), fill)
+    padded = np.full((geometry.num_q_heads, pages * geometry.page_size), fill, np.float64)
     padded[:, : len(keys)] = np.einsum("hd,hld->hl", q.astype(np.float64), keys.swapaxes(0, 1).repeat(geometry.group, 0))
     return padded.reshape(geometry.num_q_heads, pages, -1)
 
