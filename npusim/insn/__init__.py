@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from npusim.insn.base import Instruction, TdmaInstruction, TiuInstruction
+from npusim.insn.tdma import TDMA_INSTRUCTIONS
+from npusim.insn.tiu_arith import ARITH_INSTRUCTIONS
 from npusim.insn.tiu_conv import CONV_INSTRUCTIONS
 from npusim.insn.tiu_depthwise_pool import DEPTHWISE_POOL_INSTRUCTIONS
+from npusim.insn.tiu_lut import LUT_INSTRUCTIONS
 from npusim.insn.tiu_matmul import MATMUL_INSTRUCTIONS
+from npusim.insn.tiu_mdsum import MDSUM_INSTRUCTIONS
 
 __all__ = ["INSTRUCTIONS", "Instruction", "TdmaInstruction", "TiuInstruction"]
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = (*CONV_INSTRUCTIONS, *DEPTHWISE_POOL_INSTRUCTIONS, *MATMUL_INSTRUCTIONS)
+INSTRUCTIONS: tuple[type[Instruction], ...] = (
+    *CONV_INSTRUCTIONS,
+    *DEPTHWISE_POOL_INSTRUCTIONS,
+    *MATMUL_INSTRUCTIONS,
+    *ARITH_INSTRUCTIONS,
+    *LUT_INSTRUCTIONS,
+    *MDSUM_INSTRUCTIONS,
+    *TDMA_INSTRUCTIONS,
+)

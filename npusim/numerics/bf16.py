@@ -11,11 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 POISON = np.uint16(0x7F7F)
+ONE = np.uint16(0x3F80)
 SMALLEST_NORMAL = np.float32(2.0**-126)
+
+_TABLE_LIMIT = 1 << 14
+"""Tensors up to this size are read through a table, in one NumPy call; for larger ones arithmetic is as fast and spares the cache."""
 
 
 def to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The values that the TIU sees in bf16 `patterns`; a new float32 array, NaN for poison."""
+    if patterns.size <= _TABLE_LIMIT:
+        return _VALUES.take(patterns)
+    return _to_float(patterns)
+
+
+def _to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     bits = patterns.astype(np.uint32)
     bits <<= 16
     exponent = bits & 0x7F800000
@@ -24,17 +34,47 @@ def to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     return bits.view(np.float32)
 
 
+def to_float_with_denormals(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """As to_float, but denormals keep their values: so the accumulator of a multiply-accumulate is read."""
+    return _VALUES_WITH_DENORMALS.take(patterns)
+
+
 def from_float(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """float32 `values` rounded to nearest even and written as the TIU does; NaN, infinity and overflow give POISON."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    magnitude = bits & 0x7FFFFFFF
-    rounded = np.where(magnitude < 0x00800000, 0, rounded).astype(np.uint16)
-    # 0x7f7f8000 is the first float32 that rounds past the largest bf16.
-    return np.where(magnitude >= 0x7F7F8000, POISON, rounded)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    patterns = rounded.astype(np.uint16)
+    magnitude = np.bitwise_and(bits, 0x7FFFFFFF, out=rounded)
+    # 0x7f7f8000 is the first float32 that rounds past the largest bf16. Zeros and smaller wrap round to the largest numbers.
+    special = (magnitude - 0x00800000) >= 0x7F7F8000 - 0x00800000
+    if special.any():
+        np.copyto(patterns, np.where(magnitude < 0x00800000, np.uint16(0), POISON), where=special)
+    return patterns
+
+
+def canonical(patterns: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """What the TIU writes back when it reads `patterns` and does nothing: from_float(to_float(patterns))."""
+    return _CANONICAL.take(patterns)
 
 
 def flush(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """`values` with everything below the smallest normal float32 made +0, in place; the TIU does so behind every product and sum."""
     np.copyto(values, 0, where=np.abs(values) < SMALLEST_NORMAL)
     return values
+
+
+def _constant(table: NDArray) -> NDArray:
+    table.setflags(write=False)
+    return table
+
+
+_PATTERNS = np.arange(1 << 16, dtype=np.uint16)
+_VALUES = _constant(_to_float(_PATTERNS))
+_VALUES_WITH_DENORMALS = _constant(
+    np.where(_PATTERNS & 0x7F80, _VALUES, (_PATTERNS.astype(np.uint32) << 16).view(np.float32)).astype(np.float32)
+)
+_CANONICAL = _constant(from_float(_VALUES))

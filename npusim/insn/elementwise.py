@@ -1,0 +1,177 @@
+"""What the elementwise TIU operations share: their rules, and operands as 8-bit, 16-bit and bf16 sources that are read at run time.
+
+The rules are those that the vendor's functional model asserts; field names are cv181x_tiu_reg.h's (wwwuxy/cvikernel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.insn.base import TiuInstruction
+from npusim.insn.operands import INT8, tensor
+from npusim.isa.opcodes import ArithEuTyp, TskTyp
+from npusim.mem.lmem import TensorLmem
+from npusim.numerics import bf16
+from npusim.numerics.requant import saturate, shift_right
+from npusim.state import State
+
+Source = Callable[[], NDArray]
+"""Reads an operand as it is now; the array broadcasts to the result's shape, may be a view of LMEM and is not written to."""
+Sink = Callable[[NDArray], None]
+"""Finishes and writes a result that was computed into an array of its own."""
+
+
+class Elementwise(TiuInstruction):
+    """One operation on every element of tensors of one shape; constants stand in the address fields."""
+
+    __slots__ = ()
+    eu_typ: ClassVar[ArithEuTyp]
+    num_operands: ClassVar[int] = 2
+
+    @classmethod
+    def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
+        return regs.tsk_typ == TskTyp.TENSOR_ARITH and regs.tsk_eu_typ == cls.eu_typ and not (regs.tens_lookup or regs.tens_mdsum)
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """Names of the operands that are tensors."""
+        regs = self.regs
+        names = ("res0",) if regs.opt_opd0_const else ("res0", "opd0")
+        return (*names, "opd1") if self.num_operands == 2 and not regs.opt_opd1_const else names
+
+    def check_shapes(self) -> None:
+        """All tensors have one shape and give their own strides, which are even where the descriptor says bf16."""
+        regs = self.regs
+        if regs.tsk_opd_num != self.num_operands:
+            self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
+        shape = (regs.res0_n, regs.res0_c, regs.res0_h, regs.res0_w)
+        if 0 in shape:
+            self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
+        for name in self.operands:
+            n, c, h, w = (getattr(regs, f"{name}_{dim}") for dim in "nchw")
+            if (n, c, h, w) != shape:
+                self.refuse(f"{name} has shape {(n, c, h, w)}, but res0 has {shape}; an elementwise operation takes equal shapes")
+            if getattr(regs, f"short_{name}_str") != 3:
+                self.refuse(f"short_{name}_str is {getattr(regs, f'short_{name}_str')}; an elementwise operation gives its strides (3)")
+            if regs.opd_typ:
+                for dim in "nchw":
+                    if getattr(regs, f"{name}_{dim}_str") & 1:
+                        self.refuse(f"{name}_{dim}_str is {getattr(regs, f'{name}_{dim}_str')}; with opd_typ 1 (bf16) strides must be even")
+
+    def check_width(self, name: str, eight_bit: bool) -> None:
+        """Operand `name` is 8-bit (or, for `opd_typ` 1, bf16), or else two planes of bytes."""
+        seg = getattr(self.regs, f"opt_{name}_seg")
+        if bool(seg) != eight_bit:
+            wanted = "1 (one plane)" if eight_bit else "0 (low and high byte planes)"
+            self.refuse(f"opt_{name}_seg is {seg}; this operation takes {name} as {wanted}")
+
+    def bytes_of(self, state: State, name: str, signed: int, offset: int = 0) -> Source:
+        """8-bit operand, or the byte `offset` strides of planes behind its address; a constant's byte likewise."""
+        dtype = INT8[signed]
+        if name not in self.operands:
+            value = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") >> (8 if offset else 0) & 0xFF, np.uint8).view(dtype)
+            return lambda: value
+        return source(tensor(self, state, name, dtype, offset=offset))
+
+    def halves_of(self, state: State, name: str, signed: int) -> Source:
+        """16-bit operand: bytes in two planes, as int32."""
+        low = self.bytes_of(state, name, 0)
+        high = self.bytes_of(state, name, signed, self.plane_distance(name))
+
+        def load() -> NDArray[np.int32]:
+            value = np.left_shift(high(), 8, dtype=np.int32)
+            value |= low()
+            return value
+
+        return load
+
+    def plane_distance(self, name: str) -> int:
+        """Bytes from the plane of low bytes to that of high bytes."""
+        distance = int(getattr(self.regs, f"{name}_b_str"))
+        if name not in self.operands:
+            return 1
+        if not distance:
+            self.refuse(f"{name}_b_str is 0; a 16-bit operand's high bytes lie behind its low bytes")
+        return distance
+
+    def patterns_of(self, state: State, name: str) -> Source:
+        """bf16 operand as the uint16 patterns in memory."""
+        if name in self.operands:
+            return source(tensor(self, state, name, np.uint16))
+        value = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") & 0xFFFF, np.uint16)
+        return lambda: value
+
+    def floats_of(self, state: State, name: str) -> Source:
+        """bf16 operand as float32, NaN for poison."""
+        load = self.patterns_of(state, name)
+        if name in self.operands:
+            return lambda: bf16.to_float(load())
+        value = bf16.to_float(load())
+        return lambda: value
+
+    def store_int(self, state: State, relu: bool) -> Sink:
+        """Shift, ReLU, saturation to 8 or 16 bits, and the planes of the result. Takes int32; unsigned sums shift as 32 unsigned bits."""
+        regs = self.regs
+        shift, rounding, signed = regs.opt_res_shift, bool(regs.opt_rshift_typ), bool(regs.opt_res0_sign)
+        logical = bool(shift) and not regs.opt_shift_typ
+        write = self.writer(state)
+        bits = 8 if regs.opt_res0_seg else 16
+
+        def finish(values: NDArray) -> None:
+            if logical:
+                values = values.view(np.uint32)
+            if shift:
+                values = shift_right(values, shift, rounding)
+            if relu:
+                values = np.maximum(values, 0)
+            write(saturate(values, bits, signed))
+
+        return finish
+
+    def writer(self, state: State) -> Sink:
+        """Writes integers that fit: one plane, or low and high bytes."""
+        low = tensor(self, state, "res0", np.uint8)
+        if self.regs.opt_res0_seg:
+            return low.store
+        high = tensor(self, state, "res0", np.uint8, offset=self.plane_distance("res0"))
+
+        def write(values: NDArray) -> None:
+            low.store(values)
+            high.store(values >> 8)
+
+        return write
+
+    def store_float(self, state: State, relu: bool) -> Sink:
+        """ReLU, rounding to bf16 and the result's store."""
+        result = tensor(self, state, "res0", np.uint16)
+
+        def finish(values: NDArray) -> None:
+            result.store(bf16.from_float(np.maximum(values, np.float32(0)) if relu else values))
+
+        return finish
+
+
+def check_signs(insn: TiuInstruction) -> None:
+    """The sign rules of an integer operation over its first `tsk_opd_num` operands, constants included."""
+    regs = insn.regs
+    signed = bool(regs.opt_opd0_sign or (regs.tsk_opd_num == 2 and regs.opt_opd1_sign))
+    if regs.opt_relu_typ > 1:
+        insn.refuse(f"opt_relu_typ is {regs.opt_relu_typ}; an integer operation knows 0 (none) and 1 (ReLU)")
+    if regs.opt_relu_typ and not signed:
+        insn.refuse("opt_relu_typ is 1 with unsigned operands; ReLU needs a signed one")
+    if regs.opt_relu_typ and not regs.opt_res0_seg:
+        insn.refuse("opt_relu_typ is 1 with a 16-bit result; ReLU gives 8 bits")
+    if not regs.opt_relu_typ and bool(regs.opt_res0_sign) != signed:
+        insn.refuse(f"opt_res0_sign is {regs.opt_res0_sign}; a result is signed exactly if an operand is")
+    if regs.opt_res_shift and bool(regs.opt_shift_typ) != signed:
+        insn.refuse(f"opt_shift_typ is {regs.opt_shift_typ}; a shift is arithmetic (1) exactly if an operand is signed")
+
+
+def source(operand: TensorLmem) -> Source:
+    """`operand.load`, without the call's work where the tensor is a plain view."""
+    view = operand.view
+    return operand.load if view is None else lambda: view

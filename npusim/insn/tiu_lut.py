@@ -1,0 +1,87 @@
+"""Table lookup: every lane has a table of 256 elements of its own, indexed by the low byte of each element.
+
+Source: wwwuxy/cvikernel src/cv181x/tiu_lookup_table.c. An interpolating or scientific bf16 table is this instruction several times, on
+indices that TDMA moves and conversions have made.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from npusim.insn.base import Bound, TiuInstruction
+from npusim.insn.elementwise import check_signs, source
+from npusim.insn.operands import shape_of, tensor
+from npusim.isa.opcodes import ArithEuTyp, TskTyp
+from npusim.mem.lmem import TensorLmem
+from npusim.state import State
+
+TABLE_SIZE = 256
+
+
+class LookupTable(TiuInstruction):
+    """res0 = opd1[lane][opd0 & 255], 8-bit or bf16; patterns are copied as they are."""
+
+    __slots__ = ()
+    mnemonic = "tiu_lookup_table"
+
+    @classmethod
+    def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
+        return regs.tsk_typ == TskTyp.TENSOR_ARITH and bool(regs.tens_lookup or regs.tsk_eu_typ == ArithEuTyp.LOOKUP)
+
+    def bind(self, state: State) -> Bound:
+        self._check()
+        dtype: DTypeLike = np.uint16 if self.regs.opd_typ else np.uint8
+        load = source(tensor(self, state, "opd0", dtype))
+        result = tensor(self, state, "res0", dtype)
+        table = tensor(self, state, "opd1", dtype)
+        lane0 = self.regs.opd0_addr // self.chip.lmem_bytes
+        # Where each channel's table begins among the tables of all lanes, one behind the other.
+        first = ((lane0 + np.arange(result.shape[1])) % self.chip.num_lanes * TABLE_SIZE).reshape(1, -1, 1, 1)
+
+        def run() -> None:
+            index = np.bitwise_and(load(), 0xFF, dtype=np.intp)
+            index += first
+            result.store(_rows(table).take(index))
+
+        return run
+
+    def _check(self) -> None:
+        regs = self.regs
+        if self.chip.tiu_layout == "cv183x" and not regs.tens_lookup:
+            self.refuse("tsk_eu_typ is 12 without tens_lookup; this chip looks up with tens_lookup 1")
+        if regs.tsk_opd_num != 2:
+            self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; a lookup takes 2")
+        if regs.opt_opd0_const or regs.opt_opd1_const:
+            self.refuse("a lookup's operands are tensors (opt_opd0_const and opt_opd1_const 0)")
+        for name in ("res0", "opd0", "opd1"):
+            if getattr(regs, f"short_{name}_str"):
+                self.refuse(f"short_{name}_str is {getattr(regs, f'short_{name}_str')}; a lookup works at aligned strides (0)")
+        if shape_of(self, "opd0") != shape_of(self, "res0"):
+            self.refuse(f"opd0 has shape {shape_of(self, 'opd0')}, but res0 has {shape_of(self, 'res0')}")
+        shape = (1, self.chip.num_lanes, 32, 8) if regs.opd_typ else (1, self.chip.num_lanes, 16, 16)
+        if shape_of(self, "opd1") != shape:
+            self.refuse(f"opd1 has shape {shape_of(self, 'opd1')}; a table is {shape}")
+        self._check_types()
+
+    def _check_types(self) -> None:
+        regs = self.regs
+        segs = (regs.opt_res0_seg, regs.opt_opd0_seg, regs.opt_opd1_seg)
+        if not regs.opd_typ:
+            if 0 in segs:
+                self.refuse(f"opt_*_seg of res0, opd0, opd1 are {segs}; a lookup takes 8 bits (1)")
+            if regs.opt_opd0_sign or regs.opt_opd1_sign:
+                self.refuse("opt_opd0_sign and opt_opd1_sign must be 0 in an 8-bit lookup")
+            check_signs(self)
+        else:
+            signs = (regs.opt_res0_sign, regs.opt_opd0_sign, regs.opt_opd1_sign, regs.opt_opd2_sign)
+            if signs != (1, 1, 1, 1) or (*segs, regs.opt_opd2_seg) != (1, 1, 1, 1):
+                self.refuse(f"opt_*_sign are {signs} and opt_*_seg {(*segs, regs.opt_opd2_seg)}; a bf16 lookup sets them all to 1")
+
+
+def _rows(table: TensorLmem) -> NDArray:
+    """All lanes' tables, flat."""
+    return np.ascontiguousarray(table.load()).reshape(-1)
+
+
+LUT_INSTRUCTIONS: tuple[type[TiuInstruction], ...] = (LookupTable,)
