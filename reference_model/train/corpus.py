@@ -73,7 +73,7 @@ class Corpus:
         return [Batch(chunk[:, :-1], chunk[:, 1:], np.ones(chunk[:, 1:].shape, np.float32)) for chunk in chunks]
 
     def _row(self, rng: np.random.Generator, recipe: Recipe, phase: Phase) -> tuple[Ids, np.ndarray]:
-        """-> tokens [context + 1] and the weight of each as a target: zero for what cannot be known, more for a recallable value."""
+        """-> tokens [context + 1] and the weight of each as a target: zero for what is not to be learnt, more for a recallable value."""
         kind = rng.random()
         length = phase.context + 1
         weights = np.ones(length, np.float32)
@@ -84,7 +84,7 @@ class Corpus:
         else:
             count = int(rng.integers(1, min(recipe.max_planted, length // 40) + 1))
             exercise = self.recall.planted(rng, self._window(rng, length - 2 * RECORD_TOKENS * count), count)
-        weights[exercise.unknowable] = 0
+        weights[exercise.unlearnt] = 0
         weights[exercise.answers] = recipe.answer_weight
         return exercise.tokens, weights
 

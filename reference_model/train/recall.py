@@ -27,10 +27,13 @@ def record_text(key: str, value: str) -> str:
 
 
 class Exercise(NamedTuple):
-    """tokens int [length]; places in it that cannot be known (keys, new values); places of values that can be recalled."""
+    """tokens int [length]; places in it that are not to be learnt; places of values that can be recalled.
+
+    Keys and new values cannot be known. That a record begins could be guessed by its rate; a model that learns it strews records itself.
+    """
 
     tokens: Ids
-    unknowable: Ids
+    unlearnt: Ids
     answers: Ids
 
 
@@ -105,9 +108,9 @@ class Recall:
 
 def _exercise(tokens: Ids, starts: Ids, num_new: int) -> Exercise:
     """Records begin at `starts`, the first num_new of them are new. A last one may be cut off by the end of tokens."""
-    unknowable = np.concatenate([starts + 1, starts[:num_new] + 2])
+    unlearnt = np.concatenate([starts, starts + 1, starts[:num_new] + 2])
     answers = starts[num_new:] + 2
-    return Exercise(tokens, unknowable[unknowable < len(tokens)], answers[answers < len(tokens)])
+    return Exercise(tokens, unlearnt[unlearnt < len(tokens)], answers[answers < len(tokens)])
 
 
 def _insert(text: Ids, offsets: Ids, records: Ids) -> Ids:
