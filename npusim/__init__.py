@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npusim.chip import CHIPS, Chip, chip_named
 from npusim.errors import AddressError, Deadlock, FileFormatError, IllegalInstruction, NpusimError, UsageError
+from npusim.runtime.model import Model
 from npusim.sim import Machine
 
 __version__ = "0.1.0"
@@ -15,6 +16,7 @@ __all__ = [
     "FileFormatError",
     "IllegalInstruction",
     "Machine",
+    "Model",
     "NpusimError",
     "UsageError",
     "chip_named",

@@ -1,0 +1,86 @@
+"""`npusim diff` and `npusim capture`: tensors against tensors, and tensors from a board."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from golden import ComparisonResult, compare, first_divergence, read_archive, write_archive
+from golden.capture import capture
+from npusim.cli.command import Command, check_writable, console, print_json, working
+from npusim.cli.reporters.comparison import comparison_table
+from npusim.loader.cvimodel import load_cvimodel
+
+
+class DiffCommand(Command):
+    name = "diff"
+    summary = "Compare the tensors of two archives. Exit code 0: all pass; 1: some differ; 2: trouble."
+    example = "npusim diff out.npz board.npz --tolerance 0.99,0.9"
+
+    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("target", type=Path, metavar="TARGET", help="archive in question (.npz or .bin)")
+        parser.add_argument("reference", type=Path, metavar="REFERENCE", help="archive taken as right")
+        parser.add_argument(
+            "--tolerance", default="0.99,0.9", help="COSINE,EUCLIDEAN or one absolute error; NAME=TOLERANCE may be added, after blanks"
+        )
+        parser.add_argument("--except", dest="excepts", default="-", metavar="NAMES", help="tensors to leave out, comma-separated")
+        parser.add_argument("--model", type=Path, help="the .cvimodel: its program order tells where the first difference arose")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def run(self, options: argparse.Namespace) -> int:
+        result = run_comparison(options.target, options.reference, options.tolerance, options.excepts)
+        order = _program_order(options.model) if options.model else [tensor.name for tensor in result.tensors]
+        divergence = first_divergence(result, order)
+        if options.json:
+            print_json(result.to_dict() | {"first_divergence": divergence.to_dict() if divergence else None})
+            return 0 if result else 1
+        out = console()
+        out.print(comparison_table(result))
+        out.print(result.message)
+        if divergence:
+            where = "in program order" if options.model else "in the reference's order"
+            out.print(f"first difference {where}: {divergence.tensor.name} (last good: {divergence.last_good or 'none'})")
+        return 0 if result else 1
+
+
+class CaptureCommand(Command):
+    name = "capture"
+    summary = "Run a .cvimodel through the vendor's runtime (on a board, or its x86 functional model) and store every tensor."
+    example = "npusim capture mlp.cvimodel -i in.npz -o board.npz --lib /usr/lib/cvitek"
+
+    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", type=Path, metavar="MODEL", help="a .cvimodel; the runtime runs native code inside it, so trust it")
+        parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN.npz", help="input arrays by tensor name")
+        parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npz", help="where every tensor goes")
+        default = os.environ.get("CVI_LIB") or None
+        parser.add_argument("--lib", type=Path, default=default, metavar="DIR", help="directory of libcviruntime.so (default: CVI_LIB)")
+
+    def run(self, options: argparse.Namespace) -> int:
+        check_writable(options.output, options.model, options.input)
+        inputs = read_archive(options.input)
+        with working(f"running {options.model} on the vendor's runtime"):
+            tensors = capture(options.model, inputs, options.lib)
+        write_archive(options.output, tensors)
+        console().print(f"{options.output}: {len(tensors)} tensors")
+        return 0
+
+
+def run_comparison(target: Path, reference: Path, tolerance: str, excepts: str) -> ComparisonResult:
+    """Compares two archives with a progress bar on standard error."""
+    parts = tolerance.split()
+    named = dict(part.rsplit("=", 1) for part in parts if "=" in part)
+    default = next((part for part in parts if "=" not in part), "0.99,0.9")
+    names = [] if excepts == "-" else [name for name in excepts.split(",") if name]
+    left, right = read_archive(target), read_archive(reference)
+    err = Console(stderr=True)
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("comparing", total=len(set(left) & set(right)))
+        return compare(left, right, {"": default, **named}, excepts=names, on_tensor=lambda _: progress.advance(task))
+
+
+def _program_order(model: Path) -> list[str]:
+    return [tensor.name for program in load_cvimodel(model).programs for tensor in program.tensors]

@@ -1,0 +1,72 @@
+"""Parses the command line, runs one command, and turns expected failures into one sentence and an exit code.
+
+Exit codes: 0 done, or the same; 1 tensors differ; 2 trouble.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from golden import GoldenError
+from npusim import __version__
+from npusim.cli.command import Command
+from npusim.cli.demo import DemoCommand
+from npusim.cli.diff import CaptureCommand, DiffCommand
+from npusim.cli.program import AsmCommand, DisasmCommand, InfoCommand
+from npusim.cli.run import RunCommand
+from npusim.cli.vendor import ModelRunnerCommand, NpzToolCommand
+from npusim.errors import NpusimError
+
+COMMANDS: tuple[Command, ...] = (
+    RunCommand(),
+    InfoCommand(),
+    DisasmCommand(),
+    AsmCommand(),
+    DiffCommand(),
+    CaptureCommand(),
+    DemoCommand(),
+    ModelRunnerCommand(),
+    NpzToolCommand(),
+)
+
+TROUBLE = 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(prog="npusim", description="Runs CVITEK CV18xx TPU programs, bit for bit, without a board.")
+    parser.add_argument("--version", action="version", version=f"npusim {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary,
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.prepare_parser(sub)
+        sub.set_defaults(command=command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `npusim` with `arguments` (default: the process's) and returns its exit code."""
+    options = make_parser().parse_args(arguments)
+    try:
+        code: int = options.command.run(options)
+        sys.stdout.flush()
+        return code
+    except (NpusimError, GoldenError) as error:
+        print(f"npusim: {error}", file=sys.stderr)
+        return TROUBLE
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("npusim: interrupted; nothing was written", file=sys.stderr)
+        return 130

@@ -1,0 +1,45 @@
+"""Tensors of a model as a table or as JSON rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.table import Table
+
+from npusim.runtime.tensor import TensorInfo
+
+
+def tensor_rows(infos: Iterable[TensorInfo]) -> list[dict[str, Any]]:
+    """JSON-ready rows."""
+    return [
+        {
+            "name": info.name,
+            "shape": list(info.shape),
+            "dtype": info.format.name,
+            "qscale": info.qscale,
+            "zero_point": info.zero_point,
+            "num_bytes": info.num_bytes,
+        }
+        for info in infos
+    ]
+
+
+def tensor_table(title: str, infos: Iterable[TensorInfo]) -> Table:
+    """One line a tensor."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in ("name", "shape", "dtype"):
+        table.add_column(column, overflow="fold")
+    for column in ("qscale", "zero point", "bytes"):
+        table.add_column(column, justify="right")
+    for info in infos:
+        quantised = info.format.name in ("INT8", "UINT8", "INT16", "UINT16")
+        table.add_row(
+            info.name,
+            "x".join(map(str, info.shape)),
+            info.format.name,
+            f"{info.qscale:g}" if quantised else "",
+            str(info.zero_point) if quantised else "",
+            f"{info.num_bytes:,}",
+        )
+    return table
