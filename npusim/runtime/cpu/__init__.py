@@ -5,11 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from npusim.errors import FileFormatError
+from npusim.runtime.cpu.argmax import argmax, argmax_v3, argmax_with_conf
 from npusim.runtime.cpu.call import Bound, CpuCall
+from npusim.runtime.cpu.gather import embedding, gatherelements, gathernd
+from npusim.runtime.cpu.grid_sampler import grid_sampler
+from npusim.runtime.cpu.interp import interp
+from npusim.runtime.cpu.norm import cumsum, instance_norm, softmax
 from npusim.runtime.cpu.quant import quant
+from npusim.runtime.cpu.topk import topk
 
 CPU_FUNCTIONS: dict[str, Callable[[CpuCall], Bound]] = {
     "quant": quant,
+    "argmax": argmax,
+    "argmax_v3": argmax_v3,
+    "argmax_with_conf": argmax_with_conf,
+    "cumsum": cumsum,
+    "embedding": embedding,
+    "gatherelements_pt": gatherelements,
+    "gathernd_tf": gathernd,
+    "grid_sampler": grid_sampler,
+    "instance_norm": instance_norm,
+    "interp": interp,
+    "softmax": softmax,
+    "softmax_cpu": softmax,
+    "topk": topk,
 }
 
 
