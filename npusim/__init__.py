@@ -5,7 +5,6 @@ from __future__ import annotations
 from npusim.chip import CHIPS, Chip, chip_named
 from npusim.errors import AddressError, Deadlock, FileFormatError, IllegalInstruction, NpusimError, UsageError
 from npusim.runtime.model import Model
-from npusim.runtime import Model
 from npusim.sim import Machine
 
 __version__ = "0.1.0"
@@ -17,7 +16,6 @@ __all__ = [
     "FileFormatError",
     "IllegalInstruction",
     "Machine",
-    "Model",
     "Model",
     "NpusimError",
     "UsageError",
