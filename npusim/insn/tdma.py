@@ -1,4 +1,4 @@
-"""Every instruction of the DMA engine, by direction."""
+"""Every instruction of the DMA engine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from npusim.insn.tdma_copy import (
     G2gTensorCopy,
     G2lGeneralCopy,
     G2lTensorCopy,
+    G2lTensorFillConstant,
     L2gGeneralCopy,
     L2gTensorCopy,
+    L2gTensorFillConstant,
     L2lTensorCopy,
+)
+from npusim.insn.tdma_matrix import G2lMatrixCopy, G2lMatrixCopyRowColTransposed, L2gMatrixCopy
+from npusim.insn.tdma_transpose import (
+    G2lTensorCopyChwRotated,
+    G2lTensorCopyNcTransposed,
+    L2gTensorCopyCwTransposed,
+    L2gTensorCopyNcTransposed,
 )
 
 TDMA_INSTRUCTIONS: tuple[type[Instruction], ...] = (
@@ -21,4 +30,13 @@ TDMA_INSTRUCTIONS: tuple[type[Instruction], ...] = (
     G2lGeneralCopy,
     L2gGeneralCopy,
     G2gGeneralCopy,
+    G2lMatrixCopy,
+    L2gMatrixCopy,
+    G2lTensorCopyNcTransposed,
+    L2gTensorCopyNcTransposed,
+    L2gTensorCopyCwTransposed,
+    G2lTensorCopyChwRotated,
+    G2lMatrixCopyRowColTransposed,
+    G2lTensorFillConstant,
+    L2gTensorFillConstant,
 )

@@ -1,4 +1,4 @@
-"""Copies without a change of order: tensor, matrix and general."""
+"""Tensor and general copies, and constant fills: elements keep their order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from npusim.errors import AddressError
 from npusim.insn.base import Bound
-from npusim.insn.tdma_base import LOCAL_DESTINATION, LOCAL_SOURCE, Transfer
+from npusim.insn.tdma_base import LOCAL_DESTINATION, LOCAL_SOURCE, UNSIGNED, Transfer
 from npusim.insn.tdma_transfer import transfer
-from npusim.isa.opcodes import SpecFunc, TransDir
+from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
-from npusim.mem.gmem import physical_addr
+from npusim.mem.gmem import TensorGmem, physical_addr
 from npusim.state import State
 
 
@@ -28,15 +28,14 @@ class TensorCopy(Transfer):
         return not (regs.trans_fmt or regs.sys_dtype or regs.spec_func or regs.compress_en)
 
     def bind(self, state: State) -> Bound:
-        regs = self.regs
         src_size, dst_size = self.itemsizes()
-        src_shape, dst_shape = self.src_shape(), (regs.src_n, regs.dst_c, regs.dst_h, regs.dst_w)
+        src_shape, dst_shape = self.src_shape, self.dst_shape
         self.require(
             src_shape == dst_shape or math.prod(src_shape) == math.prod(dst_shape),
             f"source shape {src_shape} and destination shape {dst_shape} must hold equally many elements",
         )
-        src = self.source(state, src_shape, self.src_strides(src_size))
-        dst = self.destination(state, dst_shape, self.dst_strides(dst_size))
+        src = self.source(state, src_shape, self.src_strides(src_size), src_size)
+        dst = self.destination(state, dst_shape, self.dst_strides(dst_size), dst_size)
         return transfer(src, dst, self.table())
 
 
@@ -70,6 +69,35 @@ class L2lTensorCopy(TensorCopy):
         return regs.spec_func == SpecFunc.COPY
 
 
+class TensorFillConstant(Transfer):
+    """const_val to every element of (src_n, dst_c, dst_h, dst_w); its low byte where dst_fmt is int8."""
+
+    __slots__ = ()
+
+    @classmethod
+    def is_kind(cls, regs: TdmaRegs) -> bool:
+        return regs.spec_func == SpecFunc.FILL_CONSTANT and not (regs.trans_fmt or regs.sys_dtype or regs.compress_en)
+
+    def bind(self, state: State) -> Bound:
+        itemsize = self.same_itemsize((TdmaFmt.INT8, TdmaFmt.BF16))
+        dst = self.destination(state, self.dst_shape, self.dst_strides(itemsize), itemsize)
+        constant = np.frombuffer(self.regs.const_val.to_bytes(2, "little"), np.uint8)
+        everywhere = np.ndarray(dst.shape, UNSIGNED[itemsize], constant, 0, (0, 0, 0, 0))
+        return transfer(TensorGmem(constant, everywhere, (0, itemsize)), dst)
+
+
+class G2lTensorFillConstant(TensorFillConstant):
+    __slots__ = ()
+    mnemonic = "tdma_g2l_tensor_fill_constant"
+    direction = TransDir.G2L
+
+
+class L2gTensorFillConstant(TensorFillConstant):
+    __slots__ = ()
+    mnemonic = "tdma_l2g_tensor_fill_constant"
+    direction = TransDir.L2G
+
+
 class GeneralCopy(Transfer):
     """src_n_stride bytes from one linear address to another; in LMEM they run on from lane to lane."""
 
@@ -85,8 +113,8 @@ class GeneralCopy(Transfer):
             regs.src_fmt == regs.dst_fmt or self.direction == TransDir.G2G,
             f"src_fmt {regs.src_fmt} and dst_fmt {regs.dst_fmt} must be the same; a general copy does not convert",
         )
-        src = self._bytes(state, self.direction in LOCAL_SOURCE, regs.src_base_reg_sel, self.src_addr(), num_bytes, "source")
-        dst = self._bytes(state, self.direction in LOCAL_DESTINATION, regs.dst_base_reg_sel, self.dst_addr(), num_bytes, "destination")
+        src = self._bytes(state, self.direction in LOCAL_SOURCE, regs.src_base_reg_sel, self.src_addr, num_bytes, "source")
+        dst = self._bytes(state, self.direction in LOCAL_DESTINATION, regs.dst_base_reg_sel, self.dst_addr, num_bytes, "destination")
         return partial(np.copyto, dst, src)
 
     @staticmethod

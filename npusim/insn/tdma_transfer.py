@@ -79,7 +79,8 @@ def _may_collide(src: Tensor, dst: Tensor) -> bool:
 
 
 def _share_memory(src: Tensor, dst: Tensor) -> bool:
-    return type(src) is type(dst) and src.span[0] < dst.span[1] and dst.span[0] < src.span[1]
+    same = type(src) is type(dst) and np.may_share_memory(src.memory, dst.memory)
+    return same and src.span[0] < dst.span[1] and dst.span[0] < src.span[1]
 
 
 def distinct(tensor: Tensor) -> bool:

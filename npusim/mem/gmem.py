@@ -66,3 +66,7 @@ class TensorGmem:
         if not self.view.flags.c_contiguous:
             return self
         return TensorGmem(self.memory, self.view.reshape(shape), self.span)
+
+    def transposed(self, *axes: int) -> TensorGmem:
+        """The same elements with the axes in another order."""
+        return TensorGmem(self.memory, self.view.transpose(axes), self.span)

@@ -95,7 +95,7 @@ class Sketch:
         found |= {f"{side}_n_stride": strides[0], f"{side}_h_stride": strides[2]}
         found |= {f"{side}_c_stride_low": strides[1] & 0xFFFF, f"{side}_c_stride_high": strides[1] >> 16}
         found |= {f"{side}_base_addr_low": addr & 0xFFFFFFFF, f"{side}_base_addr_high": addr >> 32}
-        return {**found, **({"src_n": n} if side == "src" else {}), **(more or {})}
+        return {**found, "src_n": n, **(more or {})}
 
     def tensor(self, side: str, direction: int, shape: Shape, size: int) -> Fields:
         local = direction == L2L or (direction == L2G) == (side == "src")
@@ -142,9 +142,96 @@ def _general_copy(sketch: Sketch) -> Fields:
     return fields
 
 
+def _fill_constant(sketch: Sketch) -> Fields:
+    direction, fmt = sketch.below(2), sketch.between(1, 2)
+    dst = sketch.tensor("dst", direction, sketch.shape(), fmt)
+    return {"trans_dir": direction, "spec_func": 4, "const_val": sketch.below(1 << 16), "src_fmt": fmt, "dst_fmt": fmt, **dst}
+
+
+def _nc_transposed(sketch: Sketch) -> Fields:
+    direction = sketch.below(2)
+    formats, src_size, dst_size = sketch.formats(direction)
+    n, c, h, w = sketch.shape()
+    regrouped = [(h, w), (w, h), (1, h * w)][sketch.below(3) if sketch.chance(0.2) else 0]
+    dst = sketch.tensor("dst", direction, (c, n, *regrouped), dst_size)
+    src = sketch.tensor("src", direction, (n, c, h, w), src_size)
+    return {"trans_dir": direction, "spec_func": 1, **formats, **dst, **src}
+
+
+def _cw_transposed(sketch: Sketch) -> Fields:
+    n, c, h, w = sketch.shape()
+    fields: Fields = {"trans_dir": L2G, "spec_func": 1, "transpose_md": 3, "src_fmt": INT8, "dst_fmt": INT8}
+    return fields | sketch.tensor("dst", L2G, (n, w, h, c), 1) | sketch.tensor("src", L2G, (n, c, h, w), 1)
+
+
+def _chw_rotated(sketch: Sketch) -> Fields:
+    n, _, h, w = sketch.shape()
+    c = sketch.between(3, 4)
+    fields: Fields = {"trans_dir": G2L, "spec_func": 1, "transpose_md": c - 2, "src_fmt": INT8, "dst_fmt": INT8}
+    fields |= sketch.local("dst", (n, c, h, w), 1, 1, aligned=True)
+    fields |= sketch.remote("src", (n, h, w, c), 1, 0)
+    rows = c * w + (sketch.below(7) if sketch.chance(0.3) else 0)
+    planes = 1 if sketch.chance(0.8) else sketch.below(9)
+    return fields | {"src_c": c, "src_h": h, "src_w": w, "src_c_stride_low": planes, "src_c_stride_high": 0, "src_h_stride": rows}
+
+
+def _matrix(sketch: Sketch, max_columns: int = 100) -> tuple[int, int, Shape]:
+    """(rows, columns, shape in LMEM)."""
+    rows, columns = sketch.between(1, 12), sketch.between(1, max_columns)
+    w = sketch.between(-(-columns // (3 * sketch.chip.num_lanes)), columns + 2)
+    return rows, columns, (rows, -(-columns // w), 1, w)
+
+
+def _remote_matrix(sketch: Sketch, side: str, rows: int, columns: int, size: int) -> Fields:
+    fields = sketch.remote(side, (1, rows, 1, columns), size, int(side == "dst"))
+    return {name: value for name, value in fields.items() if name not in (f"{side}_h", "src_n")}
+
+
+def _matrix_copy(sketch: Sketch) -> Fields:
+    direction = sketch.below(2)
+    formats, src_size, dst_size = sketch.formats(direction)
+    rows, columns, shape = _matrix(sketch)
+    fields: Fields = {"trans_dir": direction, "sys_dtype": 1, **formats}
+    if direction == G2L:
+        fields |= sketch.local("dst", shape, dst_size, 1) | _remote_matrix(sketch, "src", rows, columns, src_size)
+        return fields | {"src_n": rows}
+    return fields | sketch.local("src", shape, src_size, 0) | _remote_matrix(sketch, "dst", rows, columns, dst_size)
+
+
+def _row_col_transposed(sketch: Sketch) -> Fields:
+    rows, columns, (n, c, h, w) = _matrix(sketch)
+    fields: Fields = {"trans_dir": G2L, "sys_dtype": 1, "spec_func": 1, "src_fmt": INT8, "dst_fmt": INT8}
+    fields |= sketch.local("dst", (n, c, h, w), 1, 1, aligned=True)
+    return fields | _remote_matrix(sketch, "src", columns, rows, 1)
+
+
+def _onto_itself(sketch: Sketch) -> Fields:
+    """A copy whose destination overlaps its source, itself, or both."""
+    direction = G2G if sketch.chance(0.5) else L2L
+    formats, src_size, dst_size = sketch.formats(direction)
+    shape = sketch.shape(300)
+    fields: Fields = {"trans_dir": direction, **formats}
+    fields |= sketch.tensor("src", direction, shape, src_size)
+    dst = sketch.tensor("dst", direction, sketch.regrouped(shape), dst_size)
+    if sketch.chance(0.7):
+        addr = fields["src_base_addr_high"] << 32 | fields["src_base_addr_low"]
+        addr = max(addr + sketch.between(-40, 40), addr & -0x8000)
+        dst |= {"dst_base_addr_low": addr & 0xFFFFFFFF, "dst_base_addr_high": addr >> 32}
+    if sketch.chance(0.5):
+        dst |= {f"dst_{axis}": sketch.below(dst[f"dst_{axis}"] + 1) for axis in ("n_stride", "c_stride_low", "h_stride")}
+    return fields | dst
+
+
 MAKERS: dict[str, Callable[[Sketch], Fields]] = {
     "tensor_copy": _tensor_copy,
     "general_copy": _general_copy,
+    "matrix_copy": _matrix_copy,
+    "tensor_fill_constant": _fill_constant,
+    "tensor_copy_nc_transposed": _nc_transposed,
+    "tensor_copy_cw_transposed": _cw_transposed,
+    "tensor_copy_chw_rotated": _chw_rotated,
+    "matrix_copy_row_col_transposed": _row_col_transposed,
+    "tensor_copy_onto_itself": _onto_itself,
 }
 
 

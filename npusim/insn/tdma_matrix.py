@@ -1,0 +1,141 @@
+"""Matrices: rows in GMEM; in LMEM row i is n = i, and its columns are cut into channels of w elements, the last of which may be shorter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from npusim.insn.base import Bound
+from npusim.insn.tdma_base import Transfer
+from npusim.insn.tdma_transfer import Tensor, chain, transfer
+from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
+from npusim.isa.regs import TdmaRegs
+from npusim.mem.lmem import Shape
+from npusim.state import State
+
+Remote = Callable[[Shape, Shape, int], Tensor]
+"""(shape, byte strides, byte offset) -> the tensor with these strides that far behind the matrix's first element."""
+
+
+class MatrixTransfer(Transfer):
+    """What all transfers of matrices share."""
+
+    __slots__ = ()
+
+    @property
+    def local_shape(self) -> Shape:
+        return self.src_shape if self.direction == TransDir.L2G else self.dst_shape
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """(rows, columns) in GMEM."""
+        regs = self.regs
+        return (regs.dst_c, regs.dst_w) if self.direction == TransDir.L2G else (regs.src_c, regs.src_w)
+
+    def check_rows(self) -> None:
+        """Refuses a shape in LMEM that does not fit the matrix in GMEM."""
+        rows, columns = self.matrix_shape
+        n, c, h, w = self.local_shape
+        self.require(n == rows, f"n is {n} in LMEM, but the matrix has {rows} rows; they must be equal")
+        self.check_channels(c, h, w, columns)
+
+    def check_channels(self, c: int, h: int, w: int, columns: int) -> None:
+        self.require(h == 1, f"h is {h} in LMEM; a matrix has 1")
+        self.require(w > 0 and columns > 0, f"w is {w} in LMEM and the matrix has {columns} columns; both must be at least 1")
+        self.require(c == -(-columns // w), f"{c} channels of {w} in LMEM must be ceil({columns} / {w}) for {columns} columns")
+
+    def bind_pieces(self, state: State, remote: Remote, n: int, columns: int, steps: tuple[int, int], sizes: tuple[int, int]) -> Bound:
+        """The transfer of whole channels and that of the short last one, between LMEM and `remote`.
+
+        `steps` are the remote byte distances from one n to the next and from one column to the next; `sizes` those of a source and of a
+        destination element.
+        """
+        _, _, _, w = self.local_shape
+        n_step, column_step = steps
+        whole, rest = divmod(columns, w)
+        calls = []
+        for first, shape in ((0, (n, whole, 1, w)), (whole, (n, 1, 1, rest))):
+            if shape[1] and shape[3]:
+                far = remote(shape, (n_step, w * column_step, 0, column_step), first * w * column_step)
+                near = self._channels(state, shape, first, sizes)
+                src, dst = (near, far) if self.direction == TransDir.L2G else (far, near)
+                calls.append(transfer(src, dst, self.table()))
+        return chain(calls)
+
+    def _channels(self, state: State, shape: Shape, first: int, sizes: tuple[int, int]) -> Tensor:
+        """The LMEM tensor of `shape` that starts at channel `first`."""
+        from_local = self.direction == TransDir.L2G
+        addr, size = (self.src_addr, sizes[0]) if from_local else (self.dst_addr, sizes[1])
+        n_str, c_str, _, _ = self.src_strides(size) if from_local else self.dst_strides(size)
+        lane, offset = divmod(addr, self.chip.lmem_bytes)
+        turn, lane = divmod(lane + first, self.chip.num_lanes)
+        make = self.source if from_local else self.destination
+        return make(state, shape, (n_str, c_str, 0, size), size, lane * self.chip.lmem_bytes + offset + turn * c_str)
+
+
+class MatrixCopy(MatrixTransfer):
+    """A matrix between LMEM and GMEM, converted between int8, uint8 and bf16."""
+
+    __slots__ = ()
+
+    @classmethod
+    def is_kind(cls, regs: TdmaRegs) -> bool:
+        return bool(regs.sys_dtype) and not (regs.trans_fmt or regs.spec_func or regs.compress_en)
+
+    def bind(self, state: State) -> Bound:
+        sizes = self.itemsizes()
+        self.check_rows()
+        rows, columns = self.matrix_shape
+        to_gmem = self.direction == TransDir.L2G
+        size, row_step = (sizes[1], self.dst_c_stride) if to_gmem else (sizes[0], self.src_c_stride)
+
+        def remote(shape: Shape, strides: Shape, offset: int) -> Tensor:
+            if to_gmem:
+                return self.destination(state, shape, strides, size, self.dst_addr + offset)
+            return self.source(state, shape, strides, size, self.src_addr + offset)
+
+        return self.bind_pieces(state, remote, rows, columns, (row_step, size), sizes)
+
+
+class G2lMatrixCopy(MatrixCopy):
+    __slots__ = ()
+    mnemonic = "tdma_g2l_matrix_copy"
+    direction = TransDir.G2L
+
+
+class L2gMatrixCopy(MatrixCopy):
+    __slots__ = ()
+    mnemonic = "tdma_l2g_matrix_copy"
+    direction = TransDir.L2G
+
+
+class G2lMatrixCopyRowColTransposed(MatrixTransfer):
+    """Column i of an int8 matrix in GMEM becomes n = i in LMEM; transpose_md and compress_en mean nothing to it."""
+
+    __slots__ = ()
+    mnemonic = "tdma_g2l_matrix_copy_row_col_transposed"
+    direction = TransDir.G2L
+
+    @classmethod
+    def is_kind(cls, regs: TdmaRegs) -> bool:
+        return bool(regs.sys_dtype) and regs.spec_func == SpecFunc.TRANSPOSE and not regs.trans_fmt
+
+    def bind(self, state: State) -> Bound:
+        self.same_itemsize((TdmaFmt.INT8,))
+        rows, columns = self.matrix_shape
+        _, c, h, w = self.local_shape
+        self.check_channels(c, h, w, rows)
+        check_aligned(self)
+
+        def remote(shape: Shape, strides: Shape, offset: int) -> Tensor:
+            return self.source(state, shape, strides, 1, self.src_addr + offset)
+
+        return self.bind_pieces(state, remote, columns, rows, (1, self.src_c_stride), (1, 1))
+
+
+def check_aligned(insn: Transfer) -> None:
+    """The rule for LMEM where the DMA turns data round: rows packed, everything else at multiples of the number of EUs."""
+    regs, unit = insn.regs, insn.chip.eu_num
+    places = {"the destination address": insn.dst_addr, "dst_n_stride": regs.dst_n_stride, "dst_c_stride": insn.dst_c_stride}
+    for name, value in places.items():
+        insn.require(value % unit == 0, f"{name} is {value:#x}; it must be a multiple of {unit}")
+    insn.require(regs.dst_h_stride == regs.dst_w, f"dst_h_stride is {regs.dst_h_stride}; it must equal dst_w, {regs.dst_w}")

@@ -1,0 +1,107 @@
+"""Tensor copies that change the order of axes: n with c, c with w, and interleaved pixels into planes."""
+
+from __future__ import annotations
+
+from npusim.insn.base import Bound
+from npusim.insn.tdma_base import Transfer
+from npusim.insn.tdma_matrix import check_aligned
+from npusim.insn.tdma_transfer import transfer
+from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir, TransposeMd
+from npusim.isa.regs import TdmaRegs
+from npusim.mem.gmem import TensorGmem
+from npusim.state import State
+
+
+class TensorTranspose(Transfer):
+    __slots__ = ()
+
+    @classmethod
+    def is_kind(cls, regs: TdmaRegs) -> bool:
+        plain = not (regs.trans_fmt or regs.sys_dtype or regs.compress_en)
+        return plain and regs.spec_func == SpecFunc.TRANSPOSE and cls.is_mode(regs.transpose_md)
+
+    @classmethod
+    def is_mode(cls, transpose_md: int) -> bool:
+        raise NotImplementedError
+
+
+class NcTransposed(TensorTranspose):
+    """(n, c, h, w) to (c, n, h', w'), converted between int8, uint8 and bf16; h' * w' is h * w."""
+
+    __slots__ = ()
+
+    @classmethod
+    def is_mode(cls, transpose_md: int) -> bool:
+        return transpose_md == TransposeMd.NC
+
+    def bind(self, state: State) -> Bound:
+        regs = self.regs
+        src_size, dst_size = self.itemsizes()
+        n, c, h, w = self.src_shape
+        dst_shape = (c, regs.dst_c, regs.dst_h, regs.dst_w)
+        self.require(
+            regs.dst_c == n and regs.dst_h * regs.dst_w == h * w,
+            f"destination shape {dst_shape} must be source shape {(n, c, h, w)} with n and c exchanged, h * w kept",
+        )
+        src = self.source(state, (n, c, h, w), self.src_strides(src_size), src_size)
+        dst = self.destination(state, dst_shape, self.dst_strides(dst_size), dst_size)
+        if isinstance(src, TensorGmem):
+            src = src.transposed(1, 0, 2, 3)
+        elif isinstance(dst, TensorGmem):
+            dst = dst.transposed(1, 0, 2, 3)
+        return transfer(src, dst, self.table())
+
+
+class G2lTensorCopyNcTransposed(NcTransposed):
+    __slots__ = ()
+    mnemonic = "tdma_g2l_tensor_copy_nc_transposed"
+    direction = TransDir.G2L
+
+
+class L2gTensorCopyNcTransposed(NcTransposed):
+    __slots__ = ()
+    mnemonic = "tdma_l2g_tensor_copy_nc_transposed"
+    direction = TransDir.L2G
+
+
+class L2gTensorCopyCwTransposed(TensorTranspose):
+    """(n, c, h, w) of int8 to (n, w, h, c)."""
+
+    __slots__ = ()
+    mnemonic = "tdma_l2g_tensor_copy_cw_transposed"
+    direction = TransDir.L2G
+
+    @classmethod
+    def is_mode(cls, transpose_md: int) -> bool:
+        return transpose_md == TransposeMd.CW
+
+    def bind(self, state: State) -> Bound:
+        self.same_itemsize((TdmaFmt.INT8,))
+        (n, c, h, w), dst_shape = self.src_shape, self.dst_shape
+        self.require(dst_shape == (n, w, h, c), f"destination shape {dst_shape} must be source shape {(n, c, h, w)} with c and w exchanged")
+        src = self.source(state, (n, c, h, w), self.src_strides(1), 1)
+        dst = self.destination(state, dst_shape, self.dst_strides(1), 1)
+        assert isinstance(dst, TensorGmem)
+        return transfer(src, dst.transposed(0, 3, 2, 1))
+
+
+class G2lTensorCopyChwRotated(TensorTranspose):
+    """Pixels of 3 or 4 interleaved int8 channels in GMEM to planes: channel j starts j * src_c_stride on, pixels are c bytes apart."""
+
+    __slots__ = ()
+    mnemonic = "tdma_g2l_tensor_copy_chw_rotated"
+    direction = TransDir.G2L
+
+    @classmethod
+    def is_mode(cls, transpose_md: int) -> bool:
+        return transpose_md in (TransposeMd.CHW_C3, TransposeMd.CHW_C4)
+
+    def bind(self, state: State) -> Bound:
+        regs, shape = self.regs, self.dst_shape
+        self.same_itemsize((TdmaFmt.INT8,))
+        num_channels = 3 if regs.transpose_md == TransposeMd.CHW_C3 else 4
+        self.require(self.src_shape == shape, f"source shape {self.src_shape} and destination shape {shape} must be equal")
+        self.require(regs.dst_c == num_channels, f"dst_c is {regs.dst_c}; with transpose_md {regs.transpose_md} it must be {num_channels}")
+        check_aligned(self)
+        src = self.source(state, shape, self.src_strides(num_channels), 1)
+        return transfer(src, self.destination(state, shape, self.dst_strides(1), 1))
