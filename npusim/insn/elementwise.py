@@ -146,11 +146,15 @@ class Elementwise(TiuInstruction):
         return write
 
     def store_float(self, state: State, relu: bool) -> Sink:
-        """ReLU, rounding to bf16 and the result's store."""
+        """Rounding to bf16, ReLU and the result's store. An overflow is 0x7f7f before ReLU sees it, also a negative one."""
         result = tensor(self, state, "res0", np.uint16)
+        if not relu:
+            return lambda values: result.store(bf16.from_float(values))
 
         def finish(values: NDArray) -> None:
-            result.store(bf16.from_float(np.maximum(values, np.float32(0)) if relu else values))
+            patterns = bf16.from_float(values)
+            patterns[patterns >= 0x8000] = 0
+            result.store(patterns)
 
         return finish
 

@@ -100,7 +100,7 @@ class MulQm(Mul):
         write = self.writer(state)
 
         def finish(values: NDArray) -> None:
-            scaled = multiply_by_quantized((values << left if left else values).astype(np.int64), multiplier, right)
+            scaled = multiply_by_quantized(values << left if left else values, multiplier, right)
             write(saturate(np.maximum(scaled, 0) if relu else scaled, bits, signed))
 
         return self.bind_product(state, finish)

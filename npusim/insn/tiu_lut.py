@@ -1,4 +1,4 @@
-"""Table lookup: every lane has a table of 256 elements of its own, indexed by the low byte of each element.
+"""Table lookup: 256 elements for each lane, indexed by the low byte of each element.
 
 Source: wwwuxy/cvikernel src/cv181x/tiu_lookup_table.c. An interpolating or scientific bf16 table is this instruction several times, on
 indices that TDMA moves and conversions have made.
@@ -7,20 +7,19 @@ indices that TDMA moves and conversions have made.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from npusim.insn.base import Bound, TiuInstruction
 from npusim.insn.elementwise import check_signs, source
 from npusim.insn.operands import shape_of, tensor
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
-from npusim.mem.lmem import TensorLmem
 from npusim.state import State
 
 TABLE_SIZE = 256
 
 
 class LookupTable(TiuInstruction):
-    """res0 = opd1[lane][opd0 & 255], 8-bit or bf16; patterns are copied as they are."""
+    """res0[n, c, h, w] = table of c's lane [opd0[n, c, h, w] & 255], 8-bit or bf16; patterns are copied as they are."""
 
     __slots__ = ()
     mnemonic = "tiu_lookup_table"
@@ -35,14 +34,13 @@ class LookupTable(TiuInstruction):
         load = source(tensor(self, state, "opd0", dtype))
         result = tensor(self, state, "res0", dtype)
         table = tensor(self, state, "opd1", dtype)
-        lane0 = self.regs.opd0_addr // self.chip.lmem_bytes
-        # Where each channel's table begins among the tables of all lanes, one behind the other.
-        first = ((lane0 + np.arange(result.shape[1])) % self.chip.num_lanes * TABLE_SIZE).reshape(1, -1, 1, 1)
+        rows = _window(self.regs.res0_addr) + np.arange(result.shape[1])
+        first = (rows % self.chip.num_lanes * TABLE_SIZE).reshape(1, -1, 1, 1)
 
         def run() -> None:
             index = np.bitwise_and(load(), 0xFF, dtype=np.intp)
             index += first
-            result.store(_rows(table).take(index))
+            result.store(table.load().take(index))
 
         return run
 
@@ -59,6 +57,8 @@ class LookupTable(TiuInstruction):
                 self.refuse(f"short_{name}_str is {getattr(regs, f'short_{name}_str')}; a lookup works at aligned strides (0)")
         if shape_of(self, "opd0") != shape_of(self, "res0"):
             self.refuse(f"opd0 has shape {shape_of(self, 'opd0')}, but res0 has {shape_of(self, 'res0')}")
+        if _window(regs.res0_addr) != _window(regs.opd0_addr):
+            self.refuse(f"res0_addr {regs.res0_addr:#x} and opd0_addr {regs.opd0_addr:#x} must lie in the same 64 KiB of LMEM")
         shape = (1, self.chip.num_lanes, 32, 8) if regs.opd_typ else (1, self.chip.num_lanes, 16, 16)
         if shape_of(self, "opd1") != shape:
             self.refuse(f"opd1 has shape {shape_of(self, 'opd1')}; a table is {shape}")
@@ -79,9 +79,12 @@ class LookupTable(TiuInstruction):
                 self.refuse(f"opt_*_sign are {signs} and opt_*_seg {(*segs, regs.opt_opd2_seg)}; a bf16 lookup sets them all to 1")
 
 
-def _rows(table: TensorLmem) -> NDArray:
-    """All lanes' tables, flat."""
-    return np.ascontiguousarray(table.load()).reshape(-1)
+def _window(addr: int) -> int:
+    """The 64 KiB that `addr` lies in, for the functional model a lane of a lookup: channel j of the result takes row (window + j) of opd1.
+
+    Tensors that start on lane 0 or 1, as cvikernel allocates them, lie in window 0, where the table of channel j is that of lane j.
+    """
+    return addr >> 16
 
 
 LUT_INSTRUCTIONS: tuple[type[TiuInstruction], ...] = (LookupTable,)

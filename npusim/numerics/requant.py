@@ -21,21 +21,22 @@ def shift_right(values: NDArray, bits: int, rounding: bool) -> NDArray:
     return ((values >> (bits - 1)) + 1) >> 1  # adding half in front of the shift could overflow
 
 
-def rounding_doubling_high_mul(values: NDArray[np.int64], multiplier: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """gemmlowp's SaturatingRoundingDoublingHighMul of 32-bit values: round(values * multiplier / 2^31), saturated to int32.
+def rounding_doubling_high_mul(values: NDArray, multiplier: NDArray[np.int64] | int) -> NDArray[np.int32]:
+    """gemmlowp's SaturatingRoundingDoublingHighMul of 32-bit values, round(values * multiplier / 2^31), but for its one overflow.
 
-    The one overflow, (-2^31)^2, gives 2^31 - 1. The C original adds a nudge of the product's sign and truncates; that is half up.
+    (-2^31)^2 wraps to -2^31 in the functional model where gemmlowp saturates. The C original adds a nudge of the product's sign and
+    truncates, which is half up.
     """
     product = np.multiply(values, multiplier, dtype=np.int64)
-    return np.minimum((product + (1 << 30)) >> 31, (1 << 31) - 1)
+    return ((product + (1 << 30)) >> 31).astype(np.int32)
 
 
-def rounding_divide_by_pot(values: NDArray[np.int64], exponent: NDArray[np.int64] | int) -> NDArray[np.int64]:
+def rounding_divide_by_pot(values: NDArray, exponent: NDArray[np.int64] | int) -> NDArray[np.int64]:
     """gemmlowp's RoundingDivideByPOT: values / 2^exponent, to nearest, ties away from zero; exponent 0 to 62."""
     half = np.left_shift(np.int64(1), exponent) >> 1
     return (values + half - ((values < 0) & (half > 0))) >> exponent
 
 
-def multiply_by_quantized(values: NDArray[np.int64], multiplier: NDArray | int, shift: NDArray | int) -> NDArray[np.int64]:
+def multiply_by_quantized(values: NDArray, multiplier: NDArray | int, shift: NDArray | int) -> NDArray[np.int64]:
     """The chip's quantised multiplier: SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT."""
     return rounding_divide_by_pot(rounding_doubling_high_mul(values, multiplier), shift)
