@@ -85,41 +85,56 @@ class PagePool:
         for start, stop in zip(starts, [*starts[1:], len(pages)], strict=True):
             self._write_scaled(layer, int(pages[start]), int(offsets[start]), kv[:, start:stop].swapaxes(1, 2))
 
-    def read(self, layer: int, pages: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Keys and values of the pages as float32 [kv_heads, P, page_size, head_dim].
+    def read(
+        self, layer: int, pages: IntArray, heads: IntArray | None = None, scratch: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Keys and values of pages as float32 [rows, P, page_size, head_dim].
 
-        pages is [P], the same for all heads, or [kv_heads, P] (or [q_heads, P]: then a row reads the KV head of its group).
-        Float32 pages that are consecutive in a head-major pool come as views.
+        pages   int [P]: of every KV head, as views where float32 pages are consecutive; or int [rows, P], row r of KV head heads[r]
+        scratch float32 [2 * rows * P * page_size * head_dim] that head-major float32 pages are gathered into
         """
-        if pages.ndim == 2:
-            rows = np.arange(len(pages))[:, None] * self.geometry.num_kv_heads // len(pages)
-            index: tuple[Any, ...] = (rows, pages)
-        else:
+        if heads is None:
             first, last = (int(pages[0]), int(pages[-1])) if len(pages) else (0, -1)
             consecutive = last - first + 1 == len(pages) and bool((np.diff(pages) == 1).all())
-            index = (slice(None), slice(first, last + 1) if consecutive else pages)
+            index: tuple[Any, ...] = (slice(None), slice(first, last + 1) if consecutive else pages)
+        else:
+            if scratch is not None and self.storage is FLOAT32 and self.layout is Layout.HEAD_MAJOR:
+                return self._take(layer, heads[:, None] * (self.num_pages + 1) + pages, scratch)
+            index = (heads[:, None], pages)
         k, v = (self._as_float(which, layer, index) for which in (0, 1))
-        for page in self._open.keys() & set(pages.ravel().tolist()) if self._open else ():
-            heads, places = np.nonzero(np.broadcast_to(pages, (len(k), pages.shape[-1])) == page)
-            kv_heads = heads * self.geometry.num_kv_heads // len(k)
-            k[heads, places], v[heads, places] = self._open[page][:, layer, kv_heads]
+        self._overlay_open(layer, pages, heads, k, v)
         return k, v
 
-    def read_slots(self, layer: int, slots: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Keys and values of single tokens as float32 [kv_heads, N, head_dim]; slots [N], or [heads, N] as for read."""
-        pages, offsets = np.divmod(slots, self.geometry.page_size)
-        heads = len(slots) if slots.ndim == 2 else self.geometry.num_kv_heads
-        rows = np.arange(heads)[:, None] * self.geometry.num_kv_heads // heads
-        pages, offsets = np.broadcast_to(pages, (heads, pages.shape[-1])), np.broadcast_to(offsets, (heads, offsets.shape[-1]))
-        k, v = (self._kv[which, layer][rows, pages, offsets].astype(np.float32, copy=False) for which in (0, 1))
+    def read_slots(self, layer: int, slots: IntArray, heads: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Keys and values of single tokens as float32 [rows, N, head_dim]; slots is [N] or [rows, N] as pages are in read."""
+        heads = np.arange(self.geometry.num_kv_heads) if heads is None else heads
+        pages, offsets = np.divmod(np.broadcast_to(slots, (len(heads), slots.shape[-1])), self.geometry.page_size)
+        index = (heads[:, None], pages, offsets)
+        k, v = (self._kv[which, layer][index].astype(np.float32, copy=False) for which in (0, 1))
         if self._scales is not None:
-            k *= self._scales[0, layer][rows, pages][..., None]
-            v *= self._scales[1, layer][rows, pages][..., None]
-        for page in self._open.keys() & set(pages.ravel().tolist()) if self._open else ():
-            places = pages == page
-            kv_heads, inside = np.broadcast_to(rows, pages.shape)[places], offsets[places]
-            k[places], v[places] = self._open[page][:, layer][:, kv_heads, inside]
+            k *= self._scales[0, layer][index[:2]][..., None]
+            v *= self._scales[1, layer][index[:2]][..., None]
+        self._overlay_open(layer, pages, heads, k, v, offsets)
         return k, v
+
+    def _take(self, layer: int, flat_pages: IntArray, scratch: FloatArray) -> tuple[FloatArray, FloatArray]:
+        g = self.geometry
+        page_size = g.page_size * g.head_dim
+        taken = scratch.reshape(2, flat_pages.size, page_size)
+        for which in (0, 1):
+            flat = self._kv[which, layer].reshape(-1, page_size)
+            np.take(flat, flat_pages.ravel(), axis=0, out=taken[which], mode="clip")  # the default mode would copy through a buffer
+        k, v = taken.reshape(2, *flat_pages.shape, g.page_size, g.head_dim)
+        return k, v
+
+    def _overlay_open(
+        self, layer: int, pages: IntArray, heads: IntArray | None, k: FloatArray, v: FloatArray, offsets: IntArray | None = None
+    ) -> None:
+        """Put the float32 content of open pages over what was read from the pool."""
+        for page in self._open.keys() & set(pages.ravel().tolist()) if self._open else ():
+            rows, places = np.nonzero(np.broadcast_to(pages, k.shape[:2]) == page)
+            index: tuple[Any, ...] = (slice(None), layer, rows if heads is None else heads[rows])
+            k[rows, places], v[rows, places] = self._open[page][index if offsets is None else (*index, offsets[rows, places])]
 
     def copy(self, copies: Copies, target: PagePool | None = None) -> None:
         """Copy whole pages, here or into another pool of the same geometry and storage, all layers at once."""

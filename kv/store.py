@@ -10,12 +10,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from kv.allocator import NULL_PAGE
+from kv.attention import attend
 from kv.cache import PagedCache
 from kv.errors import KVError
+from kv.gather import Gather, Scratch, resolve
 from kv.policies.base import LayerContext, Policy, State, Unit
 from kv.policies.full import Full
-from kv.selection import FloatArray, Selection, UnitTable, choose, table_of
+from kv.selection import BoolArray, FloatArray, Selection, UnitTable, choose, table_of
 from kv.traffic import StepTraffic, dense_traffic, table_traffic
 
 IntArray = NDArray[np.int64]
@@ -55,7 +56,8 @@ class PagedKV:
         self.last_traffic: list[StepTraffic | None] = [None] * g.num_layers
         self._lengths = [0] * g.num_layers
         self._states = [policy.start(self._context(layer)) for layer in range(g.num_layers)]
-        self._selected: list[Selection | None] = [None] * g.num_layers
+        self._scratch = Scratch()
+        self._seen: list[tuple[IntArray, BoolArray | None] | None] = [None] * g.num_layers  # positions, valid of the last selection
         if seq not in cache.manager.tables:
             cache.allocate(seq)
         for layer in range(g.num_layers if computed else 0):
@@ -101,7 +103,7 @@ class PagedKV:
         self._states[layer].append(start, k)
 
     def select(self, layer: int, q: FloatArray) -> Selection:
-        """What the queries, float32 [T, q_heads, head_dim] after RoPE, attend to. A dense selection is a view if pages are consecutive."""
+        """What the queries, float32 [T, q_heads, head_dim] after RoPE, attend to. Good until the next call of append or select."""
         state = self._states[layer]
         if len(q) > 1:
             if state.pruned:
@@ -111,19 +113,39 @@ class PagedKV:
             state.prefill(q)
             selection = self._dense(layer)
         else:
-            selection = self._pruned(layer, q[0])
-        self._selected[layer] = selection
+            gather = self._choose(layer, q[0])
+            selection = gather.read(self.cache.pool, layer, self._scratch) if gather else self._dense(layer)
+        self._seen[layer] = (selection.positions, selection.valid)
         return selection
+
+    def attend(self, layer: int, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Select, attend and observe in one, for one token: [q_heads, head_dim] queries to output of that shape and log-sum-exp [q_heads].
+
+        Goes through the heads one by one, as a paged attention kernel does, so that what is gathered is still in the CPU's cache when used.
+        """
+        gather = self._choose(layer, q)
+        if gather is None or gather.heads is None:
+            selection = gather.read(self.cache.pool, layer, self._scratch) if gather else self._dense(layer)
+            self._seen[layer] = (selection.positions, selection.valid)
+            parts = [attend(q, selection)]
+        else:
+            self._seen[layer] = (gather.positions, gather.valid)
+            rows = np.split(q, len(gather.heads))
+            parts = [attend(part, gather.row(row).read(self.cache.pool, layer, self._scratch)) for row, part in enumerate(rows)]
+        out, lse, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if self.wants_weights:
+            self.observe(layer, weights[:, None])
+        return out, lse
 
     def observe(self, layer: int, weights: FloatArray) -> None:
         """The softmax weights of the last select, float32 [q_heads, T, S] (zero where masked)."""
-        selection = self._selected[layer]
-        assert selection is not None
+        seen = self._seen[layer]
+        assert seen is not None
+        positions, valid = seen
         g = self.cache.geometry
         length = self._lengths[layer]
-        if selection.positions.shape != (length,):
-            rows = np.atleast_2d(selection.positions)
-            rows = rows if selection.valid is None else np.where(selection.valid, rows, length)
+        if positions.shape != (length,):
+            rows = np.atleast_2d(positions if valid is None else np.where(valid, positions, length))
             rows = np.repeat(rows, len(weights) // len(rows), axis=0)[:, None, :]
             spread = np.zeros((*weights.shape[:2], length + 1), np.float32)
             np.put_along_axis(spread, np.broadcast_to(rows, weights.shape), weights, 2)
@@ -160,7 +182,8 @@ class PagedKV:
         k, v = self.cache.read(self.seq, layer, 0, length)
         return Selection(k, v, np.arange(length))
 
-    def _pruned(self, layer: int, q: FloatArray) -> Selection:
+    def _choose(self, layer: int, q: FloatArray) -> Gather | None:
+        """What one token's queries, [q_heads, head_dim], attend to; None if it is everything."""
         state, length, g = self._states[layer], self._lengths[layer], self.cache.geometry
         unit_tokens = g.page_size if self.policy.unit is Unit.PAGE else 1
         num_units, count = -(-length // unit_tokens), -(-self.budget_tokens // unit_tokens)
@@ -168,36 +191,16 @@ class PagedKV:
         if state.dense or (num_units <= count and self.policy.dense_within_budget and not state.pruned):
             self.last_table[layer] = None
             self.last_traffic[layer] = dense_traffic(self.cache, self.seq, length)
-            return self._dense(layer)
-        kept = choose(state.scores(q), state.width(count, num_units))
+            return None
+        width = state.width(count, num_units)
+        kept = choose(state.scores(q), width)
         state.chosen(kept)
-        table = table_of(kept, state.width(count, num_units))
-        selection, slots = self._gather(layer, table, unit_tokens)
-        kept_tokens = selection.positions.size if selection.valid is None else int(selection.valid.sum())
-        skipped = length - kept_tokens // len(table.units)
+        table = table_of(kept, width)
+        gather = resolve(table, unit_tokens, self.cache.manager.tables[self.seq], length, g)
+        kept_tokens = int(gather.valid.sum())
+        skipped = length - kept_tokens // len(kept)
         self.activity.sparse_steps += skipped > 0
         self.activity.tokens_skipped += skipped
         self.last_table[layer] = table
-        self.last_traffic[layer] = table_traffic(self.cache, slots, table, unit_tokens, kept_tokens, state.score_bytes)
-        return selection
-
-    def _gather(self, layer: int, table: UnitTable, unit_tokens: int) -> tuple[Selection, IntArray]:
-        """The selection, and the first slot in the pool of each unit (of the null page for padding)."""
-        g, length = self.cache.geometry, self._lengths[layer]
-        pages = np.asarray(self.cache.manager.tables[self.seq].pages, np.int64)
-        first = table.units * unit_tokens
-        slots = np.where(table.valid, pages[first // g.page_size] * g.page_size + first % g.page_size, NULL_PAGE)
-        shared = slots[0] if len(slots) == 1 else slots
-        if unit_tokens == 1:
-            k, v = self.cache.pool.read_slots(layer, shared)
-        else:
-            k, v = (pair.reshape(len(pair), -1, g.head_dim) for pair in self.cache.pool.read(layer, shared // g.page_size))
-        positions = (first[..., None] + np.arange(unit_tokens)).reshape(len(first), -1)
-        valid = np.repeat(table.valid, unit_tokens, axis=1) & (positions < length)
-        if len(table.units) == 1:
-            kept = int(valid.sum())  # padding comes last, and the last unit ends with the sequence
-            return Selection(k[:, :kept], v[:, :kept], positions[0, :kept]), slots
-        if valid.all():
-            return Selection(k, v, positions), slots
-        k[~valid] = v[~valid] = 0  # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
-        return Selection(k, v, positions, valid), slots
+        self.last_traffic[layer] = table_traffic(self.cache, gather.slots, table, unit_tokens, kept_tokens, state.score_bytes)
+        return gather

@@ -162,6 +162,19 @@ def test_what_was_evicted_never_comes_back_and_a_second_prefill_is_refused(
 
 
 @each_policy
+def test_attending_head_by_head_is_selecting_and_attending(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    text = make_text(9, 30)
+    whole, by_head = new_store(geometry, policy, 10), new_store(geometry, policy, 10)
+    for step in decode(whole, text, 20):
+        if by_head.length < 20:
+            list(decode(by_head, text, 20, 20))
+        span = slice(step.position, step.position + 1)
+        by_head.append(step.layer, text.k[step.layer, span], text.v[step.layer, span])
+        out, _ = by_head.attend(step.layer, step.q)
+        np.testing.assert_allclose(out, step.out, rtol=1e-5, atol=1e-6)
+
+
+@each_policy
 def test_padding_does_not_matter(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
     for step in decode(new_store(geometry, policy, 10), make_text(3, 33), 22):
         valid = step.selection.valid

@@ -1,0 +1,81 @@
+"""From a policy's table, in logical blocks, to the keys and values in the pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kv.allocator import NULL_PAGE
+from kv.block_table import BlockTable
+from kv.geometry import Geometry
+from kv.pool import PagePool
+from kv.selection import BoolArray, FloatArray, Selection, UnitTable
+
+IntArray = NDArray[np.int64]
+
+
+class Scratch:
+    """Memory for gathered keys and values, used again and again: it stays in the CPU's cache and costs no page faults."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.float32)
+
+    def of(self, size: int) -> FloatArray:
+        """Float32 [size] with any content; the last one handed out is overwritten."""
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.float32)
+        return self._memory[:size]
+
+
+@dataclass(frozen=True)
+class Gather:
+    """One layer's table, resolved through the block table.
+
+    heads       int [rows]: the KV head of each row, or None when one row serves all heads
+    slots       int [rows, width]: first slot in the pool of each unit, in the null page for padding
+    positions   int [rows, width * unit_tokens]
+    valid       bool, of the shape of positions
+    """
+
+    heads: IntArray | None
+    slots: IntArray
+    positions: IntArray
+    valid: BoolArray
+    unit_tokens: int
+
+    def row(self, row: int) -> Gather:
+        """The gather of one row alone."""
+        assert self.heads is not None
+        one = slice(row, row + 1)
+        return replace(self, heads=self.heads[one], slots=self.slots[one], positions=self.positions[one], valid=self.valid[one])
+
+    def read(self, pool: PagePool, layer: int, scratch: Scratch) -> Selection:
+        """The keys and values, as a model takes them; in scratch memory unless one row serves all heads."""
+        g = pool.geometry
+        slots = self.slots[0] if self.heads is None else self.slots
+        if self.unit_tokens == 1:
+            k, v = pool.read_slots(layer, slots, self.heads)
+        else:
+            memory = scratch.of(2 * self.slots.size * g.page_size * g.head_dim)
+            k, v = (pair.reshape(len(pair), -1, g.head_dim) for pair in pool.read(layer, slots // g.page_size, self.heads, memory))
+        if self.heads is None:
+            kept = int(self.valid.sum())  # padding comes last, and the last unit ends with the sequence
+            return Selection(k[:, :kept], v[:, :kept], self.positions[0, :kept])
+        if self.valid.all():
+            return Selection(k, v, self.positions)
+        k[~self.valid] = v[~self.valid] = 0  # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
+        return Selection(k, v, self.positions, self.valid)
+
+
+def resolve(table: UnitTable, unit_tokens: int, block_table: BlockTable, length: int, geometry: Geometry) -> Gather:
+    """The gather of a policy's table for a sequence of `length` tokens."""
+    pages = np.asarray(block_table.pages, np.int64)
+    first = table.units * unit_tokens
+    slots = np.where(table.valid, pages[first // geometry.page_size] * geometry.page_size + first % geometry.page_size, NULL_PAGE)
+    positions = (first[..., None] + np.arange(unit_tokens)).reshape(len(first), -1)
+    valid = np.repeat(table.valid, unit_tokens, axis=1) & (positions < length)
+    rows = len(table.units)
+    heads = None if rows == 1 else np.arange(rows) * geometry.num_kv_heads // rows
+    return Gather(heads, slots, positions, valid, unit_tokens)
