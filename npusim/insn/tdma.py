@@ -21,6 +21,12 @@ from npusim.insn.tdma_transpose import (
     L2gTensorCopyCwTransposed,
     L2gTensorCopyNcTransposed,
 )
+from npusim.insn.tdma_vlc import (
+    G2lMatrixCopyDecompressed,
+    G2lTensorCopyDecompressed,
+    L2gMatrixCopyCompressed,
+    L2gTensorCopyCompressed,
+)
 
 TDMA_INSTRUCTIONS: tuple[type[Instruction], ...] = (
     G2lTensorCopy,
@@ -39,4 +45,8 @@ TDMA_INSTRUCTIONS: tuple[type[Instruction], ...] = (
     G2lMatrixCopyRowColTransposed,
     G2lTensorFillConstant,
     L2gTensorFillConstant,
+    G2lTensorCopyDecompressed,
+    L2gTensorCopyCompressed,
+    G2lMatrixCopyDecompressed,
+    L2gMatrixCopyCompressed,
 )

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from npusim.insn.base import Bound
-from npusim.insn.tdma_base import Transfer
-from npusim.insn.tdma_transfer import Tensor, chain, transfer
+from npusim.insn.tdma_base import UNSIGNED, Transfer
+from npusim.insn.tdma_transfer import chain, transfer
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
-from npusim.mem.lmem import Shape
+from npusim.mem.lmem import Shape, TensorLmem
 from npusim.state import State
-
-Remote = Callable[[Shape, Shape, int], Tensor]
-"""(shape, byte strides, byte offset) -> the tensor with these strides that far behind the matrix's first element."""
 
 
 class MatrixTransfer(Transfer):
@@ -43,33 +38,40 @@ class MatrixTransfer(Transfer):
         self.require(w > 0 and columns > 0, f"w is {w} in LMEM and the matrix has {columns} columns; both must be at least 1")
         self.require(c == -(-columns // w), f"{c} channels of {w} in LMEM must be ceil({columns} / {w}) for {columns} columns")
 
-    def bind_pieces(self, state: State, remote: Remote, n: int, columns: int, steps: tuple[int, int], sizes: tuple[int, int]) -> Bound:
-        """The transfer of whole channels and that of the short last one, between LMEM and `remote`.
-
-        `steps` are the remote byte distances from one n to the next and from one column to the next; `sizes` those of a source and of a
-        destination element.
-        """
+    def pieces(self, state: State, n: int, columns: int, itemsize: int) -> list[tuple[slice, TensorLmem]]:
+        """The LMEM side as tensors that start at its first channel or at the short last one, each with the columns that it holds."""
         _, _, _, w = self.local_shape
-        n_step, column_step = steps
         whole, rest = divmod(columns, w)
-        calls = []
+        found = []
         for first, shape in ((0, (n, whole, 1, w)), (whole, (n, 1, 1, rest))):
             if shape[1] and shape[3]:
-                far = remote(shape, (n_step, w * column_step, 0, column_step), first * w * column_step)
-                near = self._channels(state, shape, first, sizes)
-                src, dst = (near, far) if self.direction == TransDir.L2G else (far, near)
-                calls.append(transfer(src, dst, self.table()))
+                found.append((slice(first * w, first * w + shape[1] * shape[3]), self._channels(state, shape, first, itemsize)))
+        return found
+
+    def bind_pieces(self, state: State, n: int, columns: int, steps: tuple[int, int], near_size: int, far_size: int) -> Bound:
+        """The transfer of every piece. `steps` are the distances in GMEM, in bytes, from one n to the next and from one column to the next;
+        the sizes are those of an element in LMEM and in GMEM."""
+        n_step, step = steps
+        calls = []
+        for held, near in self.pieces(state, n, columns, near_size):
+            strides = (n_step, near.shape[3] * step, 0, step)
+            if self.direction == TransDir.L2G:
+                far = self.destination(state, near.shape, strides, far_size, self.dst_addr + held.start * step)
+                calls.append(transfer(near, far, self.table()))
+            else:
+                far = self.source(state, near.shape, strides, far_size, self.src_addr + held.start * step)
+                calls.append(transfer(far, near, self.table()))
         return chain(calls)
 
-    def _channels(self, state: State, shape: Shape, first: int, sizes: tuple[int, int]) -> Tensor:
+    def _channels(self, state: State, shape: Shape, first: int, itemsize: int) -> TensorLmem:
         """The LMEM tensor of `shape` that starts at channel `first`."""
         from_local = self.direction == TransDir.L2G
-        addr, size = (self.src_addr, sizes[0]) if from_local else (self.dst_addr, sizes[1])
-        n_str, c_str, _, _ = self.src_strides(size) if from_local else self.dst_strides(size)
+        addr = self.src_addr if from_local else self.dst_addr
+        n_str, c_str, _, _ = self.src_strides(itemsize) if from_local else self.dst_strides(itemsize)
         lane, offset = divmod(addr, self.chip.lmem_bytes)
         turn, lane = divmod(lane + first, self.chip.num_lanes)
-        make = self.source if from_local else self.destination
-        return make(state, shape, (n_str, c_str, 0, size), size, lane * self.chip.lmem_bytes + offset + turn * c_str)
+        addr = lane * self.chip.lmem_bytes + offset + turn * c_str
+        return TensorLmem(state, addr, shape, (n_str, c_str, 0, itemsize), UNSIGNED[itemsize], "source" if from_local else "destination")
 
 
 class MatrixCopy(MatrixTransfer):
@@ -82,18 +84,11 @@ class MatrixCopy(MatrixTransfer):
         return bool(regs.sys_dtype) and not (regs.trans_fmt or regs.spec_func or regs.compress_en)
 
     def bind(self, state: State) -> Bound:
-        sizes = self.itemsizes()
+        src_size, dst_size = self.itemsizes()
         self.check_rows()
-        rows, columns = self.matrix_shape
-        to_gmem = self.direction == TransDir.L2G
-        size, row_step = (sizes[1], self.dst_c_stride) if to_gmem else (sizes[0], self.src_c_stride)
-
-        def remote(shape: Shape, strides: Shape, offset: int) -> Tensor:
-            if to_gmem:
-                return self.destination(state, shape, strides, size, self.dst_addr + offset)
-            return self.source(state, shape, strides, size, self.src_addr + offset)
-
-        return self.bind_pieces(state, remote, rows, columns, (row_step, size), sizes)
+        if self.direction == TransDir.L2G:
+            return self.bind_pieces(state, *self.matrix_shape, (self.dst_c_stride, dst_size), src_size, dst_size)
+        return self.bind_pieces(state, *self.matrix_shape, (self.src_c_stride, src_size), dst_size, src_size)
 
 
 class G2lMatrixCopy(MatrixCopy):
@@ -125,11 +120,7 @@ class G2lMatrixCopyRowColTransposed(MatrixTransfer):
         _, c, h, w = self.local_shape
         self.check_channels(c, h, w, rows)
         check_aligned(self)
-
-        def remote(shape: Shape, strides: Shape, offset: int) -> Tensor:
-            return self.source(state, shape, strides, 1, self.src_addr + offset)
-
-        return self.bind_pieces(state, remote, columns, rows, (1, self.src_c_stride), (1, 1))
+        return self.bind_pieces(state, columns, rows, (1, self.src_c_stride), 1, 1)
 
 
 def check_aligned(insn: Transfer) -> None:

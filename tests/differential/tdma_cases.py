@@ -3,118 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from npusim.chip import Chip, chip_named
+from npusim.numerics.vlc import VlcParams, compress
 from tests.differential.case import Case, Command, tdma
-
-G2L, L2G, G2G, L2L = range(4)
-INT8, BF16 = 1, 2
-WINDOW_BYTES = 1 << 16
-"""GMEM that a case may touch."""
-WINDOWS = {"cv180x": 0x0200_0000, "cv181x": 0x0200_0000, "cv182x": 0x3000_0000, "cv183x": 0x0400_0000}
-"""Where it starts: behind what the vendor's model keeps for itself."""
-Fields = dict[str, int]
-Shape = tuple[int, int, int, int]
-
-
-@dataclass
-class Sketch:
-    """What the makers of each kind draw from, and where they keep their tensors apart."""
-
-    rng: np.random.Generator
-    chip: Chip
-    base: int = 0
-    """Value of base register 3."""
-
-    def below(self, limit: int) -> int:
-        return int(self.rng.integers(limit))
-
-    def between(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high + 1))
-
-    def chance(self, probability: float) -> bool:
-        return bool(self.rng.random() < probability)
-
-    def shape(self, max_elements: int = 2000) -> Shape:
-        lanes = self.chip.num_lanes
-        while True:
-            c = self.between(1, 3 * lanes + 1) if self.chance(0.7) else self.between(1, 4)
-            shape = (self.between(1, 4), c, self.between(1, 6), self.between(1, 20))
-            if np.prod(shape) <= max_elements:
-                return shape
-
-    def strides(self, extents: Shape, size: int) -> Shape:
-        """Byte strides (n, c, h, w) of a tensor whose elements do not overlap, padded by odd amounts now and then."""
-        strides = [size]
-        for extent in extents[:0:-1]:
-            stride = strides[0] * extent
-            if self.chance(0.3):
-                stride += self.below(20)
-            strides.insert(0, stride)
-        return tuple(strides)  # type: ignore[return-value]
-
-    def local(self, side: str, shape: Shape, size: int, half: int, *, aligned: bool = False) -> Fields:
-        """Address, strides and extents of a tensor in half 0 or 1 of the lanes."""
-        n, c, h, w = shape
-        lanes, half_bytes = self.chip.num_lanes, self.chip.lmem_bytes // 2
-        lane = self.below(lanes) if self.chance(0.3) else 0
-        turns = -(-(lane + c) // lanes)
-        unit = 16 if aligned else 1
-        while True:
-            h_str = w * size + (self.below(9) if self.chance(0.2) and not aligned else 0)
-            c_str = h * h_str + (self.below(20) if self.chance(0.3) else 0)
-            c_str = -(-c_str // unit) * unit
-            n_str = turns * c_str + (self.below(40) // unit * unit if self.chance(0.3) else 0)
-            room = half_bytes - ((n - 1) * n_str + (turns - 1) * c_str + h * h_str)
-            if room > 0:
-                break
-        offset = half * half_bytes + (self.below(room) // unit * unit if self.chance(0.8) else (room - 1) // unit * unit)
-        return self.fields(side, shape, (n_str, c_str, h_str, size), lane * self.chip.lmem_bytes + offset)
-
-    def remote(self, side: str, shape: Shape, size: int, half: int, *, dense: bool = False) -> Fields:
-        """The same in half 0 or 1 of the GMEM window, at times behind base register 3."""
-        strides = tuple(size * int(np.prod(shape[axis:])) for axis in (1, 2, 3, 4)) if dense else self.strides(shape, size)
-        used = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + size
-        room = WINDOW_BYTES // 2 - used
-        offset = half * WINDOW_BYTES // 2 + (self.below(room + 1) if self.chance(0.8) else room)
-        return self.fields(side, shape, strides, self.behind_base(side, offset), self.reg(side))  # type: ignore[arg-type]
-
-    def reg(self, side: str) -> Fields:
-        return {f"{side}_base_reg_sel": 3} if self.base else {}
-
-    def behind_base(self, side: str, offset: int) -> int:
-        return WINDOWS[self.chip.name] + self.chip.gmem_base + offset - self.base
-
-    @staticmethod
-    def fields(side: str, shape: Shape, strides: Shape, addr: int, more: Fields | None = None) -> Fields:
-        n, c, h, w = shape
-        found = {f"{side}_c": c, f"{side}_h": h, f"{side}_w": w}
-        found |= {f"{side}_n_stride": strides[0], f"{side}_h_stride": strides[2]}
-        found |= {f"{side}_c_stride_low": strides[1] & 0xFFFF, f"{side}_c_stride_high": strides[1] >> 16}
-        found |= {f"{side}_base_addr_low": addr & 0xFFFFFFFF, f"{side}_base_addr_high": addr >> 32}
-        return {**found, "src_n": n, **(more or {})}
-
-    def tensor(self, side: str, direction: int, shape: Shape, size: int) -> Fields:
-        local = direction == L2L or (direction == L2G) == (side == "src")
-        if direction == G2G or not local:
-            return self.remote(side, shape, size, int(side == "dst"))
-        return self.local(side, shape, size, int(side == "dst"))
-
-    def formats(self, direction: int) -> tuple[Fields, int, int]:
-        """Format fields with the sizes of a source and a destination element."""
-        pairs = {G2L: [(1, 2)], L2G: [(2, 1)], G2G: [(1, 2), (2, 1)], L2L: [(1, 2), (2, 1)]}[direction]
-        src, dst = [(1, 1), (2, 2), *pairs][self.below(2 + len(pairs))]
-        sizes = (src, dst) if direction != G2G or src == dst else (1, 1)
-        fields = dict(src_fmt=src, dst_fmt=dst, int8_sign=self.below(2), int8_rnd_mode=self.below(2))
-        return fields, *sizes
-
-    def regrouped(self, shape: Shape) -> Shape:
-        """Another (n, c, h, w) of the same n and the same number of elements."""
-        n, c, h, w = shape
-        return [shape, (n, h, c, w), (n, 1, c, h * w), (n, c * h, 1, w), (n, c, w, h), (n, c, 1, h * w)][self.below(6)]
+from tests.differential.tdma_sketch import BF16, G2G, G2L, INT8, L2G, L2L, WINDOW_BYTES, WINDOWS, Fields, Shape, Sketch
 
 
 def _tensor_copy(sketch: Sketch) -> Fields:
@@ -222,6 +117,65 @@ def _onto_itself(sketch: Sketch) -> Fields:
     return fields | dst
 
 
+def _payload(sketch: Sketch, count: int, bf16: bool) -> np.ndarray:
+    """Elements as they occur in networks: small integers, numbers of like exponents, zeros among them."""
+    if bf16:
+        values = sketch.rng.standard_normal(count).astype(np.float32) * np.float32(2.0) ** sketch.between(-20, 20)
+        values *= sketch.rng.random(count) < sketch.rng.choice([0.5, 1.0])
+        return (values.view(np.uint32) >> 16).astype("<u2")
+    values = sketch.rng.normal(0, 10 ** sketch.rng.uniform(0, 2.5), count)
+    return np.clip(values, -128, 127).astype(np.int8).view(np.uint8)
+
+
+def _stream(sketch: Sketch, count: int, bf16: bool) -> Fields:
+    """A compressed stream of `count` elements in the window, and the fields that point to it."""
+    zero_guard = bf16 and sketch.chance(0.5)
+    bias0 = int(sketch.rng.choice([127, sketch.below(256)])) if bf16 else sketch.below(128) * sketch.below(2)
+    params = VlcParams(bf16, not bf16 and sketch.chance(0.5), bias0, sketch.below(128) * sketch.below(2), zero_guard)
+    stream = compress(_payload(sketch, count, bf16), params).tobytes()
+    offset = sketch.below(WINDOW_BYTES // 2 - len(stream))
+    sketch.window_patches.append((offset, stream))
+    addr = sketch.behind_base("src", offset)
+    return {"src_base_addr_low": addr & 0xFFFFFFFF, "src_base_addr_high": addr >> 32, **sketch.reg("src")}
+
+
+def _decompressed(sketch: Sketch) -> Fields:
+    shape, src_fmt = sketch.shape(), sketch.between(1, 2)
+    dst_fmt = 2 if src_fmt == BF16 or sketch.chance(0.2) else 1
+    fields: Fields = {"trans_dir": G2L, "compress_en": 1, "src_fmt": src_fmt, "dst_fmt": dst_fmt, "int8_sign": sketch.below(2)}
+    return fields | sketch.local("dst", shape, dst_fmt, 1) | _stream(sketch, int(np.prod(shape)), src_fmt == BF16)
+
+
+def _matrix_decompressed(sketch: Sketch) -> Fields:
+    (rows, columns, shape), fmt = _matrix(sketch), sketch.between(1, 2)
+    fields: Fields = {"trans_dir": G2L, "compress_en": 1, "sys_dtype": 1, "src_fmt": fmt, "dst_fmt": fmt}
+    fields |= sketch.local("dst", shape, fmt, 1) | {"src_c": rows, "src_w": columns, "src_c_stride_low": columns * fmt}
+    return fields | _stream(sketch, rows * columns, fmt == BF16)
+
+
+def _compress_fields(sketch: Sketch, fmt: int) -> Fields:
+    """Formats and remapping; half of LMEM is given content that is worth compressing."""
+    half = sketch.chip.lmem_bytes // 2
+    data = _payload(sketch, half // fmt, fmt == BF16).tobytes()
+    sketch.lmem_patches += [(lane * sketch.chip.lmem_bytes, data) for lane in range(sketch.chip.num_lanes)]
+    fields: Fields = {"trans_dir": L2G, "compress_en": 1, "src_fmt": fmt, "dst_fmt": fmt}
+    if fmt == BF16:
+        return fields | {"compress_bias0": 127, "compress_zero_guard": sketch.below(2)}
+    return fields | {"cmprs_fmt": sketch.below(2)}
+
+
+def _compressed(sketch: Sketch) -> Fields:
+    fmt, shape = sketch.between(1, 2), sketch.shape()
+    dst = sketch.remote("dst", sketch.regrouped(shape), fmt, 1, dense=True)
+    return _compress_fields(sketch, fmt) | dst | sketch.local("src", shape, fmt, 0)
+
+
+def _matrix_compressed(sketch: Sketch) -> Fields:
+    (rows, columns, shape), fmt = _matrix(sketch), sketch.between(1, 2)
+    dst = sketch.remote("dst", (1, rows, 1, columns), fmt, 1, dense=True)
+    return _compress_fields(sketch, fmt) | {"sys_dtype": 1} | dst | sketch.local("src", shape, fmt, 0)
+
+
 MAKERS: dict[str, Callable[[Sketch], Fields]] = {
     "tensor_copy": _tensor_copy,
     "general_copy": _general_copy,
@@ -232,6 +186,10 @@ MAKERS: dict[str, Callable[[Sketch], Fields]] = {
     "tensor_copy_chw_rotated": _chw_rotated,
     "matrix_copy_row_col_transposed": _row_col_transposed,
     "tensor_copy_onto_itself": _onto_itself,
+    "tensor_copy_decompressed": _decompressed,
+    "matrix_copy_decompressed": _matrix_decompressed,
+    "tensor_copy_compressed": _compressed,
+    "matrix_copy_compressed": _matrix_compressed,
 }
 
 
@@ -248,9 +206,10 @@ def draw(rng: np.random.Generator, chip_name: str) -> Case:
         f"{direction}_{kind}",
         [_command(chip, fields)],
         int(rng.integers(1 << 31)),
-        {WINDOWS[chip_name]: _window(rng, bf16)},
+        {WINDOWS[chip_name]: _window(rng, bf16, sketch.window_patches)},
         (0, 0, 0, sketch.base, 0, 0, 0, 0),
         bf16,
+        tuple(sketch.lmem_patches),
     )
 
 
@@ -258,8 +217,11 @@ def _command(chip: Chip, fields: Fields) -> Command:
     return tdma(chip, **{"cmd_id": 1, **fields})
 
 
-def _window(rng: np.random.Generator, bf16: bool) -> bytes:
-    if not bf16:
-        return rng.bytes(WINDOW_BYTES)
-    values = rng.standard_normal(WINDOW_BYTES // 2, np.float32) * np.float32(2.0) ** rng.integers(-4, 9)
-    return (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+def _window(rng: np.random.Generator, bf16: bool, patches: list[tuple[int, bytes]]) -> bytes:
+    window = bytearray(rng.bytes(WINDOW_BYTES))
+    if bf16:
+        values = rng.standard_normal(WINDOW_BYTES // 2, np.float32) * np.float32(2.0) ** rng.integers(-4, 9)
+        window[:] = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+    for offset, data in patches:
+        window[offset : offset + len(data)] = data
+    return bytes(window)
