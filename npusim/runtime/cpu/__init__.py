@@ -7,12 +7,19 @@ from collections.abc import Callable
 from npusim.errors import FileFormatError
 from npusim.runtime.cpu.argmax import argmax, argmax_v3, argmax_with_conf
 from npusim.runtime.cpu.call import Bound, CpuCall
+from npusim.runtime.cpu.deform import deform_conv2d, deform_im2col
+from npusim.runtime.cpu.frcn import frcn_detection, proposal, roi_pooling
 from npusim.runtime.cpu.gather import embedding, gatherelements, gathernd
 from npusim.runtime.cpu.grid_sampler import grid_sampler
 from npusim.runtime.cpu.interp import interp
+from npusim.runtime.cpu.layout import pixelshuffle, preprocess, transpose
 from npusim.runtime.cpu.norm import cumsum, instance_norm, softmax
 from npusim.runtime.cpu.quant import quant
+from npusim.runtime.cpu.reduce import reduce_l2, reduce_max, reduce_mean
+from npusim.runtime.cpu.retinaface import retinaface_detection
+from npusim.runtime.cpu.ssd import detectionoutput
 from npusim.runtime.cpu.topk import topk
+from npusim.runtime.cpu.yolo import yolo_detection
 
 CPU_FUNCTIONS: dict[str, Callable[[CpuCall], Bound]] = {
     "quant": quant,
@@ -29,6 +36,20 @@ CPU_FUNCTIONS: dict[str, Callable[[CpuCall], Bound]] = {
     "softmax": softmax,
     "softmax_cpu": softmax,
     "topk": topk,
+    "transpose": transpose,
+    "pixelshuffle": pixelshuffle,
+    "preprocess": preprocess,
+    "cpu_reduce_max": reduce_max,
+    "cpu_reduce_mean": reduce_mean,
+    "reduce_l2": reduce_l2,
+    "deform_conv2d": deform_conv2d,
+    "deform_im2col": deform_im2col,
+    "detectionoutput": detectionoutput,
+    "frcn_detection": frcn_detection,
+    "proposal": proposal,
+    "retinaface_detection": retinaface_detection,
+    "roi_pooling": roi_pooling,
+    "yolo_detection": yolo_detection,
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npusim.loader.cvimodel_types import DType
 from npusim.runtime.cpu.call import Bound, CpuCall
 from npusim.runtime.cpu.expf import expf
+from npusim.runtime.cpu.reduce import sum_squares
 
 _F = np.float32
 
@@ -28,7 +28,7 @@ def instance_norm(call: CpuCall) -> Bound:
     def run() -> None:
         last = values[-1].reshape(c, h * w)
         mean = np.cumsum(last, axis=1, dtype=np.float32)[:, -1] / _F(h * w)
-        variance = _sum_squares(last - mean[:, None]) / _F(h * w)
+        variance = sum_squares(last - mean[:, None]) / _F(h * w)
         factor = _F(1) / scale.flat[0]
         mean, variance = mean * factor, variance * factor
         shifted = values - mean[:, None, None]
@@ -36,15 +36,6 @@ def instance_norm(call: CpuCall) -> Bound:
         out[...] = (shifted / divisor[:, None, None] + bias.reshape(-1)[:, None, None]).reshape(out.shape)
 
     return run
-
-
-def _sum_squares(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of squares along the last axis: each step in double, each partial sum rounded to float, from left to right."""
-    squares = rows.astype(np.float64) ** 2
-    total = np.zeros(rows.shape[:-1], np.float32)
-    for i in range(rows.shape[-1]):
-        total = (total + squares[..., i]).astype(np.float32)
-    return total
 
 
 def softmax(call: CpuCall) -> Bound:
