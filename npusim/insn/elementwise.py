@@ -44,23 +44,29 @@ class Elementwise(TiuInstruction):
         return (*names, "opd1") if self.num_operands == 2 and not regs.opt_opd1_const else names
 
     def check_shapes(self) -> None:
-        """All tensors have one shape and give their own strides, which are even where the descriptor says bf16."""
+        """All operands have one shape, constants too, and the tensors' strides are their own and even where the descriptor says bf16."""
         regs = self.regs
         if regs.tsk_opd_num != self.num_operands:
             self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
+        if regs.opt_relu_typ and not regs.opt_res0_seg:
+            self.refuse("opt_relu_typ is set with opt_res0_seg 0; ReLU gives results of one plane (1)")
         shape = (regs.res0_n, regs.res0_c, regs.res0_h, regs.res0_w)
         if 0 in shape:
             self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
-        for name in self.operands:
-            n, c, h, w = (getattr(regs, f"{name}_{dim}") for dim in "nchw")
-            if (n, c, h, w) != shape:
-                self.refuse(f"{name} has shape {(n, c, h, w)}, but res0 has {shape}; an elementwise operation takes equal shapes")
-            if getattr(regs, f"short_{name}_str") != 3:
-                self.refuse(f"short_{name}_str is {getattr(regs, f'short_{name}_str')}; an elementwise operation gives its strides (3)")
-            if regs.opd_typ:
-                for dim in "nchw":
-                    if getattr(regs, f"{name}_{dim}_str") & 1:
-                        self.refuse(f"{name}_{dim}_str is {getattr(regs, f'{name}_{dim}_str')}; with opd_typ 1 (bf16) strides must be even")
+        opd0 = (regs.opd0_n, regs.opd0_c, regs.opd0_h, regs.opd0_w)
+        opd1 = (regs.opd1_n, regs.opd1_c, regs.opd1_h, regs.opd1_w)
+        if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
+            self.refuse(f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones")
+        self._check_strides("res0", regs.short_res0_str, regs.res0_n_str | regs.res0_c_str | regs.res0_h_str | regs.res0_w_str)
+        self._check_strides("opd0", regs.short_opd0_str, regs.opd0_n_str | regs.opd0_c_str | regs.opd0_h_str | regs.opd0_w_str)
+        if "opd1" in self.operands:
+            self._check_strides("opd1", regs.short_opd1_str, regs.opd1_n_str | regs.opd1_c_str | regs.opd1_h_str | regs.opd1_w_str)
+
+    def _check_strides(self, name: str, mode: int, strides: int) -> None:
+        if mode != 3:
+            self.refuse(f"short_{name}_str is {mode}; an elementwise operation gives its strides (3)")
+        if self.regs.opd_typ and strides & 1:
+            self.refuse(f"one of {name}'s strides is odd; with opd_typ 1 (bf16) they must be even")
 
     def check_width(self, name: str, eight_bit: bool) -> None:
         """Operand `name` is 8-bit (or, for `opd_typ` 1, bf16), or else two planes of bytes."""
@@ -167,8 +173,6 @@ def check_signs(insn: TiuInstruction) -> None:
         insn.refuse(f"opt_relu_typ is {regs.opt_relu_typ}; an integer operation knows 0 (none) and 1 (ReLU)")
     if regs.opt_relu_typ and not signed:
         insn.refuse("opt_relu_typ is 1 with unsigned operands; ReLU needs a signed one")
-    if regs.opt_relu_typ and not regs.opt_res0_seg:
-        insn.refuse("opt_relu_typ is 1 with a 16-bit result; ReLU gives 8 bits")
     if not regs.opt_relu_typ and bool(regs.opt_res0_sign) != signed:
         insn.refuse(f"opt_res0_sign is {regs.opt_res0_sign}; a result is signed exactly if an operand is")
     if regs.opt_res_shift and bool(regs.opt_shift_typ) != signed:

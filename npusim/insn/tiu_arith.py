@@ -55,19 +55,20 @@ class Mul(Arith):
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
         return super().matches(regs) and not regs.opt_chl_quan
 
+    def bind(self, state: State) -> Bound:
+        self.check_width("opd0", True)
+        self.check_width("opd1", True)
+        return super().bind(state)
+
     def bind_int(self, state: State) -> Bound:
         return self.bind_product(state, self.store_int(state, self.relu))
 
     def bind_product(self, state: State, finish: Sink) -> Bound:
-        self.check_width("opd0", True)
-        self.check_width("opd1", True)
         a = self.bytes_of(state, "opd0", self.regs.opt_opd0_sign)
         b = self.bytes_of(state, "opd1", self.regs.opt_opd1_sign)
         return lambda: finish(np.multiply(a(), b(), dtype=np.int32))
 
     def bind_float(self, state: State) -> Bound:
-        self.check_width("opd0", True)
-        self.check_width("opd1", True)
         a, b, finish = self.floats_of(state, "opd0"), self.floats_of(state, "opd1"), self.store_float(state, self.relu)
 
         def run() -> None:
@@ -90,6 +91,8 @@ class MulQm(Mul):
 
     def bind(self, state: State) -> Bound:
         self.check_shapes()
+        self.check_width("opd0", True)
+        self.check_width("opd1", True)
         regs = self.regs
         if not regs.opd_typ:
             check_signs(self)
@@ -210,17 +213,20 @@ class Max(Arith):
     eu_typ = ArithEuTyp.MAX
     operation: ClassVar[np.ufunc] = np.maximum
 
+    def bind(self, state: State) -> Bound:
+        for name in ("opd0", "opd1", "res0"):
+            self.check_width(name, True)
+        return super().bind(state)
+
     def bind_int(self, state: State) -> Bound:
-        self.check_bytes()
+        self.check_comparison()
         sign, operation = self.regs.opt_res0_sign, self.operation
         a, b = self.bytes_of(state, "opd0", sign), self.bytes_of(state, "opd1", sign)
         result = tensor(self, state, "res0", np.uint8)
         return lambda: result.store(operation(a(), b()))
 
-    def check_bytes(self) -> None:
+    def check_comparison(self) -> None:
         regs = self.regs
-        for name in ("opd0", "opd1", "res0"):
-            self.check_width(name, True)
         if regs.opt_res_shift:
             self.refuse(f"opt_res_shift is {regs.opt_res_shift}; a comparison does not shift (0)")
         if not regs.opt_opd0_sign == regs.opt_opd1_sign == regs.opt_res0_sign:
@@ -228,8 +234,6 @@ class Max(Arith):
             self.refuse(f"opt_*_sign of opd0, opd1, res0 are {signs}; a comparison takes one sign")
 
     def bind_float(self, state: State) -> Bound:
-        self.check_width("opd0", True)
-        self.check_width("opd1", True)
         a, b = self.floats_of(state, "opd0"), self.floats_of(state, "opd1")
         finish, operation = self.store_float(state, relu=False), self.operation
         return lambda: finish(operation(a(), b()))
@@ -255,8 +259,6 @@ class Ge(Max):
         return super().bind(state)
 
     def bind_float(self, state: State) -> Bound:
-        self.check_width("opd0", True)
-        self.check_width("opd1", True)
         a, b = self.floats_of(state, "opd0"), self.floats_of(state, "opd1")
         result = tensor(self, state, "res0", np.uint16)
 
@@ -282,8 +284,6 @@ class ArithShift(Elementwise):
         self.check_width("opd1", True)
         if not regs.opd_typ:
             check_signs(self)
-        if regs.opt_relu_typ == 1 and not regs.opd_typ:
-            self.refuse("opt_relu_typ is 1; a shift has a 16-bit result without ReLU (0)")
         if regs.opt_res_shift or regs.opt_rshift_typ:
             self.refuse(f"opt_res_shift is {regs.opt_res_shift} and opt_rshift_typ {regs.opt_rshift_typ}; a shift's own count rules (0, 0)")
         if regs.opt_shift_typ != regs.opt_opd0_sign:
@@ -319,8 +319,8 @@ class Bitwise(Elementwise):
         if not regs.opt_res0_seg == regs.opt_opd0_seg == regs.opt_opd1_seg:
             segs = (regs.opt_res0_seg, regs.opt_opd0_seg, regs.opt_opd1_seg)
             self.refuse(f"opt_*_seg of res0, opd0, opd1 are {segs}; a bitwise operation takes one width")
-        if regs.opt_opd0_sign or regs.opt_opd1_sign:
-            self.refuse("a bitwise operation takes unsigned operands (opt_opd0_sign and opt_opd1_sign 0)")
+        if regs.opt_opd0_sign or regs.opt_opd1_sign or regs.opt_res0_sign:
+            self.refuse("a bitwise operation's operands and result are unsigned (opt_*_sign 0)")
         if not regs.opd_typ:
             check_signs(self)
         planes = [self.bind_plane(state, 0, 0, 0)]
@@ -369,9 +369,12 @@ class Copy(Arith):
     eu_typ = ArithEuTyp.COPY
     num_operands = 1
 
-    def bind_int(self, state: State) -> Bound:
+    def bind(self, state: State) -> Bound:
         self.check_width("opd0", True)
         self.check_width("res0", True)
+        return super().bind(state)
+
+    def bind_int(self, state: State) -> Bound:
         load, result = self.bytes_of(state, "opd0", 0), tensor(self, state, "res0", np.uint8)
         if result.view is not None:  # one assignment reads an overlapping source whole before it writes
             return lambda: result.store(load())

@@ -10,6 +10,8 @@ from npusim.chip import Chip, chip_named
 from npusim.isa.opcodes import ArithEuTyp
 from tests.differential.case import Case, tiu
 
+BYTE_KINDS = ("mul_qm", "shift", "and", "or", "xor")
+"""Kinds that work on bytes whatever opd_typ says; set, it only asks for even strides."""
 FLOAT_KINDS = ("mul_bf16", "mac_bf16", "add_bf16", "sub_bf16", "max_bf16", "min_bf16", "copy_bf16", "ge_bf16", "lookup_bf16")
 INT_KINDS = ("mul", "mul_qm", "mac", "add", "sub", "max", "min", "shift", "and", "or", "xor", "copy", "ge", "lookup", "mdsum")
 KINDS = INT_KINDS + FLOAT_KINDS
@@ -54,7 +56,9 @@ class _Draw:
         return int(self.rng.integers(limit))
 
     def elementwise(self) -> tuple[Fields, Patches]:
-        fields = dict(tsk_typ=3, tsk_eu_typ=int(ArithEuTyp[self.kind.split("_")[0].upper()]), opd_typ=int(self.bf16), **self._ignored())
+        eu_typ = ArithEuTyp[self.kind.split("_")[0].upper()]
+        opd_typ = int(self.bf16 or (self.kind in BYTE_KINDS and self.chance(0.2)))
+        fields = dict(tsk_typ=3, tsk_eu_typ=int(eu_typ), opd_typ=opd_typ, **self._ignored())
         fields["tsk_opd_num"] = 1 if self.kind == "copy" else 2
         if self.bf16:
             fields.update({f"opt_{opd}_sign": self.below(2) for opd in ("res0", "opd0", "opd1")})
@@ -88,12 +92,9 @@ class _Draw:
     def _place(self, opd: str, shape: tuple[int, int, int, int], wide: bool, fields: Fields) -> Fields:
         """Shape, strides, planes and an address from which all of it fits. Strides of what is read may be 0."""
         n, c, h, w = shape
-        size = 2 if self.bf16 else 1
+        size = 2 if fields["opd_typ"] else 1
         while True:
-            lane = self.below(self.chip.num_lanes) if self.chance(0.4) else 0
-            lane = lane % 2 if opd == "opd1" else lane
-            above = (fields["res0_addr"] & ~0xFFFF) // self.chip.lmem_bytes if opd == "opd1" else 0
-            turns = -(-(above + lane + c) // self.chip.num_lanes)
+            lane, turns = self._lane(opd, c, fields)
             interleaved = wide and self.chance(0.2)
             w_str = size * (2 if interleaved else self.pick(1, 1, 1, 2, 3))
             h_str = w * w_str + size * self.pick(0, 0, self.below(9))
@@ -110,6 +111,14 @@ class _Draw:
         strides = {f"{opd}_n_str": n_str, f"{opd}_c_str": c_str, f"{opd}_h_str": h_str, f"{opd}_w_str": w_str, f"{opd}_b_str": b_str}
         extents = {f"{opd}_{dim}": extent for dim, extent in zip("nchw", shape, strict=True)}
         return {f"{opd}_addr": addr, f"short_{opd}_str": 3, **strides, **extents}
+
+    def _lane(self, opd: str, channels: int, fields: Fields) -> tuple[int, int]:
+        """A start lane as the address field of `opd` can give it, and how often that many channels go round the lanes."""
+        lane = self.below(self.chip.num_lanes) if self.chance(0.4) else 0
+        if opd != "opd1":
+            return lane, -(-(lane + channels) // self.chip.num_lanes)
+        above = (fields["res0_addr"] & ~0xFFFF) // self.chip.lmem_bytes
+        return lane % 2, -(-(above + lane % 2 + channels) // self.chip.num_lanes)
 
     def _constant(self, opd: str, wide: bool) -> Fields:
         if self.kind == "shift" and opd == "opd1":
@@ -188,10 +197,7 @@ class _Draw:
         """An operand at aligned strides (short_*_str 0), on any lane and at any address from which it fits."""
         n, c, h, w = shape
         while True:
-            lane = self.below(self.chip.num_lanes) if self.chance(0.4) else 0
-            lane = lane % 2 if opd == "opd1" else lane
-            above = (fields["res0_addr"] & ~0xFFFF) // self.chip.lmem_bytes if opd == "opd1" else 0
-            turns = -(-(above + lane + c) // self.chip.num_lanes)
+            lane, turns = self._lane(opd, c, fields)
             room = self.chip.lmem_bytes - n * turns * -(-h * w * size // 16) * 16
             if room >= 0:
                 break
