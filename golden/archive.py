@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,8 +27,11 @@ MAX_BYTES = 4 << 30
 
 _MAX_SHAPE_FILE_BYTES = 16 << 20
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip; a fixed time makes equal tensors equal files
-# What zipfile, zlib, NumPy's header parser and json raise on files that someone has bent.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, NotImplementedError, RuntimeError, MemoryError)
+# What zipfile, zlib, json and NumPy's header parser raise on files that someone has bent.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
+    *(ValueError, TypeError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError),
+)
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 

@@ -245,16 +245,16 @@ def _array(tensor: CviTensor) -> np.ndarray:
 
 
 def _why(model: str, code: int, log: str) -> str:
-    last = log.strip().splitlines()[-1:] or ["its log is empty"]
-    if code == 2 and last[0].startswith("capture: "):
-        return last[0][len("capture: ") :]
+    last = (log.strip().splitlines() or ["its log is empty"])[-1]
+    if code == 2 and last.startswith("capture: "):
+        return last[len("capture: ") :]
     end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"the runtime library ended with {end} on {model}: {last[0]}"
+    return f"the runtime library ended with {end} on {model}, which may be damaged or not made for it: {last}"
 
 
 def _load(path: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:  # np.load alone takes what is no zip for a pickle
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # on damaged files NumPy, zipfile and zlib raise a dozen kinds between them
         raise GoldenError(f"{path} cannot be read as an .npz archive: {error}") from None
