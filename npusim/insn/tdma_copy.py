@@ -15,6 +15,7 @@ from npusim.insn.tdma_transfer import transfer
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import TensorGmem, physical_addr
+from npusim.numerics.convert import lut_base_from_bf16, lut_index_from_bf16
 from npusim.state import State
 
 
@@ -67,6 +68,14 @@ class L2lTensorCopy(TensorCopy):
     @classmethod
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return regs.spec_func == SpecFunc.COPY
+
+    def table(self) -> NDArray | None:
+        """From bf16 to bf16 a copy can turn numbers into what a table lookup needs: their index, or the entry's own argument."""
+        regs = self.regs
+        if (regs.src_fmt, regs.dst_fmt) != (TdmaFmt.BF16, TdmaFmt.BF16) or not (regs.mv_lut_idx or regs.mv_lut_base):
+            return super().table()
+        self.require(not (regs.mv_lut_idx and regs.mv_lut_base), "mv_lut_idx and mv_lut_base are both set; at most one may be")
+        return lut_index_from_bf16() if regs.mv_lut_idx else lut_base_from_bf16()
 
 
 class TensorFillConstant(Transfer):

@@ -103,9 +103,10 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
             f"{num_elements} elements are copied onto one another, of which the limit is {MAX_ORDERED}; give strides that keep them apart"
         )
     read, write = _byte_addrs(src), _byte_addrs(dst)
-    cuts = _cuts(read, write) if _share_memory(src, dst) else []
-    if not cuts and distinct(dst):
+    overlap = _share_memory(src, dst) and bool(np.isin(read, write).any())
+    if not overlap and distinct(dst):
         return None
+    cuts = _cuts(read, write) if overlap else []
     dtype = src.footprint.dtype
     runs = zip([0, *cuts], [*cuts, num_elements], strict=True)
     return [partial(_step, src.memory, read[a:b], dst.memory, write[a:b], dtype, table) for a, b in runs]

@@ -41,3 +41,28 @@ def bf16_from_int8(signed: bool) -> NDArray[np.uint16]:
     result = (values.view(np.uint32) >> 16).astype(np.uint16)
     result.flags.writeable = False
     return result
+
+
+@cache
+def lut_index_from_bf16() -> NDArray[np.uint16]:
+    """Where each bf16 pattern falls in a table of 256 exponents (`mv_lut_idx`), in both bytes; shape (65536,), read-only.
+
+    floor(log2 |x|) + 63 in 8 bits, 128 further for negative x; 0 for both zeros. The vendor's model stops at infinity and NaN, which here
+    continue the row of exponents.
+    """
+    magnitudes = np.arange(1 << 15, dtype=np.int64)
+    exponents = np.where(magnitudes >> 7, (magnitudes >> 7) - 127, np.frexp(magnitudes)[1] - 134)
+    positive = np.where(magnitudes == 0, 0, exponents + 63)
+    negative = np.where(magnitudes == 0, 0, exponents + 63 + 128)
+    index = np.concatenate([positive, negative]).astype(np.uint8).astype(np.uint16)
+    result = (index << 8 | index).astype(np.uint16)
+    result.flags.writeable = False
+    return result
+
+
+@cache
+def lut_base_from_bf16() -> NDArray[np.uint16]:
+    """The power of two at or below each bf16 number (`mv_lut_base`): its pattern with a fraction of 0; shape (65536,), read-only."""
+    result = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16) & np.uint16(0xFF80)
+    result.flags.writeable = False
+    return result

@@ -15,6 +15,8 @@ from tests.differential.tdma_sketch import BF16, G2G, G2L, INT8, L2G, L2L, WINDO
 def _tensor_copy(sketch: Sketch) -> Fields:
     direction = sketch.below(4)
     formats, src_size, dst_size = sketch.formats(direction)
+    if direction == L2L and sketch.chance(0.4):
+        formats |= {("mv_lut_idx", "mv_lut_base")[sketch.below(2)]: 1}
     shape = sketch.shape()
     dst_shape = sketch.regrouped(shape) if sketch.chance(0.2) else shape
     src = sketch.tensor("src", direction, shape, src_size)
