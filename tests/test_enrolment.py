@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from npusim.cli.main import COMMANDS, main
@@ -17,7 +19,7 @@ def test_mnemonics_are_unique() -> None:
 @pytest.mark.parametrize("kind", INSTRUCTIONS, ids=lambda k: k.mnemonic)
 def test_every_instruction_says_what_it_is(kind: type) -> None:
     assert issubclass(kind, TiuInstruction | TdmaInstruction)
-    assert kind.__doc__ and kind.mnemonic.startswith(("tiu_", "tdma_"))
+    assert inspect.getdoc(kind) and kind.mnemonic.startswith(("tiu_", "tdma_"))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)

@@ -96,12 +96,12 @@ class AsmCommand(Command):
 def read_cmdbufs(path: Path, chip_name: str | None = None) -> dict[str, Cmdbuf]:
     """Every command buffer in the file at `path`, by section name ("" for a file that is one itself)."""
     try:
-        head = path.open("rb").read(8)
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    head = data[:8]
     if head == MAGIC:
         return _model_cmdbufs(load_cvimodel(path))
-    data = path.read_bytes()
     try:
         if int.from_bytes(head[:2], "little") == DMABUF_MAGIC:
             if chip_name is None:

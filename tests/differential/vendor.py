@@ -13,7 +13,7 @@ import numpy as np
 from tests.differential.case import Case, Outcome, initial_lmem
 
 
-class _Model:
+class VendorModel:
     """The functional model in this process: one chip kind a process, since the runtime keeps the first that it opened."""
 
     def __init__(self, chip: str) -> None:
@@ -41,9 +41,13 @@ class _Model:
             self._cmodel.bm_cmodel_write_gmem(self._model, addr, bytes(data), len(data))
         for register, base in enumerate(case.array_base):
             self._cmodel.bm_cmodel_set_base_reg(self._model, register, base)
-        raw = (C.c_uint8 * len(case.cmdbuf)).from_buffer_copy(case.cmdbuf)
-        self._runtime.bm_send_cmdbuf(self._context, raw, len(raw), C.byref(C.c_uint16()))
+        self.submit(case.cmdbuf)
         return Outcome(self._read("lmem", 0, len(lmem)), {addr: self._read("gmem", addr, len(data)) for addr, data in case.gmem.items()})
+
+    def submit(self, cmdbuf: bytes) -> None:
+        """Runs a command buffer on the memory as it stands. An illegal one ends this process."""
+        raw = (C.c_uint8 * len(cmdbuf)).from_buffer_copy(cmdbuf)
+        self._runtime.bm_send_cmdbuf(self._context, raw, len(raw), C.byref(C.c_uint16()))
 
     def _read(self, where: str, addr: int, nbytes: int) -> bytes:
         out = np.empty(nbytes, np.uint8)
@@ -55,7 +59,7 @@ def _serve(pipe: Connection, cases: list[Case], errors: str) -> None:
     sink = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    model = _Model(cases[0].chip)
+    model = VendorModel(cases[0].chip)
     for case in cases:
         pipe.send(model.run(case))
     pipe.close()
