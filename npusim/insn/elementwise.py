@@ -6,18 +6,23 @@ The rules are those that the vendor's functional model asserts; field names are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npusim.insn.base import TiuInstruction
-from npusim.insn.operands import INT8, tensor
+from npusim.insn.operands import INT8, addr_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
 from npusim.mem.lmem import TensorLmem
 from npusim.numerics import bf16
 from npusim.numerics.requant import saturate, shift_right
 from npusim.state import State
+
+SHAPE = {name: attrgetter(*(f"{name}_{dim}" for dim in "nchw")) for name in ("res0", "opd0", "opd1")}
+STRIDES = {name: attrgetter(*(f"{name}_{dim}_str" for dim in "nchw")) for name in SHAPE}
+"""Fields of an operand in one call: programs bind tens of thousands of these instructions."""
 
 Source = Callable[[], NDArray]
 """Reads an operand as it is now; the array broadcasts to the result's shape, may be a view of LMEM and is not written to."""
@@ -28,7 +33,7 @@ Sink = Callable[[NDArray], None]
 class Elementwise(TiuInstruction):
     """One operation on every element of tensors of one shape; constants stand in the address fields."""
 
-    __slots__ = ()
+    __slots__ = ("_is_one_piece",)
     eu_typ: ClassVar[ArithEuTyp]
     num_operands: ClassVar[int] = 2
 
@@ -36,12 +41,41 @@ class Elementwise(TiuInstruction):
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
         return regs.tsk_typ == TskTyp.TENSOR_ARITH and regs.tsk_eu_typ == cls.eu_typ and not (regs.tens_lookup or regs.tens_mdsum)
 
-    @property
-    def operands(self) -> tuple[str, ...]:
-        """Names of the operands that are tensors."""
+    def is_tensor(self, name: str) -> bool:
+        """Whether an operand lies in LMEM, and is no constant in the address field."""
         regs = self.regs
-        names = ("res0",) if regs.opt_opd0_const else ("res0", "opd0")
-        return (*names, "opd1") if self.num_operands == 2 and not regs.opt_opd1_const else names
+        return not ((name == "opd0" and regs.opt_opd0_const) or (name == "opd1" and regs.opt_opd1_const))
+
+    def _find_pieces(self) -> None:
+        """Notes whether every tensor is one strided view of LMEM, and all of one shape: none wraps round the lanes, or all do so wholly."""
+        names = ("res0", "opd0", "opd1")[: 1 + self.num_operands]
+        last_lane = max(addr_of(self, name) for name in names if self.is_tensor(name)) // self.chip.lmem_bytes
+        channels, lanes = self.regs.res0_c, self.chip.num_lanes
+        self._is_one_piece = last_lane + channels <= lanes or (last_lane == 0 and channels % lanes == 0)
+
+    def _tensor(self, state: State, name: str, dtype: DTypeLike, offset: int) -> TensorLmem:
+        regs = self.regs
+        return TensorLmem(state, addr_of(self, name) + offset, SHAPE["res0"](regs), STRIDES[name](regs), dtype, name)
+
+    def load_of(self, state: State, name: str, dtype: DTypeLike, offset: int = 0) -> Source:
+        """Reads the tensor `offset` bytes behind operand `name`'s address."""
+        operand = self._tensor(state, name, dtype, offset)
+        if not self._is_one_piece:
+            return operand.load
+        view = operand.parts[0][1]
+        return lambda: view
+
+    def store_of(self, state: State, dtype: DTypeLike, offset: int = 0) -> Sink:
+        """Writes the tensor `offset` bytes behind res0's address."""
+        result = self._tensor(state, "res0", dtype, offset)
+        if not self._is_one_piece:
+            return result.store
+        view = result.parts[0][1]
+
+        def store(values: NDArray) -> None:
+            view[...] = values
+
+        return store
 
     def check_shapes(self) -> None:
         """All operands have one shape, constants too, and the tensors' strides are their own and even where the descriptor says bf16."""
@@ -50,23 +84,22 @@ class Elementwise(TiuInstruction):
             self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
         if regs.opt_relu_typ and not regs.opt_res0_seg:
             self.refuse("opt_relu_typ is set with opt_res0_seg 0; ReLU gives results of one plane (1)")
-        shape = (regs.res0_n, regs.res0_c, regs.res0_h, regs.res0_w)
+        shape, opd0, opd1 = SHAPE["res0"](regs), SHAPE["opd0"](regs), SHAPE["opd1"](regs)
         if 0 in shape:
             self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
-        opd0 = (regs.opd0_n, regs.opd0_c, regs.opd0_h, regs.opd0_w)
-        opd1 = (regs.opd1_n, regs.opd1_c, regs.opd1_h, regs.opd1_w)
         if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
             self.refuse(f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones")
-        self._check_strides("res0", regs.short_res0_str, regs.res0_n_str | regs.res0_c_str | regs.res0_h_str | regs.res0_w_str)
-        self._check_strides("opd0", regs.short_opd0_str, regs.opd0_n_str | regs.opd0_c_str | regs.opd0_h_str | regs.opd0_w_str)
-        if "opd1" in self.operands:
-            self._check_strides("opd1", regs.short_opd1_str, regs.opd1_n_str | regs.opd1_c_str | regs.opd1_h_str | regs.opd1_w_str)
+        self._check_strides("res0", regs.short_res0_str)
+        self._check_strides("opd0", regs.short_opd0_str)
+        if self.num_operands == 2 and not regs.opt_opd1_const:
+            self._check_strides("opd1", regs.short_opd1_str)
+        self._find_pieces()
 
-    def _check_strides(self, name: str, mode: int, strides: int) -> None:
+    def _check_strides(self, name: str, mode: int) -> None:
         if mode != 3:
             self.refuse(f"short_{name}_str is {mode}; an elementwise operation gives its strides (3)")
-        if self.regs.opd_typ and strides & 1:
-            self.refuse(f"one of {name}'s strides is odd; with opd_typ 1 (bf16) they must be even")
+        if self.regs.opd_typ and any(stride & 1 for stride in STRIDES[name](self.regs)):
+            self.refuse(f"{name} has strides {STRIDES[name](self.regs)}; with opd_typ 1 (bf16) they must be even")
 
     def check_width(self, name: str, eight_bit: bool) -> None:
         """Operand `name` is 8-bit (or, for `opd_typ` 1, bf16), or else two planes of bytes."""
@@ -78,10 +111,10 @@ class Elementwise(TiuInstruction):
     def bytes_of(self, state: State, name: str, signed: int, offset: int = 0) -> Source:
         """8-bit operand, or the byte `offset` strides of planes behind its address; a constant's byte likewise."""
         dtype = INT8[signed]
-        if name not in self.operands:
+        if not self.is_tensor(name):
             value = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") >> (8 if offset else 0) & 0xFF, np.uint8).view(dtype)
             return lambda: value
-        return source(tensor(self, state, name, dtype, offset=offset))
+        return self.load_of(state, name, dtype, offset)
 
     def halves_of(self, state: State, name: str, signed: int) -> Source:
         """16-bit operand: bytes in two planes, as int32."""
@@ -98,7 +131,7 @@ class Elementwise(TiuInstruction):
     def plane_distance(self, name: str) -> int:
         """Bytes from the plane of low bytes to that of high bytes."""
         distance = int(getattr(self.regs, f"{name}_b_str"))
-        if name not in self.operands:
+        if not self.is_tensor(name):
             return 1
         if not distance:
             self.refuse(f"{name}_b_str is 0; a 16-bit operand's high bytes lie behind its low bytes")
@@ -106,15 +139,15 @@ class Elementwise(TiuInstruction):
 
     def patterns_of(self, state: State, name: str) -> Source:
         """bf16 operand as the uint16 patterns in memory."""
-        if name in self.operands:
-            return source(tensor(self, state, name, np.uint16))
+        if self.is_tensor(name):
+            return self.load_of(state, name, np.uint16)
         value = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") & 0xFFFF, np.uint16)
         return lambda: value
 
     def floats_of(self, state: State, name: str) -> Source:
         """bf16 operand as float32, NaN for poison."""
         load = self.patterns_of(state, name)
-        if name in self.operands:
+        if self.is_tensor(name):
             return lambda: bf16.to_float(load())
         value = bf16.to_float(load())
         return lambda: value
@@ -140,27 +173,27 @@ class Elementwise(TiuInstruction):
 
     def writer(self, state: State) -> Sink:
         """Writes integers that fit: one plane, or low and high bytes."""
-        low = tensor(self, state, "res0", np.uint8)
+        low = self.store_of(state, np.uint8)
         if self.regs.opt_res0_seg:
-            return low.store
-        high = tensor(self, state, "res0", np.uint8, offset=self.plane_distance("res0"))
+            return low
+        high = self.store_of(state, np.uint8, self.plane_distance("res0"))
 
         def write(values: NDArray) -> None:
-            low.store(values)
-            high.store(values >> 8)
+            low(values)
+            high(values >> 8)
 
         return write
 
     def store_float(self, state: State, relu: bool) -> Sink:
         """Rounding to bf16, ReLU and the result's store. An overflow is 0x7f7f before ReLU sees it, also a negative one."""
-        result = tensor(self, state, "res0", np.uint16)
+        store = self.store_of(state, np.uint16)
         if not relu:
-            return lambda values: result.store(bf16.from_float(values))
+            return lambda values: store(bf16.from_float(values))
 
         def finish(values: NDArray) -> None:
             patterns = bf16.from_float(values)
             patterns[patterns >= 0x8000] = 0
-            result.store(patterns)
+            store(patterns)
 
         return finish
 
@@ -177,9 +210,3 @@ def check_signs(insn: TiuInstruction) -> None:
         insn.refuse(f"opt_res0_sign is {regs.opt_res0_sign}; a result is signed exactly if an operand is")
     if regs.opt_res_shift and bool(regs.opt_shift_typ) != signed:
         insn.refuse(f"opt_shift_typ is {regs.opt_shift_typ}; a shift is arithmetic (1) exactly if an operand is signed")
-
-
-def source(operand: TensorLmem) -> Source:
-    """`operand.load`, without the call's work where the tensor is a plain view."""
-    view = operand.view
-    return operand.load if view is None else lambda: view

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import Bound
-from npusim.insn.elementwise import Elementwise, Sink, check_signs, source
-from npusim.insn.operands import tensor
+from npusim.insn.elementwise import Elementwise, Sink, check_signs
 from npusim.isa.opcodes import ArithEuTyp
 from npusim.numerics import bf16
 from npusim.numerics.requant import multiply_by_quantized, saturate
@@ -130,8 +129,8 @@ class Mac(Arith):
         regs = self.regs
         a = self.bytes_of(state, "opd0", regs.opt_opd0_sign)
         b = self.bytes_of(state, "opd1", regs.opt_opd1_sign)
-        low = source(tensor(self, state, "res0", np.uint8))
-        high = source(tensor(self, state, "res0", np.int8 if regs.opt_res0_sign else np.uint8, offset=regs.res0_b_str))
+        low = self.load_of(state, "res0", np.uint8)
+        high = self.load_of(state, "res0", np.int8 if regs.opt_res0_sign else np.uint8, regs.res0_b_str)
         left, finish = regs.opt_left_shift, self.store_int(state, self.relu)
 
         def run() -> None:
@@ -145,7 +144,7 @@ class Mac(Arith):
 
     def bind_float(self, state: State) -> Bound:
         a, b, finish = self.floats_of(state, "opd0"), self.floats_of(state, "opd1"), self.store_float(state, self.relu)
-        accumulator = source(tensor(self, state, "res0", np.uint16))
+        accumulator = self.load_of(state, "res0", np.uint16)
 
         def run() -> None:
             with np.errstate(over="ignore", invalid="ignore"):
@@ -222,8 +221,8 @@ class Max(Arith):
         self.check_comparison()
         sign, operation = self.regs.opt_res0_sign, self.operation
         a, b = self.bytes_of(state, "opd0", sign), self.bytes_of(state, "opd1", sign)
-        result = tensor(self, state, "res0", np.uint8)
-        return lambda: result.store(operation(a(), b()))
+        store = self.store_of(state, np.uint8)
+        return lambda: store(operation(a(), b()))
 
     def check_comparison(self) -> None:
         regs = self.regs
@@ -260,12 +259,12 @@ class Ge(Max):
 
     def bind_float(self, state: State) -> Bound:
         a, b = self.floats_of(state, "opd0"), self.floats_of(state, "opd1")
-        result = tensor(self, state, "res0", np.uint16)
+        store = self.store_of(state, np.uint16)
 
         def run() -> None:
             left, right = a(), b()
             poisoned = np.isnan(left) | np.isnan(right)
-            result.store(np.where(poisoned, bf16.POISON, (left >= right) * bf16.ONE))
+            store(np.where(poisoned, bf16.POISON, (left >= right) * bf16.ONE))
 
         return run
 
@@ -291,8 +290,7 @@ class ArithShift(Elementwise):
         if not regs.opt_opd1_sign:
             self.refuse("opt_opd1_sign is 0; shift counts are signed (1)")
         values, counts = self.halves_of(state, "opd0", regs.opt_opd0_sign), self.bytes_of(state, "opd1", 1)
-        low = tensor(self, state, "res0", np.uint8)
-        high = tensor(self, state, "res0", np.uint8, offset=self.plane_distance("res0"))
+        low, high = self.store_of(state, np.uint8), self.store_of(state, np.uint8, self.plane_distance("res0"))
 
         def run() -> None:
             count = counts().astype(np.int32)
@@ -301,8 +299,8 @@ class ArithShift(Elementwise):
                 self.refuse(f"opd1 holds a shift count of magnitude {worst}; the limit is 16")
             value = values()
             shifted = (value << np.maximum(count, 0)) >> np.maximum(-count, 0)
-            low.store(shifted)
-            high.store(shifted >> 8)
+            low(shifted)
+            high(shifted >> 8)
 
         return run
 
@@ -337,7 +335,7 @@ class Bitwise(Elementwise):
     def bind_plane(self, state: State, opd0: int, opd1: int, res0: int) -> tuple[Callable[[], NDArray], Sink]:
         """What computes one plane of bytes, so many bytes behind each operand's address, and what stores it."""
         a, b, operation = self.bytes_of(state, "opd0", 0, opd0), self.bytes_of(state, "opd1", 0, opd1), self.operation
-        return lambda: operation(a(), b()), tensor(self, state, "res0", np.uint8, offset=res0).store
+        return lambda: operation(a(), b()), self.store_of(state, np.uint8, res0)
 
 
 class And(Bitwise):
@@ -375,14 +373,14 @@ class Copy(Arith):
         return super().bind(state)
 
     def bind_int(self, state: State) -> Bound:
-        load, result = self.bytes_of(state, "opd0", 0), tensor(self, state, "res0", np.uint8)
-        if result.view is not None:  # one assignment reads an overlapping source whole before it writes
-            return lambda: result.store(load())
-        return lambda: result.store(load().copy())
+        load, store = self.bytes_of(state, "opd0", 0), self.store_of(state, np.uint8)
+        if self._is_one_piece:  # one assignment reads an overlapping source whole before it writes
+            return lambda: store(load())
+        return lambda: store(load().copy())
 
     def bind_float(self, state: State) -> Bound:
-        load, result = self.patterns_of(state, "opd0"), tensor(self, state, "res0", np.uint16)
-        return lambda: result.store(bf16.canonical(load()))
+        load, store = self.patterns_of(state, "opd0"), self.store_of(state, np.uint16)
+        return lambda: store(bf16.canonical(load()))
 
 
 ARITH_INSTRUCTIONS: tuple[type[Elementwise], ...] = (Mul, MulQm, Mac, Add, Sub, Max, Min, Ge, ArithShift, And, Or, Xor, Copy)

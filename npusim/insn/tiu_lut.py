@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npusim.insn.base import Bound, TiuInstruction
-from npusim.insn.elementwise import check_signs, source
+from npusim.insn.elementwise import check_signs
 from npusim.insn.operands import shape_of, tensor
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
 from npusim.state import State
@@ -31,14 +31,14 @@ class LookupTable(TiuInstruction):
     def bind(self, state: State) -> Bound:
         self._check()
         dtype: DTypeLike = np.uint16 if self.regs.opd_typ else np.uint8
-        load = source(tensor(self, state, "opd0", dtype))
+        indices = tensor(self, state, "opd0", dtype)
         result = tensor(self, state, "res0", dtype)
         table = tensor(self, state, "opd1", dtype)
         rows = _window(self.regs.res0_addr) + np.arange(result.shape[1])
         first = (rows % self.chip.num_lanes * TABLE_SIZE).reshape(1, -1, 1, 1)
 
         def run() -> None:
-            index = np.bitwise_and(load(), 0xFF, dtype=np.intp)
+            index = np.bitwise_and(indices.load(), 0xFF, dtype=np.intp)
             index += first
             result.store(table.load().take(index))
 
