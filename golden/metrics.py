@@ -23,12 +23,9 @@ NAN_DISTANCE = int(np.iinfo(np.int64).max)
 
 def cosine_similarity(target: Array, reference: Array) -> float:
     """Cosine of the angle between the two as vectors, -1 to 1; 0 where either is all zeros. NaN or infinity in, NaN out."""
-    t, r = _pair(target, reference)
-    t_peak, r_peak = _peak(t), _peak(r)
-    if t_peak == 0 or r_peak == 0:
-        return 0.0
-    t, r = t / t_peak, r / r_peak  # so that no square over- or underflows
-    return float(np.clip(np.dot(t, r) / math.sqrt(np.dot(t, t) * np.dot(r, r)), -1.0, 1.0))
+    t, r = (_tame(side) for side in _pair(target, reference))
+    norms = _norm(t) * _norm(r)
+    return float(np.clip(np.dot(t, r) / norms, -1.0, 1.0)) if norms else 0.0
 
 
 def euclidean_similarity(target: Array, reference: Array) -> float:
@@ -115,8 +112,13 @@ def _pair(target: Array, reference: Array) -> tuple[Float64, Float64]:
     return t.astype(np.float64), r.astype(np.float64)
 
 
-def _peak(values: Float64) -> float:
-    return float(np.max(np.abs(values), initial=0.0))
+def _tame(values: Float64) -> Float64:
+    """The values, divided by their largest where squares could over- or underflow."""
+    peak = np.max(np.abs(values), initial=0.0)
+    if peak == 0 or 1e-100 < peak < 1e100:
+        return values
+    with np.errstate(invalid="ignore"):
+        return values / peak
 
 
 def _norm(values: Float64) -> float:
@@ -125,7 +127,6 @@ def _norm(values: Float64) -> float:
 
 def _ordinal(array: Array) -> npt.NDArray[np.int64]:
     """Place of each float among the floats of its format, counted from zero: neighbours differ by one."""
-    width = 8 * array.dtype.itemsize
-    bits = np.ascontiguousarray(array).ravel().view(f"u{array.dtype.itemsize}").astype(np.int64)
-    magnitude = bits & ((1 << (width - 1)) - 1)
-    return np.where(bits >> (width - 1), -magnitude, magnitude)
+    lowest = np.iinfo(f"i{array.dtype.itemsize}").min
+    bits = np.ascontiguousarray(array).ravel().view(f"i{array.dtype.itemsize}").astype(np.int64)
+    return np.where(bits < 0, lowest - bits, bits)  # below zero the bits count away from it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import hypothesis.extra.numpy as hnp
 import ml_dtypes
@@ -52,6 +53,21 @@ def test_cosine_lies_between_minus_one_and_one(pair: tuple[np.ndarray, np.ndarra
 def test_cosine_of_an_array_with_its_negative_is_minus_one(x: np.ndarray) -> None:
     assume(x.any())
     assert metrics.cosine_similarity(-x, x) == pytest.approx(-1.0, abs=1e-12)
+
+
+@given(float_arrays(), st.sampled_from([1e-300, 1e-160, 1e160, 1e250]))
+def test_cosine_survives_numbers_whose_squares_do_not_fit(x: np.ndarray, scale: float) -> None:
+    far = x.astype(np.float64) / np.abs(x).max() * scale if x.any() else x
+    assert metrics.cosine_similarity(far, x) == pytest.approx(1.0 if x.any() else 0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("measure", [metrics.cosine_similarity, metrics.euclidean_similarity, metrics.sqnr_db])
+def test_nan_in_is_nan_out(measure: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    assert math.isnan(measure(np.array([math.nan, 1.0]), np.array([2.0, 1.0])))
+
+
+def test_cosine_with_an_infinity_is_nan() -> None:
+    assert math.isnan(metrics.cosine_similarity(np.array([math.inf, 1.0]), np.array([2.0, 1.0])))
 
 
 @given(pairs_of(float_arrays))
