@@ -5,6 +5,7 @@ from __future__ import annotations
 from npusim.insn.base import Instruction, TdmaInstruction, TiuInstruction
 from npusim.insn.tdma import TDMA_INSTRUCTIONS
 from npusim.insn.tiu_arith import ARITH_INSTRUCTIONS
+from npusim.insn.tiu_bitwise import BITWISE_INSTRUCTIONS
 from npusim.insn.tiu_conv import CONV_INSTRUCTIONS
 from npusim.insn.tiu_depthwise_pool import DEPTHWISE_POOL_INSTRUCTIONS
 from npusim.insn.tiu_lut import LUT_INSTRUCTIONS
@@ -18,6 +19,7 @@ INSTRUCTIONS: tuple[type[Instruction], ...] = (
     *DEPTHWISE_POOL_INSTRUCTIONS,
     *MATMUL_INSTRUCTIONS,
     *ARITH_INSTRUCTIONS,
+    *BITWISE_INSTRUCTIONS,
     *LUT_INSTRUCTIONS,
     *MDSUM_INSTRUCTIONS,
     *TDMA_INSTRUCTIONS,

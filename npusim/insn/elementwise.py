@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npusim.insn.base import TiuInstruction
+from npusim.insn.base import Bound, TiuInstruction
 from npusim.insn.operands import INT8, addr_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
 from npusim.mem.lmem import TensorLmem
@@ -27,11 +27,14 @@ STRIDES = {name: attrgetter(*(f"{name}_{dim}_str" for dim in "nchw")) for name i
 Source = Callable[[], NDArray]
 """Reads an operand as it is now; the array broadcasts to the result's shape, may be a view of LMEM and is not written to."""
 Sink = Callable[[NDArray], None]
-"""Finishes and writes a result that was computed into an array of its own."""
+"""Writes a result that was computed into an array of its own."""
 
 
 class Elementwise(TiuInstruction):
-    """One operation on every element of tensors of one shape; constants stand in the address fields."""
+    """One operation on every element of tensors of one shape; constants stand in the address fields.
+
+    Every operand is read whole before the result is written, so they may overlap.
+    """
 
     __slots__ = ("_is_one_piece",)
     eu_typ: ClassVar[ArithEuTyp]
@@ -40,6 +43,48 @@ class Elementwise(TiuInstruction):
     @classmethod
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
         return regs.tsk_typ == TskTyp.TENSOR_ARITH and regs.tsk_eu_typ == cls.eu_typ and not (regs.tens_lookup or regs.tens_mdsum)
+
+    def bind(self, state: State) -> Bound:
+        self.check()
+        if not self.regs.res0_n:
+            return lambda: None
+        self._find_pieces()
+        return self.bind_checked(state)
+
+    def bind_checked(self, state: State) -> Bound:
+        """What bind returns, once `check` has passed and there is something to do."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """All operands have one shape, constants too, and the tensors' strides are their own and even where the descriptor says bf16."""
+        regs = self.regs
+        if regs.tsk_opd_num != self.num_operands:
+            self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
+        if regs.opt_relu_typ and not regs.opt_res0_seg:
+            self.refuse("opt_relu_typ is set with opt_res0_seg 0; ReLU gives results of one plane (1)")
+        shape, opd0, opd1 = SHAPE["res0"](regs), SHAPE["opd0"](regs), SHAPE["opd1"](regs)
+        if 0 in (shape[1:] if self.chip.tiu_layout == "cv183x" else shape):  # with n 0, cv183x does nothing
+            self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
+        if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
+            self.refuse(f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones")
+        self._check_strides("res0", regs.short_res0_str)
+        self._check_strides("opd0", regs.short_opd0_str)
+        if self.num_operands == 2 and not regs.opt_opd1_const:
+            self._check_strides("opd1", regs.short_opd1_str)
+
+    def _check_strides(self, name: str, mode: int) -> None:
+        if mode != 3:
+            self.refuse(f"short_{name}_str is {mode}; an elementwise operation gives its strides (3)")
+        if self.regs.opd_typ and any(stride & 1 for stride in STRIDES[name](self.regs)):
+            self.refuse(f"{name} has strides {STRIDES[name](self.regs)}; with opd_typ 1 (bf16) they must be even")
+
+    def check_width(self, eight_bit: bool, *names: str) -> None:
+        """The operands `names` are 8-bit (or, for `opd_typ` 1, bf16), or else two planes of bytes."""
+        for name in names:
+            seg = getattr(self.regs, f"opt_{name}_seg")
+            if bool(seg) != eight_bit:
+                wanted = "1 (one plane)" if eight_bit else "0 (low and high byte planes)"
+                self.refuse(f"opt_{name}_seg is {seg}; this operation takes {wanted}")
 
     def is_tensor(self, name: str) -> bool:
         """Whether an operand lies in LMEM, and is no constant in the address field."""
@@ -77,49 +122,24 @@ class Elementwise(TiuInstruction):
 
         return store
 
-    def check_shapes(self) -> None:
-        """All operands have one shape, constants too, and the tensors' strides are their own and even where the descriptor says bf16."""
-        regs = self.regs
-        if regs.tsk_opd_num != self.num_operands:
-            self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
-        if regs.opt_relu_typ and not regs.opt_res0_seg:
-            self.refuse("opt_relu_typ is set with opt_res0_seg 0; ReLU gives results of one plane (1)")
-        shape, opd0, opd1 = SHAPE["res0"](regs), SHAPE["opd0"](regs), SHAPE["opd1"](regs)
-        if 0 in shape:
-            self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
-        if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
-            self.refuse(f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones")
-        self._check_strides("res0", regs.short_res0_str)
-        self._check_strides("opd0", regs.short_opd0_str)
-        if self.num_operands == 2 and not regs.opt_opd1_const:
-            self._check_strides("opd1", regs.short_opd1_str)
-        self._find_pieces()
+    def plane_distance(self, name: str) -> int:
+        """Bytes from the plane of low bytes to that of high bytes."""
+        distance = int(getattr(self.regs, f"{name}_b_str"))
+        if not distance and self.is_tensor(name):
+            self.refuse(f"{name}_b_str is 0; the high bytes of 16-bit elements lie behind the low ones")
+        return distance
 
-    def _check_strides(self, name: str, mode: int) -> None:
-        if mode != 3:
-            self.refuse(f"short_{name}_str is {mode}; an elementwise operation gives its strides (3)")
-        if self.regs.opd_typ and any(stride & 1 for stride in STRIDES[name](self.regs)):
-            self.refuse(f"{name} has strides {STRIDES[name](self.regs)}; with opd_typ 1 (bf16) they must be even")
-
-    def check_width(self, name: str, eight_bit: bool) -> None:
-        """Operand `name` is 8-bit (or, for `opd_typ` 1, bf16), or else two planes of bytes."""
-        seg = getattr(self.regs, f"opt_{name}_seg")
-        if bool(seg) != eight_bit:
-            wanted = "1 (one plane)" if eight_bit else "0 (low and high byte planes)"
-            self.refuse(f"opt_{name}_seg is {seg}; this operation takes {name} as {wanted}")
-
-    def bytes_of(self, state: State, name: str, signed: int, offset: int = 0) -> Source:
-        """8-bit operand, or the byte `offset` strides of planes behind its address; a constant's byte likewise."""
-        dtype = INT8[signed]
-        if not self.is_tensor(name):
-            value = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") >> (8 if offset else 0) & 0xFF, np.uint8).view(dtype)
-            return lambda: value
-        return self.load_of(state, name, dtype, offset)
+    def bytes_of(self, state: State, name: str, signed: int, high: bool = False) -> Source:
+        """8-bit operand, or one plane of a 16-bit one: its low or `high` bytes."""
+        if self.is_tensor(name):
+            return self.load_of(state, name, INT8[signed], self.plane_distance(name) if high else 0)
+        byte = getattr(self.regs, f"{name}_addr") >> (8 if high else 0) & 0xFF
+        value = np.full((1, 1, 1, 1), byte, np.uint8).view(INT8[signed])
+        return lambda: value
 
     def halves_of(self, state: State, name: str, signed: int) -> Source:
-        """16-bit operand: bytes in two planes, as int32."""
-        low = self.bytes_of(state, name, 0)
-        high = self.bytes_of(state, name, signed, self.plane_distance(name))
+        """16-bit operand in two planes of bytes, as int32."""
+        low, high = self.bytes_of(state, name, 0), self.bytes_of(state, name, signed, high=True)
 
         def load() -> NDArray[np.int32]:
             value = np.left_shift(high(), 8, dtype=np.int32)
@@ -127,15 +147,6 @@ class Elementwise(TiuInstruction):
             return value
 
         return load
-
-    def plane_distance(self, name: str) -> int:
-        """Bytes from the plane of low bytes to that of high bytes."""
-        distance = int(getattr(self.regs, f"{name}_b_str"))
-        if not self.is_tensor(name):
-            return 1
-        if not distance:
-            self.refuse(f"{name}_b_str is 0; a 16-bit operand's high bytes lie behind its low bytes")
-        return distance
 
     def patterns_of(self, state: State, name: str) -> Source:
         """bf16 operand as the uint16 patterns in memory."""
@@ -152,12 +163,12 @@ class Elementwise(TiuInstruction):
         value = bf16.to_float(load())
         return lambda: value
 
-    def store_int(self, state: State, relu: bool) -> Sink:
-        """Shift, ReLU, saturation to 8 or 16 bits, and the planes of the result. Takes int32; unsigned sums shift as 32 unsigned bits."""
+    def finish_int(self, state: State, relu: bool) -> Sink:
+        """Shift, ReLU, saturation to 8 or 16 bits and the store of int32 values; a logical shift takes them as 32 unsigned bits."""
         regs = self.regs
         shift, rounding, signed = regs.opt_res_shift, bool(regs.opt_rshift_typ), bool(regs.opt_res0_sign)
         logical = bool(shift) and not regs.opt_shift_typ
-        write = self.writer(state)
+        write = self.store_int(state)
         bits = 8 if regs.opt_res0_seg else 16
 
         def finish(values: NDArray) -> None:
@@ -171,7 +182,7 @@ class Elementwise(TiuInstruction):
 
         return finish
 
-    def writer(self, state: State) -> Sink:
+    def store_int(self, state: State) -> Sink:
         """Writes integers that fit: one plane, or low and high bytes."""
         low = self.store_of(state, np.uint8)
         if self.regs.opt_res0_seg:
@@ -184,8 +195,8 @@ class Elementwise(TiuInstruction):
 
         return write
 
-    def store_float(self, state: State, relu: bool) -> Sink:
-        """Rounding to bf16, ReLU and the result's store. An overflow is 0x7f7f before ReLU sees it, also a negative one."""
+    def finish_float(self, state: State, relu: bool) -> Sink:
+        """Rounding to bf16, ReLU and the store of float32 values. An overflow is 0x7f7f before ReLU sees it, also a negative one."""
         store = self.store_of(state, np.uint16)
         if not relu:
             return lambda values: store(bf16.from_float(values))
