@@ -46,11 +46,14 @@ class Transfer(TdmaInstruction):
 
     @property
     def src_addr(self) -> int:
-        return self.regs.src_base_addr_high << 32 | self.regs.src_base_addr_low
+        """Where the source starts: linear in LMEM, behind a base register in GMEM. LMEM addresses leave out the high 8 bits."""
+        low = self.regs.src_base_addr_low
+        return low if self.direction in LOCAL_SOURCE else self.regs.src_base_addr_high << 32 | low
 
     @property
     def dst_addr(self) -> int:
-        return self.regs.dst_base_addr_high << 32 | self.regs.dst_base_addr_low
+        low = self.regs.dst_base_addr_low
+        return low if self.direction in LOCAL_DESTINATION else self.regs.dst_base_addr_high << 32 | low
 
     @property
     def src_shape(self) -> Shape:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from npusim.errors import AddressError
 from npusim.insn.base import Bound
 from npusim.insn.tdma_base import UNSIGNED, Transfer
-from npusim.insn.tdma_transfer import chain, transfer
+from npusim.insn.tdma_transfer import Tensor, transfer_rows
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.lmem import Shape, TensorLmem
@@ -52,26 +53,28 @@ class MatrixTransfer(Transfer):
         """The transfer of every piece. `steps` are the distances in GMEM, in bytes, from one n to the next and from one column to the next;
         the sizes are those of an element in LMEM and in GMEM."""
         n_step, step = steps
-        calls = []
+        pairs: list[tuple[Tensor, Tensor]] = []
         for held, near in self.pieces(state, n, columns, near_size):
             strides = (n_step, near.shape[3] * step, 0, step)
             if self.direction == TransDir.L2G:
-                far = self.destination(state, near.shape, strides, far_size, self.dst_addr + held.start * step)
-                calls.append(transfer(near, far, self.table()))
+                pairs.append((near, self.destination(state, near.shape, strides, far_size, self.dst_addr + held.start * step)))
             else:
-                far = self.source(state, near.shape, strides, far_size, self.src_addr + held.start * step)
-                calls.append(transfer(far, near, self.table()))
-        return chain(calls)
+                pairs.append((self.source(state, near.shape, strides, far_size, self.src_addr + held.start * step), near))
+        return transfer_rows(pairs, self.table())
 
     def _channels(self, state: State, shape: Shape, first: int, itemsize: int) -> TensorLmem:
         """The LMEM tensor of `shape` that starts at channel `first`."""
         from_local = self.direction == TransDir.L2G
         addr = self.src_addr if from_local else self.dst_addr
         n_str, c_str, _, _ = self.src_strides(itemsize) if from_local else self.dst_strides(itemsize)
+        what = "source" if from_local else "destination"
         lane, offset = divmod(addr, self.chip.lmem_bytes)
         turn, lane = divmod(lane + first, self.chip.num_lanes)
-        addr = lane * self.chip.lmem_bytes + offset + turn * c_str
-        return TensorLmem(state, addr, shape, (n_str, c_str, 0, itemsize), UNSIGNED[itemsize], "source" if from_local else "destination")
+        offset += turn * c_str
+        if addr >= self.chip.lmem_total_bytes or offset >= self.chip.lmem_bytes:
+            raise AddressError(f"{what}: channel {first} of the matrix at {addr:#x} with channel stride {c_str} lies outside LMEM")
+        addr = lane * self.chip.lmem_bytes + offset
+        return TensorLmem(state, addr, shape, (n_str, c_str, 0, itemsize), UNSIGNED[itemsize], what)
 
 
 class MatrixCopy(MatrixTransfer):

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.errors import IllegalInstruction
+from npusim.errors import AddressError
 from npusim.insn.base import Bound
 from npusim.mem.gmem import TensorGmem
 from npusim.mem.lmem import TensorLmem
@@ -34,6 +34,22 @@ def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
     if table is None:
         return chain([partial(np.copyto, to, of) for to, of in pairs])
     return chain([partial(_convert, to, of, table) for to, of in pairs])
+
+
+def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = None) -> Bound:
+    """Several transfers from GMEM to LMEM or back that take turns: row 0 (n = 0) of each (source, destination), then row 1 of each."""
+    num_rows, row_stride = pairs[0][1].shape[0], pairs[0][1].footprint.strides[0]
+    spans = [dst.span for _, dst in pairs]
+    reach = max(end for _, end in spans) - min(start for start, _ in spans) - (num_rows - 1) * row_stride
+    if len(pairs) == 1 or num_rows == 1 or reach <= row_stride:
+        return chain([transfer(src, dst, table) for src, dst in pairs])
+    _check_ordered(sum(math.prod(dst.shape) for _, dst in pairs))
+    read, write = (
+        np.hstack([_byte_addrs(pair[side]).reshape(num_rows, -1) for pair in pairs]).reshape(-1, pairs[0][side].footprint.itemsize)
+        for side in (0, 1)
+    )
+    src, dst = pairs[0]
+    return partial(_step, src.memory, read, dst.memory, write, src.footprint.dtype, table)
 
 
 def chain(calls: list[Bound]) -> Bound:
@@ -98,10 +114,7 @@ def distinct(tensor: Tensor) -> bool:
 def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | None:
     """Runs of elements none of which reads what an earlier one of the same run has written; None where order does not matter after all."""
     num_elements = math.prod(dst.shape)
-    if num_elements > MAX_ORDERED:
-        raise IllegalInstruction(
-            f"{num_elements} elements are copied onto one another, of which the limit is {MAX_ORDERED}; give strides that keep them apart"
-        )
+    _check_ordered(num_elements)
     read, write = _byte_addrs(src), _byte_addrs(dst)
     overlap = _share_memory(src, dst) and bool(np.isin(read, write).any())
     if not overlap and distinct(dst):
@@ -110,6 +123,13 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
     dtype = src.footprint.dtype
     runs = zip([0, *cuts], [*cuts, num_elements], strict=True)
     return [partial(_step, src.memory, read[a:b], dst.memory, write[a:b], dtype, table) for a, b in runs]
+
+
+def _check_ordered(num_elements: int) -> None:
+    if num_elements > MAX_ORDERED:
+        raise AddressError(
+            f"{num_elements} elements are copied onto one another, of which the limit is {MAX_ORDERED}; give strides that keep them apart"
+        )
 
 
 def _byte_addrs(tensor: Tensor) -> NDArray[np.int64]:

@@ -89,10 +89,11 @@ def _matrix_copy(sketch: Sketch) -> Fields:
     formats, src_size, dst_size = sketch.formats(direction)
     rows, columns, shape = _matrix(sketch)
     fields: Fields = {"trans_dir": direction, "sys_dtype": 1, **formats}
+    close = {"dst_c_stride_low": sketch.below(2 * columns), "dst_n_stride": sketch.below(2 * columns)} if sketch.chance(0.2) else {}
     if direction == G2L:
         fields |= sketch.local("dst", shape, dst_size, 1) | _remote_matrix(sketch, "src", rows, columns, src_size)
-        return fields | {"src_n": rows}
-    return fields | sketch.local("src", shape, src_size, 0) | _remote_matrix(sketch, "dst", rows, columns, dst_size)
+        return fields | {"src_n": rows} | close
+    return fields | sketch.local("src", shape, src_size, 0) | _remote_matrix(sketch, "dst", rows, columns, dst_size) | close
 
 
 def _row_col_transposed(sketch: Sketch) -> Fields:
