@@ -49,7 +49,7 @@ def assemble(text: str) -> list[Assembled]:
     """
     parts: list[_Part] = []
     for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.split(";")[0].strip()
+        line = re.sub(r"^[0-9a-fA-F]+:", "", raw.split(";")[0].strip()).strip()
         if not line:
             continue
         try:
@@ -81,7 +81,7 @@ def _command(number: int, line: str, parts: list[_Part]) -> None:
     if not parts:
         raise FileFormatError("a command stands in front of any .chip; name the chip first, as in .chip cv181x")
     chip = parts[-1].chip
-    mnemonic, *tokens = re.sub(r"^[0-9a-fA-F]+:\s*", "", line).split()
+    mnemonic, *tokens = line.split()
     engine = Engine.TIU if mnemonic.startswith("tiu") else Engine.TDMA
     if not mnemonic.startswith(("tiu", "tdma")):
         raise FileFormatError(f"mnemonic {mnemonic!r} begins with neither tiu nor tdma")
