@@ -116,7 +116,13 @@ def test_the_first_number_of_gpt4_is_skipped_in_math_calc_only() -> None:
 # Made with rouge_score 0.1.2, rougeLsum without stemming.
 @pytest.mark.parametrize(
     "prediction, truth, expected",
-    [("The cat. Sat\non the mat", "the CAT on\na mat", 6 / 11), ("a b\nb a", "b\na", 2 / 3), ("", "x", 0), ("---", "x", 0), ("x-y", "x y", 1)],
+    [
+        ("The cat. Sat\non the mat", "the CAT on\na mat", 6 / 11),
+        ("a b\nb a", "b\na", 2 / 3),
+        ("", "x", 0),
+        ("---", "x", 0),
+        ("x-y", "x y", 1),
+    ],
 )
 def test_rouge_lsum_counts_lower_case_tokens_of_lines(prediction: str, truth: str, expected: float) -> None:
     assert rouge_lsum(prediction, truth) == pytest.approx(expected)

@@ -1,0 +1,33 @@
+"""Key-value recall: one entry of a long JSON object of random pairs (InfiniteBench's kv_retrieval)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kv.tasks.base import CountTokens, Sample, Task, largest_fit
+from kv.tasks.haystack import uuids
+
+
+@dataclass(frozen=True)
+class KeyValueRecall(Task):
+    """As many pairs of UUIDs as fit; the value of one of them is asked for."""
+
+    name: ClassVar[str] = "kv_recall"
+
+    def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
+        most = max(1, num_tokens // 8)
+        keys, values = uuids(rng, most), uuids(rng, most)
+        place = float(rng.random())
+
+        def build(count: int) -> tuple[str, str]:
+            context = "Look up the value of a key in this JSON object.\n" + json.dumps(dict(zip(keys[:count], values, strict=False)))
+            return context, f'\nThe value of the key "{keys[int(place * count)]}" is "'
+
+        count = largest_fit(lambda n: "".join(build(n)), num_tokens, count_tokens, least=1, most=most)
+        context, question = build(count)
+        asked = int(place * count)
+        return Sample(context, question, (values[asked],), 50, asked / count)

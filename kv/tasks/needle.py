@@ -1,0 +1,47 @@
+"""Needle in a haystack (gkamradt): one strange sentence in a book, over a grid of depths and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kv.tasks.base import CountTokens, Sample, Task, insert_at_depth, largest_fit
+from kv.tasks.haystack import NOISE_SENTENCES
+from kv.tasks.text import rouge_l
+
+NEEDLE = "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park on a sunny day."
+
+
+@dataclass(frozen=True)
+class Needle(Task):
+    """Sentences of a haystack, from its start and over again, with the needle between two of them.
+
+    depth       where, from 0 to 1; None for a place drawn by lot
+    haystack    sentences; see haystack.read_sentences for those of a file
+    """
+
+    depth: float | None = None
+    haystack: tuple[str, ...] = NOISE_SENTENCES
+    name: ClassVar[str] = "needle"
+
+    def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
+        depth = float(rng.random()) if self.depth is None else self.depth
+        question = "\nWhat is the best thing to do in San Francisco? The best thing to do in San Francisco is"
+
+        def build(num_sentences: int) -> str:
+            sentences = [self.haystack[i % len(self.haystack)] for i in range(num_sentences)]
+            return " ".join(insert_at_depth(sentences, NEEDLE, depth))
+
+        count = largest_fit(lambda n: build(n) + question, num_tokens, count_tokens)
+        return Sample(build(count), question, ("eat a sandwich and sit in Dolores Park on a sunny day",), 32, depth)
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        """ROUGE-L F of the first line against the answer, without the full stop."""
+        return rouge_l(prediction.strip().split("\n")[0].rstrip(". "), sample.answers[0])
+
+
+def grid(depths: int) -> tuple[float, ...]:
+    """`depths` places from the start to the end, evenly (RULER takes 40)."""
+    return tuple(np.linspace(0, 1, depths).tolist())

@@ -1,0 +1,42 @@
+"""Passkey retrieval: five digits in the middle of nothing (Landmark Attention, InfiniteBench, Quest)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kv.tasks.base import CountTokens, Sample, Task, insert_at_depth, largest_fit
+
+NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+INTRODUCTION = "Important information is hidden in the text below. Find it and remember it. You will be asked about it.\n"
+
+
+@dataclass(frozen=True)
+class Passkey(Task):
+    """Noise lines, as many as fit, with "The pass key is ..." between two of them; the key has 5 digits.
+
+    depth   where, from 0 to 1; None for a place drawn by lot
+    """
+
+    depth: float | None = None
+    name: ClassVar[str] = "passkey"
+
+    def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
+        key = str(rng.integers(10_000, 100_000))
+        depth = float(rng.random()) if self.depth is None else self.depth
+        needle = f"The pass key is {key}. Remember it. {key} is the pass key."
+        question = "\nWhat is the pass key? The pass key is"
+
+        def build(num_lines: int) -> str:
+            return INTRODUCTION + "\n".join(insert_at_depth([NOISE] * num_lines, needle, depth))
+
+        count = largest_fit(lambda n: build(n) + question, num_tokens, count_tokens)
+        return Sample(build(count), question, (key,), 10, depth)
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        """1 if the first number in the prediction is the key."""
+        number = re.search(r"\d+", prediction)
+        return float(number is not None and number.group() in sample.answers)
