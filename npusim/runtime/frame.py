@@ -5,6 +5,7 @@ Source: setPixelAlign, setPixelFormatAndSize and yuv_size in sophgo/cviruntime s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,39 +40,42 @@ FRAME_ALIGNMENT = {
 
 
 def tensor_bytes(tensor: Tensor, alignment: FrameAlignment) -> int:
-    """Bytes that `tensor` occupies. Raises FileFormatError for a pixel format that the runtime does not know."""
+    """Bytes that `tensor` occupies. Raises FileFormatError for a pixel format that the runtime does not know.
+
+    For a packed frame that is not square the runtime and the compiler swap height and width and state less than the TPU reads; here
+    such a tensor is as large as its rows.
+    """
     if tensor.pixel_format not in PIXEL_FORMATS or (tensor.aligned and not tensor.pixel_format):
         known = ", ".join(PIXEL_FORMATS[1:])
         raise FileFormatError(f"tensor {tensor.name!r} has pixel format {tensor.pixel_format!r}; an aligned tensor has one of {known}")
-    n, c, h, w = tensor.shape
     if not tensor.aligned:
-        return n * c * h * w * tensor.dtype.numpy.itemsize
-    if tensor.aligned_bytes:
-        return tensor.aligned_bytes
-    if tensor.pixel_format in _PLANAR:
-        return n * c * align_up(align_up(w, alignment.row) * h, alignment.plane)
-    if tensor.pixel_format in _PACKED:
-        return n * h * align_up(w * c, alignment.row)
-    if tensor.pixel_format == "GRAYSCALE":
-        return n * c * h * align_up(w, alignment.row)
-    return n * _yuv_frame_bytes(tensor.pixel_format, h, w, alignment)
+        return math.prod(tensor.shape) * tensor.dtype.numpy.itemsize
+    n, _, h, w = tensor.shape
+    if tensor.pixel_format in (*_SEMI_PLANAR_YUV, "YUV420_PLANAR"):
+        return max(tensor.aligned_bytes, n * _yuv_frame_bytes(tensor.pixel_format, h, w, alignment))
+    planes, stride, _, _ = _planes(tensor.pixel_format, tensor.shape, alignment)
+    return max(tensor.aligned_bytes, planes * stride)
 
 
 def pad_frame(pixels: NDArray, pixel_format: str, shape: Shape, num_bytes: int, alignment: FrameAlignment) -> NDArray[np.uint8] | None:
-    """Plain pixels in the order of `pixel_format` (n*c*h*w of them) as a padded buffer; None for YUV, whose planes differ in size."""
-    n, c, h, w = shape
-    out = np.zeros(num_bytes, np.uint8)
-    if pixel_format in _PLANAR or pixel_format == "GRAYSCALE":
-        row = align_up(w, alignment.row)
-        plane = align_up(row * h, alignment.plane) if pixel_format in _PLANAR else row * h
-        view = np.ndarray((n * c, h, w), np.uint8, out, 0, (plane, row, 1))
-    elif pixel_format in _PACKED:
-        row = align_up(w * c, alignment.row)
-        view = np.ndarray((n, h, w * c), np.uint8, out, 0, (row * h, row, 1))
-    else:
+    """Plain pixels in the order of `pixel_format` as a padded buffer; None for YUV, whose planes differ in size."""
+    if pixel_format in (*_SEMI_PLANAR_YUV, "YUV420_PLANAR"):
         return None
+    out = np.zeros(num_bytes, np.uint8)
+    planes, stride, rows, width = _planes(pixel_format, shape, alignment)
+    view = np.ndarray((planes, rows, width), np.uint8, out, 0, (stride, align_up(width, alignment.row), 1))
     view[...] = pixels.view(np.uint8).reshape(view.shape)
     return out
+
+
+def _planes(pixel_format: str, shape: Shape, alignment: FrameAlignment) -> tuple[int, int, int, int]:
+    """(planes, bytes from one to the next, rows of a plane, bytes of a row without padding). Packed shapes are (n, h, w, 3)."""
+    n, c, h, w = shape
+    if pixel_format in _PACKED:
+        rows, width = (c, h * w) if w == 3 else (h, w * c)
+        return n, rows * align_up(width, alignment.row), rows, width
+    stride = h * align_up(w, alignment.row)
+    return n * c, align_up(stride, alignment.plane) if pixel_format in _PLANAR else stride, h, w
 
 
 def _yuv_frame_bytes(pixel_format: str, h: int, w: int, alignment: FrameAlignment) -> int:

@@ -196,26 +196,27 @@ def test_a_cpu_routine_that_names_an_unknown_tensor_is_refused(tmp_path: Path) -
     [
         ("RGB_PLANAR", (1, 3, 20, 30), "cv181x", 3 * 20 * 64),
         ("RGB_PLANAR", (1, 3, 20, 30), "cv183x", 3 * 4096),
+        ("BGR_PACKED", (2, 20, 30, 3), "cv181x", 2 * 20 * 128),
         ("BGR_PACKED", (2, 3, 20, 30), "cv181x", 2 * 20 * 128),
         ("GRAYSCALE", (1, 1, 20, 30), "cv183x", 20 * 32),
         ("YUV_NV12", (1, 3, 20, 30), "cv181x", 20 * 64 + 10 * 64),
         ("YUV420_PLANAR", (1, 3, 20, 30), "cv181x", 20 * 128 + 2 * 10 * 64),
     ],
 )
-def test_an_aligned_frame_has_the_runtimes_size(pixel_format: str, shape: tuple[int, int, int, int], chip: str, want: int) -> None:
+def test_an_aligned_frame_is_as_large_as_its_padded_rows(pixel_format: str, shape: tuple[int, int, int, int], chip: str, want: int) -> None:
     frame = tensor("x", shape, DType.UINT8, pixel_format=pixel_format, aligned=True)
     assert tensor_bytes(frame, FRAME_ALIGNMENT[chip]) == want
 
 
 @pytest.mark.parametrize("pixel_format", ["RGB_PLANAR", "BGR_PACKED", "GRAYSCALE"])
 def test_plain_pixels_are_padded_row_by_row(pixel_format: str) -> None:
-    shape = (2, 1 if pixel_format == "GRAYSCALE" else 3, 5, 7)
+    shape = {"RGB_PLANAR": (2, 3, 5, 7), "BGR_PACKED": (2, 5, 7, 3), "GRAYSCALE": (2, 1, 5, 7)}[pixel_format]
     alignment = FRAME_ALIGNMENT["cv183x"]
     frame = tensor("x", shape, DType.UINT8, pixel_format=pixel_format, aligned=True)
     pixels = np.arange(1, math.prod(shape) + 1).astype(np.uint8)
     padded = pad_frame(pixels, pixel_format, shape, info_of_tensor(frame, tensor_bytes(frame, alignment)).num_bytes, alignment)
     assert padded is not None
-    row = shape[3] * (3 if pixel_format == "BGR_PACKED" else 1)
+    row = 21 if pixel_format == "BGR_PACKED" else 7
     assert padded[:row].tolist() == pixels[:row].tolist()
     assert padded[32 : 32 + row].tolist() == pixels[row : 2 * row].tolist()
     assert np.array_equal(padded[padded > 0], pixels)
