@@ -15,7 +15,11 @@ def rms_norm(x: FloatArray, gain: FloatArray, eps: float) -> FloatArray:
 
 def silu(x: FloatArray) -> FloatArray:
     """x * sigmoid(x), in place."""
-    x /= 1 + np.exp(-np.maximum(x, -80))
+    divisor = np.maximum(x, -80)  # exp overflows beyond 88, where the sigmoid is zero anyway
+    np.negative(divisor, out=divisor)
+    np.exp(divisor, out=divisor)
+    divisor += 1
+    x /= divisor
     return x
 
 
