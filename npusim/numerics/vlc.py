@@ -117,12 +117,11 @@ def decompress(stream: NDArray[np.uint8], num_elements: int, itemsize: int) -> N
     if np.any(k == MAX_K + 1):
         raise ValueError(f"block {int(np.argmax(k == MAX_K + 1))} has order {MAX_K + 1}, beyond the highest, {MAX_K}")
     starts = _block_starts(params, k, unary_bits, data)
-    room = np.zeros(2 * BLOCK * 8, np.uint8)
-    bits = np.concatenate([np.unpackbits(data, bitorder="little"), room])
-    symbols = params.unmap()[_decode(bits, starts, k, unary_bits, params.zero_guard and params.bf16)]
+    reader = _BitReader(data)
+    symbols = params.unmap()[_decode(reader, starts, k, unary_bits, params.zero_guard and params.bf16)]
     if not params.bf16:
         return symbols.reshape(-1)[:num_elements]
-    fractions = _fractions(bits, starts + _coded_bits(k, unary_bits, params.zero_guard), symbols, params.zero_guard)
+    fractions = _fractions(reader, starts + _coded_bits(k, unary_bits, params.zero_guard), symbols, params.zero_guard)
     exponents = symbols.astype(np.uint16) << 7
     return ((fractions & 0x80) << 8 | exponents | fractions & 0x7F).reshape(-1)[:num_elements]
 
@@ -194,34 +193,57 @@ def _guarded_starts(k: list[int], unary_bits: list[int], lengths: list[int], dat
     return np.array(starts, np.int64), at
 
 
+class _BitReader:
+    """Reads runs of bits at any bit positions of a stream, lowest bit first; behind the end there are zeros."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        padded = np.concatenate([data, np.zeros(2 * BLOCK * 8, np.uint8)])
+        # One word for every byte offset, so that a gather fetches unaligned words.
+        self._words = np.ndarray(len(padded) - 8, "<u8", padded, strides=(1,))
+        self._halves = np.ndarray(len(padded) - 8, "<u2", padded, strides=(1,))
+
+    def octets(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """8 bits from each of `places`."""
+        return (self._halves[places >> 3] >> (places & 7).astype(np.uint16)).astype(np.uint8)
+
+    def long(self, places: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """At least 57 bits from each of `places`."""
+        return self._words[places >> 3] >> (places & 7).astype(np.uint64)
+
+
 def _decode(
-    bits: NDArray[np.uint8], starts: NDArray[np.int64], k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool
+    reader: _BitReader, starts: NDArray[np.int64], k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool
 ) -> NDArray[np.uint8]:
     """Remapped symbols, shape (blocks, 16)."""
     symbols = np.zeros((len(starts), BLOCK), np.uint8)
-    raw = k == RAW
-    symbols[raw] = np.packbits(bits[starts[raw, None] + ROOM], axis=1, bitorder="little")
+    raw = np.flatnonzero(k == RAW)
+    symbols[raw] = reader.octets(starts[raw, None] + 8 * np.arange(BLOCK))
     for plane in range(MAX_K):
-        rows = ~raw & (k > plane)
-        symbols[rows] |= bits[starts[rows, None] + BLOCK * plane + ROOM[:BLOCK]] << plane
-    rows = np.flatnonzero(~raw)
-    unary_start = starts[rows] + BLOCK * k[rows] + 4 * (zero_guard & (k[rows] > 0))
-    unary = bits[unary_start[:, None] + ROOM[:MAX_UNARY_BITS]] & (ROOM[:MAX_UNARY_BITS] < unary_bits[rows, None])
-    counts = unary.sum(axis=1)
+        rows = np.flatnonzero((k > plane) & (k != RAW))
+        columns = reader.long(starts[rows] + BLOCK * plane).astype("<u2").view(np.uint8).reshape(-1, 2)
+        symbols[rows] |= np.unpackbits(columns, axis=1, bitorder="little") << plane
+    rows = np.flatnonzero(k != RAW)
+    unary = reader.long(starts[rows] + BLOCK * k[rows] + 4 * (zero_guard & (k[rows] > 0)))
+    unary &= (np.uint64(1) << unary_bits[rows].astype(np.uint64)) - np.uint64(1)
+    counts = np.bitwise_count(unary)
     if np.any(counts != BLOCK):
         bad = int(np.argmax(counts != BLOCK))
         raise ValueError(f"block {int(rows[bad])} codes {int(counts[bad])} symbols, not {BLOCK}")
-    ends = np.nonzero(unary)[1].reshape(-1, BLOCK)
-    groups = np.diff(ends, axis=1, prepend=-1) - 1
-    symbols[rows] += (groups << k[rows, None]).astype(np.uint8)
+    ends = np.empty((BLOCK, len(rows)), np.uint8)
+    for i in range(BLOCK):  # the i-th set bit ends symbol i
+        ends[i] = np.bitwise_count((unary & -unary) - np.uint64(1))
+        unary &= unary - np.uint64(1)
+    ends[1:] -= ends[:-1] + np.uint8(1)
+    symbols[rows] += (ends << k[rows].astype(np.uint8)).T
     return symbols
 
 
-def _fractions(bits: NDArray[np.uint8], starts: NDArray[np.int64], exponents: NDArray[np.uint8], zero_guard: bool) -> NDArray[np.uint16]:
+def _fractions(reader: _BitReader, starts: NDArray[np.int64], exponents: NDArray[np.uint8], zero_guard: bool) -> NDArray[np.uint16]:
     """Sign (bit 7) and fraction of every element; 0 where exponent 0 has none."""
-    kept = (exponents != 0) | (not zero_guard)
-    places = starts[:, None] + 8 * (np.cumsum(kept, axis=1) - kept)
-    octets = np.packbits(bits[places[:, :, None] + ROOM[:8]], axis=2, bitorder="little")[:, :, 0]
+    if not zero_guard:
+        return reader.octets(starts[:, None] + 8 * np.arange(BLOCK)).astype(np.uint16)
+    kept = exponents != 0
+    octets = reader.octets(starts[:, None] + 8 * (np.cumsum(kept, axis=1) - kept))
     return np.where(kept, octets, 0).astype(np.uint16)
 
 
