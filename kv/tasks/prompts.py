@@ -1,0 +1,83 @@
+"""Benchmark files as samples: a row's fields put into a prompt, cut in two after the context so that the question can be fed on its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kv.errors import KVError
+from kv.tasks.base import Sample
+from kv.tasks.infinitebench import infinitebench_task
+from kv.tasks.jsonl import JsonLines, read_jsonl
+from kv.tasks.longbench import longbench_task
+
+PLAIN_TEMPLATE = "{context}\n\n{input}\n"
+OPTIONS_TEMPLATE = "{context}\n\n{input}\nA. {OPTION_A}\nB. {OPTION_B}\nC. {OPTION_C}\nD. {OPTION_D}\nAnswer:"
+CHOICE_TASKS = ("longbook_choice_eng", "code_debug")
+
+
+def read_templates(path: Path) -> dict[str, str]:
+    """Templates by task from a JSON object of texts with slots in braces, as LongBench's config/dataset2prompt.json."""
+    try:
+        templates = json.loads(path.read_bytes())
+    except OSError as error:
+        raise KVError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise KVError(f"{path} is not JSON: {error}") from error
+    if not isinstance(templates, dict) or not all(isinstance(text, str) and "{context}" in text for text in templates.values()):
+        raise KVError(f"{path} holds no templates: it must be an object of texts that contain {{context}}")
+    return templates
+
+
+def fill(template: str, fields: Mapping[str, Any]) -> tuple[str, str]:
+    """The prompt up to the end of the context, and the rest of it. A slot in braces without a field stays as it is."""
+    before, found, after = template.partition("{context}")
+    if not found:
+        raise KVError(f"the template {template[:40]!r} has no slot {{context}}: the long text must go somewhere")
+
+    def filled(text: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda slot: str(fields.get(slot.group(1), slot.group())), text)
+
+    return filled(before) + str(fields["context"]), filled(after)
+
+
+def longbench_samples(path: Path, task_name: str, template: str = PLAIN_TEMPLATE, max_samples: int | None = None) -> list[Sample]:
+    """Samples of a LongBench file: `context`, `input` and `answers` on each line."""
+    task = longbench_task(task_name)
+    lines = read_jsonl(path, max_samples)
+    lines.require("context", "input", "answers")
+    return [Sample(*fill(template, row), _texts(lines, number, row["answers"]), task.max_new_tokens) for number, row in lines.rows]
+
+
+def infinitebench_samples(path: Path, task_name: str, template: str | None = None, max_samples: int | None = None) -> list[Sample]:
+    """Samples of an InfiniteBench file: `context`, `input`, `answer` and, where one of four is to be chosen, `options` on each line.
+
+    The answers of a choice are the option's text and its letter, as the scorers want them.
+    """
+    task = infinitebench_task(task_name)
+    lines = read_jsonl(path, max_samples)
+    lines.require("context", "input", "answer")
+    choice = task_name in CHOICE_TASKS
+    samples = []
+    for number, row in lines.rows:
+        fields = {**row, "question": row["input"]}
+        answers = _texts(lines, number, row["answer"])
+        if choice:
+            options = row.get("options")
+            if not isinstance(options, list) or len(options) != 4 or answers[0] not in options:
+                raise KVError(f"{path.name}, line {number}: {answers[0][:40]!r} must be one of four options, which are {str(options)[:80]}")
+            fields |= {f"OPTION_{letter}": option for letter, option in zip("ABCD", options, strict=True)}
+            answers = (answers[0], "ABCD"[options.index(answers[0])])
+        context, question = fill(template or (OPTIONS_TEMPLATE if choice else PLAIN_TEMPLATE), fields)
+        samples.append(Sample(context, question, answers, task.max_new_tokens))
+    return samples
+
+
+def _texts(lines: JsonLines, number: int, answer: Any) -> tuple[str, ...]:
+    texts = tuple(str(part) for part in (answer if isinstance(answer, list) else [answer]))
+    if not texts:
+        raise KVError(f"{lines.path.name}, line {number} has no answer: at least one is needed to score it")
+    return texts
