@@ -18,7 +18,7 @@ class Phase:
     planted: float
 
 
-# Text first: a model that has learnt some picks records up within 100 steps, one that begins with them had not after 500.
+# Text first: a model that has learnt some picks records up within 150 steps, one that begins with them had not after 500.
 CURRICULUM = (Phase(0.25, 256, 0.0, 0.0), Phase(0.10, 64, 0.9, 0.0), Phase(0.65, 1024, 0.06, 0.44))
 
 
