@@ -2,7 +2,8 @@
 
 Keys and values are whole words of the text that are one token each. A model that completes the second ` [ key` with the right value has
 looked up the first, as far back as that was: the skill that a pruned cache puts at risk. Key and value are neighbours so that the plain
-induction circuit (arXiv:2209.11895) suffices; with a mark between them a model of this size did not learn it in 14 M tokens, and without it did in 150 steps more.
+induction circuit (arXiv:2209.11895) suffices;
+with a mark between them a model of this size did not learn it in 14 M tokens, and without it did in 150 steps more.
 """
 
 from __future__ import annotations
