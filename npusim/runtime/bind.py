@@ -12,7 +12,7 @@ from npusim.errors import FileFormatError
 from npusim.execute import BoundProgram
 from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.loader.cpu_args import parse_cpu_args
-from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program, SectionType, TpuRoutine
+from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program, SectionType, TpuRoutine, Weight
 from npusim.loader.dmabuf import parse_dmabuf
 from npusim.runtime.cpu import cpu_function_named
 from npusim.runtime.cpu.call import CpuCall
@@ -51,7 +51,7 @@ def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     return LoadedProgram(state, tensors, [call for calls in steps for call in calls])
 
 
-def _cpu_weights(file: Cvimodel, program: Program) -> list:
+def _cpu_weights(file: Cvimodel, program: Program) -> list[Weight]:
     """The weights that the program's CPU routines name."""
     names = {name for routine in program.routines if isinstance(routine, CpuRoutine) for name in routine.inputs}
     return [weight for weight in file.weights if weight.name in names]

@@ -75,7 +75,9 @@ class Model:
         tensor as its flat buffer. With `all_tensors` every activation whose memory was not reused comes back, as with the vendor's "output
         all tensors" option.
 
-        Raises UsageError for a missing, unknown or unfit input; nothing has run then.
+        Raises UsageError for a missing, unknown or unfit input, before anything runs; and, in the middle of a run, IllegalInstruction or
+        UsageError where a command or a CPU routine meets data that it cannot work on, such as a damaged compressed weight or an index out
+        of range.
         """
         tensors = self._loaded.tensors
         for name, array in self._checked(inputs).items():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from npusim import FileFormatError, Model, NpusimError, UsageError
@@ -182,6 +183,22 @@ def test_damaged_commands_are_refused_with_their_section(tmp_path: Path) -> None
     (tmp_path / "m.cvimodel").write_bytes(build_cvimodel(ModelData("cv181x", [one], [section])))
     with pytest.raises(FileFormatError, match="section 'sub': command 0 at byte 0"):
         Model(tmp_path / "m.cvimodel")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(MLP.read_bytes()) - 1), st.integers(0, 255)), min_size=1, max_size=3))
+def test_a_damaged_model_is_refused_or_runs(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(MLP.read_bytes())
+    for at, value in changes:
+        data[at] = value
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "m.cvimodel"
+        path.write_bytes(data)
+        try:
+            model = Model(path, verify_md5=False)
+            model.forward({tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in model.inputs})
+        except NpusimError as error:
+            assert "\n" not in str(error)
 
 
 def test_a_cpu_routine_that_names_an_unknown_tensor_is_refused(tmp_path: Path) -> None:
