@@ -34,39 +34,45 @@ class Cmdbuf:
 
 def parse_cmdbuf(chip: Chip, data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> Cmdbuf:
     """Splits `data` into commands. Raises FileFormatError that names the command, the byte and the rule."""
-    raw = np.frombuffer(bytes(data), np.uint8)
-    lengths = {Engine.TIU: tiu_layout(chip).num_bytes, Engine.TDMA: tdma_layout(chip).num_bytes}
-    text = raw.tobytes()
-    starts: dict[Engine, list[int]] = {Engine.TIU: [], Engine.TDMA: []}
-    index: dict[Engine, list[int]] = {Engine.TIU: [], Engine.TDMA: []}
-    headers, at, count = [], 0, 0
-    while at < len(text):
-        if at + HEADER_BYTES > len(text):
-            raise FileFormatError(f"command {count} at byte {at}: the buffer ends inside its 8-byte header ({len(text) - at} left)")
-        magic, length, engine = text[at], text[at + 1], text[at + 2] & 15
-        if magic != chip.magic:
-            raise FileFormatError(f"command {count} at byte {at}: magic {magic:#04x} is not {chip.name}'s {chip.magic:#04x}")
-        if engine not in (Engine.TIU, Engine.TDMA):
-            raise FileFormatError(f"command {count} at byte {at}: engine {engine} is neither TIU (0) nor TDMA (2)")
-        if length != lengths[Engine(engine)]:
-            raise FileFormatError(
-                f"command {count} at byte {at}: a {Engine(engine).name} descriptor has {lengths[Engine(engine)]} bytes, not {length}"
-            )
-        if at + HEADER_BYTES + length > len(text):
-            raise FileFormatError(f"command {count} at byte {at}: the buffer ends inside its descriptor")
+    text = bytes(data)
+    raw = np.frombuffer(text, np.uint8)
+    widths: dict[int, int] = {Engine.TIU: tiu_layout(chip).num_bytes, Engine.TDMA: tdma_layout(chip).num_bytes}
+    starts: dict[int, list[int]] = {Engine.TIU: [], Engine.TDMA: []}
+    index: dict[int, list[int]] = {Engine.TIU: [], Engine.TDMA: []}
+    headers: list[int] = []
+    at, size = 0, len(text)
+    while at < size:
+        body = at + HEADER_BYTES
+        engine = text[at + 2] & 15 if body <= size else -1
+        width = widths.get(engine, -1)
+        if width < 0 or text[at] != chip.magic or text[at + 1] != width or body + width > size:
+            raise FileFormatError(f"command {len(headers)} at byte {at}: {_wrong_command(chip, text, at, widths)}")
+        starts[engine].append(body)
+        index[engine].append(len(headers))
         headers.append(at)
-        starts[Engine(engine)].append(at + HEADER_BYTES)
-        index[Engine(engine)].append(count)
-        at += HEADER_BYTES + length
-        count += 1
+        at = body + width
     return Cmdbuf(
         chip,
         _rows(raw, headers, HEADER_BYTES),
-        _rows(raw, starts[Engine.TIU], lengths[Engine.TIU]),
+        _rows(raw, starts[Engine.TIU], widths[Engine.TIU]),
         np.array(index[Engine.TIU], np.int64),
-        _rows(raw, starts[Engine.TDMA], lengths[Engine.TDMA]),
+        _rows(raw, starts[Engine.TDMA], widths[Engine.TDMA]),
         np.array(index[Engine.TDMA], np.int64),
     )
+
+
+def _wrong_command(chip: Chip, text: bytes, at: int, widths: dict[int, int]) -> str:
+    """Which rule the command at `at` breaks."""
+    if at + HEADER_BYTES > len(text):
+        return f"the buffer ends inside its {HEADER_BYTES}-byte header ({len(text) - at} left)"
+    magic, length, engine = text[at], text[at + 1], text[at + 2] & 15
+    if magic != chip.magic:
+        return f"magic {magic:#04x} is not {chip.name}'s {chip.magic:#04x}"
+    if engine not in widths:
+        return f"engine {engine} is neither TIU (0) nor TDMA (2)"
+    if length != widths[engine]:
+        return f"a {Engine(engine).name} descriptor has {widths[engine]} bytes, not {length}"
+    return "the buffer ends inside its descriptor"
 
 
 def write_cmdbuf(cmdbuf: Cmdbuf) -> bytes:

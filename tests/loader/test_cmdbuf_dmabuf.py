@@ -116,3 +116,20 @@ def test_a_damaged_dmabuf_gives_commands_or_a_file_format_error(at: int, value: 
         assert "\n" not in str(error)
     else:
         assert all(s.tiu.shape[1] == 112 and s.tdma.shape[1] == 64 for s in segments)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "cut", "message"),
+    [
+        (0, 0xA5, 0, "command 0 at byte 0: magic 0xa5 is not cv181x's 0xa7"),
+        (2, 1, 0, "command 0 at byte 0: engine 1 is neither TIU \\(0\\) nor TDMA \\(2\\)"),
+        (1, 0x70, 0, "command 0 at byte 0: a TDMA descriptor has 64 bytes, not 112"),
+        (0, 0xA7, 1, "command 0 at byte 0: the buffer ends inside its descriptor"),
+        (0, 0xA7, 65, "the buffer ends inside its 8-byte header \\(7 left\\)"),
+    ],
+)
+def test_a_damaged_command_is_named_with_its_byte_and_rule(at: int, value: int, cut: int, message: str) -> None:
+    data = bytearray(SAMPLES["mlp_cv181x_int8/0"][1][:72])
+    data[at] = value
+    with pytest.raises(FileFormatError, match=message):
+        parse_cmdbuf(chip_named("cv181x"), data[: 72 - cut])
