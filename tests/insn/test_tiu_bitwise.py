@@ -59,7 +59,11 @@ def test_a_count_beyond_16_is_refused_and_nothing_is_written(count: int) -> None
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"opt_opd0_seg": 0}, "one width"), ({"opt_opd1_sign": 1}, "unsigned"), ({"opt_res_shift": 1, "opt_shift_typ": 1}, "opt_shift_typ is 1")],
+    [
+        ({"opt_opd0_seg": 0}, "one width"),
+        ({"opt_opd1_sign": 1}, "unsigned"),
+        ({"opt_res_shift": 1, "opt_shift_typ": 1}, "opt_shift_typ is 1"),
+    ],
 )
 def test_bitwise_refuses_what_it_cannot_mean(changes: dict[str, int], sentence: str) -> None:
     ones = np.ones(64, np.uint8)

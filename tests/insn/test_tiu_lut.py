@@ -74,7 +74,8 @@ def test_lookup_refuses_what_the_model_does(changes: dict[str, int], sentence: s
 
 
 def _mdsum(machine: Machine, shape: tuple[int, int, int, int], **changes: int) -> None:
-    fields = dict(tsk_typ=3, tens_mdsum=1, tsk_opd_num=1, opt_res0_sign=1, opt_opd0_sign=1, short_res0_str=1, opd0_addr=IFMAP, res0_addr=OFMAP)
+    fields = dict(tsk_typ=3, tens_mdsum=1, tsk_opd_num=1, opt_res0_sign=1, opt_opd0_sign=1, short_res0_str=1)
+    fields.update(opd0_addr=IFMAP, res0_addr=OFMAP)
     fields.update({f"opd0_{dim}": extent for dim, extent in zip("nchw", shape, strict=True)}, res0_c=shape[1])
     machine.run_cmdbuf(build_cmdbuf(machine.chip, [tiu(machine.chip, **{**fields, **changes})]))
 
