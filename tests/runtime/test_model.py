@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import lz4.block
 import ml_dtypes
 import numpy as np
 import pytest
@@ -14,7 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from npusim import FileFormatError, Model, NpusimError, UsageError
-from npusim.loader.cvimodel_types import CpuRoutine, DType, SectionType, TpuRoutine
+from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.loader.cvimodel import load_cvimodel
+from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, DType, Section, SectionType, TpuRoutine
+from npusim.loader.dmabuf import write_dmabuf
 from npusim.runtime.frame import FRAME_ALIGNMENT, pad_frame, tensor_bytes
 from npusim.runtime.quantize import quantize_input
 from npusim.runtime.tensor import TensorInfo, info_of_tensor
@@ -141,6 +146,36 @@ def test_two_models_share_nothing() -> None:
     want = one.forward({"x": x})["11_Add_f32"]
     other.forward({"x": -x})
     assert np.array_equal(one.forward({"x": x})["11_Add_f32"], want)
+
+
+def rewritten(path: Path, convert: Callable[[Cvimodel, Section], SectionData]) -> Path:
+    """The bundled model with each command section as `convert` makes it."""
+    model = load_cvimodel(MLP)
+    sections = [convert(model, s) if s.kind == SectionType.CMDBUF else unchanged(model, s) for s in model.sections]
+    path.write_bytes(build_cvimodel(ModelData(model.chip.name, model.programs, sections, model.weights)))
+    return path
+
+
+def unchanged(model: Cvimodel, section: Section) -> SectionData:
+    return SectionData(section.kind, section.name, bytes(model.section_bytes(section)))
+
+
+def compressed(model: Cvimodel, section: Section) -> SectionData:
+    plain = bytes(model.section_bytes(section))
+    return SectionData(section.kind, section.name, lz4.block.compress(plain, store_size=False), len(plain))
+
+
+def as_dmabuf(model: Cvimodel, section: Section) -> SectionData:
+    dmabuf = write_dmabuf(parse_cmdbuf(model.chip, model.section_bytes(section)))
+    return SectionData(SectionType.DMABUF, section.name, dmabuf)
+
+
+@pytest.mark.parametrize("convert", [compressed, as_dmabuf])
+def test_a_compressed_section_and_a_dmabuf_run_as_the_command_buffer_does(tmp_path: Path, convert: Callable) -> None:
+    x = np.load(DATA / "mlp.in.npz")["x"]
+    want = Model(MLP).forward({"x": x}, all_tensors=True)
+    given = Model(rewritten(tmp_path / "m.cvimodel", convert)).forward({"x": x}, all_tensors=True)
+    assert {name: a.tobytes() for name, a in given.items()} == {name: a.tobytes() for name, a in want.items()}
 
 
 def test_a_program_that_the_file_lacks_is_refused() -> None:
