@@ -15,8 +15,6 @@ from tests.differential.tdma_sketch import BF16, G2G, G2L, INT8, L2G, L2L, WINDO
 def _tensor_copy(sketch: Sketch) -> Fields:
     direction = sketch.below(4)
     formats, src_size, dst_size = sketch.formats(direction)
-    if direction == L2L and sketch.chance(0.4):
-        formats |= {("mv_lut_idx", "mv_lut_base")[sketch.below(2)]: 1}
     shape = sketch.shape()
     dst_shape = sketch.regrouped(shape) if sketch.chance(0.2) else shape
     src = sketch.tensor("src", direction, shape, src_size)
@@ -156,11 +154,23 @@ def _matrix_decompressed(sketch: Sketch) -> Fields:
     return fields | _stream(sketch, rows * columns, fmt == BF16)
 
 
-def _compress_fields(sketch: Sketch, fmt: int) -> Fields:
-    """Formats and remapping; half of LMEM is given content that is worth compressing."""
-    half = sketch.chip.lmem_bytes // 2
-    data = _payload(sketch, half // fmt, fmt == BF16).tobytes()
+def _fill_sources(sketch: Sketch, fmt: int) -> None:
+    """Gives the half of LMEM that sources lie in a content that is worth compressing, without infinities and NaN."""
+    data = _payload(sketch, sketch.chip.lmem_bytes // 2 // fmt, fmt == BF16).tobytes()
     sketch.lmem_patches += [(lane * sketch.chip.lmem_bytes, data) for lane in range(sketch.chip.num_lanes)]
+
+
+def _table_move(sketch: Sketch) -> Fields:
+    """Numbers to table indices or bases; the vendor's model stops at the index of an infinity or a NaN."""
+    _fill_sources(sketch, BF16)
+    shape = sketch.shape()
+    src, dst = sketch.local("src", shape, BF16, 0, aligned=True), sketch.local("dst", shape, BF16, 1)
+    return {"trans_dir": L2L, "src_fmt": BF16, "dst_fmt": BF16, ("mv_lut_idx", "mv_lut_base")[sketch.below(2)]: 1} | src | dst
+
+
+def _compress_fields(sketch: Sketch, fmt: int) -> Fields:
+    """Formats and remapping."""
+    _fill_sources(sketch, fmt)
     fields: Fields = {"trans_dir": L2G, "compress_en": 1, "src_fmt": fmt, "dst_fmt": fmt}
     if fmt == BF16:
         return fields | {"compress_bias0": 127, "compress_zero_guard": sketch.below(2)}
@@ -189,6 +199,7 @@ MAKERS: dict[str, Callable[[Sketch], Fields]] = {
     "tensor_copy_chw_rotated": _chw_rotated,
     "matrix_copy_row_col_transposed": _row_col_transposed,
     "tensor_copy_onto_itself": _onto_itself,
+    "tensor_copy_to_table": _table_move,
     "tensor_copy_decompressed": _decompressed,
     "matrix_copy_decompressed": _matrix_decompressed,
     "tensor_copy_compressed": _compressed,
