@@ -28,6 +28,13 @@ def require_relu_of_signed(insn: TiuInstruction) -> None:
     insn.require(bool(can_be_negative or not regs.opt_relu_typ), "opt_relu_typ is set, but unsigned operands without a bias need no ReLU")
 
 
+def split_shift(field: NDArray[np.uint8], bits: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """(left, right) shifts out of a record's last byte: its lowest `bits` in two's complement, negative to the left, modulo 32."""
+    sign = 1 << (bits - 1)
+    signed = ((field & (2 * sign - 1)) ^ sign).astype(np.int64) - sign
+    return (np.maximum(-signed, 0) & 31).astype(np.int32), np.maximum(signed, 0)
+
+
 def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
     """Bias (if `tsk_opd_num` is 3), multiplier and shift of every channel from packed records of 9 or 5 bytes in opd2."""
     regs = insn.regs
@@ -35,14 +42,15 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
     nbytes = 9 if has_bias else 5
     records = per_channel(insn, state, "opd2", nbytes)
     relu, signed = bool(regs.opt_relu_typ), bool(regs.opt_res0_sign)
+    shift_bits = 8 if "QM_LSHIFT" in insn.chip.missing else 6
 
     def finish(sums: NDArray) -> NDArray:
         record = np.ascontiguousarray(records.load().reshape(-1, nbytes))
         multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
-        shift = record[:, -1].astype(np.int64).reshape(1, -1, 1, 1)
+        left, right = split_shift(record[:, -1].reshape(1, -1, 1, 1), shift_bits)
         if has_bias:
             sums = sums + record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)  # int32 on both sides: wraps as the adder does
-        values = multiply_by_quantized(sums.astype(np.int64), multiplier, shift)
+        values = multiply_by_quantized(sums << left if left.any() else sums, multiplier, right)
         if relu:
             values = np.maximum(values, 0)
         return saturate(values, 8, signed)

@@ -32,9 +32,18 @@ def rounding_doubling_high_mul(values: NDArray, multiplier: NDArray[np.int64] | 
 
 
 def rounding_divide_by_pot(values: NDArray, exponent: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """gemmlowp's RoundingDivideByPOT: values / 2^exponent, to nearest, ties away from zero; exponent 0 to 62."""
-    half = np.left_shift(np.int64(1), exponent) >> 1
-    return (values + half - ((values < 0) & (half > 0))) >> exponent
+    """gemmlowp's RoundingDivideByPOT: values / 2^exponent, to nearest, ties away from zero.
+
+    For exponents of 32 and more, which only a program that reads a wrong byte has, the result is the C original's on x86: the mask is the
+    low half of a 64-bit one and the shift counts modulo 32.
+    """
+    if np.max(exponent) < 32:
+        half = np.left_shift(np.int64(1), exponent) >> 1
+        return (values + half - ((values < 0) & (half > 0))) >> exponent
+    exponent = np.asarray(exponent, np.int64)
+    mask = (np.left_shift(np.int64(1), exponent & 63) - 1).astype(np.int32)
+    threshold = (mask >> 1) + (values < 0)
+    return (values >> (exponent & 31)) + ((values & mask) > threshold)
 
 
 def multiply_by_quantized(values: NDArray, multiplier: NDArray | int, shift: NDArray | int) -> NDArray[np.int64]:

@@ -27,9 +27,12 @@ def _quant_records(rng: np.random.Generator, chip: Chip, fields: dict[str, int])
     records = []
     lane0, offset = divmod(fields["res0_addr"] & ~0xFFFF | fields["opd2_addr"], chip.lmem_bytes)
     nbytes = 9 if fields.get("tsk_opd_num") == 3 else 5
+    wild = rng.random() < 0.15  # any bytes at all: a program may read records where it put none
     for channel in range(fields["res0_c"]):
         bias = int(rng.integers(-(1 << 15), 1 << 15)).to_bytes(4, "little", signed=True) if nbytes == 9 else b""
         record = bias + int(rng.integers(1 << 30, 1 << 31)).to_bytes(4, "little") + bytes([int(rng.integers(0, 16))])
+        if wild:
+            record = rng.bytes(nbytes)
         turn, lane = divmod(lane0 + channel, chip.num_lanes)
         records.append((lane * chip.lmem_bytes + offset + turn * nbytes, record))
     return tuple(records)
