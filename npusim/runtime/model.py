@@ -72,8 +72,8 @@ class Model:
         or plain pixels, which are then padded.
 
         Returned arrays have the tensor's four-dimensional shape and `TensorInfo.dtype`; bf16 comes as uint16 bit patterns, an aligned
-        tensor as its flat buffer. With `all_tensors` every activation whose memory was not reused comes back, as with the vendor's "output
-        all tensors" option.
+        tensor as its flat buffer. With `all_tensors` every activation whose memory was not reused comes back besides the outputs, as with
+        the vendor's "output all tensors" option (which leaves out outputs whose memory the compiler reused; they hold what came later).
 
         Raises UsageError for a missing, unknown or unfit input, before anything runs; and, in the middle of a run, IllegalInstruction or
         UsageError where a command or a CPU routine meets data that it cannot work on, such as a damaged compressed weight or an index out
@@ -84,7 +84,9 @@ class Model:
             tensors[name].array[...] = array
         for step in self._loaded.steps:
             step()
-        names = [t.name for t in self._program.tensors if not t.overwritten] if all_tensors else self._program.outputs
+        names = self._program.outputs
+        if all_tensors:
+            names = tuple(t.name for t in self._program.tensors if t.name in self._program.outputs or not t.overwritten)
         return {name: tensors[name].array.copy() for name in names}
 
     def _checked(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray]:

@@ -132,6 +132,14 @@ def test_the_model_says_what_it_takes_and_gives() -> None:
     assert {t.name for t in model.inputs + model.outputs} <= {t.name for t in model.tensors}
 
 
+@pytest.mark.parametrize("net", ["mlp", "step"])
+def test_all_tensors_hold_the_outputs_and_what_was_not_overwritten(net: str) -> None:
+    model = Model(DATA / f"{net}_cv181x_int8.cvimodel")
+    given = model.forward(dict(np.load(DATA / f"{net}.in.npz")), all_tensors=True)
+    recorded = np.load(DATA / f"{net}_cv181x_int8.out.npz").files
+    assert set(given) == set(recorded) | {t.name for t in model.outputs}
+
+
 def test_results_are_copies() -> None:
     model, x = Model(MLP), np.load(DATA / "mlp.in.npz")["x"]
     first = model.forward({"x": x})["11_Add_f32"]
