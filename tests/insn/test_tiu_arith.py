@@ -51,7 +51,8 @@ def test_relu_clips_at_zero_and_at_the_results_limit(res_sign: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("multiplier", "shift"), [(1077952640, 6), ((1 << 31) - 1, 0), (1 << 31, 3), (0xC0000001, 31), (1 << 30, 62), (0x55555555, 37), (1 << 30, 32)]
+    ("multiplier", "shift"),
+    [(1077952640, 6), ((1 << 31) - 1, 0), (1 << 31, 3), (0xC0000001, 31), (1 << 30, 62), (0x55555555, 37), (1 << 30, 32)],
 )
 @pytest.mark.parametrize("wide", [False, True])
 def test_mul_qm_of_every_pair_of_signed_bytes(multiplier: int, shift: int, wide: bool) -> None:
