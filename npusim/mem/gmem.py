@@ -26,7 +26,9 @@ def gmem_tensor(
     """The tensor with byte `strides` at `addr`; raises AddressError where any byte lies outside GMEM."""
     offset = physical_addr(state, base_reg, addr, what)
     end = offset + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + np.dtype(dtype).itemsize
-    if min(shape) < 1 or end > len(state.gmem):
+    if min(shape) < 1:
+        raise AddressError(f"{what}: shape {shape} has an extent below 1")
+    if end > len(state.gmem):
         raise AddressError(f"{what}: shape {shape} with strides {strides} from {offset:#x} ends at {end:#x}, past GMEM's end")
     return TensorGmem(state.gmem.bytes, np.ndarray(shape, dtype, state.gmem.bytes, offset, strides), (offset, end))
 
