@@ -25,11 +25,11 @@ from kv.pool import FLOAT32, INT8, STORAGES, Layout, Storage
 from kv.store import PagedKV
 
 Maker = Callable[..., Any]
-SHARED = [Shared(Quest(), sharing) for sharing in Sharing]
+SHARED = [Shared(Quest(), sharing) for sharing in Sharing if sharing is not Sharing.KV_MAX]
 WRAPPED = [
     *SHARED,
-    *(Protected(policy_named(name), 2, 3) for name in ("quest", "snapkv", "infllm", "oracle", "twilight")),
-    *(PerLayer(policy_named(name), 1) for name in ("quest", "h2o", "pqcache")),
+    *(Protected(policy_named(name), 2, 3) for name in ("snapkv", "infllm", "twilight")),
+    PerLayer(policy_named("h2o"), 1),
     PerLayer(Shared(Protected(Quest(), 2, 3), Sharing.KV_SUM), 1),
 ]
 EVERY: list[Policy] = [*POLICIES, *WRAPPED]
@@ -191,9 +191,9 @@ def test_int8_and_float32_may_differ_but_metadata_follows_what_is_stored(geometr
     for step in decode(store, make_text(8, 30), 18):
         keys = store.cache.read("a", step.layer, 0, step.position + 1)[0]
         boxes = store.state(step.layer).boxes
-        for page in range(boxes.shape[1]):
+        for page in range(boxes.shape[-1]):
             span = keys[:, 4 * page : 4 * page + 4]
-            np.testing.assert_array_equal(boxes[:, page], np.stack([span.max(1), span.min(1)], 1))
+            np.testing.assert_array_equal(boxes[..., page], np.stack([span.max(1), span.min(1)], 1))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_page_score_bounds_every_dot_product_in_the_page_from_both_sides(seed:
 def test_the_three_forms_of_the_score_agree(seed: int, length: int, page_size: int) -> None:
     geometry, keys, q = random_case(seed, length, page_size)
     state = state_of(Quest(), geometry, keys)
-    high, low = np.moveaxis(state.boxes.repeat(geometry.group, 0), 2, 0).astype(np.float64)
+    high, low = state.boxes.repeat(geometry.group, 0).transpose(1, 0, 3, 2).astype(np.float64)
     query = q[:, None].astype(np.float64)
     by_corner = np.maximum(query * high, query * low).sum(-1)
     by_centre = (query * (high + low) / 2 + np.abs(query) * (high - low) / 2).sum(-1)
