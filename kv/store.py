@@ -163,6 +163,9 @@ class PagedKV:
 
     def fork(self, seq: Hashable) -> PagedKV:
         """A second sequence with the same tokens and the same policy state, sharing pages until one of them writes."""
+        if max(self._lengths) > self.length:
+            raise KVError(f"sequence {self.seq!r} is in the middle of a forward pass: fork it when every layer has stored the same tokens")
+        self.cache.truncate(self.seq, self.length)  # slots that are reserved and not written would be written by both
         self.cache.fork(self.seq, seq)
         child = PagedKV(self.cache, seq, self.policy, self.budget_tokens)
         child._lengths = list(self._lengths)
