@@ -49,6 +49,7 @@ CV183X = Chip(
     gmem_base=1 << 32,
     clock_mhz=650,
     dma_vanish_exponent=64,
+    dmabuf_magic=0x1835,
     tiu_layout="cv183x",
     missing=frozenset({"FC_OP1_CONST", "8B_ADD_SUB", "MIN_POOL", "M_BRADCAST", "QM_LSHIFT", "GE", "CMD_PRE_EXE"}),
     extra=frozenset({"QM_DEPTHWISE_DILATION"}),

@@ -28,7 +28,7 @@ def mutate(rng: np.random.Generator, original: bytes) -> bytes:
     data = bytearray(original)
     description = HEADER_BYTES + int.from_bytes(data[8:12], "little")
     for _ in range(int(rng.integers(1, 5))):
-        where = int(rng.integers(0, description if rng.random() < 0.6 else len(data)))
+        where = int(rng.integers(0, min(description, len(data)) if rng.random() < 0.6 else len(data)))
         kind = rng.integers(5)
         if kind == 0:
             data[where] ^= 1 << int(rng.integers(8))

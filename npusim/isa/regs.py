@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     class TdmaRegs(_Regs): ...
 else:
     TiuRegs = namedtuple("TiuRegs", [*TIU_CV181X.by_name, *_ONLY_CV183X])
-    """A TIU descriptor under the cv181x header's names, plus cv183x's own (`tens_lookup`, `tens_mdsum`, `opd0_ins_fp`, ...; 0 elsewhere)."""
+    """A TIU descriptor under the cv181x header's names, plus cv183x's own (`tens_lookup`, `opd0_ins_fp`, ...; 0 elsewhere)."""
 
     TdmaRegs = namedtuple("TdmaRegs", list(TDMA_CV181X.by_name))
     """A TDMA descriptor under the cv181x header's names; what cv183x lacks is 0."""

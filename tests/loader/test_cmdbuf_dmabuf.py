@@ -96,10 +96,7 @@ def test_an_empty_command_buffer_has_no_segments(chip: Chip) -> None:
     assert parse_dmabuf(chip, write_dmabuf(parse_cmdbuf(chip, b""))) == []
 
 
-_CV183X = pytest.param("cv183x", 0x1835, marks=pytest.mark.xfail(reason="CV183X.dmabuf_magic in npusim/chip.py is still 0x1822"))
-
-
-@pytest.mark.parametrize(("chip", "magic"), [("cv180x", 0x1822), ("cv181x", 0x1822), ("cv182x", 0x1822), _CV183X])
+@pytest.mark.parametrize(("chip", "magic"), [("cv180x", 0x1822), ("cv181x", 0x1822), ("cv182x", 0x1822), ("cv183x", 0x1835)])
 def test_the_dmabuf_magic_is_that_of_the_drivers_conversion(chip: str, magic: int) -> None:
     assert struct.unpack_from("<HH", write_dmabuf(parse_cmdbuf(chip_named(chip), b""))) == (0xB5B5, magic)
 
