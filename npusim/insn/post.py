@@ -103,6 +103,6 @@ def bias_float(insn: TiuInstruction, state: State) -> Callable[[], NDArray[np.fl
 def finish_float(sums: NDArray[np.float32], bias: NDArray[np.float32] | None, relu: bool) -> NDArray[np.uint16]:
     """Float32 sums with the bias added toward zero, negative values cut where `relu`, rounded to bf16."""
     if bias is not None:
-        sums = sum_in_order([np.broadcast_to(bias, sums.shape)], sums, normal=False)
+        sums = sum_in_order([np.broadcast_to(bf16.flush(bias.copy()), sums.shape)], sums, normal=False)  # a denormal bias reads as 0
     patterns = bf16.from_float(sums)
     return np.where(patterns & 0x8000, np.uint16(0), patterns) if relu else patterns
