@@ -99,8 +99,10 @@ class Elementwise(TiuInstruction):
         self._is_one_piece = last_lane + channels <= lanes or (last_lane == 0 and channels % lanes == 0)
 
     def _tensor(self, state: State, name: str, dtype: DTypeLike, offset: int) -> TensorLmem:
-        regs = self.regs
-        return TensorLmem(state, addr_of(self, name) + offset, SHAPE["res0"](regs), STRIDES[name](regs), dtype, name)
+        regs, addr = self.regs, addr_of(self, name)
+        if offset and addr % self.chip.lmem_bytes + offset >= self.chip.lmem_bytes:
+            self.refuse(f"{name}_b_str is {offset}, which puts the high bytes of {name} at {addr:#x} on another lane than the low ones")
+        return TensorLmem(state, addr + offset, SHAPE["res0"](regs), STRIDES[name](regs), dtype, name)
 
     def load_of(self, state: State, name: str, dtype: DTypeLike, offset: int = 0) -> Source:
         """Reads the tensor `offset` bytes behind operand `name`'s address."""

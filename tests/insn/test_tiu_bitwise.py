@@ -63,6 +63,7 @@ def test_a_count_beyond_16_is_refused_and_nothing_is_written(count: int) -> None
         ({"opt_opd0_seg": 0}, "one width"),
         ({"opt_opd1_sign": 1}, "unsigned"),
         ({"opt_res_shift": 1, "opt_shift_typ": 1}, "opt_shift_typ is 1"),
+        ({f"opt_{opd}_seg": 0 for opd in ("res0", "opd0", "opd1")} | {"res0_addr": 32700, "res0_b_str": 100}, "another lane"),
     ],
 )
 def test_bitwise_refuses_what_it_cannot_mean(changes: dict[str, int], sentence: str) -> None:
