@@ -62,7 +62,7 @@ def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | No
     """One right shift for all; `bias` gives integers that broadcast over the sums."""
     regs = insn.regs
     relu, rounding, shift = bool(regs.opt_relu_typ), bool(regs.opt_rshift_typ), regs.opt_res_shift
-    logical = not regs.opt_shift_typ  # nothing is signed, so the 32-bit sum is not either
+    logical = shift and not regs.opt_shift_typ  # nothing is signed, so the shift takes the 32-bit sum as unsigned
     bits, signed = (8 if regs.opt_res0_seg else 16), bool(regs.opt_res0_sign)
 
     def finish(sums: NDArray) -> NDArray:
