@@ -118,7 +118,8 @@ def compare_convolutions() -> None:
             macs = channels * channels * size * size * kernel * kernel
             print(
                 f"{'bf16' if bf16 else 'int8'} {channels} channels, {size}x{size}, {kernel}x{kernel}: "
-                f"vendor {macs / min(theirs) / 1e9:6.2f} GMAC/s   npusim {macs / min(ours) / 1e9:6.2f} GMAC/s   ratio {min(theirs) / min(ours):6.1f}"
+                f"vendor {macs / min(theirs) / 1e9:6.2f} GMAC/s   npusim {macs / min(ours) / 1e9:6.2f} GMAC/s   "
+                f"ratio {min(theirs) / min(ours):6.1f}"
             )
 
 
