@@ -82,10 +82,10 @@ class Compressed(Transfer):
 
 
 def _decompress_once(state: State, stream: NDArray[np.uint8], start: int, count: int, itemsize: int) -> Elements:
-    """decompress(stream), or what it gave before if the stream's bytes are still the same: weights are loaded in every run, some per tile."""
+    """decompress(stream), or what it gave before if the stream's bytes are still the same: weights are loaded again in every run."""
     data_bytes = VlcParams.from_header(stream)[1] if stream.size >= HEADER_BYTES else 0
     used = HEADER_BYTES + table_bytes(-(-count // BLOCK)) + data_bytes
-    digest = hashlib.blake2b(np.ascontiguousarray(stream[:used]), digest_size=16).digest()
+    digest = hashlib.blake2b(stream[:used].tobytes(), digest_size=16).digest()
     key = (start, count, itemsize)
     known = state.decompressed.get(key)
     if known is None or known[0] != digest:

@@ -87,8 +87,13 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
     """`start` plus all `terms` (arrays of its shape) one after another, rounded toward zero at every step; `normal` as in dot_in_order."""
     total = start.copy()
     with rounding_toward_zero():
+        if not normal:
+            for term in terms:
+                total = checked_add(total, term)
+            return total
+        one = np.add if is_native() else add
         for term in terms:
-            total = add(total, term, out=total) if normal else checked_add(total, term)
+            one(total, term, out=total)
     return total
 
 
