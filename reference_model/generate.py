@@ -32,6 +32,8 @@ class Sampling:
                 f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k}: "
                 "use a temperature of 0 or more, a top_p above 0 and up to 1, and a top_k of 0 (all tokens) or more"
             )
+        if self.seed < 0:
+            raise ModelError(f"seed {self.seed}: use 0 or more")
 
     def choose(self, logits: FloatArray, rng: np.random.Generator) -> int:
         """logits [vocab] -> a token id."""

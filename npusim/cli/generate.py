@@ -1,0 +1,104 @@
+"""`npusim generate`: a prompt continued, its text as it comes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import reference_model
+from npusim.cli.command import Command, print_json, working
+from npusim.cli.reporters.generation import TextStream, closing_line
+from npusim.errors import UsageError
+from reference_model.generate import Sampling, generate, stream_text
+
+MODEL_HELP = "builtin, smollm2 (after `npusim model fetch smollm2`), a .gguf or .bin file, a directory with config.json (default: builtin)"
+
+
+@dataclass
+class Timings:
+    """Of one generation. prefill_s is the time to the first token, decode_s that of the others."""
+
+    prompt_tokens: int
+    load_s: float
+    new_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None:
+        return self.prompt_tokens / self.prefill_s if self.prefill_s else None
+
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        return (self.new_tokens - 1) / self.decode_s if self.new_tokens > 1 else None
+
+
+class GenerateCommand(Command):
+    name = "generate"
+    summary = "Continue a prompt with a language model and print the text as it comes; tokens per second follow on standard error."
+    example = 'npusim generate "And it came to pass" --max-tokens 60\n  npusim generate "Why is the sky blue?" --model smollm2 --chat'
+
+    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it from standard input")
+        parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=MODEL_HELP)
+        parser.add_argument("--chat", action="store_true", help="put the prompt as a question to a model that was tuned for conversation")
+        parser.add_argument("--max-tokens", type=int, default=200, metavar="N", help="stop after N tokens (default: 200)")
+        parser.add_argument("--temperature", type=float, default=0.7, metavar="T", help="0 takes the likeliest token (default: 0.7)")
+        parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens only (default: 0, all)")
+        parser.add_argument(
+            "--top-p", type=float, default=0.95, metavar="P", help="draw from the likeliest tokens that reach P together (default: 0.95)"
+        )
+        parser.add_argument("--seed", type=int, default=0, help="another seed draws another text; the same seed the same (default: 0)")
+        parser.add_argument("--json", action="store_true", help="print text, tokens and times as JSON, at the end")
+
+    def run(self, options: argparse.Namespace) -> int:
+        sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
+        if options.max_tokens < 1:
+            raise UsageError(f"--max-tokens is {options.max_tokens}: use at least 1")
+        text = _prompt_text(options.prompt)
+        started = time.perf_counter()
+        with working(f"loading {options.model}"):
+            model = reference_model.load(options.model)
+        prompt = _encoded(model, text, options.chat)
+        timings = Timings(len(prompt), time.perf_counter() - started)
+        tokens: list[int] = []
+        with TextStream("" if options.chat else text, quiet=options.json) as stream:
+            produced = _timed(generate(model, prompt, options.max_tokens, sampling), timings, tokens)
+            for piece in stream_text(model.tokenizer, produced):
+                stream.write(piece)
+        if options.json:
+            rates = {"prefill_tokens_per_s": timings.prefill_tokens_per_s, "decode_tokens_per_s": timings.decode_tokens_per_s}
+            print_json({"model": options.model, "text": stream.text, "tokens": tokens, **asdict(timings), **rates})
+        else:
+            print(closing_line(timings), file=sys.stderr)
+        return 0
+
+
+def _prompt_text(given: str) -> str:
+    text = sys.stdin.read() if given == "-" else given
+    if not text.strip():
+        raise UsageError("the prompt is empty: give the text that the model shall continue")
+    return text
+
+
+def _encoded(model: reference_model.Model, text: str, chat: bool) -> list[int]:
+    if not chat:
+        return model.tokenizer.encode(text)
+    if model.tokenizer.chat is None:
+        raise UsageError("this model was not tuned for conversation: leave --chat out, or use one that was, such as smollm2")
+    return model.tokenizer.encode(model.tokenizer.chat.render([("user", text)]))
+
+
+def _timed(produced: Iterator[int], timings: Timings, kept: list[int]) -> Iterator[int]:
+    """Passes tokens on, keeps them, and notes when they came."""
+    started = time.perf_counter()
+    for token in produced:
+        kept.append(token)
+        timings.new_tokens += 1
+        if timings.new_tokens == 1:
+            timings.prefill_s = time.perf_counter() - started
+        yield token
+    timings.decode_s = time.perf_counter() - started - timings.prefill_s

