@@ -1,0 +1,113 @@
+"""One function for one TIU instruction on bf16 patterns: elementwise arithmetic, row maximum and matrix product.
+
+Arrays are uint16 bf16 patterns and broadcast as NumPy's do; a chip operand with stride 0, or a constant, is such a broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.numerics import bf16
+from npusim.numerics.accumulate import Span, dot_in_order, stays_normal
+from npusim.numerics.toward_zero import add as add_toward_zero
+from npusim.numerics.toward_zero import rounding_toward_zero
+
+Patterns = NDArray[np.uint16]
+F32 = NDArray[np.float32]
+
+
+def pattern(value: float) -> np.uint16:
+    """A constant operand: `value` rounded to bf16."""
+    return np.uint16(bf16.from_float(np.array([value], np.float32))[0])
+
+
+def patterns(values: NDArray) -> Patterns:
+    """float `values` rounded to bf16, as the host prepares what it stores in GMEM."""
+    return bf16.from_float(np.asarray(values, np.float32))
+
+
+def floats(values: Patterns) -> F32:
+    """The values of bf16 patterns, NaN for poison."""
+    return bf16.to_float(np.asarray(values, np.uint16))
+
+
+def mul(a: Patterns, b: Patterns) -> Patterns:
+    """tiu_mul: the product, rounded once."""
+    return _elementwise(np.multiply, a, b)
+
+
+def add(a: Patterns, b: Patterns) -> Patterns:
+    """tiu_add."""
+    return _elementwise(np.add, a, b)
+
+
+def sub(a: Patterns, b: Patterns) -> Patterns:
+    """tiu_sub: a - b."""
+    return _elementwise(np.subtract, a, b)
+
+
+def maximum(a: Patterns, b: Patterns) -> Patterns:
+    """tiu_max."""
+    return _elementwise(np.maximum, a, b)
+
+
+def minimum(a: Patterns, b: Patterns) -> Patterns:
+    """tiu_min."""
+    return _elementwise(np.minimum, a, b)
+
+
+def _elementwise(operation: Callable[[F32, F32], F32], a: Patterns, b: Patterns) -> Patterns:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bf16.from_float(operation(floats(a), floats(b)))
+
+
+def mac(accumulator: Patterns, a: Patterns, b: Patterns) -> Patterns:
+    """tiu_mac: accumulator + a * b, the product exact, the sum in float32 toward zero, then one rounding to bf16."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = bf16.flush(np.multiply(floats(a), floats(b)))
+        with rounding_toward_zero():
+            total = add_toward_zero(bf16.to_float_with_denormals(np.asarray(accumulator, np.uint16)), product)
+    return bf16.from_float(total)
+
+
+def row_max(x: Patterns) -> Patterns:
+    """tiu_max_pooling over the last axis, which stays with extent 1."""
+    return bf16.from_float(floats(x).max(-1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A right-hand matrix that is read many times: float32 values of bf16 numbers [K, N], and the span of their exponents."""
+
+    values: F32
+    span: Span
+
+    @classmethod
+    def of(cls, right: Patterns) -> Matrix:
+        return cls(floats(np.ascontiguousarray(right)), Span.of_bf16(right))
+
+
+def matmul_float(left: Patterns, right: Patterns | Matrix, piece: int | None = None) -> F32:
+    """tiu_matrix_multiplication up to its float32 partial sums (ps32): left [M, K] times right [K, N], float32 [M, N].
+
+    One product at a time, rounded toward zero. With `piece`, a row of `left` lies in pieces of that many columns, one a channel, and the
+    chip takes the column inside a piece outermost: k runs 0, piece, 2 piece ..., 1, piece + 1 ... K is a multiple of it then.
+    """
+    if not isinstance(right, Matrix):
+        right = Matrix.of(right)
+    values = right.values
+    count = left.shape[1]
+    if piece is not None and piece < count:
+        order = np.arange(count).reshape(-1, piece).T.reshape(-1)
+        left, values = left[:, order], values[order]
+    normal = stays_normal(Span.of_bf16(left), right.span, count)
+    return dot_in_order(floats(left), values, normal)
+
+
+def matmul(left: Patterns, right: Patterns | Matrix, piece: int | None = None) -> Patterns:
+    """tiu_matrix_multiplication: as matmul_float, rounded to bf16 once at the end."""
+    return bf16.from_float(matmul_float(left, right, piece))
