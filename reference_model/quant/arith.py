@@ -18,6 +18,8 @@ from npusim.numerics.toward_zero import rounding_toward_zero
 
 Patterns = NDArray[np.uint16]
 F32 = NDArray[np.float32]
+Operand = Patterns | np.uint16
+"""A tensor, or a constant."""
 
 
 def pattern(value: float) -> np.uint16:
@@ -30,42 +32,42 @@ def patterns(values: NDArray) -> Patterns:
     return bf16.from_float(np.asarray(values, np.float32))
 
 
-def floats(values: Patterns) -> F32:
+def floats(values: Operand) -> F32:
     """The values of bf16 patterns, NaN for poison."""
     return bf16.to_float(np.asarray(values, np.uint16))
 
 
-def mul(a: Patterns, b: Patterns) -> Patterns:
+def mul(a: Patterns, b: Operand) -> Patterns:
     """tiu_mul: the product, rounded once."""
     return _elementwise(np.multiply, a, b)
 
 
-def add(a: Patterns, b: Patterns) -> Patterns:
+def add(a: Patterns, b: Operand) -> Patterns:
     """tiu_add."""
     return _elementwise(np.add, a, b)
 
 
-def sub(a: Patterns, b: Patterns) -> Patterns:
+def sub(a: Patterns, b: Operand) -> Patterns:
     """tiu_sub: a - b."""
     return _elementwise(np.subtract, a, b)
 
 
-def maximum(a: Patterns, b: Patterns) -> Patterns:
+def maximum(a: Patterns, b: Operand) -> Patterns:
     """tiu_max."""
     return _elementwise(np.maximum, a, b)
 
 
-def minimum(a: Patterns, b: Patterns) -> Patterns:
+def minimum(a: Patterns, b: Operand) -> Patterns:
     """tiu_min."""
     return _elementwise(np.minimum, a, b)
 
 
-def _elementwise(operation: Callable[[F32, F32], F32], a: Patterns, b: Patterns) -> Patterns:
+def _elementwise(operation: Callable[[F32, F32], F32], a: Patterns, b: Operand) -> Patterns:
     with np.errstate(over="ignore", invalid="ignore"):
         return bf16.from_float(operation(floats(a), floats(b)))
 
 
-def mac(accumulator: Patterns, a: Patterns, b: Patterns) -> Patterns:
+def mac(accumulator: Patterns, a: Patterns, b: Operand) -> Patterns:
     """tiu_mac: accumulator + a * b, the product exact, the sum in float32 toward zero, then one rounding to bf16."""
     with np.errstate(over="ignore", invalid="ignore"):
         product = bf16.flush(np.multiply(floats(a), floats(b)))
