@@ -1,0 +1,88 @@
+"""A finished program: command buffers, and the places in them where GMEM addresses can be moved without building again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.errors import UsageError
+from npusim.isa.descriptors import tdma_layout
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """One address field of one TDMA descriptor that a label stands for."""
+
+    label: str
+    buffer: int
+    """Which of the program's command buffers."""
+    command: int
+    """Place among the commands of that buffer, as errors and disassembly count."""
+    side: str
+    """"src" or "dst"."""
+    offset: int
+    """Byte in the command buffer at which the descriptor starts."""
+    addend: int
+    """What is added to a label's address: the distance of this tensor from it."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What KernelBuilder.build gives. `cmdbufs` are submitted in order; all but the longest programs have one."""
+
+    chip: Chip
+    cmdbufs: tuple[bytes, ...]
+    relocations: tuple[Relocation, ...]
+    lmem_bytes: int
+    """High-water mark of LMEM in a lane."""
+    num_tiu: int
+    num_tdma: int
+
+    @property
+    def cmdbuf(self) -> bytes:
+        """The command buffer of a program that has one."""
+        if len(self.cmdbufs) != 1:
+            raise UsageError(f"the program has {len(self.cmdbufs)} command buffers; submit each of `cmdbufs` in order")
+        return self.cmdbufs[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self._by_label)
+
+    @cached_property
+    def _by_label(self) -> dict[str, tuple[Relocation, ...]]:
+        found: dict[str, list[Relocation]] = {}
+        for point in self.relocations:
+            found.setdefault(point.label, []).append(point)
+        return {label: tuple(points) for label, points in found.items()}
+
+    def patch(self, addrs: Mapping[str, int]) -> Program:
+        """The program with the labels in `addrs` at those GMEM addresses (offsets behind the tensors' base registers)."""
+        buffers = [bytearray(buffer) for buffer in self.cmdbufs]
+        for label, addr in addrs.items():
+            for point in self._points(label):
+                write_addr(self.chip, np.frombuffer(buffers[point.buffer], np.uint8), point, addr)
+        return Program(self.chip, tuple(map(bytes, buffers)), self.relocations, self.lmem_bytes, self.num_tiu, self.num_tdma)
+
+    def _points(self, label: str) -> tuple[Relocation, ...]:
+        if label not in self._by_label:
+            known = ", ".join(list(self._by_label)[:8]) or "none"
+            raise UsageError(f"the program has no label {label!r}; it has {known}{', ...' if len(self._by_label) > 8 else ''}")
+        return self._by_label[label]
+
+
+def write_addr(chip: Chip, cmdbuf: NDArray[np.uint8], point: Relocation, addr: int) -> None:
+    """Writes `addr` into the descriptor of `point`, in place. `cmdbuf` is a writable command buffer as uint8."""
+    value = addr + point.addend + chip.gmem_base
+    if addr < 0 or value >= 1 << 40:
+        raise UsageError(f"label {point.label!r} is given the address {addr:#x}; an address has 40 bits")
+    layout = tdma_layout(chip)
+    low, high = layout.by_name[f"{point.side}_base_addr_low"], layout.by_name[f"{point.side}_base_addr_high"]
+    at = point.offset + low.lsb // 8
+    cmdbuf[at : at + 4] = np.frombuffer((value & 0xFFFFFFFF).to_bytes(4, "little"), np.uint8)
+    cmdbuf[point.offset + high.lsb // 8] = value >> 32

@@ -1,0 +1,57 @@
+"""Kernel programs on the vendor's functional model, and what it left in memory, kept for machines without it.
+
+CVI_LIB=DIR python -m tests.kernels.record golden/data/kernels.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from npusim.chip import CHIPS
+from tests.differential.case import Outcome
+from tests.differential.vendor import run_vendor
+from tests.kernels import calls_case
+from tests.kernels.harness import ProgramCase
+
+MAKERS: dict[str, ModuleType] = {"calls": calls_case}
+SEEDS = {"calls": 1}
+"""Cases of each maker and chip."""
+
+
+def draw_all(chip: str) -> Iterator[tuple[str, ProgramCase]]:
+    for name, maker in MAKERS.items():
+        for seed in range(SEEDS[name]):
+            yield f"{chip} {name} {seed}", maker.draw(np.random.default_rng(seed), chip)
+
+
+def digest(case: ProgramCase, outcome: Outcome) -> str:
+    """Of what goes in and of what comes out; LMEM counts as well."""
+    text = hashlib.sha256(case.raw)
+    for data in case.gmem.values():
+        text.update(data)
+    result = hashlib.sha256(outcome.lmem)
+    for data in outcome.gmem.values():
+        result.update(data)
+    return f"{text.hexdigest()[:16]}:{result.hexdigest()[:16]}"
+
+
+def main() -> None:
+    record = {}
+    for chip in CHIPS:
+        names, cases = zip(*draw_all(chip.name), strict=True)
+        for name, case, outcome in zip(names, cases, run_vendor(list(cases)), strict=True):
+            if outcome is None:
+                raise SystemExit(f"{name}: the model stopped")
+            record[name] = digest(case, outcome)
+    Path(sys.argv[1]).write_text(json.dumps(record, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()
