@@ -51,9 +51,7 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def generate(
-    model: Model, prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY, kv: KVStore | None = None
-) -> Iterator[int]:
+def generate(model: Model, prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY, kv: KVStore | None = None) -> Iterator[int]:
     """Token ids after the prompt: at most max_tokens, up to an end-of-text token (not given out) or the end of the model's context.
 
     `kv` may hold what came before the prompt; it is appended to.

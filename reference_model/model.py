@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore
 from reference_model.layers import gelu_tanh, rms_norm, rope_table, rotate, silu
 from reference_model.tokenizer import Tokenizer
 from reference_model.weights import LayerWeights, Weights
+
+Rope = tuple[FloatArray, FloatArray]
 
 
 class Model:
@@ -33,24 +35,46 @@ class Model:
         """
         return self.head(self.hidden(token_ids, kv))
 
-    def hidden(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
-        """The normalised state [T, d] that the head reads: forward without the largest product, where only some rows' logits matter."""
+    def hidden(
+        self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None, tap: Callable[[int, FloatArray], None] | None = None
+    ) -> FloatArray:
+        """The normalised state [T, d] that the head reads: forward without the largest product, where only some rows' logits matter.
+
+        `tap` is shown the number of each layer and the residual stream [T, d] behind it.
+        """
         config, weights = self.config, self.weights
-        ids = self._checked(token_ids)
+        ids = check_ids(token_ids, config)
         kv = self.new_kv(len(ids)) if kv is None else kv
         if kv.length + len(ids) > config.context_length:
             raise ModelError(
                 f"{kv.length + len(ids)} tokens do not fit in this model's context of {config.context_length}: shorten the text"
             )
         positions = np.arange(kv.length, kv.length + len(ids))  # [T]
-        full_rope = rope_table(positions, config.head_dim, config.rope_theta)
-        local_rope = rope_table(positions, config.head_dim, config.local_rope_theta) if any(config.sliding_layers) else full_rope
-        x = weights.embedding[ids] * np.float32(config.embedding_scale)  # [T, d]
-        for index, layer in enumerate(weights.layers):
-            sliding = config.sliding_layers[index]
-            x += self._attention(index, layer, x, kv, positions, local_rope if sliding else full_rope, config.sliding_window * sliding)
-            x += self._mlp(layer, x)
+        ropes = self.ropes(positions)
+        x = self.embed(ids)
+        for index in range(config.num_layers):
+            x = self.layer(index, x, kv, positions, ropes)
+            if tap is not None:
+                tap(index, x)
         return rms_norm(x, weights.final_norm, config.norm_eps)
+
+    def embed(self, ids: IntArray) -> FloatArray:
+        """[T] -> [T, d]."""
+        return self.weights.embedding[ids] * np.float32(self.config.embedding_scale)
+
+    def ropes(self, positions: IntArray) -> tuple[Rope, Rope]:
+        """(cos, sin) of the full layers, and of the sliding ones."""
+        config = self.config
+        full = rope_table(positions, config.head_dim, config.rope_theta)
+        return full, rope_table(positions, config.head_dim, config.local_rope_theta) if any(config.sliding_layers) else full
+
+    def layer(self, index: int, x: FloatArray, kv: KVStore, positions: IntArray, ropes: tuple[Rope, Rope]) -> FloatArray:
+        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of `kv`."""
+        config, weights = self.config, self.weights.layers[index]
+        sliding = config.sliding_layers[index]
+        x = x + self._attention(index, weights, x, kv, positions, ropes[sliding], config.sliding_window * sliding)
+        x += self._mlp(weights, x)
+        return x
 
     def head(self, hidden: FloatArray) -> FloatArray:
         """[T, d] -> logits [T, vocab]."""
@@ -63,7 +87,7 @@ class Model:
         x: FloatArray,
         kv: KVStore,
         positions: IntArray,
-        rope: tuple[FloatArray, FloatArray],
+        rope: Rope,
         window: int,
     ) -> FloatArray:
         config = self.config
@@ -91,11 +115,13 @@ class Model:
         out = gate @ layer.down.T  # [T, d]
         return out if layer.post_mlp_norm is None else rms_norm(out, layer.post_mlp_norm, config.norm_eps)
 
-    def _checked(self, token_ids: Sequence[int] | IntArray) -> IntArray:
-        ids = np.asarray(token_ids)
-        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
-            raise ModelError(f"token ids of shape {ids.shape} and type {ids.dtype}: give a list of at least one whole number")
-        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
-            worst = ids.max() if ids.min() >= 0 else ids.min()
-            raise ModelError(f"token id {worst} is outside this model's vocabulary of {self.config.vocab_size}: encode with its tokenizer")
-        return ids.astype(np.int64)
+
+def check_ids(token_ids: Sequence[int] | IntArray, config: ModelConfig) -> IntArray:
+    """The ids as an array. Raises ModelError for what is no list of ids, and for ids outside the vocabulary."""
+    ids = np.asarray(token_ids)
+    if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
+        raise ModelError(f"token ids of shape {ids.shape} and type {ids.dtype}: give a list of at least one whole number")
+    if ids.min() < 0 or ids.max() >= config.vocab_size:
+        worst = ids.max() if ids.min() >= 0 else ids.min()
+        raise ModelError(f"token id {worst} is outside this model's vocabulary of {config.vocab_size}: encode with its tokenizer")
+    return ids.astype(np.int64)

@@ -36,9 +36,9 @@ from reference_model.quant.tables import (
 )
 
 __all__ = [
-    "MASKED", "add", "attention", "box_update", "exp", "gelu_tanh", "mac", "matmul", "matmul_float", "maximum", "minimum", "mul",
-    "page_scores", "reciprocal", "rms_norm", "rms_norm_constants", "rope", "rope_rows", "row_max", "row_sum", "rsqrt", "silu", "softmax",
-    "sub",
+    "MASKED", "add", "attention", "attention_weights", "box_update", "exp", "gelu_tanh", "mac", "matmul", "matmul_float",
+    "maximum", "minimum", "mul", "page_scores", "reciprocal", "rms_norm", "rms_norm_constants", "rope", "rope_rows", "row_max",
+    "row_sum", "rsqrt", "silu", "softmax", "sub",
 ]  # fmt: skip
 
 MASKED = pattern(-32768.0)
@@ -129,14 +129,18 @@ def softmax(scores: Patterns, piece: int | None = None) -> tuple[Patterns, Patte
     return weights, reciprocal(row_sum(weights, piece))
 
 
+def attention_weights(q: Patterns, k: Patterns, mask: Patterns, page_size: int = 16) -> tuple[Patterns, Patterns]:
+    """The softmax of q k^T + mask, as `softmax` gives it: [M, S], and the factor of each row [M, 1]."""
+    return softmax(add(matmul(q, k.T), mask), page_size)
+
+
 def attention(q: Patterns, k: Patterns, v: Patterns, mask: Patterns, page_size: int = 16) -> Patterns:
     """One KV head and its group of query heads: q [M, d] (scaled), k and v [S, d], mask [M or 1, S] of 0 and MASKED -> [M, d].
 
     S is whole pages. K^T lies one page a channel, so that softmax weights come out in pieces of page_size columns: sums over slots take
     the slot inside a page outermost. M is G times the number of tokens.
     """
-    scores = add(matmul(q, k.T), mask)  # [M, S]
-    weights, scale = softmax(scores, page_size)
+    weights, scale = attention_weights(q, k, mask, page_size)
     return mul(matmul(weights, v, page_size), scale)
 
 

@@ -1,0 +1,95 @@
+"""From a float32 model to its quantised twin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_model.config import ModelConfig
+from reference_model.errors import ModelError
+from reference_model.model import Model
+from reference_model.quant import ops
+from reference_model.quant.arith import F32
+from reference_model.quant.linear import Bf16Linear, Int8ActivationLinear, Int8Linear, Linear
+from reference_model.quant.twin import Norm, TwinLayer, TwinModel
+from reference_model.weights import LayerWeights
+
+Precision = Literal["bf16", "int8", "w8a8"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What calibration saw of one matrix: the largest magnitude of its inputs, and of each output [out]."""
+
+    largest_in: float
+    largest_out: NDArray[np.float32]
+
+
+Calibration = dict[str, Range]
+"""By the matrix: `0.qkv`, `0.output`, `0.gate_up`, `0.down`, `1.qkv` ..."""
+
+
+def quantise(model: Model, precision: str, calibration: Calibration | None = None) -> TwinModel:
+    """The twin of `model` in `bf16`, `int8` (W8A16) or `w8a8`; the last needs a calibration (reference_model.quant.calibrate).
+
+    In w8a8 the embedding and the head stay W8A16: an int8 step for each of the vocabulary's logits is too coarse to choose a token by.
+    Raises ModelError for another precision, and for w8a8 without a calibration.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
+    if precision == "w8a8" and calibration is None:
+        raise ModelError("precision w8a8 needs the ranges of activations: calibrate on a text first")
+    config, weights = model.config, model.weights
+    outer = Bf16Linear if precision == "bf16" else Int8Linear
+    embedding = outer.of(weights.embedding)
+    head = embedding if weights.head is weights.embedding else outer.of(weights.head)
+
+    def linear(name: str, weight: F32) -> Linear:
+        if precision != "w8a8" or calibration is None:
+            return outer.of(weight)
+        seen = calibration[name]
+        return Int8ActivationLinear.of(weight, seen.largest_in, seen.largest_out)
+
+    layers = tuple(_layer(config, layer, index, linear) for index, layer in enumerate(weights.layers))
+    final_norm = ops.rms_norm_constants(weights.final_norm, config.norm_eps)
+    return TwinModel(config, model.tokenizer, precision, layers, embedding, head, final_norm)
+
+
+def _layer(config: ModelConfig, layer: LayerWeights, index: int, linear: object) -> TwinLayer:
+    assert callable(linear)
+    qkv, q_gain, k_gain = prepared_qkv(config, layer)
+
+    def norm(gain: F32 | None) -> Norm | None:
+        return None if gain is None else ops.rms_norm_constants(gain, config.norm_eps)
+
+    return TwinLayer(
+        attention_norm=ops.rms_norm_constants(layer.attention_norm, config.norm_eps),
+        qkv=linear(f"{index}.qkv", qkv),
+        output=linear(f"{index}.output", layer.output),
+        mlp_norm=ops.rms_norm_constants(layer.mlp_norm, config.norm_eps),
+        gate_up=linear(f"{index}.gate_up", layer.gate_up),
+        down=linear(f"{index}.down", layer.down),
+        q_norm=norm(q_gain),
+        k_norm=norm(k_gain),
+        post_attention_norm=norm(layer.post_attention_norm),
+        post_mlp_norm=norm(layer.post_mlp_norm),
+    )
+
+
+def prepared_qkv(config: ModelConfig, layer: LayerWeights) -> tuple[F32, F32 | None, F32 | None]:
+    """qkv, q_norm and k_norm with queries and keys in halves layout, and the queries' scale inside (in q_norm where there is one)."""
+    dim, heads, kv_heads = config.head_dim, config.num_heads, config.num_kv_heads
+    order = np.arange(dim)
+    if config.rope_interleaved:
+        order = np.concatenate([order[0::2], order[1::2]])
+    rows = layer.qkv.reshape(heads + 2 * kv_heads, dim, -1).copy()
+    rows[: heads + kv_heads] = rows[: heads + kv_heads, order]
+    scale = np.float32(config.query_scale)
+    if layer.q_norm is None or layer.k_norm is None:
+        rows[:heads] *= scale
+        return rows.reshape(layer.qkv.shape), None, None
+    return rows.reshape(layer.qkv.shape), layer.q_norm[order] * scale, layer.k_norm[order]
