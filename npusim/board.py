@@ -1,0 +1,230 @@
+"""Boards as frozen data: a chip at a clock, its DRAM, its host CPU and its storage, each with where the figure comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from npusim.chip import CV180X, CV181X, CV182X, CV183X, Chip
+from npusim.errors import UsageError
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True)
+class Dram:
+    """One DRAM interface. Peak bandwidth is transfers a second times the width of the bus."""
+
+    kind: str
+    """"DDR2", "DDR3"."""
+    mega_transfers: float
+    """Million transfers a second on each pin."""
+    bus_bytes: int
+    num_bytes: int
+    """Capacity, in bytes; 0 where it is not known."""
+
+    @property
+    def peak_gbps(self) -> float:
+        """Peak bandwidth in GB/s (10**9 bytes a second), which is also bytes a nanosecond."""
+        return self.mega_transfers * self.bus_bytes / 1000
+
+
+@dataclass(frozen=True)
+class Host:
+    """The CPU beside the TPU, and what it can read from. Speeds in bytes a second, 0 where nobody has published one."""
+
+    cpu: str = "C906B"
+    cpu_mhz: int = 850
+    """What the boot loader programs in normal mode (sophgo/fsbl plat/*/platform.c); kernels may raise it to 1000."""
+    copy_bytes_per_s: float = 753e6
+    """memcpy into ION memory."""
+    read_bytes_per_s: float = 2200e6
+    """Cached reads from ION memory."""
+    storage: str = "microSD"
+    storage_bytes_per_s: float = 21.2e6
+    """Sequential reads."""
+    submit_us: float = 115.0
+    """Starting a command buffer that was prepared before and waiting for its end, without the TPU's own time (microseconds)."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a program runs on: everything that timing needs and a capacity question asks."""
+
+    name: str
+    title: str
+    chip: Chip
+    tpu_mhz: float
+    dram: Dram
+    ion_bytes: int
+    """Memory that the TPU's buffers can have, in bytes; 0 where it is not known."""
+    host: Host = field(default_factory=Host)
+    sources: tuple[str, ...] = ()
+    dram_gbps: float | None = None
+    """Peak bandwidth to assume instead of the DRAM's own, in GB/s; set by `variant`."""
+
+    @property
+    def peak_gbps(self) -> float:
+        """Peak DRAM bandwidth in GB/s."""
+        return self.dram.peak_gbps if self.dram_gbps is None else self.dram_gbps
+
+    @property
+    def tick_ps(self) -> float:
+        """Picoseconds of one TPU cycle."""
+        return 1e6 / self.tpu_mhz
+
+    @property
+    def peak_macs_per_s(self) -> float:
+        """int8 multiply-accumulates a second of a convolution that never waits."""
+        return self.chip.num_lanes * self.chip.eu_num * self.chip.conv_channels * self.tpu_mhz * 1e6
+
+    def variant(
+        self,
+        *,
+        clock_mhz: float | None = None,
+        lanes: int | None = None,
+        lmem_bytes: int | None = None,
+        dram_gbps: float | None = None,
+        banks: int | None = None,
+    ) -> Board:
+        """The board with another TPU clock (MHz), number of lanes, LMEM of a lane (bytes), peak DRAM bandwidth (GB/s) or number of LMEM
+        banks a lane; what is None stays. DRAM keeps its own clock. Raises UsageError for a value that no such chip could have.
+
+        Whether a given program keeps its meaning there is for `npusim.timing.require_runs` to say.
+        """
+        chip = self.chip
+        for name, value in (("clock_mhz", clock_mhz), ("dram_gbps", dram_gbps)):
+            if value is not None and not 0 < value < 1e6:
+                raise UsageError(f"{name} is {value}; it must be above 0 and below 1000000")
+        changes: dict[str, int] = {}
+        limits = (("lanes", lanes, "num_lanes", 512), ("lmem_bytes", lmem_bytes, "lmem_bytes", MIB), ("banks", banks, "num_lmem_banks", 64))
+        for name, value, attribute, limit in limits:
+            if value is None:
+                continue
+            if value < 1 or value > limit or value & (value - 1):
+                raise UsageError(f"{name} is {value}; it must be a power of two from 1 to {limit}")
+            changes[attribute] = value
+        if changes:
+            chip = replace(chip, **changes)  # type: ignore[arg-type]
+        if chip.lmem_bytes < chip.num_lmem_banks * chip.eu_num:
+            raise UsageError(
+                f"{chip.lmem_bytes} bytes of LMEM cannot be cut into {chip.num_lmem_banks} banks of {chip.eu_num} bytes or more"
+            )
+        return replace(
+            self,
+            chip=chip,
+            tpu_mhz=self.tpu_mhz if clock_mhz is None else clock_mhz,
+            dram_gbps=self.dram_gbps if dram_gbps is None else dram_gbps,
+        )
+
+
+_DDR2 = Dram("DDR2", 1333, 2, 64 * MIB)
+_FSBL = "DRAM: sophgo/fsbl ddr_pkg_info.c and the board's ddr configuration in milkv-duo/duo-buildroot-sdk"
+_SG2002_CLOCK = "clock: sophgo/build scripts/fip_v2.mk sets TPU_PERF_MODE (TPLL 1400/2) for sg2002 and cv1812cp"
+_NORMAL_CLOCK = "clock: sophgo/fsbl plat/cv181x/platform.c, FPLL 1500/3"
+_MEASURED = "host speeds: measured on a CV1800B (YorHamodelnumbernine ...-milkv-duo-64m-LLM-deploy); assumed for the rest of the family"
+
+
+def _ddr3(num_bytes: int) -> Dram:
+    return Dram("DDR3", 1866, 2, num_bytes)
+
+
+MILKV_DUO = Board(
+    "milkv-duo",
+    "Milk-V Duo (CV1800B)",
+    CV180X,
+    500,
+    _DDR2,
+    24 * MIB,
+    sources=(
+        _FSBL,
+        "clock: sophgo/fsbl plat/cv180x/platform.c (the QFN68 package has no over-drive mode)",
+        "ION: 24 to 28.1 MiB in later images, 16 MiB in one stored memmap.py",
+        _MEASURED,
+    ),
+)
+MILKV_DUO_256M = Board(
+    "milkv-duo-256m",
+    "Milk-V Duo 256M (SG2002)",
+    CV181X,
+    700,
+    _ddr3(256 * MIB),
+    75 * MIB,
+    sources=(_FSBL, _SG2002_CLOCK, "ION: sophgo/build boards, cv1812cp_sophpi_duo", _MEASURED),
+)
+MILKV_DUO_S = Board(
+    "milkv-duo-s",
+    "Milk-V Duo S (SG2000)",
+    CV181X,
+    500,
+    _ddr3(512 * MIB),
+    70 * MIB,
+    sources=(_FSBL, _NORMAL_CLOCK, "ION: 70 MiB in duo-buildroot-sdk-v2 (170 MiB in the first SDK)", _MEASURED),
+)
+LICHEERV_NANO = Board(
+    "licheerv-nano",
+    "Sipeed LicheeRV Nano (SG2002), as in MaixCAM",
+    CV181X,
+    700,
+    _ddr3(256 * MIB),
+    75 * MIB,
+    sources=(_FSBL, _SG2002_CLOCK, "ION: the SDK's default for 256 MiB", _MEASURED),
+)
+RECAMERA = Board(
+    "recamera",
+    "Seeed reCamera (SG2002)",
+    CV181X,
+    700,
+    _ddr3(256 * MIB),
+    75 * MIB,
+    Host(storage="eMMC", storage_bytes_per_s=0.0),
+    sources=(_FSBL, _SG2002_CLOCK, "ION: the SDK's default for 256 MiB; no storage speed is published", _MEASURED),
+)
+_TABLES = "clock: the PMU's in sophgo/cviruntime scripts/evb/best_performance_*.csv"
+CV180X_EVB = Board("cv180x-evb", "vendor's CV180x evaluation board", CV180X, 500, _DDR2, 27787264, sources=(_TABLES, _FSBL, _MEASURED))
+CV181X_EVB = Board(
+    "cv181x-evb", "vendor's CV181x evaluation board", CV181X, 500, _ddr3(256 * MIB), 75 * MIB, sources=(_TABLES, _FSBL, _MEASURED)
+)
+CV182X_EVB = Board(
+    "cv182x-evb",
+    "vendor's CV182x evaluation board",
+    CV182X,
+    750,
+    _ddr3(0),
+    0,
+    Host("Cortex-A53", 0, storage_bytes_per_s=0.0),
+    sources=(_TABLES, "DRAM: not published; x16 at 1866 MT/s agrees with the published times, the profiler's 7.5 GB/s does not"),
+)
+CV183X_EVB = Board(
+    "cv183x-evb",
+    "vendor's CV183x evaluation board",
+    CV183X,
+    650,
+    Dram("DDR4", 1886, 4, 0),
+    0,
+    Host("Cortex-A53", 0, storage_bytes_per_s=0.0),
+    sources=(_TABLES, "DRAM: 1886 MT/s on 4 bytes in CV18xx_profiling.cpp of sophgo/tpu-mlir; a PMU trace reaches 88 % of it"),
+)
+BOARDS: tuple[Board, ...] = (
+    MILKV_DUO,
+    MILKV_DUO_256M,
+    MILKV_DUO_S,
+    LICHEERV_NANO,
+    RECAMERA,
+    CV180X_EVB,
+    CV181X_EVB,
+    CV182X_EVB,
+    CV183X_EVB,
+)
+
+
+def board_named(name: str) -> Board:
+    """The board called `name`, such as "milkv-duo"; raises UsageError that lists the known names."""
+    for board in BOARDS:
+        if board.name == name:
+            return board
+    raise UsageError(f"board {name!r} is not known; known boards are {', '.join(b.name for b in BOARDS)}")
+
+
+def default_board(chip: Chip) -> Board:
+    """The vendor's evaluation board of `chip`, which the published times are from."""
+    return next(board for board in BOARDS if board.chip.name == chip.name and board.name.endswith("-evb"))

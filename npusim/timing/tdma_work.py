@@ -1,0 +1,136 @@
+"""How much work TDMA descriptors are: bursts and beats on the DRAM side, rows and lines on LMEM's. Bytes and shapes, never cycles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.insn import INSTRUCTIONS
+from npusim.insn.tdma_copy import G2gGeneralCopy, G2lGeneralCopy, L2gGeneralCopy
+from npusim.insn.tdma_matrix import MatrixTransfer
+from npusim.insn.tdma_vlc import Compressed
+from npusim.isa.layout import Columns
+from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir, TransposeMd
+from npusim.timing.bursts import BEAT_BYTES, count_tensors
+from npusim.timing.kinds import tdma_kinds
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TdmaWork:
+    """One entry a TDMA descriptor."""
+
+    kind: Ints
+    """Place in INSTRUCTIONS."""
+    direction: Ints
+    """TransDir."""
+    read_bursts: Ints
+    read_beats: Ints
+    """16-byte granules of DRAM that are read. For compressed data, those of the plain data."""
+    write_bursts: Ints
+    write_beats: Ints
+    rows: Ints
+    """Contiguous pieces on the LMEM side."""
+    lines: Ints
+    """16-byte lines of single lanes on the LMEM side."""
+    elements: Ints
+    compressed: NDArray[np.bool_]
+    converts: NDArray[np.bool_]
+    """Elements change their format on the way."""
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+
+def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
+    """The work of TDMA descriptors given as `columns` (npusim.isa.regs.tdma_columns); `index` are their places in the command buffer.
+
+    Base registers hold multiples of 4 KiB, so addresses behind them are cut into bursts as they stand.
+    """
+    c, kind = columns, tdma_kinds(chip, columns, index)
+    direction = c["trans_dir"]
+    general = np.isin(kind, _numbers(G2lGeneralCopy, L2gGeneralCopy, G2gGeneralCopy))
+    matrix = np.isin(kind, _numbers(MatrixTransfer))
+    compressed = np.isin(kind, _numbers(Compressed))
+    fills = c["spec_func"] == SpecFunc.FILL_CONSTANT
+    reads = ((direction == TransDir.G2L) | (direction == TransDir.G2G)) & ~fills
+    writes = (direction == TransDir.L2G) | (direction == TransDir.G2G)
+    from_lmem = (direction == TransDir.L2G) | (direction == TransDir.L2L)
+    src, dst = _Side(c, "src", general, matrix, compressed), _Side(c, "dst", general, matrix, compressed)
+    _, read_bursts, read_beats = src.traffic(reads)
+    _, write_bursts, write_beats = dst.traffic(writes)
+    near = {name: np.where(from_lmem, getattr(src, name), getattr(dst, name)) for name in ("n", "c", "h", "row_bytes", "h_str")}
+    whole = near["h_str"] == near["row_bytes"]
+    in_lmem = direction != TransDir.G2G
+    pieces = near["n"] * near["c"] * np.where(whole, 1, near["h"])
+    piece_bytes = near["row_bytes"] * np.where(whole, near["h"], 1)
+    return TdmaWork(
+        kind=kind,
+        direction=direction,
+        read_bursts=read_bursts,
+        read_beats=read_beats,
+        write_bursts=write_bursts,
+        write_beats=write_beats,
+        rows=np.where(in_lmem, pieces, 0),
+        lines=np.where(in_lmem, pieces * -(-piece_bytes // BEAT_BYTES), 0),
+        elements=np.where(general, c["src_n_stride"], np.where(matrix, c["src_c"] * c["src_w"], _product(c, "src"))),
+        compressed=compressed,
+        converts=(c["src_fmt"] != c["dst_fmt"]) & (direction != TransDir.G2G) & ~fills,
+    )
+
+
+def _product(c: Columns, side: str) -> Ints:
+    return c["src_n"] * c[f"{side}_c"] * c[f"{side}_h"] * c[f"{side}_w"]
+
+
+def _numbers(*classes: type) -> list[int]:
+    return [number for number, kind in enumerate(INSTRUCTIONS) if issubclass(kind, classes)]
+
+
+class _Side:
+    """Source or destination of every descriptor as rows of contiguous bytes."""
+
+    def __init__(self, c: Columns, side: str, general: NDArray[np.bool_], matrix: NDArray[np.bool_], compressed: NDArray[np.bool_]) -> None:
+        other = "dst" if side == "src" else "src"
+        itemsize = np.where(c[f"{side}_fmt"] == TdmaFmt.BF16, 2, 1)
+        g2g = c["trans_dir"] == TransDir.G2G
+        itemsize = np.where(g2g & (c[f"{other}_fmt"] != TdmaFmt.BF16), 1, itemsize)
+        self.addr = c[f"{side}_base_addr_low"]
+        near = c["trans_dir"] == (TransDir.L2G if side == "src" else TransDir.G2L)
+        self.n = np.where(matrix & ~near, 1, c["src_n"])  # rows of a matrix are n in LMEM and c in GMEM
+        self.c, self.h = c[f"{side}_c"], np.where(matrix, 1, c[f"{side}_h"])
+        self.n_str = c[f"{side}_n_stride"]
+        self.c_str = c[f"{side}_c_stride_high"] << 16 | c[f"{side}_c_stride_low"]
+        self.h_str = np.where(matrix, self.c_str, c[f"{side}_h_stride"])
+        self.row_bytes = c[f"{side}_w"] * itemsize
+        turned = (c["spec_func"] == SpecFunc.TRANSPOSE) & (c["transpose_md"] != TransposeMd.NC) & ~matrix
+        rotated = turned & (c["transpose_md"] != TransposeMd.CW) & (side == "src")
+        colours = np.where(c["transpose_md"] == TransposeMd.CHW_C4, 4, 3)
+        self.c = np.where(rotated, 1, self.c)
+        self.row_bytes = np.where(rotated, self.row_bytes * colours, self.row_bytes)
+        dense = general | compressed
+        total = np.where(general, c["src_n_stride"], _product(c, side) * itemsize)
+        total = np.where(compressed & matrix, c["src_c"] * c["src_w"] * itemsize, total)
+        if side == "src":
+            dense = dense & (general | (c["trans_dir"] != TransDir.L2G))
+        else:
+            dense = dense & (general | (c["trans_dir"] != TransDir.G2L))
+        for name in ("n", "c", "h"):
+            setattr(self, name, np.where(dense, 1, getattr(self, name)))
+        self.row_bytes = np.where(dense, total, self.row_bytes)
+        self.h_str = np.where(dense, total, self.h_str)
+
+    def traffic(self, active: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+        """(runs, bursts, beats) where `active`, else 0."""
+        which = np.flatnonzero(active & (self.n * self.c * self.h * self.row_bytes > 0))
+        result = tuple(np.zeros(len(self.n), np.int64) for _ in range(3))
+        shape = tuple(getattr(self, name)[which] for name in ("n", "c", "h"))
+        strides = tuple(getattr(self, name)[which] for name in ("n_str", "c_str", "h_str"))
+        found = count_tensors(self.addr[which], shape, strides, self.row_bytes[which])
+        for column, values in zip(result, found, strict=True):
+            column[which] = values
+        return result  # type: ignore[return-value]

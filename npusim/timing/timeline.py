@@ -1,0 +1,158 @@
+"""`Timeline`: when every command of a workload starts and ends on a board, and what follows from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.board import Board
+from npusim.errors import UsageError
+from npusim.loader.cmdbuf import Cmdbuf
+from npusim.timing import schedule
+from npusim.timing.bursts import BEAT_BYTES
+from npusim.timing.constants import Costs
+from npusim.timing.cost import tdma_ps, tiu_cycles
+from npusim.timing.workload import Workload, workload_of_cmdbuf
+
+Ints = NDArray[np.int64]
+TIU, TDMA = 0, 1
+PS_PER_MS = 1e9
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Times are whole picoseconds from the program's start; the DRAM and the TPU have clocks of their own, so no other unit is exact.
+
+    `start_ps[TIU][i]` is when the i-th TIU command of `workload` starts, `start_ps[TDMA][i]` the same for the TDMA.
+    """
+
+    workload: Workload
+    board: Board
+    costs: Costs
+    start_ps: tuple[Ints, Ints]
+    end_ps: tuple[Ints, Ints]
+
+    @property
+    def ps(self) -> int:
+        """From the first start to the last end, in picoseconds; what the PMU calls inference time."""
+        return int(max((ends.max() for ends in self.end_ps if len(ends)), default=0)) - self.first_ps
+
+    @property
+    def first_ps(self) -> int:
+        """Start of the first command."""
+        return int(min((starts.min() for starts in self.start_ps if len(starts)), default=0))
+
+    @property
+    def ms(self) -> float:
+        return self.ps / PS_PER_MS
+
+    @property
+    def cycles(self) -> float:
+        """The same in cycles of the TPU's clock."""
+        return self.ps / self.board.tick_ps
+
+    def start_cycles(self, engine: int) -> NDArray[np.float64]:
+        """Start of each command of `engine` (TIU or TDMA) in TPU cycles."""
+        return self.start_ps[engine] / self.board.tick_ps
+
+    def end_cycles(self, engine: int) -> NDArray[np.float64]:
+        return self.end_ps[engine] / self.board.tick_ps
+
+    def busy_ps(self, engine: int) -> int:
+        """How long `engine` works."""
+        return int((self.end_ps[engine] - self.start_ps[engine]).sum())
+
+    @property
+    def tiu_busy(self) -> float:
+        """Share of the time in which the TIU works, 0 to 1."""
+        return self.busy_ps(TIU) / max(self.ps, 1)
+
+    @property
+    def tdma_busy(self) -> float:
+        """Share of the time in which the TDMA works, 0 to 1."""
+        return self.busy_ps(TDMA) / max(self.ps, 1)
+
+    @property
+    def overlap(self) -> float:
+        """Share of the time in which both engines work, 0 to 1."""
+        return self.overlap_ps / max(self.ps, 1)
+
+    @property
+    def overlap_ps(self) -> int:
+        """How long both engines work at once."""
+        times = np.concatenate([*self.start_ps, *self.end_ps])
+        engine = np.concatenate([np.full(len(t), 1 + 2 * e) for t, e in zip(self.start_ps, (0, 1), strict=True)])
+        order = np.argsort(times, kind="stable")
+        change = np.concatenate([engine, -engine])[order]
+        busy = np.cumsum(change)
+        return int(np.diff(times[order])[busy[:-1] == 4].sum())
+
+    def dram_bytes(self, side: str) -> Ints:
+        """Bytes of DRAM that each TDMA command moves, "read" or "write", counted as the PMU counts: whole 16-byte beats."""
+        work = self.workload.tdma
+        beats = work.read_beats if side == "read" else work.write_beats
+        scale = np.where(work.compressed, self.costs.compression, 1.0)
+        return np.rint(beats * scale).astype(np.int64) * BEAT_BYTES
+
+    @property
+    def dram_read_bytes(self) -> int:
+        return int(self.dram_bytes("read").sum())
+
+    @property
+    def dram_write_bytes(self) -> int:
+        return int(self.dram_bytes("write").sum())
+
+    @property
+    def dram_gbps(self) -> float:
+        """Mean DRAM bandwidth over the whole program, in GB/s."""
+        return (self.dram_read_bytes + self.dram_write_bytes) * 1000 / max(self.ps, 1)
+
+    @property
+    def mac_utilisation(self) -> float:
+        """Useful multiply-accumulates over what an int8 convolution without any stall could do in the time, 0 to 1."""
+        return self.workload.macs / max(self.board.peak_macs_per_s * self.ps * 1e-12, 1e-9)
+
+    @property
+    def lmem_peak_bytes(self) -> int:
+        return self.workload.lmem_peak_bytes
+
+
+def time_workload(workload: Workload, board: Board, costs: Costs | None = None) -> Timeline:
+    """The timeline of `workload` on `board`. Raises UsageError where the program cannot run there, Deadlock where it never ends."""
+    require_runs(workload, board)
+    costs = costs or Costs()
+    tick = board.tick_ps
+    tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs)
+    durations = (np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
+    sync = (round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
+    starts = schedule.run(workload.plan, durations, sync, round(costs.issue_gap * tick))
+    ends = (starts[0] + durations[0], starts[1] + durations[1])
+    return Timeline(workload, board, costs, starts, ends)
+
+
+def time_cmdbuf(cmdbuf: Cmdbuf, board: Board, costs: Costs | None = None) -> Timeline:
+    """The timeline of a parsed command buffer."""
+    return time_workload(workload_of_cmdbuf(cmdbuf), board, costs)
+
+
+def require_runs(workload: Workload, board: Board) -> None:
+    """Raises UsageError where `workload` was compiled for another chip than the board's, or would not mean the same on this variant of it.
+
+    LMEM addresses are lane times bytes of a lane plus offset, and channel j of a tensor lies on lane j modulo lanes. So fewer bytes a lane
+    hold a program that stays below them, and another number of lanes holds one whose channels never go round.
+    """
+    chip, target = workload.chip, board.chip
+    if chip.name != target.name:
+        raise UsageError(f"the program was compiled for {chip.name}, but {board.title} has a {target.name}; compile it for that chip")
+    if target.num_lanes != chip.num_lanes and workload.lmem.lanes > min(chip.num_lanes, target.num_lanes):
+        raise UsageError(
+            f"the program was compiled for {chip.num_lanes} lanes and its channels go round them; with {target.num_lanes} they would "
+            "lie elsewhere. Compile it for a chip with that many lanes"
+        )
+    if workload.lmem.high_water > target.lmem_bytes:
+        raise UsageError(
+            f"the program uses {workload.lmem.high_water} bytes of each lane's LMEM, but {target.lmem_bytes} are asked for; "
+            "it has to be compiled with smaller tiles"
+        )

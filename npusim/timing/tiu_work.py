@@ -1,0 +1,109 @@
+"""How much work TIU descriptors are: units of 16 bytes of results a lane, steps a unit, lines fetched. Shapes and bytes, never cycles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.insn import INSTRUCTIONS
+from npusim.insn.tiu_conv import Convolution
+from npusim.insn.tiu_depthwise_pool import DEPTHWISE_POOL_INSTRUCTIONS, DepthwiseConvolution
+from npusim.insn.tiu_matmul import MatrixMultiplication
+from npusim.isa.layout import Columns
+from npusim.timing.kinds import tiu_kinds
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TiuWork:
+    """One entry a TIU descriptor."""
+
+    kind: Ints
+    """Place in INSTRUCTIONS."""
+    units: Ints
+    """n * (turns of the lanes) * (rows of EUs of one channel's plane)."""
+    taps: Ints
+    """Elements of the kernel window; 1 where there is none."""
+    depth: Ints
+    """Input channels of a convolution, inner dimension of a matrix product, else 1."""
+    lines: NDArray[np.float64]
+    """LMEM lines of opd0 that one unit meets, summed over the taps."""
+    macs: Ints
+    """Multiply-accumulates of useful results."""
+    elements: Ints
+    """Elements of the result."""
+    bf16: NDArray[np.bool_]
+    per_channel: NDArray[np.bool_]
+    """Requantised by a multiplier of each channel."""
+    double: NDArray[np.bool_]
+    """The descriptor asks for two input channels a cycle."""
+    wide_source: NDArray[np.bool_]
+    """opd0 has 16-bit integers, in two planes."""
+    wide_result: NDArray[np.bool_]
+    constant: NDArray[np.bool_]
+    """opd1 is a constant."""
+    aligned: NDArray[np.bool_]
+    """Every row of results starts at a multiple of 16 bytes of LMEM, so a unit is written at once."""
+    partial: Ints
+    """ps32 mode: bit 0 reads, bit 1 writes 32-bit partial sums."""
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def is_a(self, *classes: type) -> NDArray[np.bool_]:
+        """Which descriptors are one of these instructions."""
+        return np.isin(self.kind, [number for number, kind in enumerate(INSTRUCTIONS) if kind in classes])
+
+
+def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
+    """The work of TIU descriptors given as `columns` (npusim.isa.regs.tiu_columns); `index` are their places in the command buffer."""
+    c, kind = columns, tiu_kinds(chip, columns, index)
+    work = _numbers(Convolution), _numbers(MatrixMultiplication), _numbers(*DEPTHWISE_POOL_INSTRUCTIONS)
+    conv, matmul, window = (np.isin(kind, numbers) for numbers in work)
+    bf16 = c["opd_typ"] == 1
+    eu = np.where(bf16, chip.eu_num // 2, chip.eu_num)
+    lane0 = c["res0_addr"] // chip.lmem_bytes
+    turns = -(-(lane0 + c["res0_c"]) // chip.num_lanes)
+    plane = np.where(matmul, c["res0_w"], c["res0_h"] * c["res0_w"])
+    elements = c["res0_n"] * c["res0_c"] * c["res0_h"] * c["res0_w"]
+    taps = np.where(conv | window, c["opd1_h"] * c["opd1_w"], 1)
+    depth = np.where(conv, c["opd0_c"], np.where(matmul, c["opd1_n"], 1))
+    multiplies = conv | matmul | np.isin(kind, _numbers(DepthwiseConvolution))
+    return TiuWork(
+        kind=kind,
+        units=c["res0_n"] * turns * -(-plane // eu),
+        taps=taps,
+        depth=depth,
+        lines=np.where(conv | window, c["opd1_h"] * _lines_of_row(c, eu), 1.0),
+        macs=np.where(multiplies, elements * taps * depth, 0),
+        elements=elements,
+        bf16=bf16,
+        per_channel=c["opt_chl_quan"] == 1,
+        double=c["double_conv"] == 1,
+        wide_source=~bf16 & (c["opt_opd0_seg"] == 0),
+        wide_result=~bf16 & (c["opt_res0_seg"] == 0),
+        constant=c["opt_opd1_const"] == 1,
+        aligned=(c["short_res0_str"] != 3) | (c["res0_c_str"] % chip.eu_num == 0),
+        partial=c["ps32_md"],
+    )
+
+
+def _numbers(*classes: type) -> list[int]:
+    return [number for number, kind in enumerate(INSTRUCTIONS) if kind in classes]
+
+
+def _lines_of_row(c: Columns, eu: Ints) -> NDArray[np.float64]:
+    """LMEM lines under one unit's inputs, summed over a row of the kernel: 1 + (eu - 1) * stride elements from each tap's offset on."""
+    stride = np.maximum(c["conv_op_x_str"], 1)
+    dilation, insert = c["conv_opd1_x_ins0"] + 1, c["conv_opd0_x_ins0"] + 1
+    width = np.minimum(eu, np.maximum(c["res0_w"], 1))
+    span = ((width - 1) * stride) // insert + 1
+    total = np.zeros(len(eu), np.float64)
+    for tap in range(int(c["opd1_w"].max(initial=0))):
+        offset = (tap * dilation - c["conv_opd0_lf_pad"]) // insert % eu
+        total += np.where(tap < c["opd1_w"], (offset + span - 1) // eu + 1, 0)
+    return total
