@@ -63,6 +63,14 @@ class ModelConfig:
         return self.num_heads // self.num_kv_heads
 
     @property
+    def num_params(self) -> int:
+        """Of the matrices and of the two norms that every layer has."""
+        q_dim, kv_dim = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        layer = self.hidden_size * (2 * q_dim + 2 * kv_dim + 3 * self.intermediate_size + 2)
+        heads = 1 if self.tied else 2
+        return self.num_layers * layer + self.hidden_size * (heads * self.vocab_size + 1)
+
+    @property
     def kv_values_per_token(self) -> int:
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim
 

@@ -6,34 +6,15 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import reference_model
 from npusim.cli.command import Command, print_json, working
-from npusim.cli.reporters.generation import TextStream, closing_line
+from npusim.cli.reporters.generation import TextStream, Timings, closing_line
 from npusim.errors import UsageError
 from reference_model.generate import Sampling, generate, stream_text
 
 MODEL_HELP = "builtin, smollm2 (after `npusim model fetch smollm2`), a .gguf or .bin file, a directory with config.json (default: builtin)"
-
-
-@dataclass
-class Timings:
-    """Of one generation. prefill_s is the time to the first token, decode_s that of the others."""
-
-    prompt_tokens: int
-    load_s: float
-    new_tokens: int = 0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-    @property
-    def prefill_tokens_per_s(self) -> float | None:
-        return self.prompt_tokens / self.prefill_s if self.prefill_s else None
-
-    @property
-    def decode_tokens_per_s(self) -> float | None:
-        return (self.new_tokens - 1) / self.decode_s if self.new_tokens > 1 else None
 
 
 class GenerateCommand(Command):
@@ -69,6 +50,7 @@ class GenerateCommand(Command):
             produced = _timed(generate(model, prompt, options.max_tokens, sampling), timings, tokens)
             for piece in stream_text(model.tokenizer, produced):
                 stream.write(piece)
+        timings.stopped_by = _reason(model, timings, options.max_tokens)
         if options.json:
             rates = {"prefill_tokens_per_s": timings.prefill_tokens_per_s, "decode_tokens_per_s": timings.decode_tokens_per_s}
             print_json({"model": options.model, "text": stream.text, "tokens": tokens, **asdict(timings), **rates})
@@ -90,6 +72,13 @@ def _encoded(model: reference_model.Model, text: str, chat: bool) -> list[int]:
     if model.tokenizer.chat is None:
         raise UsageError("this model was not tuned for conversation: leave --chat out, or use one that was, such as smollm2")
     return model.tokenizer.encode(model.tokenizer.chat.render([("user", text)]))
+
+
+def _reason(model: reference_model.Model, timings: Timings, max_tokens: int) -> str:
+    if timings.new_tokens == max_tokens:
+        return "--max-tokens"
+    full = timings.prompt_tokens + timings.new_tokens > model.config.context_length
+    return f"the end of the model's context of {model.config.context_length}" if full else "the model's end of text"
 
 
 def _timed(produced: Iterator[int], timings: Timings, kept: list[int]) -> Iterator[int]:

@@ -19,6 +19,7 @@ from npusim.cli.generate import GenerateCommand
 from npusim.cli.model import ModelCommand
 from npusim.cli.program import AsmCommand, DisasmCommand, InfoCommand
 from npusim.cli.run import RunCommand
+from npusim.cli.train import TrainCommand
 from npusim.cli.vendor import ModelRunnerCommand, NpzToolCommand
 from npusim.errors import NpusimError
 from reference_model import ModelError
@@ -32,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     CaptureCommand(),
     DemoCommand(),
     GenerateCommand(),
+    TrainCommand(),
     ModelCommand(),
     ModelRunnerCommand(),
     NpzToolCommand(),

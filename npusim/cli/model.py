@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from npusim.cli.command import Command, console, print_json, working
-from npusim.cli.reporters.language_models import language_model_table
+from npusim.cli.reporters.language_models import KnownModel, language_model_table
 from reference_model.fetch import FETCHABLE, fetch, target_path
 from reference_model.load import BUILTIN
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """A model that `--model` knows by name. num_bytes is the size of its file; path is None while it is not on this machine."""
-
-    name: str
-    description: str
-    num_bytes: int
-    licence: str
-    path: Path | None
 
 
 class ModelCommand(Command):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +37,21 @@ PARTS = ("params", "first", "second")
 def save_checkpoint(path: Path, state: TrainingState) -> None:
     tensors = {f"{part}/{name}": value for part in PARTS for name, value in getattr(state, part).items()}
     tensors["step"] = np.array([state.step])
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
-    with open(partial, "rb") as written:
-        os.fsync(written.fileno())
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write instead of `path`, which takes its place when the block ends well. Raises ModelError when it cannot be written."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot write {path} ({error}): use a directory with room that may be written") from None
 
 
 def load_checkpoint(path: Path, like: Params) -> TrainingState:

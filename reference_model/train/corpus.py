@@ -17,8 +17,8 @@ PIECE_CHARS = 20_000
 HELD_OUT_EVERY = 20
 
 
-def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
-    """Byte-level BPE, digits one by one, on the text and enough recall records that their marks become tokens."""
+def train_tokenizer(text: str, vocab_size: int, recall: bool = True) -> Tokenizer:
+    """Byte-level BPE, digits one by one, on the text and, for recall, enough records that their marks become tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -27,7 +27,7 @@ def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator([text, record_text("", "") * max(len(text) // 400, 100)], trainer)
+    tokenizer.train_from_iterator([text, *[record_text("", "") * max(len(text) // 400, 100)] * recall], trainer)
     return tokenizer
 
 
@@ -37,11 +37,11 @@ class Corpus:
 
     training: Ids
     validation: Ids
-    recall: Recall
+    recall: Recall | None
 
     @classmethod
-    def of(cls, text: str, tokenizer: Tokenizer, context: int) -> Corpus:
-        """Raises ModelError when the text is too short to fill two contexts of each stream."""
+    def of(cls, text: str, tokenizer: Tokenizer, context: int, recall: bool = True) -> Corpus:
+        """Raises ModelError when the text is too short to fill two contexts of each stream, or, for recall, has too few words."""
         size = max(min(PIECE_CHARS, len(text) // HELD_OUT_EVERY), 1)
         pieces = [text[at : at + size] for at in range(0, len(text), size)]
         held = pieces[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
@@ -53,9 +53,9 @@ class Corpus:
         if min(len(training), len(validation)) < 2 * context:
             raise ModelError(
                 f"the text gives {len(training)} tokens for training and {len(validation)} for validation, "
-                f"a context of {context} needs twice that of each: use a longer text"
+                f"a context of {context} needs twice that of each: use a longer text or a shorter context"
             )
-        return cls(training, validation, Recall.of(tokenizer))
+        return cls(training, validation, Recall.of(tokenizer) if recall else None)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
         """The training batch of a step: rows of text, of dense records and of text with planted records, as its phase mixes them."""
@@ -77,7 +77,7 @@ class Corpus:
         kind = rng.random()
         length = phase.context + 1
         weights = np.ones(length, np.float32)
-        if kind >= phase.dense + phase.planted:
+        if self.recall is None or kind >= phase.dense + phase.planted:
             return self._window(rng, length), weights
         if kind < phase.dense:
             exercise = self.recall.dense(rng, length)

@@ -24,8 +24,8 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")
-    axes.plot(steps, losses, linewidth=0.6, alpha=0.6, label="training (mixture)")
+    axes.plot(steps, losses, linewidth=0.6, alpha=0.6, label="training batches")
     if validated:
-        axes.plot(*zip(*validated, strict=True), "o-", label="validation (text)")
+        axes.plot(*zip(*validated, strict=True), "o-", label="held-out text")
     axes.legend()
     figure.savefig(picture)

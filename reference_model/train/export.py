@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import ml_dtypes
@@ -13,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
+from reference_model.train.checkpoint import replacing
 from reference_model.train.network import Params
 
 END_OF_TEXT_ID = 0
@@ -38,10 +38,10 @@ def save_model(directory: Path, params: Params, config: ModelConfig) -> None:
         "torch_dtype": "bfloat16",
         "eos_token_id": END_OF_TEXT_ID,
     }
-    (directory / "config.json").write_text(json.dumps(description, indent=1) + "\n")
-    partial = directory / "model.partial"
-    save_file({name: value.astype(ml_dtypes.bfloat16) for name, value in params.items()}, partial, metadata={"format": "pt"})
-    os.replace(partial, directory / "model.safetensors")
+    with replacing(directory / "config.json") as partial:
+        partial.write_text(json.dumps(description, indent=1) + "\n")
+    with replacing(directory / "model.safetensors") as partial:
+        save_file({name: value.astype(ml_dtypes.bfloat16) for name, value in params.items()}, partial, metadata={"format": "pt"})
 
 
 def load_params(path: Path, like: Params) -> Params:

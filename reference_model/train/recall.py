@@ -62,7 +62,9 @@ class Recall:
             if piece[:1] == " " and len(piece) > 3 and piece[1:].isascii() and piece[1:].isalpha() and piece[1:].islower()
         )
         if len(words) < MIN_WORDS:
-            raise ModelError(f"this tokenizer has {len(words)} whole words, recall needs at least {MIN_WORDS}: use a larger vocabulary")
+            raise ModelError(
+                f"this tokenizer has {len(words)} whole words, recall needs at least {MIN_WORDS}: use a larger vocabulary or a longer text"
+            )
         return cls(marks[0][0], marks[1][0], words)
 
     def dense(self, rng: np.random.Generator, length: int) -> Exercise:

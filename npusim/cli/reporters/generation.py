@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console
 
 
-class TimingsLike(Protocol):
-    """What the closing line needs of a generation."""
+@dataclass
+class Timings:
+    """Of one generation. prefill_s is the time to the first token, decode_s that of the others; stopped_by: what ended it."""
 
     prompt_tokens: int
-    new_tokens: int
     load_s: float
-    prefill_s: float
+    new_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    stopped_by: str = ""
 
     @property
-    def prefill_tokens_per_s(self) -> float | None: ...
+    def prefill_tokens_per_s(self) -> float | None:
+        return self.prompt_tokens / self.prefill_s if self.prefill_s else None
 
     @property
-    def decode_tokens_per_s(self) -> float | None: ...
+    def decode_tokens_per_s(self) -> float | None:
+        return (self.new_tokens - 1) / self.decode_s if self.new_tokens > 1 else None
 
 
 class TextStream:
@@ -54,10 +59,10 @@ class TextStream:
         return "".join(self._pieces)
 
 
-def closing_line(timings: TimingsLike) -> str:
-    """Such as `60 tokens at 212.4 tokens/s; prompt of 5 read at 130.1 tokens/s; loaded in 0.21 s`."""
+def closing_line(timings: Timings) -> str:
+    """Such as `60 tokens at 212.4 tokens/s; prompt of 5 tokens at 130.1 tokens/s; loaded in 0.21 s; stopped by --max-tokens`."""
     decode = timings.decode_tokens_per_s
     prefill = timings.prefill_tokens_per_s
     parts = [f"{timings.new_tokens} tokens" + (f" at {decode:.1f} tokens/s" if decode else "")]
     parts.append(f"prompt of {timings.prompt_tokens} tokens" + (f" at {prefill:.1f} tokens/s" if prefill else ""))
-    return "; ".join([*parts, f"loaded in {timings.load_s:.2f} s"])
+    return "; ".join([*parts, f"loaded in {timings.load_s:.2f} s", f"stopped by {timings.stopped_by}"])

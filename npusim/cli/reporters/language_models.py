@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from rich.table import Table
 
 
-class KnownModelLike(Protocol):
-    """One line of the table."""
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that `--model` knows by name. num_bytes is the size of its file; path is None while it is not on this machine."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def description(self) -> str: ...
-
-    @property
-    def num_bytes(self) -> int: ...
-
-    @property
-    def licence(self) -> str: ...
-
-    @property
-    def path(self) -> Path | None: ...
+    name: str
+    description: str
+    num_bytes: int
+    licence: str
+    path: Path | None
 
 
-def language_model_table(models: Iterable[KnownModelLike]) -> Table:
+def language_model_table(models: Iterable[KnownModel]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("name", "what it is"):
         table.add_column(column, overflow="fold")
