@@ -13,7 +13,7 @@ from npusim.errors import UsageError
 from npusim.llm.device import Device
 from npusim.llm.lowered import Lowered, Prefill
 from npusim.llm.pages import FloatArray, PageChoice, best_blocks, every_block, group_maximum
-from npusim.llm.setup import PAGE_SIZE, Gather, Submit
+from npusim.llm.setup import PAGE_SIZE, Gather
 
 SEQUENCE = "sequence"
 
@@ -179,6 +179,3 @@ class Session:
             raise UsageError(
                 f"{self.length + count} tokens do not fit the {context} that the cache was laid out for: lower with a longer context"
             )
-
-
-_ = Submit

@@ -1,0 +1,123 @@
+"""The paged cache as the chip keeps it: new keys and values into pages, the box around the keys of each page, scores of pages.
+
+A key page of one head lies dim-major, [head_dim][page_size], a value page token-major, [page_size][head_dim]; heads are head_bytes apart.
+Boxes of one head are the rows of a matrix with a column a block: [2 * head_dim][blocks], maxima in front of minima.
+Rows of queries, keys and values are (1, m, 1, heads * head_dim) in LMEM, a token a channel, as products leave them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npusim.kernels.builder import KernelBuilder
+from npusim.kernels.tensors import Fmt, Mg, Ml, MlShape, Tg, Tl, ml_at, ml_default_shape
+
+BF16 = Fmt.BF16
+PAGE_SIZE = 16
+NEG_ONE = 0xBF80
+_SCORE_COLUMNS = 256
+"""Blocks whose boxes are in LMEM at once."""
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Of one layer's cache: heads of keys, their dimension, and the bytes from one head's pages to the next head's."""
+
+    num_kv_heads: int
+    group: int
+    head_dim: int
+    head_bytes: int
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """One layer's boxes: [num_kv_heads][2 * head_dim][num_blocks] bf16 at `addr` (relative to `label` for what moves)."""
+
+    addr: int
+    num_blocks: int
+
+    def column(self, shape: CacheShape, label: str | None, dims: str) -> Tg:
+        """The column of one block in all heads, as (2 * heads, 1, head_dim, 1) or, for "channels", (2 * heads, head_dim, 1, 1)."""
+        step = 2 * self.num_blocks
+        extents = (2 * shape.num_kv_heads, shape.head_dim, 1, 1) if dims == "channels" else (2 * shape.num_kv_heads, 1, shape.head_dim, 1)
+        return Tg(self.addr, extents, BF16, (shape.head_dim * step, step, step, 2), label=label)
+
+
+def store_rows(b: KernelBuilder, shape: CacheShape, k: Tl, v: Tl, k_to: Tg, v_to: Tg) -> None:
+    """The keys and values of m tokens into consecutive slots of one page. `k_to` and `v_to` say where the first one of head 0 goes."""
+    heads, m, dim = shape.num_kv_heads, k.shape[1], shape.head_dim
+    by_dim, rows = (heads, m, dim, 1), (heads, m, 1, dim)
+    k_strides, v_strides = (shape.head_bytes, 2, 2 * PAGE_SIZE, 2), (shape.head_bytes, 2 * dim, 2 * dim, 2)
+    b.tdma_l2g_tensor_copy(
+        Tl(k.addr, by_dim, (2 * dim, k.stride[1], 2, 2), BF16), Tg(k_to.addr, by_dim, BF16, k_strides, k_to.base_reg, k_to.label)
+    )
+    b.tdma_l2g_tensor_copy(
+        Tl(v.addr, rows, (2 * dim, v.stride[1], 2 * dim, 2), BF16), Tg(v_to.addr, rows, BF16, v_strides, v_to.base_reg, v_to.label)
+    )
+
+
+def update_boxes(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k: Tl, label: str) -> None:
+    """The box of the last page with one more key: k is one row (1, 1, 1, heads * head_dim). `label` names the block's column."""
+    heads, dim = shape.num_kv_heads, shape.head_dim
+    with b.lmem_scope():
+        box = b.lmem_alloc_tensor((1, 1, 2 * heads, dim), BF16)
+        column = Tl(box.addr, (2 * heads, 1, dim, 1), (2 * dim, 2 * dim, 2, 2), BF16)
+        b.tdma_g2l_tensor_copy(boxes.column(shape, label, "rows"), column)
+        keys = Tl(k.addr, (1, 1, heads, dim), (2 * dim * heads, 2 * dim * heads, 2 * dim, 2), BF16)
+        largest = Tl(box.addr, keys.shape, (4 * dim * heads, 4 * dim * heads, 4 * dim, 2), BF16)
+        smallest = Tl(box.addr + 2 * dim, keys.shape, largest.stride, BF16)
+        b.tiu_max(largest, largest, keys)
+        b.tiu_min(smallest, smallest, keys)
+        b.tdma_l2g_tensor_copy(column, boxes.column(shape, label, "rows"))
+
+
+def box_page(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_page: Tg, label: str) -> None:
+    """The boxes of a whole page of keys in GMEM, written just before; `k_page` says where head 0's lies."""
+    heads, dim = shape.num_kv_heads, shape.head_dim
+    with b.lmem_scope():
+        keys = b.lmem_alloc_tensor((heads, dim, 1, PAGE_SIZE), BF16)
+        strides = (shape.head_bytes, 2 * PAGE_SIZE, 2 * PAGE_SIZE, 2)
+        b.tdma_g2l_tensor_copy(Tg(k_page.addr, keys.shape, BF16, strides, k_page.base_reg, k_page.label), keys)
+        box = [b.lmem_alloc_tensor((heads, dim, 1, 1), BF16) for _ in range(2)]
+        b.tiu_max_pooling(box[0], keys, (1, PAGE_SIZE))
+        b.tiu_mul(keys, keys, NEG_ONE)  # as min pooling, which not every chip has
+        b.tiu_max_pooling(box[1], keys, (1, PAGE_SIZE))
+        b.tiu_mul(box[1], box[1], NEG_ONE)
+        step = 2 * boxes.num_blocks
+        for side, tensor in enumerate(box):
+            to = Tg(boxes.addr + side * dim * step, tensor.shape, BF16, (2 * dim * step, step, step, 2), label=label)
+            b.tdma_l2g_tensor_copy(tensor, to)
+
+
+def page_scores(b: KernelBuilder, shape: CacheShape, boxes: Boxes, q: Tl, scores: int) -> None:
+    """Quest's bound on q.k over each page (arXiv:2406.10774, section 3.3) for all heads of one token.
+
+    q       (1, 1, 1, q_heads * head_dim), a KV head's group side by side
+    scores  GMEM address of [kv_heads][2][group][num_blocks]: the upper, then the lower halves of float32 numbers
+    """
+    heads, group, dim = shape.num_kv_heads, shape.group, shape.head_dim
+    with b.lmem_scope():
+        left = b.lmem_alloc_tensor((1, 1, heads * group, 2 * dim), BF16)
+        rows = Tl(q.addr, (1, 1, heads * group, dim), (2 * dim * heads * group,) * 2 + (2 * dim, 2), BF16)
+        half = Tl(left.addr, rows.shape, (left.stride[0], left.stride[1], 4 * dim, 2), BF16)
+        b.tiu_max(half, rows, 0)
+        b.tiu_min(Tl(half.addr + 2 * dim, half.shape, half.stride, BF16), rows, 0)
+        for head in range(heads):
+            queries = ml_at(b.chip, left.addr + head * group * 4 * dim, MlShape(group, 1, 2 * dim, 2 * dim))
+            for start in range(0, boxes.num_blocks, _SCORE_COLUMNS):
+                _score_columns(b, shape, boxes, queries, head, start, scores)
+
+
+def _score_columns(b: KernelBuilder, shape: CacheShape, boxes: Boxes, queries: Ml, head: int, start: int, scores: int) -> None:
+    """Scores of up to _SCORE_COLUMNS blocks for one KV head's group."""
+    group, dim, total = shape.group, shape.head_dim, boxes.num_blocks
+    count = min(_SCORE_COLUMNS, total - start)
+    with b.lmem_scope():
+        way_out = "keep fewer blocks or smaller heads"
+        right = b.lmem_alloc_matrix(ml_default_shape(b.chip, 2 * dim, count), BF16, way_out=way_out)
+        result = b.lmem_alloc_matrix(ml_default_shape(b.chip, group, count), BF16, ps32=True, way_out=way_out)
+        b.tdma_g2l_matrix_copy(Mg(boxes.addr + 2 * (head * 2 * dim * total + start), 2 * dim, count, BF16, 2 * total), right)
+        b.tiu_matrix_multiplication(result, queries, right, ps32_mode=2)
+        planes = ml_default_shape(b.chip, 2 * group, count)
+        to = Mg(scores + 2 * (head * 2 * group * total + start), 2 * group, count, BF16, 2 * total)
+        b.tdma_l2g_matrix_copy(ml_at(b.chip, result.addr, planes), to)
