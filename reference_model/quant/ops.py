@@ -22,6 +22,7 @@ from reference_model.quant.arith import (
     mul,
     pattern,
     patterns,
+    row_dot,
     row_max,
     sub,
 )
@@ -37,7 +38,7 @@ from reference_model.quant.tables import (
 
 __all__ = [
     "MASKED", "add", "attention", "attention_weights", "box_update", "exp", "gelu_tanh", "mac", "matmul", "matmul_float",
-    "maximum", "minimum", "mul", "page_scores", "reciprocal", "rms_norm", "rms_norm_constants", "rope", "rope_rows", "row_max",
+    "maximum", "minimum", "mul", "page_scores", "reciprocal", "rms_norm", "rms_norm_constants", "rope", "rope_rows", "row_dot", "row_max",
     "row_sum", "rsqrt", "silu", "softmax", "sub",
 ]  # fmt: skip
 
@@ -85,9 +86,9 @@ def gelu_tanh(x: Patterns) -> Patterns:
     return mul(x, _every("gelu_gate").take(x))
 
 
-def row_sum(x: Patterns, piece: int | None = None) -> Patterns:
-    """Sum over the columns of x [M, K] by a product with ones: [M, 1]. With N columns of ones, every lane gets the sum."""
-    return matmul(x, np.full((x.shape[1], 1), pattern(1.0)), piece)
+def row_sum(x: Patterns) -> Patterns:
+    """Sum over the columns of x [M, K] in ascending order, by products with 1: [M, 1]."""
+    return matmul(x, np.full((x.shape[1], 1), pattern(1.0)))
 
 
 def rms_norm_constants(gain: F32, eps: float) -> tuple[Patterns, np.uint16]:
@@ -100,8 +101,8 @@ def rms_norm_constants(gain: F32, eps: float) -> tuple[Patterns, np.uint16]:
 
 
 def rms_norm(x: Patterns, gain: Patterns, eps: np.uint16) -> Patterns:
-    """RMSNorm over the rows of x [T, d] with the constants of rms_norm_constants: mul, matmul with ones, add, rsqrt table, mul, mul."""
-    scale = rsqrt(add(row_sum(mul(x, x)), eps))  # [T, 1]
+    """RMSNorm over the rows of x [T, d] with the constants of rms_norm_constants: row_dot, add, rsqrt table, mul, mul."""
+    scale = rsqrt(add(row_dot(x, x), eps))  # [T, 1]
     return mul(mul(x, scale), gain)
 
 
@@ -120,28 +121,27 @@ def rope(x: Patterns, cos: Patterns, sin: Patterns) -> Patterns:
     return mac(mul(x, cos[:, None]), swapped, sin[:, None])
 
 
-def softmax(scores: Patterns, piece: int | None = None) -> tuple[Patterns, Patterns]:
+def softmax(scores: Patterns) -> tuple[Patterns, Patterns]:
     """exp(scores - row maximum) [M, S] and the reciprocal of its sum [M, 1]; the product of both is the softmax.
 
-    max pooling, sub, exp table, matmul with ones, reciprocal table. `piece`: the layout of the row sum's left matrix.
+    max pooling, sub, exp table, row_sum, reciprocal table.
     """
     weights = exp(sub(scores, row_max(scores)))
-    return weights, reciprocal(row_sum(weights, piece))
+    return weights, reciprocal(row_sum(weights))
 
 
-def attention_weights(q: Patterns, k: Patterns, mask: Patterns, page_size: int = 16) -> tuple[Patterns, Patterns]:
+def attention_weights(q: Patterns, k: Patterns, mask: Patterns) -> tuple[Patterns, Patterns]:
     """The softmax of q k^T + mask, as `softmax` gives it: [M, S], and the factor of each row [M, 1]."""
-    return softmax(add(matmul(q, k.T), mask), page_size)
+    return softmax(add(matmul(q, k.T), mask))
 
 
-def attention(q: Patterns, k: Patterns, v: Patterns, mask: Patterns, page_size: int = 16) -> Patterns:
+def attention(q: Patterns, k: Patterns, v: Patterns, mask: Patterns) -> Patterns:
     """One KV head and its group of query heads: q [M, d] (scaled), k and v [S, d], mask [M or 1, S] of 0 and MASKED -> [M, d].
 
-    S is whole pages. K^T lies one page a channel, so that softmax weights come out in pieces of page_size columns: sums over slots take
-    the slot inside a page outermost. M is G times the number of tokens.
+    Sums over slots run in ascending order, and masked slots weigh exactly 0: padding changes no bit. M is G times the number of tokens.
     """
-    weights, scale = attention_weights(q, k, mask, page_size)
-    return mul(matmul(weights, v, page_size), scale)
+    weights, scale = attention_weights(q, k, mask)
+    return mul(matmul(weights, v), scale)
 
 
 def box_update(box: tuple[Patterns, Patterns], k: Patterns) -> tuple[Patterns, Patterns]:

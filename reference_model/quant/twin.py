@@ -20,7 +20,6 @@ from reference_model.quant.arith import Patterns, floats, patterns
 from reference_model.quant.linear import Bf16Linear, Int8Linear, Linear
 from reference_model.tokenizer import Tokenizer
 
-PAGE_SIZE = 16
 CHUNK = 128
 """Tokens computed at once: a long prompt needs no more memory than this many rows."""
 
@@ -161,19 +160,18 @@ def attend(q: Patterns, positions: IntArray, selection: Selection, window: int) 
     num_queries, num_heads, dim = q.shape
     kv_heads, num_slots, _ = selection.k.shape
     hidden = np.broadcast_to(_hidden_slots(positions, selection, window), (kv_heads, num_queries, num_slots))
-    pad = -num_slots % PAGE_SIZE
-    mask = np.where(np.pad(hidden, ((0, 0), (0, 0), (0, pad)), constant_values=True), ops.MASKED, ops.ZERO)  # [kv_heads, T, S]
-    k, v = (np.pad(patterns(side), ((0, 0), (0, pad), (0, 0))) for side in (selection.k, selection.v))
+    mask = np.where(hidden, ops.MASKED, ops.ZERO)  # [kv_heads, T, S]
+    k, v = patterns(selection.k), patterns(selection.v)
     grouped = q.reshape(num_queries, kv_heads, -1, dim).transpose(1, 2, 0, 3)  # [kv_heads, G, T, head_dim]
     group = grouped.shape[1]
     masks = [np.tile(rows, (group, 1)) for rows in mask]
     lefts = [rows.reshape(-1, dim) for rows in grouped]
-    out = np.stack([ops.attention(left, k[head], v[head], masks[head], PAGE_SIZE) for head, left in enumerate(lefts)])
+    out = np.stack([ops.attention(left, k[head], v[head], masks[head]) for head, left in enumerate(lefts)])
     out = out.reshape(kv_heads, group, num_queries, dim).transpose(2, 0, 1, 3).reshape(num_queries, num_heads, dim)
 
     def weights() -> FloatArray:
-        shares = [ops.mul(*ops.attention_weights(left, k[head], masks[head], PAGE_SIZE)) for head, left in enumerate(lefts)]
-        return floats(np.stack(shares)).reshape(num_heads, num_queries, -1)[..., :num_slots]
+        shares = [ops.mul(*ops.attention_weights(left, k[head], masks[head])) for head, left in enumerate(lefts)]
+        return floats(np.stack(shares)).reshape(num_heads, num_queries, num_slots)
 
     return out, weights
 

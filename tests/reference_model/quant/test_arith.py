@@ -54,19 +54,18 @@ def dot_by_fractions(left: list[float], right: list[float]) -> float:
     return float(total)
 
 
-@pytest.mark.parametrize("piece", [None, 4, 8, 32])
-def test_matmul_adds_in_the_order_of_the_left_matrix_layout(piece: int | None) -> None:
+def test_matmul_adds_in_ascending_order() -> None:
     left, right = bf16_numbers((3, 32), 3), bf16_numbers((32, 5), 4)
-    order = [c * (piece or 32) + w for w in range(piece or 32) for c in range(32 // (piece or 32))]
-    a, b = arith.floats(left).tolist(), arith.floats(right).tolist()
-    expected = [[dot_by_fractions([row[k] for k in order], [b[k][n] for k in order]) for n in range(5)] for row in a]
-    np.testing.assert_array_equal(arith.matmul_float(left, right, piece), np.array(expected, np.float32))
-    np.testing.assert_array_equal(arith.matmul(left, right, piece), np.array(expected, ml_dtypes.bfloat16).view(np.uint16))
+    a, b = arith.floats(left).tolist(), arith.floats(right).T.tolist()
+    expected = [[dot_by_fractions(row, column) for column in b] for row in a]
+    np.testing.assert_array_equal(arith.matmul_float(left, right), np.array(expected, np.float32))
+    np.testing.assert_array_equal(arith.matmul(left, right), np.array(expected, ml_dtypes.bfloat16).view(np.uint16))
 
 
-def test_a_layout_in_pieces_changes_bits() -> None:
-    left, right = bf16_numbers((8, 256), 5), bf16_numbers((256, 8), 6)
-    assert (arith.matmul_float(left, right) != arith.matmul_float(left, right, 16)).any()
+def test_row_dot_adds_exact_products_of_each_row() -> None:
+    a, b = bf16_numbers((70, 24), 5), bf16_numbers((70, 24), 6)
+    expected = [[dot_by_fractions(x, y)] for x, y in zip(arith.floats(a).tolist(), arith.floats(b).tolist(), strict=True)]
+    np.testing.assert_array_equal(arith.row_dot(a, b), np.array(expected, ml_dtypes.bfloat16).view(np.uint16))
 
 
 def test_a_matrix_kept_for_many_reads_gives_the_same_product() -> None:
