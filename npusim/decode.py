@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any
 
 from npusim.chip import Chip
@@ -10,28 +13,44 @@ from npusim.insn import INSTRUCTIONS, Instruction, TdmaInstruction, TiuInstructi
 from npusim.isa.regs import TdmaRegs, TiuRegs, tdma_rows, tiu_rows
 from npusim.loader.cmdbuf import Cmdbuf
 
-_TIU = tuple(kind for kind in INSTRUCTIONS if issubclass(kind, TiuInstruction))
-_TDMA = tuple(kind for kind in INSTRUCTIONS if issubclass(kind, TdmaInstruction))
+_TIU_OPCODE = ("tsk_typ", "tsk_eu_typ", "opt_chl_quan", "tens_lookup", "tens_mdsum")
+_TDMA_OPCODE = ("trans_dir", "spec_func", "trans_fmt", "sys_dtype", "compress_en", "transpose_md")
+"""All that `Instruction.matches` looks at: a kind is looked for once for each combination."""
+_tiu_opcode, _tdma_opcode = attrgetter(*_TIU_OPCODE), attrgetter(*_TDMA_OPCODE)
 
 
 def decode_tiu(chip: Chip, regs: TiuRegs, index: int = -1) -> Instruction:
     """The instruction that a TIU descriptor is. Raises IllegalInstruction where no operation has its `tsk_typ` and `tsk_eu_typ`."""
-    for kind in _TIU:
-        if kind.matches(regs):
-            return kind(chip, regs, index)
-    raise IllegalInstruction(f"command {index}: no TIU operation has tsk_typ {regs.tsk_typ} with tsk_eu_typ {regs.tsk_eu_typ}", index)
+    kind = _tiu_kind(_tiu_opcode(regs))
+    if kind is None:
+        raise IllegalInstruction(f"command {index}: no TIU operation has tsk_typ {regs.tsk_typ} with tsk_eu_typ {regs.tsk_eu_typ}", index)
+    return kind(chip, regs, index)
 
 
 def decode_tdma(chip: Chip, regs: TdmaRegs, index: int = -1) -> Instruction:
     """The instruction that a TDMA descriptor is. Raises IllegalInstruction where no operation has its mode bits."""
-    for kind in _TDMA:
-        if kind.matches(regs):
-            return kind(chip, regs, index)
-    raise IllegalInstruction(
-        f"command {index}: no TDMA operation has trans_dir {regs.trans_dir}, spec_func {regs.spec_func}, "
-        f"transpose_md {regs.transpose_md} and sys_dtype {regs.sys_dtype}",
-        index,
-    )
+    kind = _tdma_kind(_tdma_opcode(regs))
+    if kind is None:
+        raise IllegalInstruction(
+            f"command {index}: no TDMA operation has trans_dir {regs.trans_dir}, spec_func {regs.spec_func}, "
+            f"transpose_md {regs.transpose_md} and sys_dtype {regs.sys_dtype}",
+            index,
+        )
+    return kind(chip, regs, index)
+
+
+@cache
+def _tiu_kind(opcode: tuple[int, ...]) -> type[Instruction] | None:
+    return _kind(TiuInstruction, SimpleNamespace(**dict(zip(_TIU_OPCODE, opcode, strict=True))))
+
+
+@cache
+def _tdma_kind(opcode: tuple[int, ...]) -> type[Instruction] | None:
+    return _kind(TdmaInstruction, SimpleNamespace(**dict(zip(_TDMA_OPCODE, opcode, strict=True))))
+
+
+def _kind(engine: type[Instruction], opcode: SimpleNamespace) -> type[Instruction] | None:
+    return next((kind for kind in INSTRUCTIONS if issubclass(kind, engine) and kind.matches(opcode)), None)
 
 
 def decode_cmdbuf(cmdbuf: Cmdbuf) -> list[Instruction]:

@@ -13,12 +13,19 @@ from npusim.state import State
 class BoundProgram:
     """Instructions tied to one State under the base registers of the moment; `run` executes them all in order.
 
-    Binding validates every instruction first, so a program with an illegal one is refused before any byte is written.
+    Binding validates every instruction first, so a program with an illegal one is refused before any byte is written. Commands that do the
+    same share one call: tiled networks repeat themselves, and binding is what loading them takes.
     """
 
     def __init__(self, state: State, instructions: Sequence[Instruction]) -> None:
-        self.instructions = instructions
-        self._calls: list[Bound] = [_bind(state, instruction) for instruction in instructions]
+        known: dict[tuple, Bound] = {}
+        self._calls: list[Bound] = []
+        for instruction in instructions:
+            meaning = instruction.meaning()
+            call = known.get(meaning)
+            if call is None:
+                call = known[meaning] = _bind(state, instruction)
+            self._calls.append(call)
 
     def run(self) -> None:
         for call in self._calls:

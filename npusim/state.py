@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,8 @@ class State:
         self.lmem: NDArray[np.uint8] = np.zeros((chip.num_lanes, chip.lmem_bytes), np.uint8)
         self.gmem = Gmem(chip.gmem_bytes if gmem_bytes is None else gmem_bytes)
         self.array_base: tuple[int, ...] = (0,) * NUM_BASE_REGS
-        self.decompressed: dict[tuple[int, int, int], tuple[bytes, NDArray]] = {}
-        """What compressed streams gave: (GMEM offset, elements, bytes an element) -> (digest of the stream, elements)."""
+        self.lmem_tensors: dict[tuple, Any] = {}
+        """Views of LMEM by (address, shape, strides, dtype), kept by npusim.mem.lmem."""
 
     @property
     def lmem_flat(self) -> NDArray[np.uint8]:

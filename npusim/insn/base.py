@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, ClassVar, NoReturn
 
 from npusim.chip import Chip
 from npusim.errors import IllegalInstruction
-from npusim.isa.regs import TdmaRegs, TiuRegs
+from npusim.isa.regs import TDMA_SCHEDULING, TIU_SCHEDULING, TdmaRegs, TiuRegs
 from npusim.state import State
 
 Bound = Callable[[], None]
 """An instruction tied to one machine's memory; each call executes it once."""
+
+
+_TIU_MEANING = attrgetter(*(name for name in TiuRegs._fields if name not in TIU_SCHEDULING))
+_TDMA_MEANING = attrgetter(*(name for name in TdmaRegs._fields if name not in TDMA_SCHEDULING))
 
 
 class Instruction:
@@ -38,6 +43,13 @@ class Instruction:
         """
         raise NotImplementedError
 
+    def meaning(self) -> tuple:
+        """What the bound call depends on besides the machine: equal for two commands of one engine that do the same.
+
+        An instruction whose run can fail, with a message that names the command, adds `index`.
+        """
+        raise NotImplementedError
+
     def execute(self, state: State) -> None:
         """Validates, then runs once."""
         self.bind(state)()
@@ -61,9 +73,15 @@ class TiuInstruction(Instruction):
     __slots__ = ()
     regs: TiuRegs
 
+    def meaning(self) -> tuple:
+        return _TIU_MEANING(self.regs)
+
 
 class TdmaInstruction(Instruction):
     """A command of the DMA engine; `regs` is a TdmaRegs."""
 
     __slots__ = ()
     regs: TdmaRegs
+
+    def meaning(self) -> tuple:
+        return _TDMA_MEANING(self.regs)

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from npusim.insn.base import Bound, TiuInstruction
 from npusim.insn.operands import INT8, addr_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
-from npusim.mem.lmem import TensorLmem
+from npusim.mem.lmem import TensorLmem, lmem_tensor
 from npusim.numerics import bf16
 from npusim.numerics.requant import saturate, shift_right
 from npusim.state import State
@@ -102,7 +102,7 @@ class Elementwise(TiuInstruction):
         regs, addr = self.regs, addr_of(self, name)
         if offset and addr % self.chip.lmem_bytes + offset >= self.chip.lmem_bytes:
             self.refuse(f"{name}_b_str is {offset}, which puts the high bytes of {name} at {addr:#x} on another lane than the low ones")
-        return TensorLmem(state, addr + offset, SHAPE["res0"](regs), STRIDES[name](regs), dtype, name)
+        return lmem_tensor(state, addr + offset, SHAPE["res0"](regs), STRIDES[name](regs), dtype, name)
 
     def load_of(self, state: State, name: str, dtype: DTypeLike, offset: int = 0) -> Source:
         """Reads the tensor `offset` bytes behind operand `name`'s address."""

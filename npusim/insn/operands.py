@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npusim.insn.base import TiuInstruction
-from npusim.mem.lmem import Shape, TensorLmem, align_up
+from npusim.mem.lmem import Shape, TensorLmem, align_up, lmem_tensor
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import LARGEST
 from npusim.state import State
@@ -45,7 +45,7 @@ def tensor(insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, shap
     """Operand `name` as a tensor of `dtype`, `offset` bytes behind its address."""
     shape = shape or shape_of(insn, name)
     strides = strides_of(insn, name, shape, np.dtype(dtype).itemsize)
-    return TensorLmem(state, addr_of(insn, name) + offset, shape, strides, dtype, name)
+    return lmem_tensor(state, addr_of(insn, name) + offset, shape, strides, dtype, name)
 
 
 def per_channel(
@@ -54,7 +54,7 @@ def per_channel(
     """`count` packed elements for each channel of the result, shape (1, c, 1, count): kernels, biases, quantisation records."""
     itemsize = np.dtype(dtype).itemsize
     strides = (0, count * itemsize, 0, itemsize)
-    return TensorLmem(state, addr_of(insn, name) + offset, (1, insn.regs.res0_c, 1, count), strides, dtype, name)
+    return lmem_tensor(state, addr_of(insn, name) + offset, (1, insn.regs.res0_c, 1, count), strides, dtype, name)
 
 
 def constant_int8(insn: TiuInstruction) -> int:

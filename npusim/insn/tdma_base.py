@@ -12,7 +12,7 @@ from npusim.insn.tdma_transfer import Tensor
 from npusim.isa.opcodes import TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import gmem_tensor
-from npusim.mem.lmem import Shape, TensorLmem
+from npusim.mem.lmem import Shape, lmem_tensor
 from npusim.numerics.convert import bf16_from_int8, int8_from_bf16
 from npusim.state import State
 
@@ -85,13 +85,13 @@ class Transfer(TdmaInstruction):
         """The tensor at the source address, or at `addr` of the same memory."""
         addr = self.src_addr if addr is None else addr
         if self.direction in LOCAL_SOURCE:
-            return TensorLmem(state, addr, shape, strides, UNSIGNED[itemsize], "source")
+            return lmem_tensor(state, addr, shape, strides, UNSIGNED[itemsize], "source")
         return gmem_tensor(state, self.regs.src_base_reg_sel, addr, shape, strides, UNSIGNED[itemsize], "source")
 
     def destination(self, state: State, shape: Shape, strides: Shape, itemsize: int, addr: int | None = None) -> Tensor:
         addr = self.dst_addr if addr is None else addr
         if self.direction in LOCAL_DESTINATION:
-            return TensorLmem(state, addr, shape, strides, UNSIGNED[itemsize], "destination")
+            return lmem_tensor(state, addr, shape, strides, UNSIGNED[itemsize], "destination")
         return gmem_tensor(state, self.regs.dst_base_reg_sel, addr, shape, strides, UNSIGNED[itemsize], "destination")
 
     def itemsizes(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from npusim.insn.tdma_base import UNSIGNED, Transfer
 from npusim.insn.tdma_transfer import Tensor, transfer_rows
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
-from npusim.mem.lmem import Shape, TensorLmem
+from npusim.mem.lmem import Shape, TensorLmem, lmem_tensor
 from npusim.state import State
 
 
@@ -74,7 +74,7 @@ class MatrixTransfer(Transfer):
         if addr >= self.chip.lmem_total_bytes or offset >= self.chip.lmem_bytes:
             raise AddressError(f"{what}: channel {first} of the matrix at {addr:#x} with channel stride {c_str} lies outside LMEM")
         addr = lane * self.chip.lmem_bytes + offset
-        return TensorLmem(state, addr, shape, (n_str, c_str, 0, itemsize), UNSIGNED[itemsize], what)
+        return lmem_tensor(state, addr, shape, (n_str, c_str, 0, itemsize), UNSIGNED[itemsize], what)
 
 
 class MatrixCopy(MatrixTransfer):

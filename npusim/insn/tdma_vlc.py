@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 
@@ -18,7 +17,8 @@ from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import physical_addr
 from npusim.mem.lmem import TensorLmem
-from npusim.numerics.vlc import BLOCK, HEADER_BYTES, VlcParams, compress, decompress, stream_limit, table_bytes
+from npusim.numerics.vlc import BLOCK, HEADER_BYTES, VlcParams, compress, stream_limit, table_bytes
+from npusim.numerics.vlc_decode import decompress
 from npusim.state import State
 
 Elements = NDArray
@@ -29,6 +29,9 @@ class Compressed(Transfer):
     """What all compressed transfers share. Only int8 to int8 and bf16 to bf16 are compressed."""
 
     __slots__ = ()
+
+    def meaning(self) -> tuple:
+        return (*super().meaning(), self.index)
 
     def check_extent(self, count: int) -> None:
         limit = self.chip.lmem_total_bytes
@@ -41,7 +44,7 @@ class Compressed(Transfer):
 
         def run() -> None:
             try:
-                elements = _decompress_once(state, stream, start, count, itemsize)
+                elements = decompress(stream, count, itemsize)
             except ValueError as error:
                 raise IllegalInstruction(
                     f"command {self.index} ({self.mnemonic}): the compressed stream at GMEM offset {start:#x} is damaged: {error}",
@@ -79,18 +82,6 @@ class Compressed(Transfer):
         if start + least > len(state.gmem):
             raise AddressError(f"{what}: header and table of the compressed stream, {least} bytes from offset {start:#x}, end past GMEM")
         return start
-
-
-def _decompress_once(state: State, stream: NDArray[np.uint8], start: int, count: int, itemsize: int) -> Elements:
-    """decompress(stream), or what it gave before if the stream's bytes are still the same: weights are loaded again in every run."""
-    data_bytes = VlcParams.from_header(stream)[1] if stream.size >= HEADER_BYTES else 0
-    used = HEADER_BYTES + table_bytes(-(-count // BLOCK)) + data_bytes
-    digest = hashlib.blake2b(stream[:used].tobytes(), digest_size=16).digest()
-    key = (start, count, itemsize)
-    known = state.decompressed.get(key)
-    if known is None or known[0] != digest:
-        known = state.decompressed[key] = (digest, decompress(stream, count, itemsize))
-    return known[1]
 
 
 class G2lTensorCopyDecompressed(Compressed):

@@ -27,6 +27,9 @@ class ArithShift(Elementwise):
     mnemonic = "tiu_arith_shift"
     eu_typ = ArithEuTyp.SHIFT
 
+    def meaning(self) -> tuple:
+        return (*super().meaning(), self.index)
+
     def check(self) -> None:
         super().check()
         regs = self.regs

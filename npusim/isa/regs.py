@@ -15,6 +15,13 @@ from npusim.isa.layout import Columns
 
 _ONLY_CV183X = tuple(f.name for f in TIU_CV183X.fields if f.name not in TIU_CV181X.by_name and f.name not in CV183X_ALIASES)
 
+TIU_SCHEDULING = ("cmd_en", "cmd_end", "cmd_id_en", "cmd_keep", "cmd_intr_en", "cmd_id_tpu", "cmd_id_gdma", "layer_info")
+TDMA_SCHEDULING = (
+    *("vld", "eod", "intp_en", "bar_en", "outstanding_en", "intra_cmd_paral"),
+    *("cmd_id", "wait_id_tpu", "wait_id_other_tdma", "wait_id_sdma", "layer_ID"),
+)
+"""Fields that say when a command runs and whose it is, and nothing about what it does."""
+
 if TYPE_CHECKING:
 
     class _Regs(tuple[int, ...]):

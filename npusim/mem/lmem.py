@@ -29,6 +29,21 @@ def default_strides(shape: Shape, itemsize: int, num_lanes: int, eu_num: int = 1
     return (c_str * -(-c // num_lanes), c_str, w * itemsize, itemsize)
 
 
+def lmem_tensor(state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor") -> TensorLmem:
+    """The tensor at linear address `addr`, as TensorLmem makes it, or the one that `state` has: programs name few tensors, many times."""
+    key = (addr, shape, strides, dtype)
+    found = state.lmem_tensors.get(key)
+    if found is None:
+        found = TensorLmem(state, addr, shape, strides, dtype, what)
+        if len(state.lmem_tensors) >= _MAX_KEPT:
+            state.lmem_tensors.clear()
+        state.lmem_tensors[key] = found
+    return found
+
+
+_MAX_KEPT = 4096
+
+
 class TensorLmem:
     """A strided (n, c, h, w) tensor in LMEM, bound to one machine's memory.
 

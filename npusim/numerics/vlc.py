@@ -97,35 +97,6 @@ def compress(elements: NDArray, params: VlcParams) -> NDArray[np.uint8]:
     return np.concatenate([params.header(data.size + padding.size), table, data, padding])
 
 
-def decompress(stream: NDArray[np.uint8], num_elements: int, itemsize: int) -> NDArray:
-    """The first `num_elements` elements, uint8 or uint16 by `itemsize`. Bytes behind the stream are not looked at.
-
-    Raises ValueError, a clause about what is wrong, where the stream is damaged or of the other element type.
-    """
-    num_blocks = -(-num_elements // BLOCK)
-    data_start = HEADER_BYTES + table_bytes(num_blocks)
-    if stream.size < data_start:
-        raise ValueError(f"{stream.size} bytes cannot hold header and table of {num_blocks} blocks, {data_start} bytes")
-    params, data_bytes = VlcParams.from_header(stream)
-    if params.itemsize != itemsize:
-        raise ValueError(f"its header says elements of {params.itemsize} bytes, not {itemsize}")
-    if data_bytes > stream_limit(num_elements, itemsize):
-        raise ValueError(f"its header says {data_bytes} bytes of data, more than {num_elements} elements can have")
-    data = stream[data_start : stream_limit(num_elements, itemsize)]
-    table = stream[HEADER_BYTES : HEADER_BYTES + num_blocks].astype(np.int64)
-    k, unary_bits = table >> 5, (table & 0x1F) + BLOCK
-    if np.any(k == MAX_K + 1):
-        raise ValueError(f"block {int(np.argmax(k == MAX_K + 1))} has order {MAX_K + 1}, beyond the highest, {MAX_K}")
-    starts = _block_starts(params, k, unary_bits, data)
-    reader = _BitReader(data)
-    symbols = params.unmap()[_decode(reader, starts, k, unary_bits, params.zero_guard and params.bf16)]
-    if not params.bf16:
-        return symbols.reshape(-1)[:num_elements]
-    fractions = _fractions(reader, starts + _coded_bits(k, unary_bits, params.zero_guard), symbols, params.zero_guard)
-    exponents = symbols.astype(np.uint16) << 7
-    return ((fractions & 0x80) << 8 | exponents | fractions & 0x7F).reshape(-1)[:num_elements]
-
-
 def _choose_k(coded: NDArray[np.uint8], zero_guard: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each block the lowest k among the shortest, and the length of its unary part; RAW where no k is within 128 bits."""
     unary = np.stack([(coded >> k).sum(axis=1, dtype=np.int64) + BLOCK for k in range(MAX_K + 1)])
@@ -136,7 +107,7 @@ def _choose_k(coded: NDArray[np.uint8], zero_guard: bool) -> tuple[NDArray[np.in
     return np.where(lengths[best, blocks] > BLOCK * 8, RAW, best), unary[best, blocks]
 
 
-def _coded_bits(k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool) -> NDArray[np.int64]:
+def coded_bits(k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool) -> NDArray[np.int64]:
     """Bits of each block without its fractions."""
     return np.where(k == RAW, BLOCK * 8, BLOCK * k + 4 * (zero_guard & (k > 0)) + unary_bits)
 
@@ -161,90 +132,7 @@ def _code(
     rows = np.flatnonzero(~raw)
     ends = np.cumsum((coded[rows] >> k[rows, None]).astype(np.int64) + 1, axis=1) - 1
     bits[rows[:, None], unary_start[rows, None] + ends] = 1
-    return bits, _coded_bits(k, unary_bits, zero_guard)[:, None] > ROOM
-
-
-def _block_starts(params: VlcParams, k: NDArray[np.int64], unary_bits: NDArray[np.int64], data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """First bit of each block. Raises ValueError where the blocks are longer than `data`."""
-    lengths = _coded_bits(k, unary_bits, params.zero_guard and params.bf16)
-    if params.bf16 and params.zero_guard:
-        starts, end = _guarded_starts(k.tolist(), unary_bits.tolist(), lengths.tolist(), data.tobytes())
-    else:
-        ends = np.cumsum(lengths + (BLOCK * 8 if params.bf16 else 0))
-        starts, end = np.concatenate([[0], ends[:-1]]), int(ends[-1])
-    if end > data.size * 8:
-        raise ValueError(f"its blocks take {end} bits, but {data.size * 8} are left behind the table")
-    return starts
-
-
-def _guarded_starts(k: list[int], unary_bits: list[int], lengths: list[int], data: bytes) -> tuple[NDArray[np.int64], int]:
-    """Starts and the end of blocks that leave out the fractions of zeros: how many is known only at each block's own place."""
-    starts, at = [], 0
-    for order, unary, length in zip(k, unary_bits, lengths, strict=True):
-        starts.append(at)
-        bits = int.from_bytes(data[at >> 3 : (at >> 3) + BLOCK + 1], "little") >> (at & 7)
-        if order == RAW:
-            zeros = (bits & (1 << BLOCK * 8) - 1).to_bytes(BLOCK, "little").count(0)
-        elif order:
-            zeros = bits >> BLOCK * order & 15
-        else:  # a zero is a set bit at the start or right behind another
-            zeros = (bits & (bits << 1 | 1) & (1 << unary) - 1).bit_count()
-        at += length + 8 * (BLOCK - zeros)
-    return np.array(starts, np.int64), at
-
-
-class _BitReader:
-    """Reads runs of bits at any bit positions of a stream, lowest bit first; behind the end there are zeros."""
-
-    def __init__(self, data: NDArray[np.uint8]) -> None:
-        padded = np.concatenate([data, np.zeros(2 * BLOCK * 8, np.uint8)])
-        # One word for every byte offset, so that a gather fetches unaligned words.
-        self._words = np.ndarray(len(padded) - 8, "<u8", padded, strides=(1,))
-        self._halves = np.ndarray(len(padded) - 8, "<u2", padded, strides=(1,))
-
-    def octets(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """8 bits from each of `places`."""
-        return (self._halves[places >> 3] >> (places & 7).astype(np.uint16)).astype(np.uint8)
-
-    def long(self, places: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """At least 57 bits from each of `places`."""
-        return self._words[places >> 3] >> (places & 7).astype(np.uint64)
-
-
-def _decode(
-    reader: _BitReader, starts: NDArray[np.int64], k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool
-) -> NDArray[np.uint8]:
-    """Remapped symbols, shape (blocks, 16)."""
-    symbols = np.zeros((len(starts), BLOCK), np.uint8)
-    raw = np.flatnonzero(k == RAW)
-    symbols[raw] = reader.octets(starts[raw, None] + 8 * np.arange(BLOCK))
-    for plane in range(MAX_K):
-        rows = np.flatnonzero((k > plane) & (k != RAW))
-        columns = reader.long(starts[rows] + BLOCK * plane).astype("<u2").view(np.uint8).reshape(-1, 2)
-        symbols[rows] |= np.unpackbits(columns, axis=1, bitorder="little") << plane
-    rows = np.flatnonzero(k != RAW)
-    unary = reader.long(starts[rows] + BLOCK * k[rows] + 4 * (zero_guard & (k[rows] > 0)))
-    unary &= (np.uint64(1) << unary_bits[rows].astype(np.uint64)) - np.uint64(1)
-    counts = np.bitwise_count(unary)
-    if np.any(counts != BLOCK):
-        bad = int(np.argmax(counts != BLOCK))
-        raise ValueError(f"block {int(rows[bad])} codes {int(counts[bad])} symbols, not {BLOCK}")
-    ends = np.empty((BLOCK, len(rows)), np.uint8)
-    for i in range(BLOCK):  # the i-th set bit ends symbol i
-        ends[i] = np.bitwise_count((unary & -unary) - np.uint64(1))
-        unary &= unary - np.uint64(1)
-    ends[1:] -= ends[:-1] + np.uint8(1)
-    symbols[rows] += (ends << k[rows].astype(np.uint8)).T
-    return symbols
-
-
-def _fractions(reader: _BitReader, starts: NDArray[np.int64], exponents: NDArray[np.uint8], zero_guard: bool) -> NDArray[np.uint16]:
-    """Sign (bit 7) and fraction of every element; 0 where exponent 0 has none."""
-    if not zero_guard:
-        return reader.octets(starts[:, None] + 8 * np.arange(BLOCK)).astype(np.uint16)
-    kept = exponents != 0
-    octets = reader.octets(starts[:, None] + 8 * (np.cumsum(kept, axis=1) - kept))
-    return np.where(kept, octets, 0).astype(np.uint16)
+    return bits, coded_bits(k, unary_bits, zero_guard)[:, None] > ROOM
 
 
 def _zigzag(values: NDArray[np.int64]) -> NDArray[np.uint8]:

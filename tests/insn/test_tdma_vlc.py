@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npusim.numerics.vlc import HEADER_BYTES, VlcParams, compress, decompress, stream_limit
+from npusim.numerics.vlc import HEADER_BYTES, VlcParams, compress, stream_limit
+from npusim.numerics.vlc_decode import decompress
 from tests.spec import tdma_vlc as spec
 
 INT8_PARAMS = st.builds(VlcParams, st.just(False), st.booleans(), st.integers(0, 127), st.integers(0, 127))
