@@ -129,7 +129,7 @@ def _ddr3(num_bytes: int) -> Dram:
 
 
 MILKV_DUO = Board(
-    "milkv-duo",
+    "duo",
     "Milk-V Duo (CV1800B)",
     CV180X,
     500,
@@ -143,7 +143,7 @@ MILKV_DUO = Board(
     ),
 )
 MILKV_DUO_256M = Board(
-    "milkv-duo-256m",
+    "duo256m",
     "Milk-V Duo 256M (SG2002)",
     CV181X,
     700,
@@ -152,7 +152,7 @@ MILKV_DUO_256M = Board(
     sources=(_FSBL, _SG2002_CLOCK, "ION: sophgo/build boards, cv1812cp_sophpi_duo", _MEASURED),
 )
 MILKV_DUO_S = Board(
-    "milkv-duo-s",
+    "duos",
     "Milk-V Duo S (SG2000)",
     CV181X,
     500,
@@ -218,7 +218,7 @@ BOARDS: tuple[Board, ...] = (
 
 
 def board_named(name: str) -> Board:
-    """The board called `name`, such as "milkv-duo"; raises UsageError that lists the known names."""
+    """The board called `name`, such as "duo"; raises UsageError that lists the known names."""
     for board in BOARDS:
         if board.name == name:
             return board

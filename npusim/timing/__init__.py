@@ -2,7 +2,7 @@
 
 >>> from npusim.board import board_named                                                # doctest: +SKIP
 >>> from npusim.timing import time_workload, workload_of_model                          # doctest: +SKIP
->>> timeline = time_workload(workload_of_model("net.cvimodel"), board_named("milkv-duo"))  # doctest: +SKIP
+>>> timeline = time_workload(workload_of_model("net.cvimodel"), board_named("duo"))  # doctest: +SKIP
 >>> timeline.ms, timeline.tiu_busy, timeline.dram_read_bytes                            # doctest: +SKIP
 """
 

@@ -29,25 +29,25 @@ def test_boards_have_names_of_their_own_and_sources() -> None:
 
 
 def test_unknown_board_is_refused_with_the_known_names() -> None:
-    with pytest.raises(UsageError, match="milkv-duo"):
+    with pytest.raises(UsageError, match="duo256m"):
         board_named("raspberry")
 
 
 def test_program_of_another_chip_is_refused() -> None:
     with pytest.raises(UsageError, match="compiled for cv181x, but Milk-V Duo"):
-        time_workload(workload_of_model(MODELS / "mlp_cv181x_int8.cvimodel"), board_named("milkv-duo"))
+        time_workload(workload_of_model(MODELS / "mlp_cv181x_int8.cvimodel"), board_named("duo"))
 
 
 def test_fewer_lanes_are_refused_where_channels_go_round_them() -> None:
     workload = workload_of_model(MODELS / "conv_cv181x_int8.cvimodel")
     with pytest.raises(UsageError, match="compiled for 8 lanes"):
-        time_workload(workload, board_named("milkv-duo-s").variant(lanes=4))
+        time_workload(workload, board_named("duos").variant(lanes=4))
 
 
 def test_less_lmem_than_the_high_water_mark_is_refused_with_the_numbers() -> None:
     workload = workload_of_model(MODELS / "conv_cv181x_int8.cvimodel")
     assert 4096 < workload.lmem.high_water <= 32768
     with pytest.raises(UsageError, match=f"uses {workload.lmem.high_water} bytes of each lane's LMEM, but 4096"):
-        time_workload(workload, board_named("milkv-duo-s").variant(lmem_bytes=4096))
-    fits = board_named("milkv-duo-s").variant(lmem_bytes=65536)
-    assert time_workload(workload, fits).ps == time_workload(workload, board_named("milkv-duo-s")).ps
+        time_workload(workload, board_named("duos").variant(lmem_bytes=4096))
+    fits = board_named("duos").variant(lmem_bytes=65536)
+    assert time_workload(workload, fits).ps == time_workload(workload, board_named("duos")).ps
