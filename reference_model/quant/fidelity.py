@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reference_model.errors import ModelError
 from reference_model.kv_store import FloatArray, IntArray
 from reference_model.model import Model
-from reference_model.quant.arith import floats, patterns
+from reference_model.quant.streams import SingleLayers, WholeModel
 from reference_model.quant.twin import CHUNK, TwinModel
 
 F64 = NDArray[np.float64]
@@ -113,8 +113,8 @@ def measure(model: Model, twins: list[TwinModel], token_ids: IntArray, progress:
         raise ModelError(f"the text has {len(ids)} tokens: at least 2 are needed to predict one from another")
     sums = [_Sums(model.config.num_layers) for _ in twins]
     for window in _windows(ids, model.config.context_length):
-        reference = _Reader(model)
-        readers = [(_Reader(twin), _Singles(twin)) for twin in twins]
+        reference = WholeModel(model)
+        readers = [(WholeModel(twin), SingleLayers(twin)) for twin in twins]
         for start in range(0, len(window) - 1, CHUNK):
             part = window[start : min(start + CHUNK, len(window) - 1)]
             exact_states, exact = reference.read(part)
@@ -132,40 +132,3 @@ def _windows(ids: IntArray, length: int) -> Iterator[IntArray]:
     """Stretches of `length` tokens and the one that follows."""
     for start in range(0, len(ids) - 1, length):
         yield ids[start : start + length + 1]
-
-
-class _Reader:
-    """Feeds chunks of one text to a model; gives the stream before the first and behind every layer, and logits."""
-
-    def __init__(self, model: Model | TwinModel) -> None:
-        self._model = model
-        self._kv = model.new_kv()
-
-    def read(self, ids: IntArray) -> tuple[list[FloatArray], FloatArray]:
-        model = self._model
-        states: list[FloatArray] = []
-
-        def tap(index: int, x: FloatArray) -> None:
-            states.append(x.copy())
-
-        if isinstance(model, TwinModel):
-            embedded, logits = floats(model.embed(ids)), floats(model.head(model.hidden(ids, self._kv, tap)))
-        else:
-            embedded, logits = model.embed(ids), model.head(model.hidden(ids, self._kv, tap))
-        return [embedded, *states], logits
-
-
-class _Singles:
-    """Runs every layer of a twin on a stream that is given, with a cache of its own that saw nothing else."""
-
-    def __init__(self, twin: TwinModel) -> None:
-        self._twin = twin
-        self._kv = twin.new_kv()
-
-    def read(self, states: list[FloatArray]) -> list[FloatArray]:
-        """The streams before every layer, as the last layer's output too, [L + 1] of [T, d] -> what each layer makes of its input."""
-        start = self._kv.length
-        positions = np.arange(start, start + len(states[0]))
-        ropes = self._twin.ropes(positions)
-        inputs = [patterns(x) for x in states[:-1]]
-        return [floats(self._twin.layer(index, x, self._kv, positions, ropes)) for index, x in enumerate(inputs)]
