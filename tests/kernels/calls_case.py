@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from npusim.kernels import Fmt, KernelBuilder, MlShape, Tl, mg, tg
-from tests.kernels.harness import BASE, ProgramCase, bf16_numbers, case_of
+from tests.kernels.harness import BASE, Checked, bf16_numbers, case_of
 
 BF16 = Fmt.BF16
 
 
-def draw(rng: np.random.Generator, chip: str) -> ProgramCase:
+def draw(rng: np.random.Generator, chip: str) -> Checked:
     b, gmem = KernelBuilder(chip), BASE[chip]
     _elementwise(b, gmem)
     _reductions(b, gmem)
     _tables(b, gmem)
     _matrices(b, gmem)
-    return case_of("calls", b.build(), {gmem: bf16_numbers(rng, 0x28000)})
+    return Checked(case_of("calls", b.build(), {gmem: bf16_numbers(rng, 0x28000)}), {})
 
 
 def _elementwise(b: KernelBuilder, gmem: int) -> None:

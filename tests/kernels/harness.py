@@ -39,3 +39,17 @@ def run(case: ProgramCase) -> Outcome:
 def bf16_numbers(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> NDArray[np.uint16]:
     """Normal numbers as bf16 patterns, cut rather than rounded."""
     return ((rng.standard_normal(shape).astype(np.float32) * np.float32(scale)).view(np.uint32) >> 16).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A case and what the twin's arithmetic says must lie in GMEM behind it."""
+
+    case: ProgramCase
+    wanted: dict[int, bytes]
+
+    def assert_equals_twin(self, outcome: Outcome) -> None:
+        for addr, data in self.wanted.items():
+            start = max(where for where in outcome.gmem if where <= addr)
+            offset = addr - start
+            assert outcome.gmem[start][offset : offset + len(data)] == data, f"{self.case.kind} at {addr:#x} differs from the twin"

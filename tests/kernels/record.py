@@ -17,15 +17,15 @@ import numpy as np
 from npusim.chip import CHIPS
 from tests.differential.case import Outcome
 from tests.differential.vendor import run_vendor
-from tests.kernels import calls_case
-from tests.kernels.harness import ProgramCase
+from tests.kernels import calls_case, layers_case, matmul_case
+from tests.kernels.harness import Checked, ProgramCase
 
-MAKERS: dict[str, ModuleType] = {"calls": calls_case}
-SEEDS = {"calls": 1}
+MAKERS: dict[str, ModuleType] = {"calls": calls_case, "matmul": matmul_case, "layers": layers_case}
+SEEDS = {"calls": 1, "matmul": 10, "layers": 20}
 """Cases of each maker and chip."""
 
 
-def draw_all(chip: str) -> Iterator[tuple[str, ProgramCase]]:
+def draw_all(chip: str) -> Iterator[tuple[str, Checked]]:
     for name, maker in MAKERS.items():
         for seed in range(SEEDS[name]):
             yield f"{chip} {name} {seed}", maker.draw(np.random.default_rng(seed), chip)
@@ -46,10 +46,11 @@ def main() -> None:
     record = {}
     for chip in CHIPS:
         names, cases = zip(*draw_all(chip.name), strict=True)
-        for name, case, outcome in zip(names, cases, run_vendor(list(cases)), strict=True):
+        for name, case, outcome in zip(names, cases, run_vendor([c.case for c in cases]), strict=True):
             if outcome is None:
                 raise SystemExit(f"{name}: the model stopped")
-            record[name] = digest(case, outcome)
+            case.assert_equals_twin(outcome)
+            record[name] = digest(case.case, outcome)
     Path(sys.argv[1]).write_text(json.dumps(record, indent=0) + "\n")
 
 

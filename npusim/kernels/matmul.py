@@ -1,0 +1,138 @@
+"""Products with weights that stream through LMEM: [m, k] @ [k, n], bf16 or int8 weights with a scale for each column.
+
+Sums run over k in order, in float32 toward zero, tile by tile through 32-bit partial sums; each result is rounded to bf16 once, then
+multiplied by its column's scale.
+"""
+
+from __future__ import annotations
+
+from npusim.errors import UsageError
+from npusim.kernels.builder import KernelBuilder
+from npusim.kernels.rows import load_constant
+from npusim.kernels.tensors import Fmt, Ml, MlShape, Tg, Tl, mg, ml_at, tg
+from npusim.kernels.weights import Tile, WeightPlan, WeightStream
+
+BF16 = Fmt.BF16
+
+
+def matmul(b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl | Tg, *, scratch: Tg | None = None) -> None:
+    """res = x @ the stream's next matrix. x is (1, m, 1, k) in LMEM, res (1, m, 1, n) in LMEM or, dense, in GMEM.
+
+    With more than one row, a result in LMEM goes through `scratch`, a dense (1, m, 1, n) in GMEM.
+    """
+    plan, addr = _take(stream, x, res)
+    with b.lmem_scope():
+        scale = stream.load_scale(plan, addr) if plan.fmt is Fmt.I8 else None
+        _product(b, stream, plan, x, scale, res, scratch)
+
+
+def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, scratch: Tg | None = None) -> None:
+    """residual += x @ the stream's next matrix, (1, m, 1, n) in LMEM: one add, or with int8 weights one mac of product and scale."""
+    plan, addr = _take(stream, x, residual)
+    with b.lmem_scope():
+        product = b.lmem_alloc_tensor(residual.shape, BF16)
+        if plan.fmt is Fmt.I8:
+            scales = tg(addr + plan.scale_offset, (1, 1, 1, plan.n), BF16, base_reg=stream.base_reg)
+            scale = load_constant(b, scales, residual.shape)
+        _product(b, stream, plan, x, None, product, scratch)
+        if plan.fmt is Fmt.I8:
+            b.tiu_mac(residual, product, scale)
+        else:
+            b.tiu_add(residual, residual, product)
+
+
+def _take(stream: WeightStream, x: Tl, res: Tl | Tg) -> tuple[WeightPlan, int]:
+    """The next matrix, checked against the operands."""
+    plan, addr = stream.next_weight()
+    rows = x.shape[1]
+    if x.shape != (1, rows, 1, plan.k) or res.shape != (1, rows, 1, plan.n):
+        wanted = f"(1, m, 1, {plan.k}) and (1, m, 1, {plan.n})"
+        raise UsageError(f"x has shape {x.shape} and the result {res.shape}; this matrix is {plan.k} x {plan.n}, so they are {wanted}")
+    return plan, addr
+
+
+def _product(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None, res: Tl | Tg, scratch: Tg | None) -> None:
+    with b.lmem_scope():
+        compute = _one_row if x.shape[1] == 1 else _many_rows
+        _deliver(b, compute(b, stream, plan, x, scale), res, scratch)
+
+
+def _one_row(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None) -> Ml:
+    """Tiles write straight into their columns of the product; a partial sum's second plane lies over columns that come later."""
+    lanes = plan.num_lanes_used
+    room = b.lmem_alloc_tensor(
+        (1, lanes, 1, plan.lane_columns + plan.tile_columns), BF16, way_out=f"multiply by fewer than {plan.n} columns"
+    )
+    for tile in plan.tiles:
+        left = ml_at(b.chip, x.addr + 2 * tile.k, MlShape(1, 1, tile.rows, tile.rows))
+        part = ml_at(b.chip, room.addr + 2 * tile.w, MlShape(1, lanes, tile.columns, lanes * tile.columns))
+        b.tiu_matrix_multiplication(part, left, stream.right(), ps32_mode=_ps32(plan, tile))
+        stream.done()
+    product = ml_at(b.chip, room.addr, MlShape(1, lanes, plan.lane_columns, plan.n))
+    if scale is not None:
+        b.tiu_mul(product.tl, product.tl, scale)
+    return product
+
+
+def _many_rows(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None) -> Ml:
+    rows, lanes = x.shape[1], plan.num_lanes_used
+    way_out = f"multiply fewer than {rows} rows or {plan.n} columns at a time"
+    product = b.lmem_alloc_matrix(MlShape(rows, lanes, plan.lane_columns, plan.n), BF16, way_out=way_out)
+    shape = MlShape(rows, lanes, plan.tile_columns, lanes * plan.tile_columns)
+    room = b.lmem_alloc_matrix(shape, BF16, ps32=plan.tile_rows < plan.k, way_out=way_out)
+    lefts = _left_blocks(b, plan, x, way_out)
+    for tile in plan.tiles:
+        part = ml_at(b.chip, room.addr, MlShape(rows, lanes, tile.columns, lanes * tile.columns))
+        b.tiu_matrix_multiplication(part, lefts[tile.k], stream.right(), ps32_mode=_ps32(plan, tile))
+        stream.done()
+        if tile.k + tile.rows < plan.k:
+            continue
+        strip = product.tl.view(part.tl.shape, product.tl.stride, 2 * tile.w)
+        if scale is None:
+            b.tiu_copy(strip, part.tl)
+        else:
+            b.tiu_mul(strip, part.tl, scale.view((1, lanes, 1, tile.columns), offset=2 * tile.w).broadcast(strip.shape))
+    return product
+
+
+def _left_blocks(b: KernelBuilder, plan: WeightPlan, x: Tl, way_out: str) -> dict[int, Ml]:
+    """Rows of x on one lane, a block for each piece of k."""
+    rows, blocks = x.shape[1], {}
+    for k in range(0, plan.k, plan.tile_rows):
+        count = min(plan.tile_rows, plan.k - k)
+        block = b.lmem_alloc_matrix(MlShape(rows, 1, count, count), BF16, way_out=way_out)
+        b.tdma_l2l_tensor_copy(
+            Tl(x.addr + 2 * k, (1, rows, 1, count), x.stride, BF16), Tl(block.addr, (1, 1, rows, count), (0, 0, block.n_stride, 2), BF16)
+        )
+        blocks[k] = block
+    return blocks
+
+
+def _ps32(plan: WeightPlan, tile: Tile) -> int:
+    """Starts, continues or finishes the sum over k; 0 where one tile is all of it."""
+    return (1 if tile.k else 0) | (2 if tile.k + tile.rows < plan.k else 0)
+
+
+def _deliver(b: KernelBuilder, product: Ml, res: Tl | Tg, scratch: Tg | None) -> None:
+    rows, columns = product.shape.n, product.shape.col
+    if isinstance(res, Tg):
+        b.tdma_l2g_matrix_copy(product, mg(res.addr, rows, columns, BF16, base_reg=res.base_reg, label=res.label))
+        return
+    if rows > 1:
+        if scratch is None or scratch.shape != res.shape:
+            raise UsageError(f"a product of {rows} rows into LMEM needs `scratch`, a dense GMEM tensor of {res.shape}")
+        b.tdma_l2g_matrix_copy(product, mg(scratch.addr, rows, columns, BF16, base_reg=scratch.base_reg))
+        b.tdma_g2l_tensor_copy(tg(scratch.addr, res.shape, BF16, base_reg=scratch.base_reg), res)
+        return
+    gather_row(b, product, res)
+
+
+def gather_row(b: KernelBuilder, product: Ml, res: Tl) -> None:
+    """One row that is spread over lanes, to (1, 1, 1, columns) on one lane."""
+    w, columns = product.shape.w, product.shape.col
+    whole = columns // w
+    if whole:
+        b.tdma_l2l_tensor_copy(product.tl.view((1, whole, 1, w), product.tl.stride), res.view((1, 1, 1, whole * w)))
+    if rest := columns - whole * w:
+        last = product.addr + whole % b.chip.num_lanes * b.chip.lmem_bytes
+        b.tdma_l2l_tensor_copy(Tl(last, (1, 1, 1, rest), product.tl.stride, BF16), res.view((1, 1, 1, rest), offset=2 * whole * w))

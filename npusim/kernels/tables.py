@@ -1,0 +1,79 @@
+"""Functions by table: 256 entries on every lane, looked up by the low byte of each element.
+
+An interpolating table adds slope * (distance from the nearest of 256 steps); a scientific one multiplies an entry for the exponent by one
+for the fraction. Both are two tables of 256 bf16 entries, 1 KiB in GMEM one behind the other.
+Sequences after wwwuxy/cvikernel src/cv181x and sophgo/tpu-mlir's use of mv_lut_idx and int8 conversions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npusim.errors import UsageError
+from npusim.kernels.builder import KernelBuilder
+from npusim.kernels.tensors import Fmt, Tg, Tl, tg
+
+BF16 = Fmt.BF16
+TABLE_BYTES = 1024
+"""A pair of tables in GMEM."""
+
+
+@dataclass(frozen=True)
+class InterpolatedTable:
+    """base and slope in LMEM, and the constants of the index: bf16 patterns of the clamps and of the (power of two) scale."""
+
+    base: Tl
+    slope: Tl
+    low: int
+    high: int
+    scale: int
+
+
+@dataclass(frozen=True)
+class ScientificTable:
+    by_exponent: Tl
+    by_fraction: Tl
+
+
+def load_tables(b: KernelBuilder, src: Tg) -> tuple[Tl, Tl]:
+    """Both tables of a pair from GMEM (any shape: its address counts) to every lane, in one transfer."""
+    lanes = b.chip.num_lanes
+    pair = b.lmem_alloc_tensor((2, lanes, 32, 8), BF16, way_out="free what is not used by the function")
+    b.tdma_g2l_tensor_copy(tg(src.addr, pair.shape, BF16, (TABLE_BYTES // 2, 0, 16, 2), base_reg=src.base_reg, label=src.label), pair)
+    one = (1, lanes, 32, 8)
+    return pair.view(one, pair.stride), pair.view(one, pair.stride, pair.stride[0])
+
+
+def scientific(b: KernelBuilder, table: ScientificTable, res: Tl, x: Tl) -> None:
+    """res = by_exponent[floor(log2 x) + 63] * by_fraction[low byte of x]; res and x are (1, m, 1, w), apart."""
+    with b.lmem_scope():
+        index = b.lmem_alloc_tensor(x.shape, BF16)
+        b.tdma_l2l_tensor_copy(x, index, mv_lut_idx=True)
+        b.tiu_lookup_table(index, index, table.by_exponent)
+        b.tiu_lookup_table(res, x, table.by_fraction)
+        b.tiu_mul(res, index, res)
+
+
+def interpolate(b: KernelBuilder, table: InterpolatedTable, res: Tl, x: Tl) -> None:
+    """res = base[i] + slope[i] * (scale * x - i), i the nearest integer to scale * x. res and x are dense (1, m, 1, w); res may be x."""
+    if x.shape != res.shape or x.shape[0] != 1 or x.shape[2] != 1:
+        raise UsageError(f"x has shape {x.shape} and res {res.shape}; a table takes rows over lanes, (1, m, 1, w), of one shape")
+    with b.lmem_scope():
+        index, near = (b.lmem_alloc_tensor(x.shape, BF16, way_out="take fewer rows or columns at a time") for _ in range(2))
+        scaled = res
+        b.tiu_max(scaled, x, table.low)
+        b.tiu_min(scaled, scaled, table.high)
+        b.tiu_mul(scaled, scaled, table.scale)
+        octets = _low_bytes(index)
+        b.tdma_l2l_tensor_copy(Tl(scaled.addr, octets.shape, (scaled.stride[0], scaled.stride[1], 2, 2), BF16), octets)
+        b.tdma_l2l_tensor_copy(octets, Tl(near.addr, octets.shape, (near.stride[0], near.stride[1], 2, 2), BF16))
+        b.tiu_sub(near, scaled, near)
+        b.tiu_lookup_table(scaled, index, table.base)
+        b.tiu_lookup_table(index, index, table.slope)
+        b.tiu_mac(scaled, index, near)
+
+
+def _low_bytes(tensor: Tl) -> Tl:
+    """The low byte of each bf16 element of (1, m, 1, w), as int8 (1, m, w, 1): what a lookup reads."""
+    _, m, _, w = tensor.shape
+    return Tl(tensor.addr, (1, m, w, 1), (tensor.stride[0], tensor.stride[1], 2, 1), Fmt.I8)

@@ -1,0 +1,174 @@
+"""Weights in GMEM, tile after tile in the order in which a program reads them, and their stream into LMEM ahead of use.
+
+A matrix [k, n] is cut into tiles of some rows and, on every lane, some columns. Lane c holds the columns c * lane_columns and on; tile t of
+them is columns t * w .. of each lane. A tile lies in GMEM as [lane][row][column]: one contiguous burst, and one row of LMEM a lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.errors import UsageError
+from npusim.kernels.builder import KernelBuilder
+from npusim.kernels.tensors import Fmt, Ml, MlShape, Tl, ml_at, ml_default_shape, tg
+from npusim.mem.lmem import align_up
+
+DEFAULT_BUFFER_BYTES = 9216
+"""LMEM a lane for one tile; two or more of them are in use at a time."""
+_EU_COLUMNS = 8
+"""bf16 columns that a lane computes at once; a tile has a multiple of them."""
+_MAX_EXTENT = 4095
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows [k, k + rows) and, of every lane's columns, [w, w + columns)."""
+
+    k: int
+    rows: int
+    w: int
+    columns: int
+    offset: int
+    """Bytes from the start of the packed weights."""
+
+
+@dataclass(frozen=True)
+class WeightPlan:
+    """How a [k, n] matrix is cut for a chip. `fmt` is what GMEM holds; int8 is followed by one bf16 scale for each column."""
+
+    lanes: int
+    k: int
+    n: int
+    fmt: Fmt
+    lane_columns: int
+    tile_rows: int
+    tile_columns: int
+
+    @property
+    def num_lanes_used(self) -> int:
+        return -(-self.n // self.lane_columns)
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """In reading order: all rows of some columns, then the next columns."""
+        found, offset = [], 0
+        for w in range(0, self.lane_columns, self.tile_columns):
+            columns = min(self.tile_columns, self.lane_columns - w)
+            for k in range(0, self.k, self.tile_rows):
+                rows = min(self.tile_rows, self.k - k)
+                found.append(Tile(k, rows, w, columns, offset))
+                offset += rows * columns * self.num_lanes_used * self.fmt.itemsize
+        return tuple(found)
+
+    @property
+    def scale_offset(self) -> int:
+        """Where the scales begin, on a multiple of 16 bytes."""
+        return align_up(self.num_lanes_used * self.lane_columns * self.k * self.fmt.itemsize, 16)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the packed weights with their scales, a multiple of 16."""
+        scales = self.num_lanes_used * self.lane_columns * 2 if self.fmt is Fmt.I8 else 0
+        return align_up(self.scale_offset + scales, 16)
+
+
+def plan_weight(chip: Chip, k: int, n: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> WeightPlan:
+    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane as bf16. Raises UsageError where no cut does."""
+    if fmt not in (Fmt.BF16, Fmt.I8):
+        raise UsageError(f"weights in {fmt.value} are not supported; use bf16 or i8")
+    shape = ml_default_shape(chip, 1, n)
+    lane_columns = align_up(shape.w, _EU_COLUMNS)
+    if lane_columns > _MAX_EXTENT:
+        raise UsageError(
+            f"{n:,} columns are too many at once for {chip.name}; plan at most {_MAX_EXTENT // 8 * 8 * chip.num_lanes:,}"
+        )
+    most_rows = min(buffer_bytes // (2 * _EU_COLUMNS), _MAX_EXTENT) // _EU_COLUMNS * _EU_COLUMNS
+    if most_rows < _EU_COLUMNS:
+        raise UsageError(
+            f"a weight buffer of {buffer_bytes} bytes a lane holds no tile; the smallest is {2 * _EU_COLUMNS * _EU_COLUMNS} bytes"
+        )
+    pieces = -(-k // most_rows)
+    rows = k if pieces == 1 else align_up(-(-k // pieces), _EU_COLUMNS)
+    columns = min(buffer_bytes // (2 * rows) // _EU_COLUMNS * _EU_COLUMNS, lane_columns)
+    groups = -(-lane_columns // columns)
+    columns = align_up(-(-lane_columns // groups), _EU_COLUMNS)
+    return WeightPlan(chip.num_lanes, k, n, fmt, lane_columns, rows, columns)
+
+
+def pack_weight(plan: WeightPlan, weight: NDArray, scale: NDArray[np.uint16] | None = None) -> bytes:
+    """`weight` [k, n] (uint16 bf16 patterns, or int8 with a bf16 `scale` a column) as the plan's tiles. `len` is plan.num_bytes."""
+    wanted = np.dtype(np.int8 if plan.fmt is Fmt.I8 else np.uint16)
+    if weight.shape != (plan.k, plan.n) or weight.dtype != wanted:
+        raise UsageError(f"weights are {weight.dtype} of shape {weight.shape}; the plan is for {wanted} of {(plan.k, plan.n)}")
+    lanes = plan.num_lanes_used
+    padded = np.zeros((plan.k, lanes * plan.lane_columns), wanted)
+    padded[:, : plan.n] = weight
+    by_lane = padded.reshape(plan.k, lanes, plan.lane_columns).transpose(1, 0, 2)
+    parts = [by_lane[:, t.k : t.k + t.rows, t.w : t.w + t.columns].tobytes() for t in plan.tiles]
+    packed = b"".join(parts).ljust(plan.scale_offset, b"\0")
+    if plan.fmt is Fmt.I8:
+        if scale is None or scale.shape != (plan.n,) or scale.dtype != np.uint16:
+            raise UsageError(f"int8 weights need one bf16 pattern (uint16) a column as scale, shape ({plan.n},)")
+        packed += np.pad(scale, (0, lanes * plan.lane_columns - plan.n)).tobytes()
+    return packed.ljust(plan.num_bytes, b"\0")
+
+
+class WeightStream:
+    """Loads the tiles of many matrices, in order, into a ring of LMEM buffers; the next loads are issued as soon as a buffer is used up.
+
+    The DMA thus reads ahead over the borders of matrices and over whatever is computed between them.
+    """
+
+    def __init__(self, b: KernelBuilder, weights: Sequence[tuple[WeightPlan, int]], *, num_buffers: int = 2, base_reg: int = 0) -> None:
+        """`weights` are plans with their GMEM addresses, in the order of use. Buffers are allocated here and stay allocated."""
+        self.b = b
+        self._weights = list(weights)
+        self.base_reg = base_reg
+        self._at = 0
+        self._pending = [(plan, addr, tile) for plan, addr in weights for tile in plan.tiles]
+        self._loaded = self._used = 0
+        size = max(2 * plan.tile_rows * plan.tile_columns for plan, _ in weights)
+        way_out = "plan weights with smaller buffer_bytes"
+        self._buffers = [b.lmem_alloc_tensor((1, b.chip.num_lanes, 1, size // 2), Fmt.BF16, way_out=way_out) for _ in range(num_buffers)]
+        for _ in range(num_buffers):
+            self._load()
+
+    def next_weight(self) -> tuple[WeightPlan, int]:
+        """Plan and GMEM address of the matrix whose turn it is."""
+        if self._at == len(self._weights):
+            raise UsageError(f"the stream's {len(self._weights)} matrices are all used; list every matrix that the program multiplies by")
+        self._at += 1
+        return self._weights[self._at - 1]
+
+    def right(self) -> Ml:
+        """The next tile in LMEM, as the right operand. Call `done` when all that reads it is issued."""
+        plan, _, tile = self._pending[self._used]
+        buffer = self._buffers[self._used % len(self._buffers)]
+        return ml_at(self.b.chip, buffer.addr, MlShape(tile.rows, plan.num_lanes_used, tile.columns, plan.num_lanes_used * tile.columns))
+
+    def done(self) -> None:
+        self._used += 1
+        self._load()
+
+    def _load(self) -> None:
+        if self._loaded == len(self._pending):
+            return
+        plan, addr, tile = self._pending[self._loaded]
+        buffer = self._buffers[self._loaded % len(self._buffers)]
+        self._loaded += 1
+        shape = (1, plan.num_lanes_used, 1, tile.rows * tile.columns)
+        self.b.tdma_g2l_tensor_copy(
+            tg(addr + tile.offset, shape, plan.fmt, base_reg=self.base_reg), Tl(buffer.addr, shape, buffer.stride, Fmt.BF16)
+        )
+
+    def load_scale(self, plan: WeightPlan, addr: int) -> Tl:
+        """The scales of an int8 matrix, allocated and loaded: (1, lanes, 1, lane_columns)."""
+        scale = self.b.lmem_alloc_tensor((1, plan.num_lanes_used, 1, plan.lane_columns), Fmt.BF16)
+        self.b.tdma_g2l_tensor_copy(tg(addr + plan.scale_offset, scale.shape, Fmt.BF16, base_reg=self.base_reg), scale)
+        return scale
