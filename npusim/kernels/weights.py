@@ -85,9 +85,7 @@ def plan_weight(chip: Chip, k: int, n: int, fmt: Fmt, buffer_bytes: int = DEFAUL
     shape = ml_default_shape(chip, 1, n)
     lane_columns = align_up(shape.w, _EU_COLUMNS)
     if lane_columns > _MAX_EXTENT:
-        raise UsageError(
-            f"{n:,} columns are too many at once for {chip.name}; plan at most {_MAX_EXTENT // 8 * 8 * chip.num_lanes:,}"
-        )
+        raise UsageError(f"{n:,} columns are too many at once for {chip.name}; plan at most {_MAX_EXTENT // 8 * 8 * chip.num_lanes:,}")
     most_rows = min(buffer_bytes // (2 * _EU_COLUMNS), _MAX_EXTENT) // _EU_COLUMNS * _EU_COLUMNS
     if most_rows < _EU_COLUMNS:
         raise UsageError(

@@ -1,0 +1,61 @@
+"""Attention over pages gathered through patched addresses, one token or several, equal to the twin's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npusim.kernels import Fmt, tg
+from npusim.kernels.attention import AttentionShape, Softmax, attention
+from npusim.kernels.rows import alloc_rows, load_rows
+from reference_model.quant import ops, tables
+from tests.kernels.harness import Checked, bf16_numbers, case_of
+from tests.kernels.layers_case import TABLES, Draw, interpolated, scientific, table_bytes
+
+BF16 = Fmt.BF16
+SCRATCH, PAGES = 0x40000, 0x100000
+
+
+def draw(rng: np.random.Generator, chip: str) -> Checked:
+    d = Draw(rng, chip)
+    tokens, kv_heads = int(rng.choice([1, 1, 4, 16])), int(rng.integers(1, 4))
+    head_dim, pages = int(rng.choice([16, 32, 64])), int(rng.integers(1, 12 if tokens == 1 else 5))
+    shape = AttentionShape(tokens, kv_heads * int(rng.integers(1, 4)), kv_heads, head_dim, pages)
+    q = bf16_numbers(rng, tokens, shape.num_heads * head_dim, scale=0.6)
+    k, v = (bf16_numbers(rng, kv_heads, shape.num_slots, head_dim) for _ in range(2))
+    mask = np.where(rng.random((tokens, shape.num_slots)) < 0.3, ops.MASKED, np.uint16(0)).astype(np.uint16)
+    mask[:, int(rng.integers(shape.num_slots))] = 0
+    d.memory[d.gmem + TABLES] = table_bytes(tables.exp_table()) + table_bytes(tables.reciprocal_table())
+    near = Softmax(interpolated(d.b, tables.exp_table(), d.gmem + TABLES), scientific(d.b, d.gmem + TABLES + 1024))
+    here = load_rows(d.b, d.row(q))
+    res = alloc_rows(d.b, tokens, q.shape[1])
+    d.memory[d.gmem + SCRATCH] = bytes(shape.scratch_bytes)
+    far_mask, scratch = d.row(mask), tg(d.gmem + SCRATCH, (1, 1, 1, 1), BF16)
+    labels = [[[(0, f"{name}.{head}.{page}") for page in range(pages)] for head in range(kv_heads)] for name in "kv"]
+    attention(d.b, res, here, labels[0], labels[1], far_mask, shape, near, scratch)
+    d.store(res, _wanted(shape, q, k, v, mask))
+    places = _store_pages(d, shape, k, v)
+    return Checked(case_of("attention", d.b.build().patch(places), d.memory), d.wanted)
+
+
+def _store_pages(d: Draw, shape: AttentionShape, k: np.ndarray, v: np.ndarray) -> dict[str, int]:
+    """Pages in random order in GMEM: label -> address."""
+    page_bytes = 2 * shape.page_size * shape.head_dim
+    order = d.rng.permutation(2 * shape.num_kv_heads * shape.num_pages)
+    pool, places = np.zeros((order.size, page_bytes // 2), np.uint16), {}
+    for number, slot in enumerate(order):
+        name, head, page = np.unravel_index(number, (2, shape.num_kv_heads, shape.num_pages))
+        values = (k, v)[name][head, page * shape.page_size : (page + 1) * shape.page_size]
+        pool[slot] = (values.T if name == 0 else values).reshape(-1)
+        places[f"{'kv'[name]}.{head}.{page}"] = d.gmem + PAGES + int(slot) * page_bytes
+    d.memory[d.gmem + PAGES] = pool.tobytes()
+    return places
+
+
+def _wanted(shape: AttentionShape, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    grouped = q.reshape(shape.num_tokens, shape.num_kv_heads, shape.group, shape.head_dim)
+    out = np.empty_like(grouped)
+    for head in range(shape.num_kv_heads):
+        left = grouped[:, head].reshape(-1, shape.head_dim)
+        rows = ops.attention(left, k[head], v[head], np.repeat(mask, shape.group, 0))
+        out[:, head] = rows.reshape(shape.num_tokens, shape.group, -1)
+    return out.reshape(shape.num_tokens, -1)
