@@ -1,6 +1,6 @@
 """Parses the command line, runs one command, and turns expected failures into one sentence and an exit code.
 
-Exit codes: 0 done, or the same; 1 tensors differ; 2 trouble.
+Exit codes: 0 done, or the same; 1 tensors differ, or a check found errors; 2 trouble.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from golden import GoldenError
 from npusim import __version__
+from npusim.cli.check import CheckCommand
 from npusim.cli.command import Command
 from npusim.cli.demo import DemoCommand
 from npusim.cli.diff import CaptureCommand, DiffCommand
@@ -29,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     InfoCommand(),
     DisasmCommand(),
     AsmCommand(),
+    CheckCommand(),
     DiffCommand(),
     CaptureCommand(),
     DemoCommand(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from npusim.chip import Chip
@@ -9,6 +10,41 @@ from npusim.footprint.region import LMEM, Region, region
 from npusim.insn.base import TiuInstruction
 from npusim.insn.operands import addr_of, shape_of, strides_of
 from npusim.mem.lmem import Shape
+
+
+class LocalTensor(NamedTuple):
+    """Elements in LMEM as TensorLmem lays them out: a linear address of lane and offset, strides in bytes."""
+
+    addr: int
+    shape: Shape
+    strides: Shape
+    itemsize: int
+
+    def regions(self, chip: Chip) -> Iterable[Region]:
+        """Up to three, where channels go round the lanes."""
+        lanes, lane_bytes = chip.num_lanes, chip.lmem_bytes
+        (n, c, h, w), (n_str, c_str, h_str, w_str) = self.shape, self.strides
+        lane0, start = divmod(self.addr, lane_bytes)
+        inner = ((n, n_str), (h, h_str), (w, w_str))
+        if lane0 + c <= lanes:
+            yield region(LMEM, self.addr, ((c, lane_bytes), *inner), self.itemsize)
+            return
+        if lane0:
+            yield region(LMEM, self.addr, ((lanes - lane0, lane_bytes), *inner), self.itemsize)
+            c -= lanes - lane0
+            start += c_str
+        turns, rest = divmod(c, lanes)
+        if turns:
+            yield region(LMEM, start, ((turns, c_str), (lanes, lane_bytes), *inner), self.itemsize)
+        if rest:
+            yield region(LMEM, start + turns * c_str, ((rest, lane_bytes), *inner), self.itemsize)
+
+    def from_channel(self, first: int, count: int, chip: Chip) -> LocalTensor:
+        """Channels `first` to `first + count`."""
+        lane, offset = divmod(self.addr, chip.lmem_bytes)
+        turn, lane = divmod(lane + first, chip.num_lanes)
+        n, _, h, w = self.shape
+        return self._replace(addr=lane * chip.lmem_bytes + offset + turn * self.strides[1], shape=(n, count, h, w))
 
 
 class Operand(NamedTuple):
@@ -19,6 +55,8 @@ class Operand(NamedTuple):
     regions: tuple[Region, ...]
     at_most: bool = False
     """The bytes touched are some of these: a compressed stream says itself how long it is."""
+    tensors: tuple[LocalTensor, ...] = ()
+    """Where it lies in LMEM as elements: the same bytes as the regions. Several are planes, or pieces."""
 
     @property
     def num_bytes(self) -> int:
@@ -32,38 +70,22 @@ class Footprint(NamedTuple):
     writes: tuple[Operand, ...]
 
 
-def local_tensor(chip: Chip, addr: int, shape: Shape, strides: Shape, itemsize: int, first: int = 0) -> tuple[Region, ...]:
-    """Channels `first` to `first + c` of a tensor in LMEM at linear address `addr`, in up to three pieces where they go round the lanes."""
-    lanes, lane_bytes = chip.num_lanes, chip.lmem_bytes
-    (n, c, h, w), (n_str, c_str, h_str, w_str) = shape, strides
-    lane0, offset = divmod(addr, lane_bytes)
-    turn, lane0 = divmod(lane0 + first, lanes)
-    start, inner = offset + turn * c_str, ((n, n_str), (h, h_str), (w, w_str))
-    if lane0 + c <= lanes:
-        return (region(LMEM, start + lane0 * lane_bytes, ((c, lane_bytes), *inner), itemsize),)
-    found = []
-    if lane0:
-        found.append(region(LMEM, start + lane0 * lane_bytes, ((lanes - lane0, lane_bytes), *inner), itemsize))
-        c -= lanes - lane0
-        start += c_str
-    turns, rest = divmod(c, lanes)
-    if turns:
-        found.append(region(LMEM, start, ((turns, c_str), (lanes, lane_bytes), *inner), itemsize))
-    if rest:
-        found.append(region(LMEM, start + turns * c_str, ((rest, lane_bytes), *inner), itemsize))
-    return tuple(found)
+def local_operand(chip: Chip, name: str, tensors: Iterable[LocalTensor]) -> Operand:
+    tensors = tuple(tensors)
+    return Operand(name, tuple(r for tensor in tensors for r in tensor.regions(chip)), tensors=tensors)
 
 
-def tiu_planes(
-    insn: TiuInstruction, name: str, itemsize: int, num_planes: int = 1, b_str: int = 0, shape: Shape | None = None
-) -> tuple[Region, ...]:
-    """Operand `name` as `num_planes` tensors, `b_str` bytes apart, at the strides that the descriptor gives or stands for."""
+def tiu_tensor(insn: TiuInstruction, name: str, itemsize: int, shape: Shape | None = None) -> LocalTensor:
+    """Operand `name` at the strides that the descriptor gives or stands for."""
     shape = shape or shape_of(insn, name)
-    strides, addr = strides_of(insn, name, shape, itemsize), addr_of(insn, name)
-    return tuple(r for i in range(num_planes) for r in local_tensor(insn.chip, addr + i * b_str, shape, strides, itemsize))
+    return LocalTensor(addr_of(insn, name), shape, strides_of(insn, name, shape, itemsize), itemsize)
 
 
-def tiu_per_channel(insn: TiuInstruction, name: str, num_bytes: int, offset: int = 0) -> tuple[Region, ...]:
+def planes(tensor: LocalTensor, num_planes: int, b_str: int) -> list[LocalTensor]:
+    """`num_planes` tensors alike, `b_str` bytes apart."""
+    return [tensor._replace(addr=tensor.addr + i * b_str) for i in range(num_planes)]
+
+
+def per_channel(insn: TiuInstruction, name: str, num_bytes: int, offset: int = 0) -> LocalTensor:
     """`num_bytes` packed bytes for each channel of the result: kernels, biases, quantisation records."""
-    shape = (1, insn.regs.res0_c, 1, num_bytes)
-    return local_tensor(insn.chip, addr_of(insn, name) + offset, shape, (0, num_bytes, 0, 1), 1)
+    return LocalTensor(addr_of(insn, name) + offset, (1, insn.regs.res0_c, 1, num_bytes), (0, num_bytes, 0, 1), 1)

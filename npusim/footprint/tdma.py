@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from npusim.footprint.operand import Footprint, Operand, local_tensor
+from npusim.footprint.operand import Footprint, LocalTensor, Operand, local_operand
 from npusim.footprint.region import LMEM, Region, region
 from npusim.insn.base import TdmaInstruction
 from npusim.insn.tdma_base import ITEMSIZE, LOCAL_DESTINATION, LOCAL_SOURCE, Transfer
@@ -35,7 +35,8 @@ def _tensor(insn: Transfer, side: str, shape: Shape, size: int, w_stride: int = 
     is_local = insn.direction in (LOCAL_SOURCE if from_source else LOCAL_DESTINATION)
     strides = insn.src_strides(w_stride or size) if from_source else insn.dst_strides(w_stride or size)
     if is_local:
-        return Operand(side, local_tensor(insn.chip, insn.src_addr if from_source else insn.dst_addr, shape, strides, size))
+        addr = insn.src_addr if from_source else insn.dst_addr
+        return local_operand(insn.chip, side, [LocalTensor(addr, shape, strides, size)])
     return Operand(side, (_remote(insn, side, tuple(zip(shape, strides, strict=True)), size),))
 
 
@@ -85,9 +86,11 @@ def _local_matrix(insn: MatrixTransfer, side: str, rows: int, columns: int, size
     w = insn.local_shape[3]
     whole, rest = divmod(columns, w)
     addr, strides = (insn.src_addr, insn.src_strides(size)) if side == "source" else (insn.dst_addr, insn.dst_strides(size))
-    strides = (strides[0], strides[1], 0, size)
-    pieces = (((rows, whole, 1, w), 0), ((rows, 1, 1, rest), whole))
-    return Operand(side, tuple(r for s, first in pieces if s[1] and s[3] for r in local_tensor(insn.chip, addr, s, strides, size, first)))
+    tensor = LocalTensor(addr, (rows, 1, 1, w), (strides[0], strides[1], 0, size), size)
+    pieces = [tensor.from_channel(0, whole, insn.chip)] if whole else []
+    if rest:
+        pieces.append(tensor._replace(shape=(rows, 1, 1, rest)).from_channel(whole, 1, insn.chip))
+    return local_operand(insn.chip, side, pieces)
 
 
 def matrix_copy(insn: MatrixCopy) -> Footprint:

@@ -36,11 +36,8 @@ class LoadedProgram:
 
 def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     """Binds `program` to a machine of its own. Raises NpusimError for whatever in the file cannot be run."""
-    activations = [(info_of_tensor(t, tensor_bytes(t, FRAME_ALIGNMENT[file.chip.name])), t.offset) for t in program.tensors]
-    # The base register bits of a weight's offset are not looked at (Neuron's first constructor in neuron.cpp).
-    weights = [(info_of_weight(w), (WEIGHT << 40) | w.offset & ((1 << 40) - 1)) for w in _cpu_weights(file, program)]
-    placed = [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET]
-    memory = plan_memory(file, program, placed)
+    activations, weights = placed_tensors(file, program)
+    memory = plan_memory(file, program, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET])
     _check_host_bytes(sum(info.num_bytes for info, offset in activations if offset == HOST_OFFSET))
     state = State(file.chip, memory.num_bytes)
     state.array_base = memory.array_base
@@ -49,6 +46,13 @@ def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     known = {info.name: _bind_tensor(state, memory, info, offset) for info, offset in weights} | tensors
     steps = [_bind_routine(file, state, known, routine) for routine in program.routines]
     return LoadedProgram(state, tensors, [call for calls in steps for call in calls])
+
+
+def placed_tensors(file: Cvimodel, program: Program) -> tuple[list[tuple[TensorInfo, int]], list[tuple[TensorInfo, int]]]:
+    """The activations, and the weights that CPU routines read, each with its offset, which names its base register (or HOST_OFFSET)."""
+    activations = [(info_of_tensor(t, tensor_bytes(t, FRAME_ALIGNMENT[file.chip.name])), t.offset) for t in program.tensors]
+    # The base register bits of a weight's offset are not looked at (Neuron's first constructor in neuron.cpp).
+    return activations, [(info_of_weight(w), (WEIGHT << 40) | w.offset & ((1 << 40) - 1)) for w in _cpu_weights(file, program)]
 
 
 def _cpu_weights(file: Cvimodel, program: Program) -> list[Weight]:

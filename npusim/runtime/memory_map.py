@@ -15,7 +15,7 @@ from npusim.state import NUM_BASE_REGS
 
 SHARED, WEIGHT, PRIVATE = 0, 1, 2
 MAX_MAP_BYTES = 512 << 20
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 _OFFSET_BITS = 40
 
 
@@ -25,6 +25,8 @@ class MemoryMap:
 
     array_base: tuple[int, ...]
     num_bytes: int
+    sizes: tuple[int, ...] = (0,) * NUM_BASE_REGS
+    """Bytes of each region."""
 
     def address(self, offset: int) -> int:
         """Physical GMEM offset of what the file calls `offset`, whose bits 40 to 42 select the base register."""
@@ -53,11 +55,11 @@ def plan_memory(model: Cvimodel, program: Program, extents: Iterable[tuple[int, 
     starts, end = [], 0
     for size in sizes:
         starts.append(end)
-        end += align_up(size, _PAGE_BYTES)
+        end += align_up(size, PAGE_BYTES)
     if end > MAX_MAP_BYTES:
         names = ("shared", "weights", "private", *(f"input or output {i}" for i in range(3, NUM_BASE_REGS)))
         parts = ", ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True) if size)
         raise FileFormatError(f"the model's memory map needs {end} bytes ({parts}), but at most {MAX_MAP_BYTES} are supported")
     if program.neuron_bytes:
         starts[PRIVATE] = starts[SHARED]
-    return MemoryMap(tuple(starts), end)
+    return MemoryMap(tuple(starts), end, tuple(sizes))

@@ -38,14 +38,18 @@ class Memory:
             return place.view(self.lmem)
         return place.view(self.window, WINDOWS[case.chip] - case.array_base[place.memory])
 
+    def holds(self, case: Case, place: Region) -> bool:
+        """Whether all of a region lies in here."""
+        return place.memory == LMEM or place.end <= WINDOWS[case.chip] - case.array_base[place.memory] + self.window.size
+
     def marked(self, case: Case, operands: tuple[Operand, ...]) -> Memory:
-        """Ones where an operand lies."""
+        """Ones where an operand lies, and in the whole window where one leaves it."""
         marks = Memory(np.zeros_like(self.lmem), np.zeros_like(self.window))
         for place in (r for operand in operands for r in operand.regions):
-            if place.memory != LMEM and place.end > WINDOWS[case.chip] - case.array_base[place.memory] + self.window.size:
-                marks.window[:] = 1  # a stream's limit leaves the window
-            else:
+            if self.holds(case, place):
                 marks.of(case, place)[...] = 1
+            else:
+                marks.window[:] = 1
         return marks
 
 
@@ -74,7 +78,7 @@ def check_case(case: Case) -> type | None:
         mark, start, end = (getattr(m, name) for m in (written, before, after))
         assert (start == end)[mark == 0].all(), f"{case.kind}: {name} changed outside the declared writes"
         assert (getattr(other, name) == getattr(other_after, name))[mark == 0].all(), f"{case.kind}: {name} changed outside"
-        if not any(operand.at_most for operand in writes):
+        if not any(operand.at_most or not before.holds(case, place) for operand in writes for place in operand.regions):
             assert (end == getattr(other_after, name))[mark == 1].all(), f"{case.kind}: {name} depends on more than the declared reads"
     return type(instruction)
 

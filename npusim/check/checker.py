@@ -1,0 +1,107 @@
+"""The checks in their order, over one command buffer after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from npusim.check.finding import Finding, Kind
+from npusim.check.gmem import Area, GlobalMemory
+from npusim.check.ids import Found, check_ids
+from npusim.check.local import LocalMemory
+from npusim.check.need import needed_reads
+from npusim.check.overlap import check_overlap
+from npusim.check.timeline import Step, Timeline, timeline_of
+from npusim.chip import Chip
+from npusim.errors import NpusimError
+from npusim.insn import Instruction
+from npusim.isa.disasm import commands, write_command
+from npusim.loader.cmdbuf import Cmdbuf
+from npusim.state import State
+
+
+def check(cmdbufs: Cmdbuf | Sequence[Cmdbuf], areas: Iterable[Area] = (), *, array_base: Sequence[int] | None = None) -> list[Finding]:
+    """What is wrong with `cmdbufs`: one command buffer, or the segments of a dmabuf, which share LMEM.
+
+    `areas` are the parts of GMEM that the program has; without them GMEM is taken to hold data everywhere. `array_base` are the base
+    registers, which decide whether an address lies in GMEM at all (default 0). Commands that the chip refuses are findings too, and left
+    out of what follows. LMEM holds nothing at first. Findings come in the order of the commands.
+    """
+    parts = [cmdbufs] if isinstance(cmdbufs, Cmdbuf) else list(cmdbufs)
+    if not parts:
+        return []
+    checker = Checker(parts[0].chip, GlobalMemory(areas), array_base)
+    checker.submit({f"segment{i}" if len(parts) > 1 else "": part for i, part in enumerate(parts)})
+    return checker.findings()
+
+
+class Checker:
+    """Memory as command buffers run one after the other, and what was found in them so far."""
+
+    def __init__(self, chip: Chip, gmem: GlobalMemory, array_base: Sequence[int] | None = None) -> None:
+        self.chip = chip
+        self.gmem = gmem
+        self._scratch = State(chip)
+        if array_base is not None:
+            self._scratch.array_base = tuple(array_base)
+        self._cmdbufs: dict[str, Cmdbuf] = {}
+        self._found: list[Found] = []
+
+    def submit(self, segments: dict[str, Cmdbuf]) -> None:
+        """Checks command buffers, by section name, that run as one job: LMEM keeps its content from one to the next, and no longer."""
+        lmem = LocalMemory(self.chip)
+        for section, cmdbuf in segments.items():
+            self._cmdbufs[section] = cmdbuf
+            timeline = timeline_of(cmdbuf, self._refusal, section)
+            found = list(self._check(timeline, lmem))
+            self._found += sorted(found, key=lambda f: f[2][0].index if f[2] else -1)
+
+    def findings(self) -> list[Finding]:
+        """Everything found, together with what can only be said at the program's end."""
+        found = self._found + list(self.gmem.unused())
+        wanted: dict[str, set[int]] = {}
+        for _, _, steps in found:
+            for step in steps:
+                wanted.setdefault(step.section, set()).add(step.index)
+        lines = {section: _disassembled(self._cmdbufs[section], sorted(places)) for section, places in wanted.items()}
+        return [
+            Finding(kind, text, tuple(s.index for s in steps), tuple(lines[s.section][s.index] for s in steps), _section(steps))
+            for kind, text, steps in found
+        ]
+
+    def _check(self, timeline: Timeline, lmem: LocalMemory) -> Iterator[Found]:
+        for stream in timeline.streams:
+            yield from ((Kind.ILLEGAL, step.refusal, (step,)) for step in stream if step.refusal)
+        yield from check_ids(timeline)
+        for step in timeline.order:
+            yield from check_overlap(step, self._scratch)
+        yield from lmem.check(timeline, needed_reads(self.chip, timeline.order))
+        yield from self.gmem.check(timeline)
+
+    def _refusal(self, instruction: Instruction) -> str:
+        try:
+            instruction.bind(self._scratch)
+        except NpusimError as error:
+            text = str(error)
+            return text if text.startswith("command ") else f"command {instruction.index} ({instruction.mnemonic}): {text}"
+        return ""
+
+
+def _section(steps: tuple[Step, ...]) -> str:
+    return steps[0].section if steps else ""
+
+
+def _disassembled(cmdbuf: Cmdbuf, places: list[int]) -> dict[int, str]:
+    """The commands at `places` as text, without offsets."""
+    tiu, tdma = np.isin(cmdbuf.tiu_index, places), np.isin(cmdbuf.tdma_index, places)
+    few = Cmdbuf(
+        cmdbuf.chip,
+        cmdbuf.headers[places],
+        cmdbuf.tiu[tiu],
+        np.searchsorted(places, cmdbuf.tiu_index[tiu]),
+        cmdbuf.tdma[tdma],
+        np.searchsorted(places, cmdbuf.tdma_index[tdma]),
+    )
+    lines = [write_command(command, cmdbuf.chip).split(": ", 1)[1] for command in commands(few)]
+    return dict(zip(places, lines, strict=True))

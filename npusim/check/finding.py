@@ -1,0 +1,84 @@
+"""What `check` found: data, in the words of race detectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """An error means that the program can compute something else than it was written for, or nothing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Kind(StrEnum):
+    """The rule that a program breaks."""
+
+    ILLEGAL = "illegal command"
+    DEADLOCK = "deadlock"
+    ID_ORDER = "id order"
+    ID_GAP = "missing id"
+    RACE = "race"
+    UNINITIALISED = "uninitialised read"
+    PARTLY_UNSET = "partly unset"
+    TORN = "torn read"
+    LOST = "lost write"
+    OVERLAP = "operand overlap"
+    OUT_OF_RANGE = "out of range"
+    READ_ONLY = "read-only write"
+    UNREAD = "never loaded"
+    UNUSED = "unused"
+
+    @property
+    def severity(self) -> Severity:
+        return _SEVERITY.get(self, Severity.ERROR)
+
+
+_SEVERITY = {Kind.PARTLY_UNSET: Severity.WARNING, Kind.ID_GAP: Severity.WARNING, Kind.UNUSED: Severity.NOTE}
+
+MEANING = {
+    Kind.ILLEGAL: "The chip refuses the command.",
+    Kind.DEADLOCK: "Both engines wait for an id that never comes.",
+    Kind.ID_ORDER: "An engine's ids do not grow, so whether a wait for one is met depends on time.",
+    Kind.ID_GAP: "A command waits for an id that no command has; a later one meets it, which may be later than meant.",
+    Kind.RACE: "Both engines touch the same bytes, one writes, and no id puts them in order.",
+    Kind.UNINITIALISED: "Bytes are read, and matter, that nothing has written.",
+    Kind.PARTLY_UNSET: "Part of a bias, of quantisation records or of a load from GMEM is read, though nothing has written it.",
+    Kind.TORN: "Bytes are read that are left of a tensor after another command has overwritten part of it.",
+    Kind.LOST: "Everything that a command wrote is overwritten before anything reads it.",
+    Kind.OVERLAP: "A command's result lies over an operand that it still reads.",
+    Kind.OUT_OF_RANGE: "GMEM is touched outside the memory that the program has.",
+    Kind.READ_ONLY: "A store goes to memory that is only to be read.",
+    Kind.UNREAD: "A weight, or what a command stored and is no output, is never loaded.",
+    Kind.UNUSED: "What a command wrote to LMEM is never read.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault. `commands` are places in the command buffer, the later command first; `disassembly` has a line for each."""
+
+    kind: Kind
+    message: str
+    commands: tuple[int, ...]
+    disassembly: tuple[str, ...] = ()
+    section: str = ""
+    """The command section, or the dmabuf's segment, where a program has several."""
+
+    @property
+    def severity(self) -> Severity:
+        return self.kind.severity
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind.value,
+            "severity": self.severity.value,
+            "message": self.message,
+            "section": self.section,
+            "commands": list(self.commands),
+            "disassembly": list(self.disassembly),
+        }

@@ -1,0 +1,31 @@
+"""What `npusim check` found, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from rich.text import Text
+
+from npusim.check import MEANING, Finding, Severity
+
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
+
+
+def finding_renderables(findings: Iterable[Finding]) -> Iterator[Text]:
+    """One block a finding: what is wrong, then its commands disassembled. A rule is explained where it first occurs."""
+    explained = set()
+    for finding in findings:
+        section = f" in {finding.section}" if finding.section else ""
+        text = Text.assemble((finding.severity.value, _STYLES[finding.severity]), f": {finding.kind.value}{section}: {finding.message}")
+        if finding.kind not in explained:
+            explained.add(finding.kind)
+            text.append(f"\n  {MEANING[finding.kind]}", "italic")
+        for index, line in zip(finding.commands, finding.disassembly, strict=True):
+            text.append(f"\n  {index:6}: {line}", "dim")
+        yield text
+
+
+def summary(path: str, counts: Mapping[Severity, int], hidden: int) -> Text:
+    """The last line."""
+    total = ", ".join(f"{counts[severity]} {severity.value}{'s' if counts[severity] != 1 else ''}" for severity in Severity)
+    return Text(f"{path}: {total}" + (f" ({hidden} not shown; --all shows them)" if hidden else ""))
