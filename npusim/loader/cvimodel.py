@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from npusim.chip import Chip, chip_named
-from npusim.errors import FileFormatError, UsageError
+from npusim.errors import FileFormatError, NpusimError, UsageError
 from npusim.loader.cvimodel_tables import read_model
 from npusim.loader.cvimodel_types import Cvimodel, Section
+from npusim.loader.file_bytes import FileBytes
 
 MAGIC = b"CviModel"
 MAX_SECTION_BYTES = 1 << 29
+READ_BYTES = 1 << 18
+"""What is read at once of a large file."""
 _LZ4_MAX_RATIO = 255
 _MINOR_VERSION = 4
 _UNSIGNED_PADDING = b"AA"
@@ -37,25 +42,42 @@ def load_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Cvimodel:
         raise FileFormatError(f"{path}: {error}") from None
 
 
-def parse_cvimodel(data: bytes | bytearray | memoryview, *, verify_md5: bool = True) -> Cvimodel:
-    """Parses a whole .cvimodel held in memory; checks every offset and, unless told not to, its md5. Raises FileFormatError.
+@contextmanager
+def open_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Iterator[Cvimodel]:
+    """As load_cvimodel, but sections are read from the file each time that they are asked for, inside the block only.
+
+    NpusimErrors that leave the block get the path in front.
+    """
+    try:
+        with open(path, "rb") as file:
+            yield parse_cvimodel(FileBytes(file), verify_md5=verify_md5)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except NpusimError as error:
+        error.args = (f"{path}: {error}", *error.args[1:])
+        raise
+
+
+def parse_cvimodel(data: bytes | bytearray | memoryview | FileBytes, *, verify_md5: bool = True) -> Cvimodel:
+    """Parses a whole .cvimodel; checks every offset and, unless told not to, its md5. Raises FileFormatError.
 
     The vendor's runtime does not look at the md5, so files that were edited after compilation exist; `verify_md5=False` reads them.
     """
-    view = memoryview(data).cast("B")
+    view = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
     chip, description_bytes, header_bytes = _parse_header(view, verify_md5)
     description_end = header_bytes + description_bytes
-    model = read_model(chip, view[header_bytes:description_end], view[description_end:])
+    payload = view.behind(description_end) if isinstance(view, FileBytes) else view[description_end:]
+    model = read_model(chip, view[header_bytes:description_end], payload)
     for section in model.sections:
         _check_section(section, len(model.payload))
     return model
 
 
-def _parse_header(view: memoryview, verify_md5: bool) -> tuple[Chip, int, int]:
+def _parse_header(view: memoryview | FileBytes, verify_md5: bool) -> tuple[Chip, int, int]:
     """(chip, bytes of the description, bytes of the header)."""
     if len(view) < 32 or bytes(view[:8]) != MAGIC:
         raise FileFormatError(f"it starts with {bytes(view[:8])!r}, but a cvimodel has a header of 32 bytes or more from {MAGIC!r} on")
-    description_bytes, major, minor, md5 = struct.unpack_from("<IBB16s", view, 8)
+    description_bytes, major, minor, md5 = struct.unpack_from("<IBB16s", view[:32], 8)
     if major != 1 or minor > _MINOR_VERSION:
         raise FileFormatError(f"cvimodel version {major}.{minor} is not supported; versions 1.0 to 1.{_MINOR_VERSION} are")
     header_bytes = 48 if minor else 32
@@ -63,12 +85,14 @@ def _parse_header(view: memoryview, verify_md5: bool) -> tuple[Chip, int, int]:
         raise FileFormatError(
             f"{header_bytes} bytes of header and {description_bytes} of description do not fit the file's {len(view)} bytes; it is cut off"
         )
-    chip_name, padding = struct.unpack_from("<16s2s", view, 30) if minor else (b"cv183x", b"")
+    chip_name, padding = struct.unpack_from("<16s2s", view[:48], 30) if minor else (b"cv183x", b"")
     if verify_md5 and padding != _UNSIGNED_PADDING:
-        digest = hashlib.md5(view[header_bytes:], usedforsecurity=False).digest()
-        if digest != md5:
+        digest = hashlib.md5(usedforsecurity=False)
+        for start in range(header_bytes, len(view), READ_BYTES):
+            digest.update(view[start : start + READ_BYTES])
+        if digest.digest() != md5:
             raise FileFormatError(
-                f"md5 of its content is {digest.hex()}, but its header says {md5.hex()}: it is damaged or was edited "
+                f"md5 of its content is {digest.hexdigest()}, but its header says {md5.hex()}: it is damaged or was edited "
                 "(verify_md5=False reads it anyway)"
             )
     try:

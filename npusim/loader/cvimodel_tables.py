@@ -10,13 +10,14 @@ from flatbuffers import number_types as kinds
 
 from npusim.chip import Chip
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, DType, Program, Section, SectionType, Tensor, TpuRoutine, Weight
+from npusim.loader.file_bytes import FileBytes
 from npusim.loader.flatbuffer import Reader, Table
 
 _MAX_TENSOR_BYTES = 1 << 32
 _E = TypeVar("_E", bound=IntEnum)
 
 
-def read_model(chip: Chip, description: memoryview, payload: memoryview) -> Cvimodel:
+def read_model(chip: Chip, description: memoryview, payload: memoryview | FileBytes) -> Cvimodel:
     """Reads table Model; raises FileFormatError where anything in it lies outside the description or breaks the schema."""
     root = Reader(description, "the model description").root("Model")
     programs = tuple(_program(table) for table in root.tables(6, "programs"))

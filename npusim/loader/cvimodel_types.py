@@ -10,6 +10,7 @@ import numpy as np
 
 from npusim.chip import Chip
 from npusim.errors import FileFormatError
+from npusim.loader.file_bytes import FileBytes
 
 
 class DType(IntEnum):
@@ -129,7 +130,7 @@ class Cvimodel:
     programs: tuple[Program, ...]
     weights: tuple[Weight, ...]
     sections: tuple[Section, ...]
-    payload: memoryview
+    payload: memoryview | FileBytes
     """The file behind the description; sections lie in here."""
 
     def section_named(self, name: str) -> Section:

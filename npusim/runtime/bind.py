@@ -12,6 +12,7 @@ from npusim.errors import FileFormatError
 from npusim.execute import BoundProgram
 from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.loader.cpu_args import parse_cpu_args
+from npusim.loader.cvimodel import READ_BYTES
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program, SectionType, TpuRoutine, Weight
 from npusim.loader.dmabuf import parse_dmabuf
 from npusim.runtime.cpu import cpu_function_named
@@ -65,7 +66,9 @@ def _load_weights(file: Cvimodel, state: State) -> None:
     at = state.array_base[WEIGHT]
     for section in file.sections:
         if section.kind == SectionType.WEIGHT:
-            state.gmem.write(at, file.payload[section.offset : section.offset + section.num_bytes])
+            end = section.offset + section.num_bytes
+            for start in range(section.offset, end, READ_BYTES):
+                state.gmem.write(at + start - section.offset, file.payload[start : min(start + READ_BYTES, end)])
             at += section.num_bytes
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from numpy.typing import ArrayLike, NDArray
 
 from npusim.chip import Chip
-from npusim.errors import NpusimError, UsageError
-from npusim.loader.cvimodel import load_cvimodel
+from npusim.errors import UsageError
+from npusim.loader.cvimodel import open_cvimodel
 from npusim.runtime.bind import load_program
 from npusim.runtime.frame import FRAME_ALIGNMENT
 from npusim.runtime.inputs import input_array
@@ -36,17 +36,13 @@ class Model:
         Raises FileFormatError for a damaged or unsupported file, IllegalInstruction, AddressError or Deadlock for commands that the chip
         cannot run, UsageError for a path that cannot be read or a `program` that the file lacks. Native code in a file is never run.
         """
-        file = load_cvimodel(path, verify_md5=verify_md5)
-        if not 0 <= program < len(file.programs):
-            raise UsageError(f"program {program} does not exist; {path} holds programs 0 to {len(file.programs) - 1}")
-        self.chip: Chip = file.chip
-        self.name: str = file.name
-        self._program = file.programs[program]
-        try:
+        with open_cvimodel(path, verify_md5=verify_md5) as file:
+            if not 0 <= program < len(file.programs):
+                raise UsageError(f"program {program} does not exist; the file holds programs 0 to {len(file.programs) - 1}")
+            self.chip: Chip = file.chip
+            self.name: str = file.name
+            self._program = file.programs[program]
             self._loaded = load_program(file, self._program)
-        except NpusimError as error:
-            error.args = (f"{path}: {error}", *error.args[1:])
-            raise
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:

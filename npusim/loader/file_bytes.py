@@ -1,0 +1,36 @@
+"""A file as a sequence of bytes that is read where it is looked at, so that a model's weights are never in memory twice."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from npusim.errors import FileFormatError
+
+
+class FileBytes:
+    """The bytes of an open file from `start` on. Slices are read at once; the file must stay open while it is used."""
+
+    __slots__ = ("_file", "_size", "_start")
+
+    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+        """`file` is seekable; its size is taken now."""
+        self._file = file
+        self._start = start
+        self._size = max(0, file.seek(0, 2) - start)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, where: slice) -> memoryview:
+        """Raises FileFormatError where the file has become shorter since it was opened."""
+        start, stop, step = where.indices(self._size)
+        assert step == 1
+        self._file.seek(self._start + start)
+        data = self._file.read(max(0, stop - start))
+        if len(data) < stop - start:
+            raise FileFormatError(f"it ended at byte {self._start + start + len(data)} while it was read; it had {self._start + self._size}")
+        return memoryview(data)
+
+    def behind(self, start: int) -> FileBytes:
+        """The bytes from `start` of these on."""
+        return FileBytes(self._file, self._start + start)
