@@ -56,8 +56,24 @@ class Layout:
 
     def decode(self, descriptors: NDArray[np.uint8]) -> Columns:
         """Fields of `descriptors` (uint8, shape (N, num_bytes)) as one int64 column of length N each."""
-        words = np.ascontiguousarray(descriptors).view("<u4").astype(np.int64)
-        return {f.name: _extract(words, f) for f in self.fields}
+        return dict(zip(self.by_name, self.decode_table(descriptors), strict=True))
+
+    def decode_table(self, descriptors: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """As decode, shape (fields, N)."""
+        words = np.ascontiguousarray(descriptors).view("<u4").T.astype(np.uint64)
+        pairs = words.copy()  # every word with the next above it: a field of 32 bits at most lies within one
+        pairs[:-1] |= words[1:] << np.uint64(32)
+        first, shift, mask = self._places
+        table = pairs[first]
+        table >>= shift
+        table &= mask
+        return table.view(np.int64)
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.uint64]]:
+        """First word, shift and mask of every field, the latter two of shape (fields, 1)."""
+        column = np.array([[f.lsb // 32, f.lsb % 32, f.limit - 1] for f in self.fields], np.uint64)
+        return column[:, 0].astype(np.intp), column[:, 1:2], column[:, 2:]
 
     def encode(self, columns: Mapping[str, NDArray[np.int64]], count: int) -> NDArray[np.uint8]:
         """Inverse of decode: uint8 of shape (count, num_bytes). A field that is absent from `columns` is zero.
@@ -76,14 +92,6 @@ class Layout:
                 raise UsageError(f"{self.name} field {name} holds {field.width} bits, which {value} does not fit")
             _insert(words, field, values)
         return words.astype("<u4").view(np.uint8).reshape(count, self.num_bytes)
-
-
-def _extract(words: NDArray[np.int64], field: Field) -> NDArray[np.int64]:
-    word, shift = divmod(field.lsb, 32)
-    value = words[:, word] >> shift
-    if shift + field.width > 32:
-        value = value | (words[:, word + 1] << (32 - shift))
-    return value & (field.limit - 1)
 
 
 def _insert(words: NDArray[np.int64], field: Field, values: NDArray[np.int64]) -> None:

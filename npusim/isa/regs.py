@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.isa.descriptors import CV183X_ALIASES, TDMA_CV181X, TIU_CV181X, TIU_CV183X, tdma_layout, tiu_layout
-from npusim.isa.layout import Columns
+from npusim.isa.layout import Columns, Layout
 
 _ONLY_CV183X = tuple(f.name for f in TIU_CV183X.fields if f.name not in TIU_CV181X.by_name and f.name not in CV183X_ALIASES)
 
@@ -59,18 +60,32 @@ def tdma_columns(chip: Chip, descriptors: NDArray[np.uint8]) -> Columns:
 
 def tiu_rows(chip: Chip, descriptors: NDArray[np.uint8]) -> list[TiuRegs]:
     """One TiuRegs a descriptor."""
-    return _rows(TiuRegs, tiu_columns(chip, descriptors), len(descriptors))
+    return _rows(TiuRegs, tiu_layout(chip), descriptors)
 
 
 def tdma_rows(chip: Chip, descriptors: NDArray[np.uint8]) -> list[TdmaRegs]:
     """One TdmaRegs a descriptor."""
-    return _rows(TdmaRegs, tdma_columns(chip, descriptors), len(descriptors))
+    return _rows(TdmaRegs, tdma_layout(chip), descriptors)
 
 
 _R = TypeVar("_R", TiuRegs, TdmaRegs)
+_ROWS_AT_ONCE = 4096
+"""Bounds what decoding holds in memory besides its result."""
 
 
-def _rows(kind: type[_R], columns: Columns, count: int) -> list[_R]:
-    absent = np.zeros(count, np.int64)
-    table = np.stack([columns.get(name, absent) for name in kind._fields], axis=1)
-    return [kind._make(row) for row in table.tolist()]
+def _rows(kind: type[_R], layout: Layout, descriptors: NDArray[np.uint8]) -> list[_R]:
+    places = _places(kind, layout)
+    rows: list[_R] = []
+    for start in range(0, len(descriptors), _ROWS_AT_ONCE):
+        fields = layout.decode_table(descriptors[start : start + _ROWS_AT_ONCE])
+        table = np.zeros((len(places), fields.shape[1]), np.int64)
+        table[places >= 0] = fields[places[places >= 0]]
+        rows += map(kind._make, table.T.tolist())
+    return rows
+
+
+@cache
+def _places(kind: type[TiuRegs] | type[TdmaRegs], layout: Layout) -> NDArray[np.intp]:
+    """Which field of `layout` each name of `kind` is; -1 where the chip has no such field."""
+    names = [CV183X_ALIASES.get(name, name) for name in layout.by_name]
+    return np.array([names.index(name) if name in names else -1 for name in kind._fields])
