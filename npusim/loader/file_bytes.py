@@ -28,7 +28,8 @@ class FileBytes:
         self._file.seek(self._start + start)
         data = self._file.read(max(0, stop - start))
         if len(data) < stop - start:
-            raise FileFormatError(f"it ended at byte {self._start + start + len(data)} while it was read, not at {self._start + self._size}")
+            end = self._start + start + len(data)
+            raise FileFormatError(f"it ended at byte {end} while it was read, not at {self._start + self._size}")
         return memoryview(data)
 
     def behind(self, start: int) -> FileBytes:
