@@ -38,7 +38,9 @@ class Costs:
     sync_tdma: float = _known(2, "cycles", "calibrated", TRACE, "from the end of a TIU command to the start of a TDMA command that waits")
     load_startup: float = _known(100, "cycles", "calibrated", TRACE, "least-squares fit of uncompressed loads")
     store_startup: float = _known(65, "cycles", "calibrated", TRACE, "least-squares fit of uncompressed stores")
-    move_startup: float = _known(27, "cycles", "exact", TRACE, "the smallest LMEM-to-LMEM move")
+    move_startup: float = _known(
+        21, "cycles", "calibrated", TRACE, "LMEM-to-LMEM moves of 1, 32 and 125 rows of one line: 27, 83, 266 to 277"
+    )
     load_row: float = _known(1, "cycles a row", "calibrated", TRACE, "rows of LMEM that a load starts anew")
     lmem_line: float = _known(1.01, "cycles a line", "calibrated", TRACE, "16 bytes of one lane's LMEM that a transfer touches")
     dram_efficiency: float = _known(0.88, "of peak bandwidth", "calibrated", TRACE, "large dense blocks: 10.2 bytes a cycle")

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.board import Board
-from npusim.insn.tiu_arith import Mac, Mul
+from npusim.insn.tiu_arith import Copy, Mac, Mul, MulQm
 from npusim.insn.tiu_conv import Convolution
 from npusim.insn.tiu_depthwise_pool import AveragePooling, DepthwiseConvolution, MaxPooling, MinPooling
+from npusim.insn.tiu_lut import LookupTable
 from npusim.insn.tiu_matmul import MatrixMultiplication
 from npusim.isa.opcodes import TransDir
 from npusim.timing.bursts import BEAT_BYTES
@@ -55,9 +56,12 @@ def unit_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
 
 def _eltwise(work: TiuWork) -> Floats:
     """Cycles a unit of the operations on elements (PROFILER's table, mul, mac and copy as measured)."""
-    wide = work.wide_source
-    cycles = np.where(wide, 5.0, 3.0)
-    return np.where(work.is_a(Mul), np.where(wide, 4.5, 2.5) + np.where(work.wide_result, 1.0, 3.0), np.where(work.is_a(Mac), 8.0, cycles))
+    cycles = np.where(work.wide_source, 5.0, 3.0)
+    cycles = np.where(work.is_a(Copy), 2.5, cycles)
+    cycles = np.where(work.is_a(Mac), np.where(work.bf16, 3.5, 8.0), cycles)
+    product = np.where(work.wide_source, 4.5, 2.5) + np.where(work.wide_result, 1.0, 3.0)
+    cycles = np.where(work.is_a(Mul, MulQm), np.where(work.bf16, 3.0, product), cycles)
+    return np.where(work.is_a(LookupTable), np.where(work.bf16, 32, 16) + 1.0, cycles)
 
 
 def tdma_ps(work: TdmaWork, board: Board, costs: Costs) -> Floats:
@@ -66,8 +70,8 @@ def tdma_ps(work: TdmaWork, board: Board, costs: Costs) -> Floats:
     ps_of_beat = BEAT_BYTES * 1000 / (board.peak_gbps * costs.dram_efficiency)
     tick = board.tick_ps
     read, write = work.read_beats * plain, work.write_beats * plain
-    load = costs.load_startup * tick + np.maximum(read * ps_of_beat, (work.read_beats + work.rows * costs.load_row) * tick)
+    load = costs.load_startup * tick + np.maximum(read * ps_of_beat, (work.read_beats + work.splits * costs.load_row) * tick)
     store = costs.store_startup * tick + np.maximum(write * ps_of_beat, work.lines * costs.lmem_line * tick)
-    move = (costs.move_startup + work.lines * costs.lmem_line) * tick
+    move = (costs.move_startup + work.lines * costs.lmem_line + work.rows * costs.load_row) * tick
     copy = costs.load_startup * tick + (read + write) * ps_of_beat
     return np.select([work.direction == d for d in (TransDir.G2L, TransDir.L2G, TransDir.L2L)], [load, store, move], copy)

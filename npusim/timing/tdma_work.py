@@ -35,6 +35,8 @@ class TdmaWork:
     write_beats: Ints
     rows: Ints
     """Contiguous pieces on the LMEM side."""
+    splits: Ints
+    """Starts of LMEM pieces that fall into the middle of a beat."""
     lines: Ints
     """16-byte lines of single lanes on the LMEM side."""
     elements: Ints
@@ -61,7 +63,7 @@ def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
     writes = (direction == TransDir.L2G) | (direction == TransDir.G2G)
     from_lmem = (direction == TransDir.L2G) | (direction == TransDir.L2L)
     src, dst = _Side(c, "src", general, matrix, compressed), _Side(c, "dst", general, matrix, compressed)
-    _, read_bursts, read_beats = src.traffic(reads)
+    read_runs, read_bursts, read_beats = src.traffic(reads)
     _, write_bursts, write_beats = dst.traffic(writes)
     near = {name: np.where(from_lmem, getattr(src, name), getattr(dst, name)) for name in ("n", "c", "h", "row_bytes", "h_str")}
     whole = near["h_str"] == near["row_bytes"]
@@ -76,6 +78,7 @@ def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
         write_bursts=write_bursts,
         write_beats=write_beats,
         rows=np.where(in_lmem, pieces, 0),
+        splits=np.where(piece_bytes % BEAT_BYTES == 0, 0, np.maximum(pieces - read_runs, 0)),
         lines=np.where(in_lmem, pieces * -(-piece_bytes // BEAT_BYTES), 0),
         elements=np.where(general, c["src_n_stride"], np.where(matrix, c["src_c"] * c["src_w"], _product(c, "src"))),
         compressed=compressed,
