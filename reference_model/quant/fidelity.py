@@ -69,13 +69,14 @@ class _Sums:
     def __post_init__(self) -> None:
         self.entire, self.single = np.zeros(self.num_layers), np.zeros(self.num_layers)
 
-    def add_logits(self, exact: FloatArray, near: FloatArray, following: IntArray) -> None:
+    def add_logits(self, exact: FloatArray, log_p: FloatArray, near: FloatArray, following: IntArray) -> None:
+        """Logits [T, vocab] of both, the logarithms of the float model's probabilities, and the tokens that came."""
         rows = np.arange(len(following))
-        log_p, log_q = _log_softmax(exact), _log_softmax(near)
+        log_q = _log_softmax(near)
         self.tokens += len(following)
-        self.float_loss -= float(log_p[rows, following].sum())
-        self.loss -= float(log_q[rows, following].sum())
-        self.kl += float((np.exp(log_p) * (log_p - log_q)).sum())
+        self.float_loss -= float(log_p[rows, following].sum(dtype=np.float64))
+        self.loss -= float(log_q[rows, following].sum(dtype=np.float64))
+        self.kl += float(np.einsum("tv,tv->t", np.exp(log_p), log_p - log_q).sum(dtype=np.float64))
         self.agreed += int((exact.argmax(-1) == near.argmax(-1)).sum())
         self.logits_db += float(sqnr(exact, near).sum())
 
@@ -90,17 +91,17 @@ class _Sums:
 
 
 def sqnr(exact: FloatArray, near: FloatArray) -> F64:
-    """Signal-to-quantisation-noise ratio of each row, [T, d] -> dB [T]."""
-    wide = exact.astype(np.float64)
-    signal, noise = np.square(wide).sum(-1), np.square(near - wide).sum(-1)
+    """Signal-to-quantisation-noise ratio of each row, float32 [T, d] -> dB [T]."""
+    noise, signal = (np.einsum("td,td->t", rows, rows).astype(np.float64) for rows in (near - exact, exact))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(signal > 0, noise / signal, np.where(noise > 0, 1.0, 0.0))
     return -10 * np.log10(np.maximum(ratio, QUIETEST))
 
 
-def _log_softmax(logits: FloatArray) -> F64:
-    shifted = logits - logits.max(-1, keepdims=True).astype(np.float64)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+def _log_softmax(logits: FloatArray) -> FloatArray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return shifted
 
 
 def measure(model: Model, twins: list[TwinModel], token_ids: IntArray, progress: Callable[[int], None] | None = None) -> list[Fidelity]:
@@ -118,9 +119,10 @@ def measure(model: Model, twins: list[TwinModel], token_ids: IntArray, progress:
         for start in range(0, len(window) - 1, CHUNK):
             part = window[start : min(start + CHUNK, len(window) - 1)]
             exact_states, exact = reference.read(part)
+            log_p = _log_softmax(exact)
             for (reader, singles), total in zip(readers, sums, strict=True):
                 states, near = reader.read(part)
-                total.add_logits(exact, near, window[start + 1 : start + 1 + len(part)])
+                total.add_logits(exact, log_p, near, window[start + 1 : start + 1 + len(part)])
                 total.entire += [sqnr(a, b).sum() for a, b in zip(exact_states[1:], states[1:], strict=True)]
                 total.single += [sqnr(a, b).sum() for a, b in zip(exact_states[1:], singles.read(exact_states), strict=True)]
             if progress is not None:
