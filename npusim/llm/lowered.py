@@ -24,16 +24,17 @@ class Places:
     """GMEM addresses that the driver itself needs.
 
     x          residual stream of the new tokens, bf16 [chunk, hidden]: the embedding goes in here
+    queries    bf16 [q_heads * head_dim], between two programs of a step
     logits     bf16 [vocab]
-    scores     two bf16 planes (high, low) of float32 [q_heads, num_pages] a layer, score_bytes apart
+    scores     of each layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of float32 numbers
     rope       rows of (cos, sin), rope_bytes a position
-    mask       window of 2 * slots bf16: zeros, then MASKED
-    causal     masks of a chunk's own pages
-    boxes      Quest's metadata: [layer, kv_head, 2 * head_dim, num_pages]
-    no_box     a column as an empty page has it: box_bytes
+    mask       as placement.masks lays them out
+    boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
+    staging    where the CPU copies pages, or 0
     """
 
     x: int
+    queries: int
     logits: int
     scores: int
     score_bytes: int
@@ -41,7 +42,7 @@ class Places:
     rope_bytes: int
     mask: int
     boxes: int
-    no_box: int
+    staging: int
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,7 @@ class Lowered:
     def command_bytes(self) -> int:
         """Of all command buffers."""
         return sum(len(cmdbuf) for program in self.programs.values() for cmdbuf in program.cmdbufs)
+
+    def staged(self, which: int, layer: int, head: int, slot: int) -> int:
+        """Where the CPU copies the page in a slot to, `which` being 0 for keys and 1 for values."""
+        return self.places.staging + self.pages.staged_offset(which, layer, head, slot, self.setup.num_slots)

@@ -49,6 +49,10 @@ class PageLayout:
     def value_offset(self, layer: int, head: int, page: int, slot: int) -> int:
         return self.offset(1, layer, head, page) + slot * self.head_dim * self.itemsize
 
+    def staged_offset(self, which: int, layer: int, head: int, slot: int, num_slots: int) -> int:
+        """Of the page in a slot, where the CPU copies pages into one place: head after head, keys, then values."""
+        return (((layer * self.num_kv_heads + head) * 2 + which) * num_slots + slot) * self.page_bytes
+
 
 @dataclass(frozen=True)
 class PageChoice:
@@ -73,8 +77,3 @@ def best_blocks(scores: FloatArray, num_slots: int, length: int, page_size: int)
     table = table_of(kept, num_slots).units
     skipped = scores.shape[1] - int(kept[0].sum())
     return PageChoice(table, length - skipped * page_size)
-
-
-def group_maximum(scores: FloatArray, num_kv_heads: int) -> FloatArray:
-    """Of each KV head, the largest score among its query heads (kv.policies.shared, KV_MAX): [q_heads, blocks] -> [kv_heads, blocks]."""
-    return scores.reshape(num_kv_heads, -1, scores.shape[-1]).max(1)

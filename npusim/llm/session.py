@@ -12,7 +12,7 @@ from kv.block_manager import BlockManager
 from npusim.errors import UsageError
 from npusim.llm.device import Device
 from npusim.llm.lowered import Lowered, Prefill
-from npusim.llm.pages import FloatArray, PageChoice, best_blocks, every_block, group_maximum
+from npusim.llm.pages import FloatArray, PageChoice, best_blocks, every_block
 from npusim.llm.setup import PAGE_SIZE, Gather
 
 SEQUENCE = "sequence"
@@ -65,43 +65,51 @@ class Session:
     def decode(self, token: int) -> FloatArray:
         """One token in, float32 logits [vocab] out (values of bf16 numbers). Raises UsageError where the cache is full."""
         self._require_room(1)
-        lowered = self.lowered
         self._append(1)
         self._write_x([token])
         moves = self._step_moves(self.length - 1)
-        by_layer = len(lowered.decode) > 1
-        self.choices = [] if by_layer else [self._choose(layer) for layer in range(lowered.config.num_layers)]
-        for index, name in enumerate(lowered.decode):
-            layers = range(index - 1, index) if by_layer else range(lowered.config.num_layers)
-            attended = [layer for layer in layers if layer >= 0]
-            if by_layer and attended:
-                self.choices.append(self._choose(index - 1, self._read_scores(index - 1)))
-            for layer in attended:
-                moves |= self._page_moves(layer, self.choices[layer])
-            self.num_patched += self.device.run(name, self._known(name, moves))
-        if lowered.setup.prunes and not by_layer:
-            self._scores = [self._read_scores(layer) for layer in range(lowered.config.num_layers)]
+        if len(self.lowered.decode) > 1:
+            self._decode_by_layer(moves)
+        else:
+            self._decode_at_once(moves)
         return self._logits()
 
-    def _choose(self, layer: int, scores: FloatArray | None = None) -> PageChoice:
-        """Pages of one layer; without scores of this step those of the last one are used, in which a new last page has none."""
-        setup, config = self.lowered.setup, self.lowered.config
-        num_blocks = -(-self.length // PAGE_SIZE)
-        if num_blocks <= setup.num_slots:
-            return every_block(config.num_kv_heads, setup.num_slots, self.length, PAGE_SIZE)
-        if scores is None:
-            scores = self._old_scores(layer, num_blocks)
-        return best_blocks(scores, setup.num_slots, self.length, PAGE_SIZE)
+    def _decode_by_layer(self, moves: dict[str, int]) -> None:
+        """Program i attends in layer i - 1 to what was chosen by the scores with which program i - 1 ended."""
+        self.choices = []
+        for index, name in enumerate(self.lowered.decode):
+            if index:
+                choice = self._choose(self._read_scores(index - 1))
+                self.choices.append(choice)
+                moves |= self._mask_move(choice.num_valid - 1) | self._page_moves(index - 1, choice)
+            self._run(name, moves)
 
-    def _old_scores(self, layer: int, num_blocks: int) -> FloatArray:
-        """Blocks without a score, and the last one that had been incomplete, count as recent: they are kept."""
+    def _decode_at_once(self, moves: dict[str, int]) -> None:
+        """One program for all layers, which attend to what the scores of the step before say."""
+        layers = range(self.lowered.config.num_layers)
+        self.choices = [self._choose(self._old_scores(layer)) for layer in layers]
+        for layer, choice in enumerate(self.choices):
+            moves |= self._page_moves(layer, choice)
+        self._run(self.lowered.decode[0], moves | self._mask_move(self.choices[0].num_valid - 1))
+        if self.lowered.setup.prunes:
+            self._scores = [self._read_scores(layer) for layer in layers]
+
+    def _choose(self, scores: FloatArray) -> PageChoice:
+        """scores: float32 [kv_heads, blocks so far]."""
+        num_slots = self.lowered.setup.num_slots
+        if scores.shape[1] <= num_slots:
+            return every_block(len(scores), num_slots, self.length, PAGE_SIZE)
+        return best_blocks(scores, num_slots, self.length, PAGE_SIZE)
+
+    def _old_scores(self, layer: int) -> FloatArray:
+        """The scores of the step before. Blocks that had none, or were incomplete then, count as recent: they are kept."""
+        num_blocks = -(-self.length // PAGE_SIZE)
         scores = np.full((self.lowered.config.num_kv_heads, num_blocks), np.inf, np.float32)
         if self._scores:
-            old = self._scores[layer][:, : num_blocks - 1]
-            known = old.shape[1] - (old.shape[1] == self._scores[layer].shape[1])
-            scores[:, :known] = old[:, :known]
+            whole = self._scores[layer][:, :-1]
+            scores[:, : whole.shape[1]] = whole
         else:
-            scores[:, : num_blocks - 1] = np.arange(num_blocks - 1)
+            scores[:] = np.arange(num_blocks)
         return scores
 
     def _read_scores(self, layer: int) -> FloatArray:
@@ -109,9 +117,9 @@ class Session:
         lowered, config = self.lowered, self.lowered.config
         num_pages = lowered.setup.num_pages
         raw = self.device.read(lowered.places.scores + layer * lowered.places.score_bytes, lowered.places.score_bytes)
-        planes = np.frombuffer(raw, np.uint16)[: 2 * config.num_heads * num_pages].reshape(2, config.num_heads, num_pages)
-        scores = (planes[0].astype(np.uint32) << 16 | planes[1]).view(np.float32)
-        return group_maximum(scores, config.num_kv_heads)[:, : -(-self.length // PAGE_SIZE)]
+        planes = np.frombuffer(raw, np.uint16)[: 2 * config.num_heads * num_pages]
+        planes = planes.reshape(config.num_kv_heads, 2, config.group_size, num_pages)[..., : -(-self.length // PAGE_SIZE)]
+        return (planes[:, 0].astype(np.uint32) << 16 | planes[:, 1]).view(np.float32).max(1)
 
     def _prefill_chunk(self, tokens: Sequence[int]) -> None:
         lowered = self.lowered
@@ -119,11 +127,11 @@ class Session:
         self._write_x(tokens)
         start = self.length - len(tokens)
         program = self._prefill_for(-(-self.length // PAGE_SIZE))
-        moves = self._step_moves(start)
+        moves = self._step_moves(start) | self._mask_move(start)
         choice = every_block(lowered.config.num_kv_heads, program.num_slots, self.length, PAGE_SIZE)
         for layer in range(lowered.config.num_layers):
             moves |= self._page_moves(layer, choice)
-        self.num_patched += self.device.run(program.name, self._known(program.name, moves))
+        self._run(program.name, moves)
 
     def _prefill_for(self, num_blocks: int) -> Prefill:
         return next(p for p in self.lowered.prefills if p.num_slots >= num_blocks)
@@ -132,36 +140,46 @@ class Session:
         """Addresses that follow from the position of the first new token."""
         lowered, places = self.lowered, self.lowered.places
         block, slot = divmod(position, PAGE_SIZE)
-        page = self._page(block)
+        page = int(self._physical[block])
         keys, values = lowered.pages.key_offset(0, 0, page, slot), lowered.pages.value_offset(0, 0, page, slot)
-        kv = lowered.memory["kv pages"].addr
-        moves = {"k_new": kv + keys, "v_new": kv + values, "rope": places.rope + position * places.rope_bytes}
-        moves["box_out"] = places.boxes + 2 * block
-        moves["box_in"] = places.boxes + 2 * block if slot else places.no_box
-        return moves
+        kv = self._kv
+        return {
+            "k_new": kv + keys,
+            "v_new": kv + values,
+            "rope": places.rope + position * places.rope_bytes,
+            "box": places.boxes + 2 * block,
+        }
 
     def _page_moves(self, layer: int, choice: PageChoice) -> dict[str, int]:
-        """Addresses of the pages that one layer attends to, and of the mask that hides what is no token."""
-        lowered = self.lowered
-        width = choice.blocks.shape[1]
-        moves = {"mask": lowered.places.mask + 2 * (width * PAGE_SIZE - choice.num_valid)}
-        if lowered.setup.gather is Gather.COPY:
-            raise NotImplementedError
-        kv = lowered.memory["kv pages"].addr
-        pages = np.array([self._page(block) for block in range(-(-self.length // PAGE_SIZE))] + [0])[choice.blocks]
-        for head, row in enumerate(pages.tolist()):
-            for slot, page in enumerate(row):
-                moves[f"k/{layer}/{head}/{slot}"] = kv + lowered.pages.offset(0, layer, head, page)
-                moves[f"v/{layer}/{head}/{slot}"] = kv + lowered.pages.offset(1, layer, head, page)
+        """Addresses of the pages that one layer attends to; where they are copied instead, nothing moves."""
+        pages = self._physical[choice.blocks]
+        moves: dict[str, int] = {}
+        for head, slot in np.ndindex(pages.shape):
+            for which, side in enumerate("kv"):
+                source = self._kv + self.lowered.pages.offset(which, layer, head, int(pages[head, slot]))
+                if self.lowered.setup.gather is Gather.PATCH:
+                    moves[f"{side}/{layer}/{head}/{slot}"] = source
+                else:
+                    staged = self.lowered.staged(which, layer, head, slot)
+                    self.device.write(staged, self.device.read(source, self.lowered.pages.page_bytes))
         return moves
 
-    def _known(self, name: str, moves: Mapping[str, int]) -> dict[str, int]:
-        labels = set(self.lowered.programs[name].labels)
-        return {label: addr for label, addr in moves.items() if label in labels}
+    def _mask_move(self, num_before: int) -> dict[str, int]:
+        """The mask of new tokens with `num_before` others in front of them among the slots."""
+        return {"mask": self.lowered.places.mask + 2 * (self.lowered.setup.context - num_before)}
 
-    def _page(self, block: int) -> int:
-        """Physical page of a block; the pool's page 0 is the null page."""
-        return self._blocks.tables[SEQUENCE].pages[block]
+    def _run(self, name: str, moves: Mapping[str, int]) -> None:
+        labels = self.lowered.programs[name].labels
+        self.num_patched += self.device.run(name, {label: moves[label] for label in labels})
+
+    @property
+    def _physical(self) -> NDArray[np.int64]:
+        """Physical page of each block; block -1, which stands for none, is the null page 0."""
+        return np.array([*self._blocks.tables[SEQUENCE].pages, 0], np.int64)
+
+    @property
+    def _kv(self) -> int:
+        return self.lowered.memory["kv pages"].addr
 
     def _append(self, count: int) -> None:
         self._blocks.append(SEQUENCE, count)

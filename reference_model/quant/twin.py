@@ -112,6 +112,11 @@ class TwinModel:
         full = ops.rope_rows(positions, config.head_dim, config.rope_theta)
         return full, ops.rope_rows(positions, config.head_dim, config.local_rope_theta) if any(config.sliding_layers) else full
 
+    @property
+    def head_matrix(self) -> Linear:
+        """What `head` multiplies by, [vocab, d]."""
+        return self._head
+
     def head(self, hidden: Patterns) -> Patterns:
         """[T, d] -> logits [T, vocab], bf16."""
         return self._head.product(hidden)

@@ -1,0 +1,183 @@
+"""A decoder layer as commands: what stands before the choice of pages, and what follows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+from npusim.kernels.attention import AttentionShape, PageAddress, Softmax, attention
+from npusim.kernels.builder import KernelBuilder
+from npusim.kernels.cache import box_page, page_scores, store_rows, update_boxes
+from npusim.kernels.layers import gated, rms_norm, rope
+from npusim.kernels.matmul import matmul, matmul_add
+from npusim.kernels.rows import BF16, alloc_rows, columns_of, load_rows
+from npusim.kernels.tables import InterpolatedTable, ScientificTable, load_tables
+from npusim.kernels.tensors import Tg, Tl, tg
+from npusim.kernels.weights import WeightPlan, WeightStream
+from npusim.llm.placement import Placement, mask_row_bytes
+from npusim.llm.setup import PAGE_SIZE, Gather
+from npusim.llm.weights import PlacedMatrix
+from reference_model.quant import tables
+from reference_model.quant.arith import pattern
+
+
+@dataclass
+class Context:
+    """What all layers of one program share: the builder, the stream of weights, and what stays in LMEM.
+
+    rows        new tokens
+    num_slots   pages that each KV head attends to
+    scores      whether Quest's scores of pages are computed
+    """
+
+    placement: Placement
+    b: KernelBuilder
+    stream: WeightStream
+    rows: int
+    num_slots: int
+    scores: bool
+    softmax: Softmax
+    gate: InterpolatedTable
+    rsqrt: ScientificTable
+    cos: Tl
+    sin: Tl
+    x: Tl
+
+    def scratch(self, columns: int) -> Tg:
+        """Rows in GMEM that a product may go through."""
+        return tg(self.placement.scratch, (1, self.rows, 1, columns), BF16)
+
+    def gain(self, layer: int, name: str) -> Tg:
+        p = self.placement
+        return tg(p.memory["weights"].addr + p.weights.gains[layer][name], (1, 1, 1, p.twin.config.hidden_size), BF16)
+
+    def rms_norm(self, res: Tl, gain: Tg, eps: int) -> None:
+        rms_norm(self.b, res, self.x, gain, eps, self.rsqrt)
+
+
+def start(placement: Placement, matrices: list[PlacedMatrix], rows: int, num_slots: int, scores: bool) -> Context:
+    """A program that will multiply by `matrices` in that order. The residual stream is loaded from the io region."""
+    b = KernelBuilder(placement.setup.board.chip)
+    weights = placement.memory["weights"].addr
+    plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
+    stream = WeightStream(b, plans)
+    c = placement.twin.config
+    gate = "sigmoid" if c.activation == "silu" else "gelu_gate"
+    places = placement.places
+    x = load_rows(b, tg(places.x, (1, rows, 1, c.hidden_size), BF16))
+    row = (0, places.rope_bytes, places.rope_bytes, 2)
+    cos = load_rows(b, Tg(0, (1, rows, 1, c.head_dim), BF16, row, label="rope"))
+    sin = load_rows(b, Tg(2 * c.head_dim, (1, rows, 1, c.head_dim), BF16, row, label="rope"))
+    return Context(
+        placement,
+        b,
+        stream,
+        rows,
+        num_slots,
+        scores,
+        Softmax(_interpolated(b, placement, "exp"), _scientific(b, placement, "reciprocal")),
+        _interpolated(b, placement, gate),
+        _scientific(b, placement, "rsqrt"),
+        cos,
+        sin,
+        x,
+    )
+
+
+def before_choice(ctx: Context, layer: int, q: Tl) -> None:
+    """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries."""
+    b, p = ctx.b, ctx.placement
+    c, shape = p.twin.config, p.cache_shape
+    q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    with b.lmem_scope():
+        qkv = alloc_rows(b, ctx.rows, q_dim + 2 * kv_dim)
+        with b.lmem_scope():
+            normed = alloc_rows(b, ctx.rows, c.hidden_size)
+            ctx.rms_norm(normed, ctx.gain(layer, "attention"), int(p.twin.layers[layer].attention_norm[1]))
+            matmul(b, ctx.stream, normed, qkv, scratch=ctx.scratch(q_dim + 2 * kv_dim))
+        k = alloc_rows(b, ctx.rows, kv_dim)
+        rope(b, q, columns_of(qkv, 0, q_dim), ctx.cos, ctx.sin, c.head_dim)
+        rope(b, k, columns_of(qkv, q_dim, kv_dim), ctx.cos, ctx.sin, c.head_dim)
+        v = columns_of(qkv, q_dim + kv_dim, kv_dim)
+        here = (1, 1, 1, 1)
+        k_to = tg(p.pages.offset(0, layer, 0, 0), here, BF16, label="k_new")
+        store_rows(b, shape, k, v, k_to, tg(p.pages.offset(1, layer, 0, 0) - p.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"))
+        if not p.setup.prunes:
+            return
+        if ctx.rows == 1:
+            if ctx.scores:
+                all_boxes = p.boxes(layer)
+                placed = type(all_boxes)(p.places.boxes + all_boxes.addr, all_boxes.num_blocks)
+                page_scores(b, shape, placed, q, p.places.scores + layer * p.places.score_bytes)
+            update_boxes(b, shape, p.boxes(layer), k, "box")
+        else:
+            box_page(b, shape, p.boxes(layer), k_to, "box")
+
+
+def after_choice(ctx: Context, layer: int, q: Tl) -> None:
+    """Attention over the chosen pages, its projection, and the MLP, both added to the residual stream."""
+    b, p = ctx.b, ctx.placement
+    c = p.twin.config
+    with b.lmem_scope():
+        mixed = alloc_rows(b, ctx.rows, c.num_heads * c.head_dim)
+        _attend(ctx, layer, q, mixed)
+        matmul_add(b, ctx.stream, mixed, ctx.x, scratch=ctx.scratch(c.hidden_size))
+    with b.lmem_scope():
+        hidden = alloc_rows(b, ctx.rows, c.intermediate_size)
+        with b.lmem_scope():
+            normed = alloc_rows(b, ctx.rows, c.hidden_size)
+            ctx.rms_norm(normed, ctx.gain(layer, "mlp"), int(p.twin.layers[layer].mlp_norm[1]))
+            for strip in p.weights.layers[layer]["gate_up"]:
+                _gated_strip(ctx, normed, hidden, strip.columns[0])
+        matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.scratch(c.hidden_size))
+
+
+def _gated_strip(ctx: Context, normed: Tl, hidden: Tl, columns: slice) -> None:
+    """Some columns of the MLP's hidden state: the gate's and as many of what it opens, in one product."""
+    width = columns.stop - columns.start
+    with ctx.b.lmem_scope():
+        both = alloc_rows(ctx.b, ctx.rows, 2 * width)
+        matmul(ctx.b, ctx.stream, normed, both, scratch=ctx.scratch(2 * width))
+        gate, up = columns_of(both, 0, width), columns_of(both, width, width)
+        gated(ctx.b, columns_of(hidden, columns.start, width), gate, up, ctx.gate)
+
+
+def head(ctx: Context) -> None:
+    """Final norm and the logits, strip by strip."""
+    b, p = ctx.b, ctx.placement
+    c = p.twin.config
+    with b.lmem_scope():
+        normed = alloc_rows(b, 1, c.hidden_size)
+        gain = tg(p.memory["weights"].addr + p.weights.final_gain, (1, 1, 1, c.hidden_size), BF16)
+        ctx.rms_norm(normed, gain, int(p.twin.final_norm[1]))
+        for strip in p.weights.head:
+            matmul(b, ctx.stream, normed, tg(p.places.logits + 2 * strip.columns[0].start, (1, 1, 1, strip.plan.n), BF16))
+
+
+def _attend(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
+    p = ctx.placement
+    c = p.twin.config
+    shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots, PAGE_SIZE)
+    keys, values = ([[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)] for side in (0, 1))
+    step = mask_row_bytes(p.setup)
+    mask = Tg(0, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2), label="mask")
+    scratch = tg(p.scratch, (1, 1, 1, shape.scratch_bytes // 2), BF16)
+    attention(ctx.b, out, q, keys, values, mask, shape, ctx.softmax, scratch)
+
+
+def _page(ctx: Context, which: int, layer: int, head_index: int, slot: int) -> PageAddress:
+    """Where the page in a slot lies: wherever its label is moved, or where the CPU copied it."""
+    p = ctx.placement
+    if p.setup.gather is Gather.COPY and ctx.rows == 1:
+        return p.places.staging + p.pages.staged_offset(which, layer, head_index, slot, ctx.num_slots), None
+    return 0, f"{'kv'[which]}/{layer}/{head_index}/{slot}"
+
+
+def _interpolated(b: KernelBuilder, placement: Placement, name: str) -> InterpolatedTable:
+    table = getattr(tables, f"{name}_table")()
+    pair = load_tables(b, tg(placement.table(name), (1, 1, 1, 512), BF16))
+    return InterpolatedTable(*pair, int(table.low), int(table.high), int(pattern(table.scale)))
+
+
+def _scientific(b: KernelBuilder, placement: Placement, name: str) -> ScientificTable:
+    return ScientificTable(*load_tables(b, tg(placement.table(name), (1, 1, 1, 512), BF16)))

@@ -1,0 +1,114 @@
+"""A quantised twin lowered to the fixed set of programs that a board runs."""
+
+from __future__ import annotations
+
+from npusim.errors import UsageError
+from npusim.kernels.program import Program
+from npusim.kernels.rows import BF16, alloc_rows
+from npusim.kernels.tensors import Tg, Tl, tg
+from npusim.llm import decoder
+from npusim.llm.decoder import Context
+from npusim.llm.lowered import Lowered, Prefill
+from npusim.llm.memory_map import require_fit
+from npusim.llm.placement import Placement, place
+from npusim.llm.setup import PAGE_SIZE, Setup, Submit
+from npusim.llm.weights import MATRICES, PlacedMatrix
+from reference_model.quant.twin import TwinModel
+
+
+BUFFER_BYTES = (9216, 6144, 4608, 3072, 2304)
+"""LMEM a lane of one weight buffer, largest first: large ones load with fewer descriptors, small ones leave room for attention."""
+
+
+def lower(twin: TwinModel, setup: Setup) -> Lowered:
+    """Programs, memory map and constants of `twin` under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it."""
+    for buffer_bytes in BUFFER_BYTES:
+        try:
+            return _lowered(place(setup, twin, buffer_bytes))
+        except UsageError as error:
+            last = error
+    raise last
+
+
+def _lowered(p: Placement) -> Lowered:
+    setup = p.setup
+    by_layer = setup.prunes and setup.submit is Submit.LAYER
+    programs = _decode_by_layer(p) if by_layer else {"decode": _decode_at_once(p)}
+    decode = tuple(programs)
+    prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in prefill_slots(setup))
+    programs |= {prefill.name: _prefill(p, prefill.num_slots) for prefill in prefills}
+    lowered = Lowered(setup, p.twin.config, p.memory, p.pages, p.places, programs, decode, prefills, p.constants())
+    require_fit(p.memory, lowered.command_bytes, setup.memory_bytes, f"{setup.precision} with {setup.context} tokens of context")
+    return lowered
+
+
+def prefill_slots(setup: Setup) -> list[int]:
+    """Pages that the prefill programs attend to: a quarter of the context and all of it."""
+    least = setup.chunk // PAGE_SIZE
+    return sorted({max(setup.num_pages // 4, least), setup.num_pages}) if least else []
+
+
+def _layer(p: Placement, index: int, *, names: tuple[str, ...] = MATRICES) -> list[PlacedMatrix]:
+    return [strip for name in names for strip in p.weights.layers[index][name]]
+
+
+def _decode_at_once(p: Placement) -> Program:
+    """One program for a whole step."""
+    num_layers = p.twin.config.num_layers
+    matrices = [m for index in range(num_layers) for m in _layer(p, index)] + list(p.weights.head)
+    ctx = decoder.start(p, matrices, 1, p.setup.num_slots, scores=p.setup.prunes)
+    q = _queries(ctx)
+    for index in range(num_layers):
+        ctx.b.set_layer_id(index)
+        decoder.before_choice(ctx, index, q)
+        decoder.after_choice(ctx, index, q)
+    ctx.b.set_layer_id(num_layers)
+    decoder.head(ctx)
+    return ctx.b.build()
+
+
+def _decode_by_layer(p: Placement) -> dict[str, Program]:
+    """One program a choice of pages: what follows the choice in one layer, and what stands before it in the next."""
+    num_layers = p.twin.config.num_layers
+    programs = {}
+    for index in range(num_layers + 1):
+        after = _layer(p, index - 1, names=MATRICES[1:]) if index else []
+        before = _layer(p, index, names=MATRICES[:1]) if index < num_layers else list(p.weights.head)
+        ctx = decoder.start(p, after + before, 1, p.setup.num_slots, scores=True)
+        q = _queries(ctx)
+        if index:
+            ctx.b.set_layer_id(index - 1)
+            ctx.b.tdma_g2l_tensor_copy(_spilled(p, q), q)
+            decoder.after_choice(ctx, index - 1, q)
+        ctx.b.set_layer_id(index)
+        if index == num_layers:
+            decoder.head(ctx)
+        else:
+            decoder.before_choice(ctx, index, q)
+            ctx.b.tdma_l2g_tensor_copy(q, _spilled(p, q))
+            ctx.b.tdma_l2g_tensor_copy(ctx.x, tg(p.places.x, ctx.x.shape, BF16))
+        programs[f"decode{index}"] = ctx.b.build()
+    return programs
+
+
+def _prefill(p: Placement, num_slots: int) -> Program:
+    """All layers over a chunk of tokens; its logits are not asked for, since a prompt's last token goes through decode."""
+    num_layers, rows = p.twin.config.num_layers, p.setup.chunk
+    matrices = [m for index in range(num_layers) for m in _layer(p, index)]
+    ctx = decoder.start(p, matrices, rows, num_slots, scores=False)
+    q = _queries(ctx)
+    for index in range(num_layers):
+        ctx.b.set_layer_id(index)
+        decoder.before_choice(ctx, index, q)
+        decoder.after_choice(ctx, index, q)
+    return ctx.b.build()
+
+
+def _queries(ctx: Context) -> Tl:
+    c = ctx.placement.twin.config
+    return alloc_rows(ctx.b, ctx.rows, c.num_heads * c.head_dim)
+
+
+def _spilled(p: Placement, q: Tl) -> Tg:
+    """Where queries wait while the CPU chooses."""
+    return tg(p.places.queries, q.shape, BF16)

@@ -1,0 +1,146 @@
+"""Where everything of a lowered model lies in GMEM, and what is written there before the first token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.kernels.attention import AttentionShape
+from npusim.kernels.cache import Boxes, CacheShape
+from npusim.kernels.tensors import Fmt
+from npusim.llm.lowered import Places
+from npusim.llm.memory_map import MemoryMap, lay_out
+from npusim.llm.pages import PageLayout
+from npusim.llm.setup import PAGE_SIZE, Gather, Setup
+from npusim.llm.weights import Shapes, Weights, place_weights
+from npusim.mem.lmem import align_up
+from reference_model.quant import ops, tables
+from reference_model.quant.arith import Patterns, pattern
+from reference_model.quant.twin import TwinModel
+
+FORMATS = {"bf16": Fmt.BF16, "int8": Fmt.I8}
+EMPTY_BOX = 1e30
+"""A box that holds no key yet reaches from +EMPTY_BOX down to -EMPTY_BOX: any key is inside, and no product overflows."""
+TABLE_BYTES = 1024
+TABLES = ("exp", "sigmoid", "gelu_gate", "reciprocal", "rsqrt")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Addresses are offsets from the start of the board's ION block, which base register 0 holds."""
+
+    setup: Setup
+    twin: TwinModel
+    weights: Weights
+    memory: MemoryMap
+    pages: PageLayout
+    places: Places
+    scratch: int
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        c = self.twin.config
+        return CacheShape(c.num_kv_heads, c.group_size, c.head_dim, self.pages.offset(0, 0, 1, 0))
+
+    def boxes(self, layer: int) -> Boxes:
+        """Relative to the label that names a block's column."""
+        c = self.twin.config
+        return Boxes(layer * c.num_kv_heads * 2 * c.head_dim * self.setup.num_pages * 2, self.setup.num_pages)
+
+    def table(self, name: str) -> int:
+        return self.memory["tables"].addr + TABLE_BYTES * TABLES.index(name)
+
+    def constants(self) -> tuple[tuple[int, bytes], ...]:
+        """(address, bytes) of weights, tables, and an empty cache."""
+        weights = np.zeros(self.weights.num_bytes, np.uint8)
+        self.weights.write(self.twin, weights)
+        boxes = np.full(self.memory["page boxes"].num_bytes // 2, pattern(EMPTY_BOX), np.uint16)
+        half = boxes.reshape(-1, 2, self.twin.config.head_dim * self.setup.num_pages)
+        half[:, 0] = pattern(-EMPTY_BOX)
+        return (
+            (self.memory["weights"].addr, weights.tobytes()),
+            (self.memory["page boxes"].addr, boxes.tobytes()),
+            (self.memory["tables"].addr, self._tables()),
+        )
+
+    def _tables(self) -> bytes:
+        """Function tables, then the rope's rows, then the masks."""
+        c, setup = self.twin.config, self.setup
+        functions = [getattr(tables, f"{name}_table")() for name in TABLES]
+        cos, sin = ops.rope_rows(np.arange(setup.context), c.head_dim, c.rope_theta)
+        parts = [_pair(function) for function in functions] + [np.concatenate([cos, sin], 1), masks(setup)]
+        start, out = self.memory["tables"].addr, bytearray(self.memory["tables"].num_bytes)
+        addrs = [self.table(name) for name in TABLES] + [self.places.rope, self.places.mask]
+        for addr, part in zip(addrs, parts, strict=True):
+            out[addr - start : addr - start + part.nbytes] = part.tobytes()
+        return bytes(out)
+
+
+def place(setup: Setup, twin: TwinModel, buffer_bytes: int, base: int = 0) -> Placement:
+    """Places for `twin` under `setup`."""
+    c = twin.config
+    weights = place_weights(setup.board.chip, Shapes.of(twin), FORMATS[setup.precision], buffer_bytes)
+    pages = PageLayout(c.num_layers, c.num_kv_heads, c.head_dim, setup.num_pages, PAGE_SIZE)
+    box_bytes = c.num_layers * c.num_kv_heads * 2 * c.head_dim * setup.num_pages * 2
+    rope_bytes = 2 * 2 * c.head_dim
+    mask_at = TABLE_BYTES * len(TABLES) + setup.context * rope_bytes
+    table_bytes = mask_at + setup.chunk * mask_row_bytes(setup)
+    score_bytes = align_up(2 * 2 * c.num_heads * setup.num_pages, 64)
+    x_bytes = align_up(2 * setup.chunk * c.hidden_size, 64)
+    q_bytes = align_up(2 * c.num_heads * c.head_dim, 64)
+    logit_bytes = align_up(2 * c.vocab_size, 64)
+    staging = 2 * c.num_layers * c.num_kv_heads * setup.num_slots * pages.page_bytes if setup.gather is Gather.COPY else 0
+    memory = lay_out(
+        [
+            ("weights", weights.num_bytes, f"{setup.precision}, {c.num_layers} layers and the head"),
+            ("kv pages", pages.num_bytes, f"{setup.num_pages} pages of {PAGE_SIZE} tokens and the null page, bf16"),
+            ("page boxes", box_bytes, "largest and smallest key element of each page"),
+            ("tables", table_bytes, "functions, rope, masks"),
+            ("scratch", _scratch_bytes(setup, twin), "between the operators of a layer"),
+            *((("staging", staging, "pages that the CPU copied"),) if staging else ()),
+            ("io", x_bytes + q_bytes + logit_bytes + c.num_layers * score_bytes, "embedding in, logits and page scores out"),
+        ],
+        base,
+    )
+    io, table = memory["io"].addr, memory["tables"].addr
+    places = Places(
+        x=io,
+        queries=io + x_bytes,
+        logits=io + x_bytes + q_bytes,
+        scores=io + x_bytes + q_bytes + logit_bytes,
+        score_bytes=score_bytes,
+        rope=table + TABLE_BYTES * len(TABLES),
+        rope_bytes=rope_bytes,
+        mask=table + mask_at,
+        boxes=memory["page boxes"].addr,
+        staging=memory["staging"].addr if staging else 0,
+    )
+    return Placement(setup, twin, weights, memory, pages, places, memory["scratch"].addr)
+
+
+def _scratch_bytes(setup: Setup, twin: TwinModel) -> int:
+    """What a product or the attention of a chunk's rows may put between two operators."""
+    c = twin.config
+    attention = AttentionShape(setup.chunk, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages).scratch_bytes
+    widest = max(2 * c.intermediate_size, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.hidden_size)
+    return max(attention, 2 * setup.chunk * widest)
+
+
+def _pair(table: tables.Interpolated | tables.Scientific) -> Patterns:
+    first, second = (table.base, table.slope) if isinstance(table, tables.Interpolated) else (table.by_exponent, table.by_fraction)
+    return np.concatenate([first, second])
+
+
+def mask_row_bytes(setup: Setup) -> int:
+    return 2 * 2 * setup.context
+
+
+def masks(setup: Setup) -> Patterns:
+    """[chunk, 2 * context]: row t is 0 up to place context + t, then MASKED.
+
+    A chunk that starts at position p reads from place context - p on: its token t sees slots 0 to p + t of those that it attends to.
+    """
+    place = np.arange(2 * setup.context)
+    return np.where(place <= setup.context + np.arange(setup.chunk)[:, None], np.uint16(0), ops.MASKED).astype(np.uint16)

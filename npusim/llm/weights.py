@@ -1,0 +1,141 @@
+"""A twin's matrices and gains as bytes of GMEM, in the order in which the programs read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.errors import UsageError
+from npusim.kernels.tensors import Fmt
+from npusim.kernels.weights import WeightPlan, pack_weight, plan_weight
+from npusim.mem.lmem import align_up
+from reference_model.quant.arith import patterns
+from reference_model.quant.linear import Bf16Linear, Int8Linear, Linear
+from reference_model.quant.twin import TwinModel
+
+ALIGNMENT = 64
+"""Of each matrix: a DRAM burst's."""
+HEAD_LANE_COLUMNS = 1024
+"""The head's columns a lane that one product gives; the vocabulary is multiplied in strips of as many."""
+GATE_COLUMNS = 256
+"""Columns of the gate, and as many of what it opens, that one product gives: the activation works on so many at once."""
+MATRICES = ("qkv", "output", "gate_up", "down")
+
+
+@dataclass(frozen=True)
+class PlacedMatrix:
+    """A strip of a matrix: its plan, and where its packed bytes lie behind the start of the weights."""
+
+    plan: WeightPlan
+    offset: int
+    columns: tuple[slice, ...]
+    """Of the whole matrix, side by side."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Places of all matrices and gains. A matrix is one strip or several."""
+
+    layers: tuple[dict[str, tuple[PlacedMatrix, ...]], ...]
+    head: tuple[PlacedMatrix, ...]
+    gains: tuple[dict[str, int], ...]
+    """For each layer the offsets of its norms' gains ("attention", "mlp")."""
+    final_gain: int
+    num_bytes: int
+    matrix_bytes: int
+    """What one step must read: all matrices with their scales."""
+
+    def write(self, twin: TwinModel, out: NDArray[np.uint8]) -> None:
+        """Packs the twin's weights into `out`, uint8 [num_bytes]."""
+        for placed, gains, layer in zip(self.layers, self.gains, twin.layers, strict=True):
+            for name in MATRICES:
+                for strip in placed[name]:
+                    _put(out, strip.offset, _packed(strip, getattr(layer, name)))
+            _put(out, gains["attention"], layer.attention_norm[0].tobytes())
+            _put(out, gains["mlp"], layer.mlp_norm[0].tobytes())
+        for strip in self.head:
+            _put(out, strip.offset, _packed(strip, twin.head_matrix))
+        _put(out, self.final_gain, twin.final_norm[0].tobytes())
+
+
+def place_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> Weights:
+    """Places for a model of these sizes: gains and matrices of a layer one behind the other, then the head."""
+    at = _Cursor()
+
+    def strips(name: str) -> tuple[PlacedMatrix, ...]:
+        k, cuts = shapes.cuts(chip, name)
+        plans = [(plan_weight(chip, k, sum(c.stop - c.start for c in columns), fmt, buffer_bytes), columns) for columns in cuts]
+        return tuple(PlacedMatrix(plan, at.take(plan.num_bytes), columns) for plan, columns in plans)
+
+    layers, gains = [], []
+    for _ in range(shapes.num_layers):
+        gains.append({"attention": at.take(2 * shapes.hidden), "mlp": at.take(2 * shapes.hidden)})
+        layers.append({name: strips(name) for name in MATRICES})
+    final_gain = at.take(2 * shapes.hidden)
+    head = strips("head")
+    placed = [strip for layer in layers for matrix in layer.values() for strip in matrix] + list(head)
+    return Weights(tuple(layers), head, tuple(gains), final_gain, at.offset, sum(m.plan.num_bytes for m in placed))
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes that decide where weights lie: matrices are (in, out)."""
+
+    num_layers: int
+    hidden: int
+    matrices: dict[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, twin: TwinModel) -> Shapes:
+        c = twin.config
+        if c.qk_norm or c.post_norms or any(c.sliding_layers):
+            raise UsageError(
+                "this model has norms of queries and keys or sliding windows (Gemma 3), which have no program yet: use one of the Llama family"
+            )
+        q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+        matrices = {
+            "qkv": (c.hidden_size, q_dim + 2 * kv_dim),
+            "output": (q_dim, c.hidden_size),
+            "gate_up": (c.hidden_size, 2 * c.intermediate_size),
+            "down": (c.intermediate_size, c.hidden_size),
+            "head": (c.hidden_size, c.vocab_size),
+        }
+        return cls(c.num_layers, c.hidden_size, matrices)
+
+    def cuts(self, chip: Chip, name: str) -> tuple[int, list[tuple[slice, ...]]]:
+        """Rows of a matrix, and the columns of each of its strips."""
+        k, n = self.matrices[name]
+        if name == "head":
+            return k, [(columns,) for columns in _ranges(n, HEAD_LANE_COLUMNS * chip.num_lanes)]
+        if name == "gate_up":
+            return k, [(columns, slice(columns.start + n // 2, columns.stop + n // 2)) for columns in _ranges(n // 2, GATE_COLUMNS)]
+        return k, [(slice(0, n),)]
+
+
+class _Cursor:
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def take(self, num_bytes: int) -> int:
+        start = self.offset
+        self.offset = align_up(start + num_bytes, ALIGNMENT)
+        return start
+
+
+def _ranges(count: int, width: int) -> list[slice]:
+    return [slice(start, min(start + width, count)) for start in range(0, count, width)]
+
+
+def _packed(strip: PlacedMatrix, linear: Linear) -> bytes:
+    assert isinstance(linear, Bf16Linear | Int8Linear)
+    values = np.concatenate([linear.matrix.values[:, columns] for columns in strip.columns], 1)
+    if isinstance(linear, Bf16Linear):
+        return pack_weight(strip.plan, patterns(values))
+    return pack_weight(strip.plan, values.astype(np.int8), np.concatenate([linear.scale[columns] for columns in strip.columns]))
+
+
+def _put(out: NDArray[np.uint8], at: int, data: bytes) -> None:
+    out[at : at + len(data)] = np.frombuffer(data, np.uint8)
