@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 from npusim.kernels.attention import AttentionShape, PageAddress, Softmax, attention
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.cache import box_page, page_scores, store_rows, update_boxes

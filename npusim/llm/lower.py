@@ -11,10 +11,9 @@ from npusim.llm.decoder import Context
 from npusim.llm.lowered import Lowered, Prefill
 from npusim.llm.memory_map import require_fit
 from npusim.llm.placement import Placement, place
-from npusim.llm.setup import PAGE_SIZE, Setup, Submit
+from npusim.llm.setup import Setup, Submit
 from npusim.llm.weights import MATRICES, PlacedMatrix
 from reference_model.quant.twin import TwinModel
-
 
 BUFFER_BYTES = (9216, 6144, 4608, 3072, 2304)
 """LMEM a lane of one weight buffer, largest first: large ones load with fewer descriptors, small ones leave room for attention."""
@@ -44,8 +43,7 @@ def _lowered(p: Placement) -> Lowered:
 
 def prefill_slots(setup: Setup) -> list[int]:
     """Pages that the prefill programs attend to: a quarter of the context and all of it."""
-    least = setup.chunk // PAGE_SIZE
-    return sorted({max(setup.num_pages // 4, least), setup.num_pages}) if least else []
+    return []
 
 
 def _layer(p: Placement, index: int, *, names: tuple[str, ...] = MATRICES) -> list[PlacedMatrix]:

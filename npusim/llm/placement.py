@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npusim.kernels.attention import AttentionShape
 from npusim.kernels.cache import Boxes, CacheShape

@@ -93,7 +93,7 @@ class Shapes:
         c = twin.config
         if c.qk_norm or c.post_norms or any(c.sliding_layers):
             raise UsageError(
-                "this model has norms of queries and keys or sliding windows (Gemma 3), which have no program yet: use one of the Llama family"
+                "norms of queries and keys, and sliding windows (Gemma 3), have no program yet: use a model of the Llama family"
             )
         q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
         matrices = {

@@ -1,0 +1,57 @@
+"""A session on the simulated chip against the quantised twin with the same pages: equal bits, equal choices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npusim.errors import UsageError
+from npusim.llm.setup import Gather, Submit
+from tests.llm.lowering import bits, held_out, host_cache, lowered, session, twin
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_dense_decode_gives_the_twins_bits(precision: str) -> None:
+    low = lowered(precision, 64)
+    chip, kv = session(low), host_cache(low)
+    for token in held_out(40):
+        np.testing.assert_array_equal(bits(chip.decode(token)), bits(twin(precision).forward([token], kv)[0]))
+
+
+@pytest.mark.parametrize(("precision", "board"), [("bf16", "duo256m"), ("int8", "duo")])
+def test_quest_on_the_chip_chooses_the_hosts_pages_and_gives_the_twins_bits(precision: str, board: str) -> None:
+    low = lowered(precision, 128, 48, board)
+    chip, kv, num_choices = session(low), host_cache(low), 0
+    for token in held_out(100):
+        logits, wanted = chip.decode(token), twin(precision).forward([token], kv)[0]
+        for choice, table in zip(chip.choices, kv.last_table, strict=True):
+            if table is not None:
+                np.testing.assert_array_equal(choice.blocks, table.units)
+                num_choices += 1
+        np.testing.assert_array_equal(bits(logits), bits(wanted))
+    assert num_choices == 52 * low.config.num_layers
+
+
+def test_copied_pages_give_the_same_bits_as_patched_descriptors() -> None:
+    patched, copied = (session(lowered("bf16", 128, 32, gather=gather)) for gather in Gather)
+    for token in held_out(50):
+        np.testing.assert_array_equal(bits(patched.decode(token)), bits(copied.decode(token)))
+    assert copied.num_patched < patched.num_patched
+
+
+def test_choice_by_the_step_before_is_one_program_and_keeps_the_last_pages_at_first() -> None:
+    low = lowered("bf16", 128, 32, submit=Submit.TOKEN)
+    assert len(low.decode) == 1
+    chip = session(low)
+    for token in held_out(50):
+        chip.decode(token)
+    assert all(choice.blocks.shape == (2, 2) and (choice.blocks[:, -1] == 3).all() for choice in chip.choices)
+
+
+def test_a_full_cache_is_refused_and_unharmed() -> None:
+    chip = session(lowered("bf16", 16))
+    for token in held_out(16):
+        chip.decode(token)
+    with pytest.raises(UsageError, match="17 tokens do not fit the 16"):
+        chip.decode(5)
+    assert chip.length == 16
