@@ -16,7 +16,7 @@ BF16 = Fmt.BF16
 PAGE_SIZE = 16
 NEG_ONE = 0xBF80
 _SCORE_COLUMNS = 256
-"""Blocks whose boxes are in LMEM at once."""
+"""Most blocks whose boxes are in LMEM at once; fewer where less is free."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,18 @@ def page_scores(b: KernelBuilder, shape: CacheShape, boxes: Boxes, q: Tl, scores
         half = Tl(left.addr, rows.shape, (left.stride[0], left.stride[1], 4 * dim, 2), BF16)
         b.tiu_max(half, rows, 0)
         b.tiu_min(Tl(half.addr + 2 * dim, half.shape, half.stride, BF16), rows, 0)
+        columns = min(_SCORE_COLUMNS, b.chip.num_lanes * max(b.lmem.free_bytes // (4 * dim + 4 * group) // 8 * 8, 8))
         for head in range(heads):
             queries = ml_at(b.chip, left.addr + head * group * 4 * dim, MlShape(group, 1, 2 * dim, 2 * dim))
-            for start in range(0, boxes.num_blocks, _SCORE_COLUMNS):
-                _score_columns(b, shape, boxes, queries, head, start, scores)
+            for start in range(0, boxes.num_blocks, columns):
+                blocks = range(start, min(start + columns, boxes.num_blocks))
+                _score_columns(b, shape, boxes, queries, head, blocks, scores)
 
 
-def _score_columns(b: KernelBuilder, shape: CacheShape, boxes: Boxes, queries: Ml, head: int, start: int, scores: int) -> None:
-    """Scores of up to _SCORE_COLUMNS blocks for one KV head's group."""
+def _score_columns(b: KernelBuilder, shape: CacheShape, boxes: Boxes, queries: Ml, head: int, blocks: range, scores: int) -> None:
+    """Scores of some blocks for one KV head's group."""
     group, dim, total = shape.group, shape.head_dim, boxes.num_blocks
-    count = min(_SCORE_COLUMNS, total - start)
+    start, count = blocks.start, len(blocks)
     with b.lmem_scope():
         way_out = "keep fewer blocks or smaller heads"
         right = b.lmem_alloc_matrix(ml_default_shape(b.chip, 2 * dim, count), BF16, way_out=way_out)

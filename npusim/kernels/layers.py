@@ -26,6 +26,19 @@ def rms_norm(b: KernelBuilder, res: Tl, x: Tl, gain: Tg, eps: int, rsqrt: Scient
         b.tiu_mul(res, res, constant)
 
 
+def heads_norm(b: KernelBuilder, x: Tl, gain: Tg, eps: int, rsqrt: ScientificTable, head_dim: int) -> None:
+    """RMSNorm of each head of x (1, m, 1, heads * head_dim) by itself, in place; a head is a row on its own lane meanwhile."""
+    rows, heads = x.shape[1], x.shape[3] // head_dim
+    if heads * head_dim != x.shape[3]:
+        raise UsageError(f"x is {x.shape}; it takes whole heads of {head_dim}")
+    apart = Tl(x.addr, (1, rows, heads, head_dim), (x.stride[0], x.stride[1], 2 * head_dim, 2), BF16)
+    with b.lmem_scope():
+        each = b.lmem_alloc_tensor((1, rows * heads, 1, head_dim), BF16, way_out=f"take fewer than {rows} rows at a time")
+        b.tdma_l2l_tensor_copy(apart, each)
+        rms_norm(b, each, each, gain, eps, rsqrt)
+        b.tdma_l2l_tensor_copy(each, apart)
+
+
 def rope(b: KernelBuilder, res: Tl, x: Tl, cos: Tl, sin: Tl, head_dim: int) -> None:
     """x (1, m, 1, heads * head_dim) turned by each row's cos and sin (1, m, 1, head_dim), halves against each other: mul, mac.
 

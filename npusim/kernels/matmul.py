@@ -6,62 +6,75 @@ multiplied by its column's scale.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.rows import load_constant
 from npusim.kernels.tensors import Fmt, Ml, MlShape, Tg, Tl, mg, ml_at, tg
 from npusim.kernels.weights import Tile, WeightPlan, WeightStream
+from npusim.mem.lmem import Shape
 
 BF16 = Fmt.BF16
 
 
 def matmul(b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl | Tg, *, scratch: Tg | None = None) -> None:
-    """res = x @ the stream's next matrix. x is (1, m, 1, k) in LMEM, res (1, m, 1, n) in LMEM or, dense, in GMEM.
+    """res = x @ the stream's next matrix. x is (1, m, 1, k) in LMEM, res (1, m, 1, n) in LMEM or GMEM.
 
     With more than one row, a result in LMEM goes through `scratch`, a dense (1, m, 1, n) in GMEM.
     """
-    plan, addr = _take(stream, x, res)
-    with b.lmem_scope():
-        scale = stream.load_scale(plan, addr) if plan.fmt is Fmt.I8 else None
-        _product(b, stream, plan, x, scale, res, scratch)
+    with next_product(b, stream, x, res.shape) as product:
+        _deliver(b, product, res, scratch)
 
 
 def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, scratch: Tg | None = None) -> None:
     """residual += x @ the stream's next matrix, (1, m, 1, n) in LMEM: one add, or with int8 weights one mac of product and scale."""
-    plan, addr = _take(stream, x, residual)
+    plan, addr = _take(stream, x, residual.shape)
     with b.lmem_scope():
         product = b.lmem_alloc_tensor(residual.shape, BF16)
         if plan.fmt is Fmt.I8:
             scales = tg(addr + plan.scale_offset, (1, 1, 1, plan.n), BF16, base_reg=stream.base_reg)
             scale = load_constant(b, scales, residual.shape)
-        _product(b, stream, plan, x, None, product, scratch)
+        with b.lmem_scope():
+            _deliver(b, _product(b, stream, plan, x, None), product, scratch)
         if plan.fmt is Fmt.I8:
             b.tiu_mac(residual, product, scale)
         else:
             b.tiu_add(residual, residual, product)
 
 
-def _take(stream: WeightStream, x: Tl, res: Tl | Tg) -> tuple[WeightPlan, int]:
+@contextmanager
+def next_product(b: KernelBuilder, stream: WeightStream, x: Tl, shape: Shape) -> Iterator[Ml]:
+    """x @ the stream's next matrix, scaled, spread over lanes; it stays in LMEM within the context. `shape` is (1, m, 1, n)."""
+    plan, addr = _take(stream, x, shape)
+    with b.lmem_scope():
+        scale = stream.load_scale(plan, addr) if plan.fmt is Fmt.I8 else None
+        yield _product(b, stream, plan, x, scale)
+
+
+def _take(stream: WeightStream, x: Tl, shape: Shape) -> tuple[WeightPlan, int]:
     """The next matrix, checked against the operands."""
     plan, addr = stream.next_weight()
     rows = x.shape[1]
-    if x.shape != (1, rows, 1, plan.k) or res.shape != (1, rows, 1, plan.n):
+    if x.shape != (1, rows, 1, plan.k) or shape != (1, rows, 1, plan.n):
         wanted = f"(1, m, 1, {plan.k}) and (1, m, 1, {plan.n})"
-        raise UsageError(f"x has shape {x.shape} and the result {res.shape}; this matrix is {plan.k} x {plan.n}, so they are {wanted}")
+        raise UsageError(f"x has shape {x.shape} and the result {shape}; this matrix is {plan.k} x {plan.n}, so they are {wanted}")
     return plan, addr
 
 
-def _product(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None, res: Tl | Tg, scratch: Tg | None) -> None:
-    with b.lmem_scope():
-        compute = _one_row if x.shape[1] == 1 else _many_rows
-        _deliver(b, compute(b, stream, plan, x, scale), res, scratch)
+def _product(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None) -> Ml:
+    return (_one_row if x.shape[1] == 1 else _many_rows)(b, stream, plan, x, scale)
 
 
 def _one_row(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None) -> Ml:
     """Tiles write straight into their columns of the product; a partial sum's second plane lies over columns that come later."""
     lanes = plan.num_lanes_used
+    fit = b.chip.num_lanes * max(b.lmem.free_bytes // 2 - plan.tile_columns, 0)
     room = b.lmem_alloc_tensor(
-        (1, lanes, 1, plan.lane_columns + plan.tile_columns), BF16, way_out=f"multiply by fewer than {plan.n} columns"
+        (1, lanes, 1, plan.lane_columns + plan.tile_columns),
+        BF16,
+        way_out=f"at most {fit:,} columns would fit: split the {plan.n:,} of the matrix",
     )
     for tile in plan.tiles:
         left = ml_at(b.chip, x.addr + 2 * tile.k, MlShape(1, 1, tile.rows, tile.rows))
@@ -116,7 +129,7 @@ def _ps32(plan: WeightPlan, tile: Tile) -> int:
 def _deliver(b: KernelBuilder, product: Ml, res: Tl | Tg, scratch: Tg | None) -> None:
     rows, columns = product.shape.n, product.shape.col
     if isinstance(res, Tg):
-        b.tdma_l2g_matrix_copy(product, mg(res.addr, rows, columns, BF16, base_reg=res.base_reg, label=res.label))
+        b.tdma_l2g_matrix_copy(product, mg(res.addr, rows, columns, BF16, res.stride[1], base_reg=res.base_reg, label=res.label))
         return
     if rows > 1:
         if scratch is None or scratch.shape != res.shape:

@@ -17,11 +17,18 @@ import numpy as np
 from npusim.chip import CHIPS
 from tests.differential.case import Outcome
 from tests.differential.vendor import run_vendor
-from tests.kernels import attention_case, calls_case, layers_case, matmul_case
+from tests.kernels import attention_case, cache_case, calls_case, head_case, layers_case, matmul_case
 from tests.kernels.harness import Checked, ProgramCase
 
-MAKERS: dict[str, ModuleType] = {"calls": calls_case, "matmul": matmul_case, "layers": layers_case, "attention": attention_case}
-SEEDS = {"calls": 1, "matmul": 10, "layers": 20, "attention": 10}
+MAKERS: dict[str, ModuleType] = {
+    "calls": calls_case,
+    "matmul": matmul_case,
+    "layers": layers_case,
+    "attention": attention_case,
+    "head": head_case,
+    "cache": cache_case,
+}
+SEEDS = {"calls": 1, "matmul": 8, "layers": 15, "attention": 8, "head": 8, "cache": 8}
 """Cases of each maker and chip."""
 
 
