@@ -18,6 +18,7 @@ from npusim.cli.demo import DemoCommand
 from npusim.cli.diff import CaptureCommand, DiffCommand
 from npusim.cli.generate import GenerateCommand
 from npusim.cli.model import ModelCommand
+from npusim.cli.profile import ProfileCommand
 from npusim.cli.program import AsmCommand, DisasmCommand, InfoCommand
 from npusim.cli.run import RunCommand
 from npusim.cli.train import TrainCommand
@@ -31,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     DisasmCommand(),
     AsmCommand(),
     CheckCommand(),
+    ProfileCommand(),
     DiffCommand(),
     CaptureCommand(),
     DemoCommand(),

@@ -100,15 +100,18 @@ def workload_of_model(model: Cvimodel | str | Path, program: int = 0, *, verify_
     """
     if not isinstance(model, Cvimodel):
         model = load_cvimodel(model, verify_md5=verify_md5)
+    return concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs_of_model(model, program)])
+
+
+def cmdbufs_of_model(model: Cvimodel, program: int = 0) -> list[Cmdbuf]:
+    """The command buffers that `program` runs, in turn. Raises UsageError as workload_of_model does."""
     if not 0 <= program < len(model.programs):
         raise UsageError(f"program {program} does not exist; the model holds programs 0 to {len(model.programs) - 1}")
-    parts: list[Workload] = []
-    for routine in model.programs[program].routines:
-        if isinstance(routine, TpuRoutine):
-            parts.extend(workload_of_cmdbuf(cmdbuf) for cmdbuf in section_cmdbufs(model, routine.section))
-    if not parts:
+    routines = [r for r in model.programs[program].routines if isinstance(r, TpuRoutine)]
+    cmdbufs = [cmdbuf for routine in routines for cmdbuf in section_cmdbufs(model, routine.section)]
+    if not cmdbufs:
         raise UsageError(f"program {program} of the model has no commands for the TPU")
-    return concatenate(parts)
+    return cmdbufs
 
 
 def concatenate(parts: Sequence[Workload]) -> Workload:

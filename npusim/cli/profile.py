@@ -1,0 +1,111 @@
+"""`npusim profile`: how long a program takes on a board, and where the time goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from npusim.board import BOARDS, Board, board_named, default_board
+from npusim.chip import CHIPS
+from npusim.cli.command import Command, check_writable, console, print_json, working, write_whole
+from npusim.cli.program import read_cmdbufs
+from npusim.cli.reporters.profile import profile_renderables
+from npusim.cli.reporters.profile_page import profile_page
+from npusim.errors import UsageError
+from npusim.loader.cmdbuf import Cmdbuf
+from npusim.loader.cvimodel import MAGIC, load_cvimodel
+from npusim.loader.cvimodel_types import Cvimodel
+from npusim.timing.pmu import records_of
+from npusim.timing.pmu_csv import des_csv, layer_csv
+from npusim.timing.report import profile_data
+from npusim.timing.timeline import Timeline, time_workload
+from npusim.timing.trace import trace_of
+from npusim.timing.workload import cmdbufs_of_model, concatenate, workload_of_cmdbuf
+
+
+class ProfileCommand(Command):
+    name = "profile"
+    summary = "Predict how long a program takes on a board: time, engines, DRAM traffic, layers, roofline."
+    example = "npusim profile mlp.cvimodel --board duo256m --html mlp.html"
+
+    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", type=Path, metavar="MODEL", help="a .cvimodel, a raw command buffer or a dmabuf")
+        names = ", ".join(board.name for board in BOARDS)
+        parser.add_argument("--board", metavar="B", help=f"one of {names} (default: the vendor's evaluation board of the chip)")
+        parser.add_argument("--program", type=int, default=0, metavar="N", help="which program of a .cvimodel (default 0)")
+        parser.add_argument("--chip", choices=[chip.name for chip in CHIPS], help="chip of a dmabuf (its header does not tell all apart)")
+        parser.add_argument("--no-md5", action="store_true", help="read a .cvimodel whose content was changed")
+        add_variant_arguments(parser)
+        parser.add_argument("--json", type=Path, nargs="?", const=Path("-"), metavar="F", help="the report as JSON: a file, or the screen")
+        parser.add_argument("--trace", type=Path, metavar="F", help="every command as a Chrome trace (open it in Perfetto)")
+        parser.add_argument("--pmu", type=Path, metavar="F", help="PMU records in the vendor's form: F_des.csv, F_layer.csv")
+        parser.add_argument("--html", type=Path, metavar="F", help="one page with timeline, roofline and tables")
+
+    def run(self, options: argparse.Namespace) -> int:
+        for path in (options.json, options.trace, options.pmu, options.html):
+            if path is not None and path != Path("-"):
+                check_writable(path, options.model)
+        with working(f"reading {options.model}"):
+            model, cmdbufs = _programs(options)
+        with working("timing"):
+            workload = concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs])
+            board = board_named(options.board) if options.board else default_board(workload.chip)
+            timeline = time_workload(workload, variant_of(board, options))
+            data = profile_data(timeline, cmdbufs, options.model.name, model, options.program)
+        with working("writing"):
+            written = _write_files(options, timeline, cmdbufs, data)
+        if options.json == Path("-"):
+            print_json(data)
+            return 0
+        out = console()
+        out.print(*profile_renderables(data), sep="\n")
+        for path in written:
+            out.print(f"wrote {path}")
+        return 0
+
+
+def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
+    """What-if options that several commands share."""
+    group = parser.add_argument_group("what if", "the board, but with")
+    group.add_argument("--clock", type=float, metavar="MHZ", help="another TPU clock")
+    group.add_argument("--dram-gbps", type=float, metavar="GB/S", help="another peak DRAM bandwidth")
+    group.add_argument("--lanes", type=int, metavar="N", help="another number of lanes (only for programs that do not go round them)")
+    group.add_argument("--lmem", type=int, metavar="BYTES", help="another size of each lane's LMEM")
+
+
+def variant_of(board: Board, options: argparse.Namespace) -> Board:
+    """`board` as the what-if options change it."""
+    return board.variant(clock_mhz=options.clock, dram_gbps=options.dram_gbps, lanes=options.lanes, lmem_bytes=options.lmem)
+
+
+def _programs(options: argparse.Namespace) -> tuple[Cvimodel | None, list[Cmdbuf]]:
+    """The model, if the file is one, and the command buffers of the program asked for."""
+    try:
+        with options.model.open("rb") as file:
+            head = file.read(len(MAGIC))
+    except OSError as error:
+        raise UsageError(f"cannot read {options.model}: {error.strerror or error}") from None
+    if head == MAGIC:
+        model = load_cvimodel(options.model, verify_md5=not options.no_md5)
+        return model, cmdbufs_of_model(model, options.program)
+    return None, list(read_cmdbufs(options.model, options.chip).values())
+
+
+def _write_files(options: argparse.Namespace, timeline: Timeline, cmdbufs: list[Cmdbuf], data: dict[str, Any]) -> list[Path]:
+    """Writes what was asked for; every file completely or not at all."""
+    texts: list[tuple[Path, str]] = []
+    if options.json is not None and options.json != Path("-"):
+        texts.append((options.json, json.dumps(data, indent=2, allow_nan=False) + "\n"))
+    if options.trace is not None:
+        texts.append((options.trace, json.dumps(trace_of(timeline, options.model.name), separators=(",", ":"), allow_nan=False)))
+    if options.pmu is not None:
+        records = records_of(timeline, cmdbufs)
+        texts.append((options.pmu.with_name(options.pmu.name + "_des.csv"), des_csv(records)))
+        texts.append((options.pmu.with_name(options.pmu.name + "_layer.csv"), layer_csv(records, timeline.board.tpu_mhz * 1e6)))
+    if options.html is not None:
+        texts.append((options.html, profile_page(timeline, data)))
+    for path, text in texts:
+        write_whole(path, text.encode())
+    return [path for path, _ in texts]

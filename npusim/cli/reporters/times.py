@@ -1,0 +1,41 @@
+"""Two PMU files held against each other, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from npusim.timing.pmu_diff import Difference, PmuComparison
+
+TOP = 20
+
+
+def times_renderables(result: PmuComparison) -> list[RenderableType]:
+    """Totals, kinds of command, and the layers that differ most."""
+    parts: list[RenderableType] = [_table("in all (ticks, bytes)", result.totals, result.tolerance)]
+    if result.kinds:
+        parts.append(_table("ticks by kind of command", result.kinds, result.tolerance))
+    worst = sorted(result.layers, key=lambda d: -abs(d.target - d.reference))
+    parts.append(_table(f"ticks by layer: {min(TOP, len(worst))} of {len(worst)}, largest differences first", worst[:TOP], result.tolerance))
+    failures = result.failures
+    verdict = f"within {result.tolerance:.0%}" if not failures else f"{len(failures)} beyond {result.tolerance:.0%}: {_names(failures)}"
+    parts.append(f"span and layers of 1 % or more of the time: {verdict}")
+    return parts
+
+
+def _names(failures: Sequence[Difference]) -> str:
+    return ", ".join(d.name for d in failures[:5]) + (", ..." if len(failures) > 5 else "")
+
+
+def _table(title: str, rows: Sequence[Difference], tolerance: float) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    for column in ("target", "reference", "difference", ""):
+        table.add_column(column, justify="right")
+    for d in rows:
+        share = "" if d.relative is None else f"{d.relative:+.1%}"
+        style = None if d.within(tolerance) else "red"
+        table.add_row(d.name, f"{d.target:,}", f"{d.reference:,}", f"{d.target - d.reference:+,}", share, style=style)
+    return table
