@@ -52,6 +52,14 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, allow_nan=False))
 
 
+def write_json(target: str, data: Any) -> None:
+    """JSON into the file `target`, or printed where that is "-"."""
+    if target == "-":
+        print_json(data)
+    else:
+        write_whole(Path(target), (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
+
+
 def check_writable(path: Path, *sources: Path) -> None:
     """Refuses an output in a directory that does not exist, or one that would overwrite a source, before the work is done."""
     if not path.absolute().parent.is_dir():

@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import reference_model
-from npusim.cli.command import Command, print_json, working
+from npusim.cli.board_options import add_board_options, board_names
+from npusim.cli.command import Command, check_writable, working, write_json
+from npusim.cli.generate_on import run_on_board
 from npusim.cli.reporters.generation import TextStream, Timings, closing_line
 from npusim.errors import UsageError
 from reference_model.generate import Sampling, generate, stream_text
@@ -20,7 +23,10 @@ MODEL_HELP = "builtin, smollm2 (after `npusim model fetch smollm2`), a .gguf or 
 class GenerateCommand(Command):
     name = "generate"
     summary = "Continue a prompt with a language model and print the text as it comes; tokens per second follow on standard error."
-    example = 'npusim generate "And it came to pass" --max-tokens 60\n  npusim generate "Why is the sky blue?" --model smollm2 --chat'
+    example = (
+        'npusim generate "And it came to pass" --max-tokens 60\n  npusim generate "Why is the sky blue?" --model smollm2 --chat\n'
+        '  npusim generate "And it came to pass" --on duo256m --policy quest --budget 256'
+    )
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it from standard input")
@@ -33,28 +39,42 @@ class GenerateCommand(Command):
             "--top-p", type=float, default=0.95, metavar="P", help="draw from the likeliest tokens that reach P together (default: 0.95)"
         )
         parser.add_argument("--seed", type=int, default=0, help="another seed draws another text; the same seed the same (default: 0)")
-        parser.add_argument("--json", action="store_true", help="print text, tokens and times as JSON, at the end")
+        parser.add_argument(
+            "--json",
+            nargs="?",
+            const="-",
+            metavar="FILE",
+            help="text, tokens and times as JSON: into FILE, or printed",
+        )
+        on = parser.add_argument_group("on a simulated board")
+        on.add_argument("--on", choices=board_names(), metavar="BOARD", help=f"run on this board's chip: {', '.join(board_names())}")
+        on.add_argument("--compare", action="store_true", help="each layer's error on the chip, accumulated and its own")
+        add_board_options(on)
 
     def run(self, options: argparse.Namespace) -> int:
         sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
         if options.max_tokens < 1:
             raise UsageError(f"--max-tokens is {options.max_tokens}: use at least 1")
+        if options.json and options.json != "-":
+            check_writable(Path(options.json))
         text = _prompt_text(options.prompt)
         started = time.perf_counter()
         with working(f"loading {options.model}"):
             model = reference_model.load(options.model)
         prompt = _encoded(model, text, options.chat)
+        if options.on:
+            return run_on_board(options, model, prompt, text, sampling)
         timings = Timings(len(prompt), time.perf_counter() - started)
         tokens: list[int] = []
-        with TextStream("" if options.chat else text, quiet=options.json) as stream:
+        with TextStream("" if options.chat else text, quiet=options.json == "-") as stream:
             produced = _timed(generate(model, prompt, options.max_tokens, sampling), timings, tokens)
             for piece in stream_text(model.tokenizer, produced):
                 stream.write(piece)
         timings.stopped_by = _reason(model, timings, options.max_tokens)
         if options.json:
             rates = {"prefill_tokens_per_s": timings.prefill_tokens_per_s, "decode_tokens_per_s": timings.decode_tokens_per_s}
-            print_json({"model": options.model, "text": stream.text, "tokens": tokens, **asdict(timings), **rates})
-        else:
+            write_json(options.json, {"model": options.model, "text": stream.text, "tokens": tokens, **asdict(timings), **rates})
+        if options.json != "-":
             print(closing_line(timings), file=sys.stderr)
         return 0
 

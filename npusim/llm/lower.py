@@ -19,19 +19,23 @@ BUFFER_BYTES = (9216, 6144, 4608, 3072, 2304)
 """LMEM a lane of one weight buffer, largest first: large ones load with fewer descriptors, small ones leave room for attention."""
 
 
-def lower(twin: TwinModel, setup: Setup) -> Lowered:
-    """Programs, memory map and constants of `twin` under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it."""
+def lower(twin: TwinModel, setup: Setup, by_layer: bool | None = None) -> Lowered:
+    """Programs, memory map and constants of `twin` under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
+
+    by_layer    whether a decode step is a program a layer; None: where pages are chosen between layers
+    """
+    if by_layer is None:
+        by_layer = setup.prunes and setup.submit is Submit.LAYER
     for buffer_bytes in BUFFER_BYTES:
         try:
-            return _lowered(place(setup, twin, buffer_bytes))
+            return _lowered(place(setup, twin, buffer_bytes), by_layer)
         except UsageError as error:
             last = error
     raise last
 
 
-def _lowered(p: Placement) -> Lowered:
+def _lowered(p: Placement, by_layer: bool) -> Lowered:
     setup = p.setup
-    by_layer = setup.prunes and setup.submit is Submit.LAYER
     programs = _decode_by_layer(p) if by_layer else {"decode": _decode_at_once(p)}
     decode = tuple(programs)
     prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in prefill_slots(setup))
@@ -72,7 +76,7 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
     for index in range(num_layers + 1):
         after = _layer(p, index - 1, names=MATRICES[1:]) if index else []
         before = _layer(p, index, names=MATRICES[:1]) if index < num_layers else list(p.weights.head)
-        ctx = decoder.start(p, after + before, 1, p.setup.num_slots, scores=True)
+        ctx = decoder.start(p, after + before, 1, p.setup.num_slots, scores=p.setup.prunes)
         q = _queries(ctx)
         if index:
             ctx.b.set_layer_id(index - 1)
@@ -84,7 +88,7 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
         else:
             decoder.before_choice(ctx, index, q)
             ctx.b.tdma_l2g_tensor_copy(q, _spilled(p, q))
-            ctx.b.tdma_l2g_tensor_copy(ctx.x, tg(p.places.x, ctx.x.shape, BF16))
+        ctx.b.tdma_l2g_tensor_copy(ctx.x, tg(p.places.x, ctx.x.shape, BF16))
         programs[f"decode{index}"] = ctx.b.build()
     return programs
 

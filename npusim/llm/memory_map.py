@@ -77,5 +77,5 @@ def require_fit(memory: MemoryMap, command_bytes: int, budget_bytes: int, who: s
     largest = ", ".join(f"{name} {num_bytes / MIB:.1f}" for name, num_bytes in parts[:3])
     raise DoesNotFit(
         f"{who} needs {needed / MIB:.1f} MiB of the board's {budget_bytes / MIB:.1f} MiB of ION memory (MiB: {largest}); "
-        "use int8, a shorter context, a smaller model or a board with more memory"
+        "use int8, a shorter context, a smaller model, or an image that reserves more of the board's memory (--ion)"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +34,8 @@ class Session:
         """Descriptors whose address changed, so far."""
         self.choices: list[PageChoice] = []
         """What each layer attended to in the last decode step."""
+        self.watch: Callable[[int, FloatArray], None] | None = None
+        """Shown the residual stream [hidden] in front of layer 0, 1, ..., and behind the last, where a step is a program a layer."""
         self._embedding = embedding
         self._scores: list[FloatArray] = []
         for name, program in lowered.programs.items():
@@ -72,17 +74,19 @@ class Session:
             self._decode_by_layer(moves)
         else:
             self._decode_at_once(moves)
-        return self._logits()
+        return self._floats(self.lowered.places.logits, self.lowered.config.vocab_size)
 
     def _decode_by_layer(self, moves: dict[str, int]) -> None:
         """Program i attends in layer i - 1 to what was chosen by the scores with which program i - 1 ended."""
         self.choices = []
         for index, name in enumerate(self.lowered.decode):
             if index:
-                choice = self._choose(self._read_scores(index - 1))
+                choice = self._choose(self._read_scores(index - 1) if self.lowered.setup.prunes else self._old_scores(index - 1))
                 self.choices.append(choice)
                 moves |= self._mask_move(choice.num_valid - 1) | self._page_moves(index - 1, choice)
             self._run(name, moves)
+            if self.watch is not None:
+                self.watch(index, self._floats(self.lowered.places.x, self.lowered.config.hidden_size))
 
     def _decode_at_once(self, moves: dict[str, int]) -> None:
         """One program for all layers, which attend to what the scores of the step before say."""
@@ -187,8 +191,9 @@ class Session:
     def _write_x(self, tokens: Sequence[int]) -> None:
         self.device.write(self.lowered.places.x, self._embedding.embed(np.asarray(tokens, np.int64)).tobytes())
 
-    def _logits(self) -> FloatArray:
-        raw = np.frombuffer(self.device.read(self.lowered.places.logits, 2 * self.lowered.config.vocab_size), np.uint16)
+    def _floats(self, addr: int, count: int) -> FloatArray:
+        """bf16 numbers in GMEM."""
+        raw = np.frombuffer(self.device.read(addr, 2 * count), np.uint16)
         return (raw.astype(np.uint32) << 16).view(np.float32)
 
     def _require_room(self, count: int) -> None:

@@ -1,0 +1,65 @@
+"""Generation on the simulated chip, with what it would cost on the board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from npusim.llm.device import Device, SimulatedDevice
+from npusim.llm.lower import lower
+from npusim.llm.lowered import Lowered
+from npusim.llm.pages import FloatArray
+from npusim.llm.predict import Predictor, StepTime
+from npusim.llm.session import Session
+from npusim.llm.setup import Setup
+from reference_model.generate import Sampling
+from reference_model.model import Model
+from reference_model.quant.quantise import quantise
+from reference_model.quant.twin import TwinModel
+
+Watch = Callable[[int, FloatArray], None]
+
+
+@dataclass
+class BoardRun:
+    """A model on a board. `tokens` and `logits` fill up while it generates: logits[i] is what tokens[i] was chosen from."""
+
+    lowered: Lowered
+    twin: TwinModel
+    prompt: list[int]
+    tokens: list[int] = field(default_factory=list)
+    logits: list[FloatArray] = field(default_factory=list)
+
+    def generate(self, max_tokens: int, sampling: Sampling, device: Device | None = None) -> Iterator[int]:
+        """At most max_tokens tokens, up to an end-of-text token (not given out) or the end of the cache."""
+        setup = self.lowered.setup
+        session = Session(self.lowered, self.twin, device or SimulatedDevice(setup.board.chip))
+        rng = np.random.default_rng(sampling.seed)
+        logits = session.prefill(self.prompt)
+        while len(self.tokens) < max_tokens:
+            token = sampling.choose(logits, rng)
+            if token in self.twin.tokenizer.eos:
+                return
+            self.tokens.append(token)
+            self.logits.append(logits)
+            yield token
+            if len(self.tokens) < max_tokens:
+                if session.length == setup.context:
+                    return
+                logits = session.decode(token)
+
+    def step_time(self) -> StepTime:
+        """The predicted time of a decode step at the middle of what was generated."""
+        return Predictor(self.lowered).decode(len(self.prompt) + max(1, len(self.tokens) // 2))
+
+    def prefill_ms(self) -> float:
+        """The predicted time to the first token."""
+        return Predictor(self.lowered).prefill_ms(len(self.prompt))
+
+
+def prepare(model: Model, setup: Setup, prompt: Sequence[int], by_layer: bool | None = None) -> BoardRun:
+    """`model` quantised and lowered for `setup`; see lower for `by_layer`."""
+    twin = quantise(model, setup.precision)
+    return BoardRun(lower(twin, setup, by_layer), twin, list(prompt))
