@@ -11,14 +11,14 @@ from npusim.insn.base import TiuInstruction
 from npusim.insn.operands import per_channel
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import sum_in_order
-from npusim.numerics.requant import multiply_by_quantized, saturate, shift_right
+from npusim.numerics.requant import multiply_by_quantized, rectify, saturate, shift_right, split_shift
 from npusim.state import State
 
 READ_PS32, WRITE_PS32 = 1, 2
 """Bits of `ps32_md`: the sum starts from the 32-bit partial result in res0; it goes back there unfinished."""
 
 Finish = Callable[[NDArray], NDArray]
-"""From exact integer sums, channels on axis 1, to saturated results."""
+"""From exact integer sums (int32, channels on axis 1), which may be overwritten, to saturated results."""
 
 
 def require_relu_of_signed(insn: TiuInstruction) -> None:
@@ -26,13 +26,6 @@ def require_relu_of_signed(insn: TiuInstruction) -> None:
     regs = insn.regs
     can_be_negative = regs.opd_typ or regs.opt_opd0_sign or regs.opt_opd1_sign or regs.tsk_opd_num == 3
     insn.require(bool(can_be_negative or not regs.opt_relu_typ), "opt_relu_typ is set, but unsigned operands without a bias need no ReLU")
-
-
-def split_shift(field: NDArray[np.uint8], bits: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(left, right) shifts out of a record's last byte: its lowest `bits` in two's complement, negative to the left, modulo 32."""
-    sign = 1 << (bits - 1)
-    signed = ((field & (2 * sign - 1)) ^ sign).astype(np.int64) - sign
-    return (np.maximum(-signed, 0) & 31).astype(np.int32), np.maximum(signed, 0)
 
 
 def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
@@ -49,11 +42,26 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
         multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
         left, right = split_shift(record[:, -1].reshape(1, -1, 1, 1), shift_bits)
         if has_bias:
-            sums = sums + record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)  # int32 on both sides: wraps as the adder does
-        values = multiply_by_quantized(sums << left if left.any() else sums, multiplier, right)
-        if relu:
-            values = np.maximum(values, 0)
-        return saturate(values, 8, signed)
+            sums += record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)  # int32 on both sides: wraps as the adder does
+        if left.any():
+            sums <<= left.astype(np.int32)
+        values = multiply_by_quantized(sums, multiplier, right)
+        return saturate(rectify(values) if relu else values, 8, signed)
+
+    return finish
+
+
+def quantize_by_register(insn: TiuInstruction, relu: bool) -> Finish:
+    """One multiplier `quan_m` and one shift `opt_res_shift` for all, both signed: 32 and more shift to the left, in front of the
+    multiplier and within 32 bits (QM_LSHIFT)."""
+    regs = insn.regs
+    multiplier = (regs.quan_m ^ 1 << 31) - (1 << 31)
+    left, right = (int(shift) for shift in split_shift(regs.opt_res_shift, 6))
+    bits, signed = (8 if regs.opt_res0_seg else 16), bool(regs.opt_res0_sign)
+
+    def finish(sums: NDArray) -> NDArray:
+        values = multiply_by_quantized(sums << left if left else sums, multiplier, right)
+        return saturate(rectify(values) if relu else values, bits, signed)
 
     return finish
 
@@ -66,12 +74,11 @@ def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | No
     bits, signed = (8 if regs.opt_res0_seg else 16), bool(regs.opt_res0_sign)
 
     def finish(sums: NDArray) -> NDArray:
-        values = sums if bias is None else sums + bias()
+        if bias is not None:
+            sums += bias()
         if relu:
-            values = np.maximum(values, 0)
-        if logical:
-            values = values.astype(np.int64) & 0xFFFFFFFF
-        return saturate(shift_right(values, shift, rounding), bits, signed)
+            rectify(sums)
+        return saturate(shift_right(sums.view(np.uint32) if logical else sums, shift, rounding), bits, signed)
 
     return finish
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npusim.insn.base import Bound
 from npusim.insn.elementwise import Elementwise, Sink, check_signs
+from npusim.insn.post import quantize_by_register
 from npusim.isa.opcodes import ArithEuTyp
 from npusim.numerics import bf16
-from npusim.numerics.requant import multiply_by_quantized, saturate
 from npusim.numerics.toward_zero import add, rounding_toward_zero
 from npusim.state import State
 
@@ -88,18 +87,8 @@ class MulQm(Mul):
         return bool(regs.opt_chl_quan) and super(Mul, cls).matches(regs)
 
     def bind_checked(self, state: State) -> Bound:
-        regs = self.regs
-        multiplier = (regs.quan_m ^ 1 << 31) - (1 << 31)
-        # 32 and more, in 6 bits, are negative right shifts: to the left, in front of the multiplier, in 32 bits (QM_LSHIFT).
-        left, right = (64 - regs.opt_res_shift & 31, 0) if regs.opt_res_shift & 32 else (0, regs.opt_res_shift)
-        bits, signed, relu = 8 if regs.opt_res0_seg else 16, bool(regs.opt_res0_sign), self.relu
-        write = self.store_int(state)
-
-        def finish(values: NDArray) -> None:
-            scaled = multiply_by_quantized(values << left if left else values, multiplier, right)
-            write(saturate(np.maximum(scaled, 0) if relu else scaled, bits, signed))
-
-        return self.bind_product(state, finish)
+        write, quantize = self.store_int(state), quantize_by_register(self, self.relu)
+        return self.bind_product(state, lambda values: write(quantize(values)))
 
 
 class Mac(Arith):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,15 +79,16 @@ class Convolution(TiuInstruction):
             finish = requantize_per_channel(self, state)
         else:
             finish = requantize_per_tensor(self, bias16(self, state) if regs.tsk_opd_num == 3 else None)
-        constant = np.full((ofmap[1], 1), constant_int8(self), np.float32)
+        constant, count = np.full((ofmap[1], 1), constant_int8(self), np.int16), math.prod(window.kernel) * regs.opd0_c
         largest = (128 if regs.opt_opd0_sign else 255) * (128 if regs.opt_opd1_sign else 255)
 
         def run() -> None:
-            columns = _columns(window, opd0.load().astype(np.float32), fill, ofmap)
-            weights = _weight_rows(opd1, constant, len(columns))
-            sums = _as_ofmap(dot_exact(weights, columns, largest), ofmap)
+            weights = _weight_rows(opd1, constant, count).astype(np.float32)
+            sums = np.empty(ofmap, np.int32)
+            for rows, columns in _columns(window, window.extend(opd0.load(), fill, np.float32), ofmap):
+                _put(sums, rows, dot_exact(weights, columns, largest))
             if regs.ps32_md & READ_PS32 and partial:
-                sums = sums + partial.load_int(signed=True)
+                sums += partial.load_int(signed=True)
             if regs.ps32_md & WRITE_PS32 and partial:
                 partial.store_int(sums)
             else:
@@ -96,21 +100,21 @@ class Convolution(TiuInstruction):
         regs = self.regs
         opd0 = tensor(self, state, "opd0", np.uint16)
         opd1 = self._weights(state, np.dtype(np.uint16))
-        constant = np.full((ofmap[1], 1), regs.opd1_addr, np.uint16)
+        constant, count = np.full((ofmap[1], 1), regs.opd1_addr, np.uint16), math.prod(window.kernel) * regs.opd0_c
         bias = bias_float(self, state) if regs.tsk_opd_num == 3 else None
         partial = planes(self, state, "res0", np.uint16, 2, regs.res0_b_str) if regs.ps32_md else None
         result = tensor(self, state, "res0", np.uint16)
         fill = fill_float(self)
 
         def run() -> None:
-            values = opd0.load()
-            columns = _columns(window, bf16.to_float(values), fill, ofmap)
-            weights = _weight_rows(opd1, constant, len(columns))
+            patterns, weights = opd0.load(), _weight_rows(opd1, constant, count)
             start = _partial_sum(partial.load_float()) if regs.ps32_md & READ_PS32 and partial else None
-            spans = Span.of_bf16(weights), window.span(values, fill)
-            normal = stays_normal(*spans, len(columns), None if start is None else Span.of_float32(start))
-            rows = None if start is None else start.transpose(1, 0, 2, 3).reshape(ofmap[1], -1)
-            sums = _as_ofmap(dot_in_order(bf16.to_float(weights), columns, normal, rows), ofmap)
+            spans = Span.of_bf16(weights), window.span(patterns, fill)
+            normal = stays_normal(*spans, count, None if start is None else Span.of_float32(start))
+            left, sums = bf16.to_float(weights), np.empty(ofmap, np.float32)
+            for rows, columns in _columns(window, window.extend(bf16.to_float(patterns), fill, np.float32), ofmap):
+                begin = None if start is None else start[:, :, rows].transpose(1, 0, 2, 3).reshape(ofmap[1], -1)
+                _put(sums, rows, dot_in_order(left, columns, normal, begin))
             if regs.ps32_md & WRITE_PS32 and partial:
                 partial.store_float(sums)
             else:
@@ -125,23 +129,30 @@ def _partial_sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _weight_rows(opd1: TensorLmem | None, constant: NDArray, count: int) -> NDArray:
-    if opd1 is None:
-        return np.broadcast_to(constant, (len(constant), count)).copy()
-    rows = opd1.load()[0, :, 0]
-    return rows if rows.dtype == np.uint16 else rows.astype(np.float32)
+    return np.broadcast_to(constant, (len(constant), count)) if opd1 is None else opd1.load()[0, :, 0]
 
 
-def _columns(window: Window, values: NDArray[np.float32], fill: float, ofmap: Shape) -> NDArray[np.float32]:
-    """Shape (kh * kw * ic, n * oh * ow): under each result element, what its kernel meets, in the order of summation."""
-    if window.is_point:
-        return values.transpose(1, 0, 2, 3).reshape(values.shape[1], -1)
-    taps = window.taps(window.extend(values, fill), ofmap[2:])
-    return taps.transpose(0, 1, 3, 2, 4, 5).reshape(window.kernel[0] * window.kernel[1] * values.shape[1], -1)
+def _columns(window: Window, extended: NDArray[np.float32], ofmap: Shape) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Rows of the result, and under each of their elements what its kernel meets, in the order of summation.
+
+    Shape (kh * kw * ic, n * rows * ow); as many rows at once as keep it within a processor's cache.
+    """
+    taps = window.taps(extended, ofmap[2:]).transpose(0, 1, 3, 2, 4, 5)
+    count = math.prod(taps.shape[:3])
+    num_rows = max(1, _MAX_COLUMNS // (count * ofmap[0] * ofmap[3]))
+    for first in range(0, ofmap[2], num_rows):
+        rows = slice(first, first + num_rows)
+        yield rows, taps[..., rows, :].reshape(count, -1)
 
 
-def _as_ofmap(rows: NDArray, ofmap: Shape) -> NDArray:
-    n, oc, oh, ow = ofmap
-    return rows.reshape(oc, n, oh, ow).transpose(1, 0, 2, 3)
+_MAX_COLUMNS = 1 << 19
+"""Elements of `_columns` at once."""
+
+
+def _put(sums: NDArray, rows: slice, products: NDArray) -> None:
+    """Stores `products`, shape (oc, n * rows * ow), as `rows` of `sums`, shape (n, oc, oh, ow)."""
+    part = sums[:, :, rows].transpose(1, 0, 2, 3)
+    part[...] = products.reshape(part.shape)
 
 
 CONV_INSTRUCTIONS: tuple[type[Instruction], ...] = (Convolution,)

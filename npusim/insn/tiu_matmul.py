@@ -7,13 +7,20 @@ from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
 from npusim.insn.operands import INT8, Planes, planes, shape_of, strides_of, tensor
-from npusim.insn.post import READ_PS32, WRITE_PS32, Finish, finish_float, requantize_per_tensor, require_relu_of_signed
+from npusim.insn.post import (
+    READ_PS32,
+    WRITE_PS32,
+    Finish,
+    finish_float,
+    quantize_by_register,
+    requantize_per_tensor,
+    require_relu_of_signed,
+)
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import TensorLmem
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import Span, dot_exact, dot_in_order, stays_normal
-from npusim.numerics.requant import multiply_by_quantized, saturate
 from npusim.state import State
 
 
@@ -95,10 +102,10 @@ class MatrixMultiplication(TiuInstruction):
         if not regs.opt_chl_quan:
             return requantize_per_tensor(self, bias)
 
+        quantize = quantize_by_register(self, bool(regs.opt_relu_typ))
+
         def finish(sums: NDArray) -> NDArray:
-            total = sums if bias is None else sums + bias()  # int32 on both sides: wraps as the adder does
-            values = multiply_by_quantized(total.astype(np.int64), regs.quan_m, regs.opt_res_shift)
-            return saturate(np.maximum(values, 0) if regs.opt_relu_typ else values, 8, bool(regs.opt_res0_sign))
+            return quantize(sums if bias is None else sums + bias())  # int32 on both sides: wraps as the adder does
 
         return finish
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npusim.insn.base import TiuInstruction
 from npusim.mem.lmem import Shape
@@ -44,11 +44,6 @@ class Window:
         )
 
     @property
-    def is_point(self) -> bool:
-        """A 1x1 kernel that visits every element once."""
-        return self.kernel == self.stride == (1, 1) and self.is_plain
-
-    @property
     def is_plain(self) -> bool:
         """Nothing is inserted or padded."""
         return not any(self.insert + self.insert_last + self.pad_before + self.pad_after)
@@ -74,12 +69,13 @@ class Window:
         got = (ofmap[0], ofmap[2], ofmap[3])
         insn.require(want == got, f"res0 (n, h, w) is {got}, but opd0 {ifmap} under a {self.kernel} kernel gives {want}")
 
-    def extend(self, values: NDArray, fill: float) -> NDArray:
-        """`values` (..., h, w) with `fill` inserted and padded."""
+    def extend(self, values: NDArray, fill: float, dtype: DTypeLike | None = None) -> NDArray:
+        """`values` (..., h, w) with `fill` inserted and padded, as `dtype` if that is given; `values` itself where nothing changes."""
+        dtype = values.dtype if dtype is None else dtype
         if self.is_plain:
-            return values
+            return values.astype(dtype, copy=False)
         *outer, h, w = values.shape
-        result = np.full((*outer, *self.extended((1, 1, h, w))), fill, values.dtype)
+        result = np.full((*outer, *self.extended((1, 1, h, w))), fill, dtype)
         rows = slice(self.pad_before[0], self.pad_before[0] + (h - 1) * (self.insert[0] + 1) + 1, self.insert[0] + 1)
         cols = slice(self.pad_before[1], self.pad_before[1] + (w - 1) * (self.insert[1] + 1) + 1, self.insert[1] + 1)
         result[..., rows, cols] = values

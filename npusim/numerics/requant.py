@@ -5,20 +5,34 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_LARGE = 1 << 13
+"""Elements from which ndarray.clip is faster than minimum and maximum, whose calls cost less."""
+_EXACT_PRODUCT = 1 << 52
+"""Products up to here, and half of 2^31 on top of them, are exact in float64."""
+
 
 def saturate(values: NDArray, bits: int, signed: bool) -> NDArray:
-    """`values` clipped to a `bits`-wide integer."""
+    """`values` clipped to a `bits`-wide integer, in place."""
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    return np.maximum(np.minimum(values, high), low)  # half the overhead of np.clip
+    if values.size >= _LARGE:
+        return values.clip(low, high, out=values)
+    return np.maximum(np.minimum(values, high, out=values), low, out=values)
+
+
+def rectify(values: NDArray) -> NDArray:
+    """`values` with negative ones made 0, in place."""
+    return np.maximum(values, 0, out=values)
 
 
 def shift_right(values: NDArray, bits: int, rounding: bool) -> NDArray:
-    """Arithmetic right shift: half up where `rounding` (opt_rshift_typ 1, also for negative values), else floor."""
-    if bits == 0:
-        return values
-    if not rounding:
-        return values >> bits
-    return ((values >> (bits - 1)) + 1) >> 1  # adding half in front of the shift could overflow
+    """Arithmetic right shift in place: half up where `rounding` (opt_rshift_typ 1, also for negative values), else floor."""
+    if bits and rounding:
+        values >>= bits - 1
+        values += 1  # adding half in front of the shift could overflow
+        bits = 1
+    if bits:
+        values >>= bits
+    return values
 
 
 def rounding_doubling_high_mul(values: NDArray, multiplier: NDArray[np.int64] | int) -> NDArray[np.int32]:
@@ -46,6 +60,27 @@ def rounding_divide_by_pot(values: NDArray, exponent: NDArray[np.int64] | int) -
     return (values >> (exponent & 31)) + ((values & mask) > threshold)
 
 
-def multiply_by_quantized(values: NDArray, multiplier: NDArray | int, shift: NDArray | int) -> NDArray[np.int64]:
-    """The chip's quantised multiplier: SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT."""
-    return rounding_divide_by_pot(rounding_doubling_high_mul(values, multiplier), shift)
+def multiply_by_quantized(values: NDArray, multiplier: NDArray[np.int64] | int, shift: NDArray[np.int64] | int) -> NDArray:
+    """The chip's quantised multiplier: SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT; a new array of int32 or int64."""
+    largest = max(int(values.max()), -int(values.min())) * int(np.max(np.abs(multiplier)))
+    if largest > _EXACT_PRODUCT or np.max(shift) > 31:
+        return rounding_divide_by_pot(rounding_doubling_high_mul(values, multiplier), shift)
+    scaled = values.astype(np.float64)
+    scaled *= np.multiply(multiplier, 2.0**-31)
+    scaled += 0.5
+    quotient = np.floor(scaled, out=scaled).astype(np.int32)
+    half = np.left_shift(1, shift) >> 1
+    away = quotient >> 31
+    if not np.all(half):
+        away &= -(half > 0).astype(np.int32)
+    quotient += away
+    quotient += half.astype(np.int32)
+    quotient >>= np.asarray(shift, np.int32)
+    return quotient
+
+
+def split_shift(field: NDArray[np.int64] | int, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(left, right) shifts out of a shift count: its lowest `bits` in two's complement, negative to the left, modulo 32."""
+    sign = 1 << (bits - 1)
+    signed = ((np.asarray(field, np.int64) & (2 * sign - 1)) ^ sign) - sign
+    return np.maximum(-signed, 0) & 31, np.maximum(signed, 0)

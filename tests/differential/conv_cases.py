@@ -190,8 +190,11 @@ def _fc(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[str
     if fields["tsk_opd_num"] == 3 if "tsk_opd_num" in fields else False:
         fields.update(opt_opd2_seg=0, opd2_n=1, opd2_c=right_c, opd2_h=1, opd2_w=right_w, short_opd2_str=0)
     if kind == "fc_qm":
-        shift = 0 if mode & 2 else int(rng.integers(0, 12))
-        fields.update(opt_chl_quan=int(mode in (0, 1)), opt_res_shift=shift, quan_m=int(rng.integers(1 << 30, 1 << 31)))
+        shift, multiplier = 0 if mode & 2 else int(rng.integers(0, 12)), int(rng.integers(1 << 30, 1 << 31))
+        if rng.random() < 0.2:  # beyond what a compiler emits: any multiplier, shifts that count as negative
+            multiplier = int(rng.integers(0, 1 << 32))
+            shift = shift if mode & 2 else int(rng.integers(0, 32 if chip.tiu_layout == "cv183x" else 64))
+        fields.update(opt_chl_quan=int(mode in (0, 1)), opt_res_shift=shift, quan_m=multiplier)
     elif not bf16 and mode == 0:
         if rng.random() < 0.3:
             fields["opt_res0_seg"] = 0

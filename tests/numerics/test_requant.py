@@ -18,7 +18,7 @@ INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 @pytest.mark.parametrize("bits", [0, 1, 2, 7, 15, 16, 31, 40])
 def test_shift_right_of_every_16_bit_number(bits: int, rounding: bool) -> None:
     expected = [spec.shift_right(v, bits, rounding) for v in INT16.tolist()]
-    assert requant.shift_right(INT16, bits, rounding).tolist() == expected
+    assert requant.shift_right(INT16.copy(), bits, rounding).tolist() == expected
 
 
 @given(INT32, st.integers(2, 31), st.booleans())
@@ -28,7 +28,7 @@ def test_shift_right_of_int32_never_overflows(value: int, bits: int, rounding: b
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_saturate_of_every_16_bit_number_to_8_bits(signed: bool) -> None:
-    assert requant.saturate(INT16, 8, signed).tolist() == [spec.saturate(v, 8, signed) for v in INT16.tolist()]
+    assert requant.saturate(INT16.copy(), 8, signed).tolist() == [spec.saturate(v, 8, signed) for v in INT16.tolist()]
 
 
 @given(INT32, INT32)
@@ -57,3 +57,19 @@ def test_every_channel_has_its_own_multiplier_and_shift(value: int, channels: li
     multiplier, shift = (np.array(column, np.int64) for column in zip(*channels, strict=True))
     expected = [spec.multiply_by_quantized(value, m, s) for m, s in channels]
     assert requant.multiply_by_quantized(np.full(len(channels), value, np.int64), multiplier, shift).tolist() == expected
+
+
+@given(st.integers(-(1 << 21), 1 << 21), st.lists(st.tuples(INT32, st.integers(0, 31)), min_size=1, max_size=5))
+def test_products_that_float64_holds_round_as_the_wide_ones(value: int, channels: list[tuple[int, int]]) -> None:
+    multiplier, shift = (np.array(column, np.int64) for column in zip(*channels, strict=True))
+    values = np.full(len(channels), value, np.int32)
+    wide = requant.rounding_divide_by_pot(requant.rounding_doubling_high_mul(values, multiplier), shift)
+    assert requant.multiply_by_quantized(values, multiplier, shift).tolist() == wide.tolist()
+
+
+@pytest.mark.parametrize("bits", [6, 8])
+def test_shift_counts_are_twos_complement_and_negative_ones_shift_left(bits: int) -> None:
+    for count in range(1 << bits):
+        left, right = requant.split_shift(count, bits)
+        signed = count - (1 << bits) if count >> (bits - 1) else count
+        assert (int(left), int(right)) == ((-signed & 31, 0) if signed < 0 else (0, signed))
