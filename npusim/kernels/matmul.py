@@ -109,14 +109,17 @@ def _many_rows(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, 
 
 
 def _left_blocks(b: KernelBuilder, plan: WeightPlan, x: Tl, way_out: str) -> dict[int, Ml]:
-    """Rows of x on one lane, a block for each piece of k."""
-    rows, blocks = x.shape[1], {}
-    for k in range(0, plan.k, plan.tile_rows):
+    """All rows of x for each piece of k. A piece lies on one lane, so that k stays in order; the pieces lie on different lanes."""
+    rows, lanes = x.shape[1], b.chip.num_lanes
+    starts = range(0, plan.k, plan.tile_rows)
+    widest = MlShape(rows, 1, plan.tile_rows, plan.tile_rows)
+    places = [b.lmem_alloc_matrix(widest, BF16, way_out=way_out).addr for _ in range(-(-len(starts) // lanes))]
+    blocks = {}
+    for piece, k in enumerate(starts):
         count = min(plan.tile_rows, plan.k - k)
-        block = b.lmem_alloc_matrix(MlShape(rows, 1, count, count), BF16, way_out=way_out)
-        b.tdma_l2l_tensor_copy(
-            Tl(x.addr + 2 * k, (1, rows, 1, count), x.stride, BF16), Tl(block.addr, (1, 1, rows, count), (0, 0, block.n_stride, 2), BF16)
-        )
+        block = ml_at(b.chip, places[piece // lanes] + piece % lanes * b.chip.lmem_bytes, MlShape(rows, 1, count, count))
+        source = Tl(x.addr + 2 * k, (1, rows, 1, count), x.stride, BF16)
+        b.tdma_l2l_tensor_copy(source, Tl(block.addr, (1, 1, rows, count), (0, 0, block.n_stride, 2), BF16))
         blocks[k] = block
     return blocks
 
