@@ -6,7 +6,7 @@ import numpy as np
 
 from reference_model.kv_store import FloatArray, IntArray, Selection
 
-QUERY_BLOCK = 256
+QUERY_BLOCK = 128
 
 
 def attend(

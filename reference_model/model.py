@@ -16,6 +16,9 @@ from reference_model.weights import LayerWeights, Weights
 
 Rope = tuple[FloatArray, FloatArray]
 
+# Tokens that pass the MLP at a time: a long prompt does not need 2 * intermediate values for all of them at once.
+MLP_BLOCK = 256
+
 
 class Model:
     """A loaded model. It keeps nothing between calls: what it remembers of a sequence is in the KV store."""
@@ -73,7 +76,8 @@ class Model:
         config, weights = self.config, self.weights.layers[index]
         sliding = config.sliding_layers[index]
         x = x + self._attention(index, weights, x, kv, positions, ropes[sliding], config.sliding_window * sliding)
-        x += self._mlp(weights, x)
+        for start in range(0, len(x), MLP_BLOCK):
+            x[start : start + MLP_BLOCK] += self._mlp(weights, x[start : start + MLP_BLOCK])
         return x
 
     def head(self, hidden: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""llama.cpp's GGUF: architecture, tokenizer and quantised tensors in one file, read by the `gguf` library from a memory map.
+"""llama.cpp's GGUF: architecture, tokenizer and quantised tensors in one file, memory-mapped and dequantised by the `gguf` library.
 
 A file is untrusted: whatever the library trips over becomes one sentence, and no array is allocated before the sizes have been compared.
 """
@@ -6,19 +6,16 @@ A file is untrusted: whatever the library trips over becomes one sentence, and n
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFReader
-from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
 from reference_model.chat import chat_style
 from reference_model.config import ModelConfig, gemma3_config, sliding_pattern
 from reference_model.errors import ModelError
-from reference_model.files.gguf_counts import check_counts
+from reference_model.files.gguf_header import GgufHeader, TensorPlace, read_header
 from reference_model.kv_store import FloatArray
 from reference_model.tokenizer import Tokenizer, Vocabulary, byte_level, sentence_piece
 from reference_model.weights import Weights, gather_weights
@@ -32,18 +29,14 @@ DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryErro
 def load_gguf(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
     """Raises ModelError when the file is damaged or truncated, or its architecture is not known here."""
     try:
-        check_counts(path)
-        reader = GGUFReader(path)
+        header = read_header(path)
+        fields = Fields(path.name, header)
+        config = fields.config()
+        tokenizer = fields.tokenizer(config.vocab_size)
+        source = GgufTensors(path, header.tensors)
     except (OSError, *DAMAGE) as error:
         raise _damaged(path, error) from None
-    try:
-        header = Header(path.name, reader)
-        config = header.config()
-        tokenizer = header.tokenizer(config.vocab_size)
-        source = GgufTensors(path, reader)
-    except (RecursionError, *DAMAGE) as error:
-        raise _damaged(path, error) from None
-    del reader, header  # its objects for each string of the vocabulary are as large as a layer
+    del header, fields  # the strings of a vocabulary take as much memory as a layer
     return config, gather_weights(config, source), tokenizer
 
 
@@ -52,32 +45,15 @@ def _damaged(path: Path, error: BaseException) -> ModelError:
     return ModelError(f"{path} cannot be read as GGUF ({reason}): the file is damaged, truncated or of another kind")
 
 
-@dataclass(frozen=True)
-class TensorPlace:
-    """shape is NumPy's; rows of row_bytes lie from `offset` on."""
-
-    shape: tuple[int, ...]
-    kind: Any
-    offset: int
-    row_bytes: int
-
-
 class GgufTensors:
     """The tensors of a file, dequantised into place a few rows at a time; pages that were read are given back at once."""
 
-    def __init__(self, path: Path, reader: GGUFReader) -> None:
+    def __init__(self, path: Path, places: dict[str, TensorPlace]) -> None:
         self.name = path.name
-        self._places: dict[str, TensorPlace] = {}
+        self._places = places
         with open(path, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._bytes = np.frombuffer(self._map, np.uint8)
-        for tensor in reader.tensors:
-            shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
-            block, block_bytes = GGML_QUANT_SIZES[tensor.tensor_type]
-            place = TensorPlace(shape, tensor.tensor_type, int(tensor.data_offset), shape[-1] // block * block_bytes)
-            if shape[-1] % block or place.offset + int(np.prod(shape[:-1], dtype=object)) * place.row_bytes > len(self._bytes):
-                raise ValueError(f"tensor {tensor.name} of shape {shape} does not fit in the file")
-            self._places[tensor.name] = place
 
     def shape(self, tensor: str) -> tuple[int, ...] | None:
         place = self._places.get(tensor)
@@ -103,12 +79,12 @@ def _typed(raw: np.ndarray, kind: Any) -> np.ndarray:
     return raw.view({"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8))
 
 
-class Header:
+class Fields:
     """The key-value pairs of a file, checked as they are read."""
 
-    def __init__(self, name: str, reader: GGUFReader) -> None:
+    def __init__(self, name: str, header: GgufHeader) -> None:
         self.name = name
-        self._reader = reader
+        self._header = header
         self.arch = self._get("general.architecture", str)
         if self.arch not in ("llama", "gemma3"):
             raise ModelError(f"{name} holds the architecture {self.arch!r}: this program knows llama and gemma3")
@@ -120,15 +96,15 @@ class Header:
         def real(key: str, default: float) -> float:
             return float(self._get(f"{self.arch}.{key}", (int, float), default))
 
-        tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-        if "rope_freqs.weight" in tensors or f"{self.arch}.rope.scaling.type" in self._reader.fields:
+        tensors = self._header.tensors
+        if "rope_freqs.weight" in tensors or f"{self.arch}.rope.scaling.type" in self._header.fields:
             raise ModelError(f"{self.name} scales its RoPE frequencies, which is not supported: use a model without RoPE scaling")
         if "token_embd.weight" not in tensors:
             raise ModelError(f"{self.name} has no tensor token_embd.weight: the file is incomplete")
         heads, layers = number("attention.head_count"), number("block_count")
         head_dim = number("attention.key_length", number("embedding_length") // max(heads, 1))
         common: dict[str, Any] = {
-            "vocab_size": int(tensors["token_embd.weight"].shape[1]),
+            "vocab_size": tensors["token_embd.weight"].shape[0],
             "hidden_size": number("embedding_length"),
             "intermediate_size": number("feed_forward_length"),
             "num_layers": layers,
@@ -166,12 +142,9 @@ class Header:
         return Tokenizer(backend, bos if bos >= 0 else None, tuple(sorted(ends - {-1})), add_bos, chat)
 
     def _get(self, key: str, kind: Any, default: Any = None) -> Any:
-        field = self._reader.fields.get(key)
-        if field is None:
-            if default is None:
-                raise ModelError(f"{self.name} has no field {key}: the file is incomplete")
-            return default
-        value = field.contents()
+        value = self._header.fields.get(key, default)
+        if value is None:
+            raise ModelError(f"{self.name} has no field {key}: the file is incomplete")
         if not isinstance(value, kind):
             raise ModelError(f"field {key} of {self.name} is a {type(value).__name__}: the file is damaged")
         return value

@@ -69,8 +69,8 @@ class Llama2cTensors:
         return self._places[tensor][1] if tensor in self._places else None
 
     def read(self, tensor: str, out: FloatArray) -> None:
-        at, _ = self._places[tensor]
-        out.ravel()[...] = self._values[at : at + out.size]
+        at, shape = self._places[tensor]
+        out[...] = self._values[at : at + out.size].reshape(shape)
 
 
 def _tokenizer(path: Path, vocab_size: int) -> Tokenizer:
