@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-TRACE = "sophgo/tpu_compiler python/cvi_toolkit/performance/performance_viewer/example/resnet50_des.csv @6299ea0 (cv183x, 650 MHz)"
+TRACE = "sophgo/tpu_compiler python/cvi_toolkit/performance/performance_viewer/example/resnet50_des.csv @6299ea0"
+"""PMU trace of resnet50 (int8, 224x224) on a cv183x at 650 MHz: 2985 commands with start, duration, bursts and beats."""
 PROFILER = "sophgo/tpu-mlir lib/Backend/CV18xx/CV18xx_profiling.cpp @784fd6e"
+"""The vendor's estimator; its per-instruction figures are taken where nothing was measured."""
 
 
 def _known(value: float, unit: str, kind: str, source: str, how: str) -> Any:
@@ -14,44 +16,70 @@ def _known(value: float, unit: str, kind: str, source: str, how: str) -> Any:
     return field(default=value, metadata={"unit": unit, "kind": kind, "source": source, "how": how})
 
 
+def _exact(value: float, unit: str, how: str) -> Any:
+    return _known(value, unit, "exact", TRACE, how)
+
+
+def _modelled(value: float, unit: str, how: str) -> Any:
+    return _known(value, unit, "modelled", PROFILER, how)
+
+
+def _calibrated(value: float, unit: str, how: str) -> Any:
+    return _known(value, unit, "calibrated", TRACE, how)
+
+
 @dataclass(frozen=True)
 class Costs:
-    """The model's constants. `exact` reproduces measured counts without error, `modelled` is taken from a description or reasoned,
-    `calibrated` was fitted to measurements. `dataclasses.replace` makes a what-if."""
+    """The model's constants. `exact` reproduces measured counts without error, `modelled` is taken from a description or reasoned by
+    analogy, `calibrated` was fitted to measurements. `dataclasses.replace` makes a what-if. A unit is what the EUs of all lanes compute
+    at once: 16 bytes of results on each lane."""
 
-    conv_startup: float = _known(67, "cycles", "exact", TRACE, "with conv_per_unit fits 476 of 479 convolutions to the cycle")
-    conv_per_unit: float = _known(1, "cycles a unit", "exact", TRACE, "as above; a unit is 16 bytes of results on each lane")
-    per_channel_post: float = _known(31, "cycles", "modelled", PROFILER, "what of a startup falls to per-channel requantisation")
-    per_tensor_post: float = _known(12, "cycles", "modelled", PROFILER, "the same for one shift")
-    per_channel_floor: float = _known(
-        16, "cycles a unit", "modelled", PROFILER, "one multiplier a lane works through the 16 sums of a unit"
-    )
-    pool_startup: float = _known(26, "cycles", "modelled", PROFILER, "command latency 15+8+1+2")
-    average_startup: float = _known(44, "cycles", "exact", TRACE, "7x7 average pooling of 2048 channels: 64 * (49 + 4) + 44 = 3436")
-    average_per_unit: float = _known(4, "cycles a unit", "exact", TRACE, "as above")
-    depthwise_per_unit: float = _known(3, "cycles a unit", "modelled", PROFILER, "shift and round of a depthwise convolution")
-    matmul_startup: float = _known(42, "cycles", "exact", TRACE, "four pieces of 512 by 32 * 16: 2 * 512 + 42 = 1066")
-    eltwise_startup: float = _known(41, "cycles", "exact", TRACE, "mul and mac of whole tiles: 392 * 3.5 + 41 and 392 * 8 + 41")
-    copy_startup: float = _known(40, "cycles", "exact", TRACE, "256 units of 2.5 + 40 = 680")
-    issue_gap: float = _known(1, "cycles", "exact", TRACE, "between the end of a command and the start of the next of its engine")
-    sync_tiu: float = _known(4, "cycles", "calibrated", TRACE, "from the end of a TDMA command to the start of a TIU command that waits")
-    sync_tdma: float = _known(2, "cycles", "calibrated", TRACE, "from the end of a TIU command to the start of a TDMA command that waits")
-    load_startup: float = _known(100, "cycles", "calibrated", TRACE, "least-squares fit of uncompressed loads")
-    store_startup: float = _known(65, "cycles", "calibrated", TRACE, "least-squares fit of uncompressed stores")
-    move_startup: float = _known(
-        21, "cycles", "calibrated", TRACE, "LMEM-to-LMEM moves of 1, 32 and 125 rows of one line: 27, 83, 266 to 277"
-    )
-    load_row: float = _known(1, "cycles a row", "calibrated", TRACE, "rows of LMEM that a load starts anew")
-    lmem_line: float = _known(1.01, "cycles a line", "calibrated", TRACE, "16 bytes of one lane's LMEM that a transfer touches")
-    dram_efficiency: float = _known(0.88, "of peak bandwidth", "calibrated", TRACE, "large dense blocks: 10.2 bytes a cycle")
-    compression: float = _known(0.95, "of plain bytes", "calibrated", TRACE, "compressed weights: 0.87 to 0.97")
+    conv_startup: float = _exact(67, "cycles", "with conv_per_unit fits 476 of 479 per-channel convolutions to the cycle")
+    conv_per_unit: float = _exact(1, "cycles a unit", "as above")
+    per_channel_post: float = _modelled(31, "cycles", "what of a startup falls to per-channel requantisation")
+    per_tensor_post: float = _modelled(12, "cycles", "the same for one shift")
+    per_channel_floor: float = _modelled(16, "cycles a unit", "one multiplier a lane works through the 16 sums of a unit")
+    depthwise_per_unit: float = _modelled(3, "cycles a unit", "shift and round of a depthwise convolution")
+    pool_startup: float = _exact(44, "cycles", "bf16 maximum of 1000 elements: 1000 + 44")
+    average_startup: float = _exact(44, "cycles", "7x7 average of 2048 channels: 64 * (49 + 4) + 44; bf16 mean of 1000: 1000 + 2 + 44")
+    average_per_unit: float = _exact(4, "cycles a unit", "as above")
+    average_bf16_per_unit: float = _exact(2, "cycles a unit", "as above")
+    matmul_startup: float = _exact(52, "cycles", "pieces of 1014 inner elements that write or add partial sums: 1014 + 52")
+    matmul_per_channel: float = _exact(25, "cycles", "the piece of 20 inner elements that is requantised: 20 + 52 + 25")
+    partial_sum: float = _modelled(4, "cycles a unit", "a convolution that reads 32-bit partial sums, and one that writes them")
+    eltwise_startup: float = _exact(41, "cycles", "mul and mac of whole tiles: 392 * 3.5 + 41 and 392 * 8 + 41")
+    mul_unit: float = _exact(2.5, "cycles a unit", "as above, with wide_result")
+    mul_wide_unit: float = _modelled(4.5, "cycles a unit", "mul of 16-bit operands")
+    mul_narrow: float = _modelled(3, "cycles a unit", "on top where the product is requantised to 8 bits")
+    wide_result: float = _exact(1, "cycles a unit", "on top where the result has 16 bits; with mul_unit as above")
+    mac_unit: float = _exact(8, "cycles a unit", "as above")
+    mac_wide_unit: float = _modelled(10, "cycles a unit", "mac of 16-bit operands")
+    add_unit: float = _modelled(5, "cycles a unit", "add and sub of 8-bit operands")
+    add_wide_unit: float = _modelled(7, "cycles a unit", "add and sub of 16-bit operands")
+    logic_unit: float = _exact(3, "cycles a unit", "xor of 2 units: 2 * 3 + 40; assumed for maximum, minimum, comparison, and, or")
+    logic_wide_unit: float = _modelled(5, "cycles a unit", "the same on 16-bit operands")
+    shift_unit: float = _modelled(4, "cycles a unit", "arithmetic shift")
+    copy_unit: float = _exact(2.5, "cycles a unit", "256 * 2.5 + 40 = 680; 4 * 2.5 + 40 = 50")
+    bf16_unit: float = _exact(3, "cycles a unit", "bf16 mul, add, sub: 4 * 3 + 40 = 52, 3 + 40 = 43")
+    bf16_mac_unit: float = _exact(3.5, "cycles a unit", "4 * 3.5 + 41 = 55")
+    table_line: float = _exact(1, "cycles a line", "bf16 lookup of 4 units: 4 * (32 + 1) + 41 = 173, of one: 74; 16 lines in int8")
+    table_per_unit: float = _exact(1, "cycles a unit", "as above")
+    unaligned_write: float = _modelled(1.875, "times", "an elementwise result whose channels do not start at multiples of 16 bytes")
+    issue_gap: float = _exact(1, "cycles", "between the end of a command and the start of the next of its engine")
+    sync_tiu: float = _exact(4, "cycles", "end of a TDMA command to start of the TIU command that waits: 443 of 443")
+    sync_tdma: float = _exact(2, "cycles", "end of a TIU command to start of the TDMA command that waits: 117 of 117")
+    load_startup: float = _calibrated(95, "cycles", "median of 418 uncompressed loads")
+    store_startup: float = _calibrated(65, "cycles", "141 uncompressed stores")
+    decompress_startup: float = _calibrated(55, "cycles", "on top of a load: 317 loads of compressed weights")
+    move_startup: float = _calibrated(21, "cycles", "LMEM-to-LMEM moves of 1, 32 and 125 rows of one line: 27, 83, 266 to 277")
+    row: float = _calibrated(1, "cycles a row", "LMEM rows that begin inside a beat: quantisation records of 9 bytes; rows of a move")
+    lmem_line: float = _calibrated(1.01, "cycles a line", "16 bytes of one lane's LMEM: 2048 stores of one byte take 2129")
+    bank_conflict: float = _calibrated(0.12, "cycles a line", "transfers beside a working TIU are 1 to 9 % longer than alone")
+    dram_efficiency: float = _calibrated(0.89, "of peak bandwidth", "large dense blocks: 1.52 to 1.56 cycles for 16 bytes")
+    compression: float = _calibrated(0.90, "of plain bytes", "beats of 317 loads of compressed weights")
 
 
 def constants(costs: Costs | None = None) -> list[tuple[str, float, str, str, str, str]]:
     """The table as rows of (name, value, unit, kind, source, how it was found)."""
     costs = costs or Costs()
-    return [(f.name, getattr(costs, f.name), *(_meta(f, key) for key in ("unit", "kind", "source", "how"))) for f in fields(costs)]
-
-
-def _meta(f: Field, key: str) -> str:
-    return str(f.metadata[key])
+    return [(f.name, getattr(costs, f.name), *(f.metadata[key] for key in ("unit", "kind", "source", "how"))) for f in fields(costs)]

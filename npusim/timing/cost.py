@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.board import Board
-from npusim.insn.tiu_arith import Copy, Mac, Mul, MulQm
+from npusim.insn.tiu_arith import Add, Copy, Mac, Mul, MulQm, Sub
+from npusim.insn.tiu_bitwise import ArithShift
 from npusim.insn.tiu_conv import Convolution
 from npusim.insn.tiu_depthwise_pool import AveragePooling, DepthwiseConvolution, MaxPooling, MinPooling
-from npusim.insn.tiu_lut import LookupTable
+from npusim.insn.tiu_lut import TABLE_SIZE, LookupTable
 from npusim.insn.tiu_matmul import MatrixMultiplication
 from npusim.isa.opcodes import TransDir
 from npusim.timing.bursts import BEAT_BYTES
@@ -17,61 +18,79 @@ from npusim.timing.constants import Costs
 from npusim.timing.tdma_work import TdmaWork
 from npusim.timing.tiu_work import TiuWork
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_POOLS = (MaxPooling, MinPooling)
 
 
 def tiu_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
     """Cycles of every TIU command."""
-    return work.units * unit_cycles(work, board, costs) + _startup(work, costs)
+    return work.units * unit_cycles(work, board, costs) + startup_cycles(work, costs)
 
 
-def _startup(work: TiuWork, costs: Costs) -> Floats:
+def startup_cycles(work: TiuWork, costs: Costs) -> Floats:
+    """What every TIU command takes before, between and after its units."""
     per_tensor = costs.conv_startup - costs.per_channel_post + costs.per_tensor_post
-    startup = np.full(len(work), costs.eltwise_startup)
-    startup[work.is_a(Convolution, DepthwiseConvolution)] = per_tensor
-    startup[work.is_a(Convolution, DepthwiseConvolution) & work.per_channel] = costs.conv_startup
-    startup[work.is_a(MatrixMultiplication)] = costs.matmul_startup
-    startup[work.is_a(MaxPooling, MinPooling)] = costs.pool_startup
-    startup[work.is_a(AveragePooling)] = costs.average_startup
-    return startup
+    convolves = work.is_a(Convolution, DepthwiseConvolution)
+    choices = (
+        (convolves, np.where(work.per_channel, costs.conv_startup, per_tensor)),
+        (work.is_a(MatrixMultiplication), costs.matmul_startup + work.per_channel * costs.matmul_per_channel),
+        (work.is_a(*_POOLS), costs.pool_startup),
+        (work.is_a(AveragePooling), costs.average_startup),
+    )
+    return np.select([which for which, _ in choices], [values for _, values in choices], costs.eltwise_startup)
 
 
 def unit_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
     """Cycles of one unit of every TIU command."""
     rate = np.where(work.double & ~work.bf16, board.chip.conv_channels, 1)
-    steps = work.taps * -(-work.depth // rate)
     floor = np.where(work.per_channel & ~work.bf16, costs.per_channel_floor, 0)
-    cycles = _eltwise(work)
+    partial = costs.partial_sum * ((work.partial & 1) + (work.partial >> 1))
+    conv = np.maximum(work.taps * -(-work.depth // rate), work.lines) + costs.conv_per_unit + partial
+    average = work.lines + np.where(work.bf16, costs.average_bf16_per_unit, costs.average_per_unit)
     choices = (
-        (Convolution, np.maximum(np.maximum(steps, work.lines) + costs.conv_per_unit, floor)),
-        (DepthwiseConvolution, np.maximum(work.lines + costs.depthwise_per_unit, floor)),
-        (AveragePooling, np.maximum(work.lines + costs.average_per_unit, 0)),
-        (MatrixMultiplication, np.asarray(work.depth, np.float64)),
+        (work.is_a(Convolution), np.maximum(conv, floor)),
+        (work.is_a(DepthwiseConvolution), np.maximum(work.lines + costs.depthwise_per_unit, floor)),
+        (work.is_a(AveragePooling), average),
+        (work.is_a(*_POOLS), work.lines),
+        (work.is_a(MatrixMultiplication), work.depth),
+        (work.is_a(LookupTable), TABLE_SIZE / np.where(work.bf16, 8, 16) * costs.table_line + costs.table_per_unit),
     )
-    for kind, values in choices:
-        cycles = np.where(work.is_a(kind), values, cycles)
-    return np.where(work.is_a(MaxPooling, MinPooling), work.lines, cycles)
+    return np.select([which for which, _ in choices], [values for _, values in choices], _eltwise_cycles(work, costs))
 
 
-def _eltwise(work: TiuWork) -> Floats:
-    """Cycles a unit of the operations on elements (PROFILER's table, mul, mac and copy as measured)."""
-    cycles = np.where(work.wide_source, 5.0, 3.0)
-    cycles = np.where(work.is_a(Copy), 2.5, cycles)
-    cycles = np.where(work.is_a(Mac), np.where(work.bf16, 3.5, 8.0), cycles)
-    product = np.where(work.wide_source, 4.5, 2.5) + np.where(work.wide_result, 1.0, 3.0)
-    cycles = np.where(work.is_a(Mul, MulQm), np.where(work.bf16, 3.0, product), cycles)
-    return np.where(work.is_a(LookupTable), np.where(work.bf16, 32, 16) + 1.0, cycles)
+def _eltwise_cycles(work: TiuWork, costs: Costs) -> Floats:
+    """Cycles of one unit of the operations on elements."""
+    wide = work.wide_source
+    product = np.where(wide, costs.mul_wide_unit, costs.mul_unit) + np.where(work.wide_result, costs.wide_result, costs.mul_narrow)
+    sums = np.where(wide, costs.add_wide_unit, costs.add_unit) + work.wide_result * costs.wide_result
+    choices = (
+        (work.is_a(Mac), np.where(work.bf16, costs.bf16_mac_unit, np.where(wide, costs.mac_wide_unit, costs.mac_unit))),
+        (work.is_a(Copy), costs.copy_unit),
+        (work.bf16, costs.bf16_unit),
+        (work.is_a(Mul, MulQm), product),
+        (work.is_a(Add, Sub), sums),
+        (work.is_a(ArithShift), costs.shift_unit),
+    )
+    other = np.where(wide, costs.logic_wide_unit, costs.logic_unit)
+    cycles = np.select([which for which, _ in choices], [values for _, values in choices], other)
+    return cycles * np.where(work.aligned, 1.0, costs.unaligned_write)
 
 
-def tdma_ps(work: TdmaWork, board: Board, costs: Costs) -> Floats:
-    """Picoseconds of every TDMA command."""
-    plain = np.where(work.compressed, costs.compression, 1.0)
-    ps_of_beat = BEAT_BYTES * 1000 / (board.peak_gbps * costs.dram_efficiency)
-    tick = board.tick_ps
-    read, write = work.read_beats * plain, work.write_beats * plain
-    load = costs.load_startup * tick + np.maximum(read * ps_of_beat, (work.read_beats + work.splits * costs.load_row) * tick)
-    store = costs.store_startup * tick + np.maximum(write * ps_of_beat, work.lines * costs.lmem_line * tick)
-    move = (costs.move_startup + work.lines * costs.lmem_line + work.rows * costs.load_row) * tick
-    copy = costs.load_startup * tick + (read + write) * ps_of_beat
-    return np.select([work.direction == d for d in (TransDir.G2L, TransDir.L2G, TransDir.L2L)], [load, store, move], copy)
+def tdma_ps(work: TdmaWork, board: Board, costs: Costs, conflicts: NDArray[np.bool_]) -> Floats:
+    """Picoseconds of every TDMA command; `conflicts` says which meet the TIU in an LMEM bank."""
+    tick, ps_of_beat = board.tick_ps, BEAT_BYTES * 1000 / (board.peak_gbps * costs.dram_efficiency)
+    stream = np.where(work.compressed, costs.compression, 1.0)
+    lines = work.lines * costs.lmem_line
+    near = np.where(
+        work.direction == TransDir.G2L,
+        np.maximum(work.read_beats + work.splits * costs.row, lines * (work.direction == TransDir.G2L)),
+        lines + np.where(work.direction == TransDir.L2L, work.rows * costs.row, 0),
+    )
+    far = (work.read_beats + work.write_beats) * stream * ps_of_beat
+    startup = np.select(
+        [work.direction == TransDir.L2G, work.direction == TransDir.L2L],
+        [costs.store_startup, costs.move_startup],
+        costs.load_startup + np.where(work.compressed, costs.decompress_startup, 0),
+    )
+    waiting = np.where(conflicts, work.lines * costs.bank_conflict, 0)
+    return (startup + waiting) * tick + np.maximum(far, near * tick)

@@ -62,29 +62,25 @@ def _never(engine: int, place: int) -> str:
     return f"deadlock: {mine} command {place} of its engine waits for a {other} command that cannot run before it"
 
 
-def run(
-    plan: Plan, durations: tuple[Ints, Ints], sync: tuple[int, int], gap: int, hidden: tuple[Ints, Ints] | None = None
-) -> tuple[Ints, Ints]:
+def run(plan: Plan, durations: tuple[Ints, Ints], sync: tuple[int, int], gap: int, early: Ints | None = None) -> tuple[Ints, Ints]:
     """Start of every TIU and of every TDMA command, in the unit of `durations`.
 
     `sync[e]` is what passes between the end of the other engine's command and the start of the one that waits for it, `gap` what passes
-    between two commands of one engine. `hidden[e][i]` is by how much command i may start before what it waits for has ended.
+    between two commands of one engine. `early[i]` is by how much TIU command i may start before what it waits for has ended.
     """
     totals = [np.concatenate(([0], np.cumsum(d + gap))) for d in durations]
     ends = []
     for e in (0, 1):
         needs, first = plan.needs[e], plan.first[e]
         other = totals[1 - e][needs] - gap
-        early = 0 if hidden is None else hidden[e][first]
-        ends.append((other + sync[e] - early - totals[e][first]).tolist())
+        ready = other + sync[e] - totals[e][first]
+        ends.append((ready if early is None or e else ready - early[first]).tolist())
     shifts: list[list[int]] = [[0] * len(plan.first[0]), [0] * len(plan.first[1])]
     last = [0, 0]
     for engine, block, awaited in plan.order:
         shift = last[engine]
         if awaited >= 0:
-            ready = ends[engine][block] + shifts[1 - engine][awaited]
-            if ready > shift:
-                shift = ready
+            shift = max(shift, ends[engine][block] + shifts[1 - engine][awaited])
         shifts[engine][block] = shift
         last[engine] = shift
     starts = []

@@ -41,6 +41,9 @@ class TdmaWork:
     """16-byte lines of single lanes on the LMEM side."""
     elements: Ints
     compressed: NDArray[np.bool_]
+    by_channel: NDArray[np.bool_]
+    """The transfer tells the TIU about every channel that has arrived (intra_cmd_paral)."""
+    channels: Ints
     converts: NDArray[np.bool_]
     """Elements change their format on the way."""
 
@@ -82,6 +85,8 @@ def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
         lines=np.where(in_lmem, pieces * -(-piece_bytes // BEAT_BYTES), 0),
         elements=np.where(general, c["src_n_stride"], np.where(matrix, c["src_c"] * c["src_w"], _product(c, "src"))),
         compressed=compressed,
+        by_channel=c.get("intra_cmd_paral", np.zeros_like(kind)) == 1,
+        channels=near["c"],
         converts=(c["src_fmt"] != c["dst_fmt"]) & (direction != TransDir.G2G) & ~fills,
     )
 

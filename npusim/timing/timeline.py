@@ -11,6 +11,7 @@ from npusim.board import Board
 from npusim.errors import UsageError
 from npusim.loader.cmdbuf import Cmdbuf
 from npusim.timing import schedule
+from npusim.timing.banks import meets_tiu
 from npusim.timing.bursts import BEAT_BYTES
 from npusim.timing.constants import Costs
 from npusim.timing.cost import tdma_ps, tiu_cycles
@@ -124,12 +125,29 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
     require_runs(workload, board)
     costs = costs or Costs()
     tick = board.tick_ps
-    tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs)
+    conflicts = meets_tiu(workload.lmem, workload.needs, board.chip)
+    tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs, conflicts)
     durations = (np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
     sync = (round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
-    starts = schedule.run(workload.plan, durations, sync, round(costs.issue_gap * tick))
+    starts = schedule.run(workload.plan, durations, sync, round(costs.issue_gap * tick), _hidden(workload, durations))
     ends = (starts[0] + durations[0], starts[1] + durations[1])
     return Timeline(workload, board, costs, starts, ends)
+
+
+def _hidden(workload: Workload, durations: tuple[Ints, Ints]) -> Ints | None:
+    """By how much each TIU command may start before the transfer that it waits for has ended: command pre-execution.
+
+    Both sides have to ask for it: the TIU command begins when the first channel has arrived, and cannot end before the last one has, on
+    which it still works as long as on any other. None where no command asks, as in all compiled programs seen so far.
+    """
+    tiu, tdma = workload.tiu, workload.tdma
+    if not (tiu.starts_early.any() and tdma.by_channel.any()):
+        return None
+    awaited = np.maximum(workload.needs[TIU] - 1, 0)
+    channels = np.maximum(np.minimum(tiu.channels, tdma.channels[awaited]), 1)
+    together = np.minimum(durations[TIU], durations[TDMA][awaited])
+    allowed = tiu.starts_early & tdma.by_channel[awaited] & (workload.needs[TIU] > 0)
+    return np.where(allowed, together - -(-together // channels), 0)
 
 
 def time_cmdbuf(cmdbuf: Cmdbuf, board: Board, costs: Costs | None = None) -> Timeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,20 +51,23 @@ class TiuWork:
     """Every row of results starts at a multiple of 16 bytes of LMEM, so a unit is written at once."""
     partial: Ints
     """ps32 mode: bit 0 reads, bit 1 writes 32-bit partial sums."""
+    starts_early: NDArray[np.bool_]
+    """The command may begin with the first channel of what it waits for (cmd_pre_exe bit 0)."""
+    channels: Ints
+    """Channels of the result."""
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def is_a(self, *classes: type) -> NDArray[np.bool_]:
         """Which descriptors are one of these instructions."""
-        return np.isin(self.kind, [number for number, kind in enumerate(INSTRUCTIONS) if kind in classes])
+        return members(classes)[self.kind]
 
 
 def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
     """The work of TIU descriptors given as `columns` (npusim.isa.regs.tiu_columns); `index` are their places in the command buffer."""
     c, kind = columns, tiu_kinds(chip, columns, index)
-    work = _numbers(Convolution), _numbers(MatrixMultiplication), _numbers(*DEPTHWISE_POOL_INSTRUCTIONS)
-    conv, matmul, window = (np.isin(kind, numbers) for numbers in work)
+    conv, matmul, window = (members(k)[kind] for k in ((Convolution,), (MatrixMultiplication,), DEPTHWISE_POOL_INSTRUCTIONS))
     bf16 = c["opd_typ"] == 1
     eu = np.where(bf16, chip.eu_num // 2, chip.eu_num)
     lane0 = c["res0_addr"] // chip.lmem_bytes
@@ -72,7 +76,7 @@ def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
     elements = c["res0_n"] * c["res0_c"] * c["res0_h"] * c["res0_w"]
     taps = np.where(conv | window, c["opd1_h"] * c["opd1_w"], 1)
     depth = np.where(conv, c["opd0_c"], np.where(matmul, c["opd1_n"], 1))
-    multiplies = conv | matmul | np.isin(kind, _numbers(DepthwiseConvolution))
+    multiplies = conv | matmul | members((DepthwiseConvolution,))[kind]
     return TiuWork(
         kind=kind,
         units=c["res0_n"] * turns * -(-plane // eu),
@@ -89,18 +93,22 @@ def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
         constant=c["opt_opd1_const"] == 1,
         aligned=(c["short_res0_str"] != 3) | (c["res0_c_str"] % chip.eu_num == 0),
         partial=c["ps32_md"],
+        starts_early=c.get("cmd_pre_exe", np.zeros_like(kind)) & 1 == 1,
+        channels=c["res0_c"],
     )
 
 
-def _numbers(*classes: type) -> list[int]:
-    return [number for number, kind in enumerate(INSTRUCTIONS) if kind in classes]
+@cache
+def members(classes: tuple[type, ...]) -> NDArray[np.bool_]:
+    """For each place in INSTRUCTIONS, whether it is one of `classes`."""
+    return np.array([kind in classes for kind in INSTRUCTIONS])
 
 
 def _lines_of_row(c: Columns, eu: Ints) -> NDArray[np.float64]:
     """LMEM lines under one unit's inputs, summed over a row of the kernel: 1 + (eu - 1) * stride elements from each tap's offset on."""
     stride = np.maximum(c["conv_op_x_str"], 1)
     dilation, insert = c["conv_opd1_x_ins0"] + 1, c["conv_opd0_x_ins0"] + 1
-    width = np.minimum(eu, np.maximum(c["res0_w"], 1))
+    width = np.minimum(eu, np.maximum(c["res0_h"] * c["res0_w"], 1))
     span = ((width - 1) * stride) // insert + 1
     total = np.zeros(len(eu), np.float64)
     for tap in range(int(c["opd1_w"].max(initial=0))):

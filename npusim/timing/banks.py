@@ -1,0 +1,47 @@
+"""LMEM banks: which transfers meet the TIU in a bank.
+
+A lane's LMEM is cut into equal banks with one port each. While a TIU command works on a bank, a transfer that touches the same bank waits
+now and then; the TIU never waits (in the trace its times are exact whether or not a transfer runs beside it). Which commands can run
+beside each other follows from the ids alone, so this is a property of the program, not of a schedule.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.timing.spans import LmemUse
+
+Ints = NDArray[np.int64]
+NEIGHBOURS = 4
+"""TIU commands looked at behind the one that a transfer waits for."""
+
+
+def bank_masks(spans: Ints, chip: Chip) -> Ints:
+    """Bit b of entry i: command i touches bank b. `spans` has shape (commands, operands, 2)."""
+    size = chip.lmem_bytes // chip.num_lmem_banks
+    start, end = spans[..., 0], spans[..., 1]
+    first = np.minimum(start // size, chip.num_lmem_banks - 1)
+    last = np.minimum(np.maximum(end - 1, 0) // size, chip.num_lmem_banks - 1)
+    bits = (np.int64(2) << last) - (np.int64(1) << first)
+    return np.bitwise_or.reduce(np.where(end > start, bits, 0), axis=1)
+
+
+def meets_tiu(use: LmemUse, needs: tuple[Ints, Ints], chip: Chip) -> NDArray[np.bool_]:
+    """For each TDMA command, whether a TIU command that may run beside it touches one of its banks.
+
+    `needs` are Workload.needs: the TIU commands beside transfer j are those behind what j waits for, up to the first that waits for j.
+    """
+    tiu, tdma = bank_masks(use.tiu, chip), bank_masks(use.tdma, chip)
+    if not len(tiu):
+        return np.zeros(len(tdma), bool)
+    waits_for = np.maximum.accumulate(needs[0])
+    first = np.maximum.accumulate(needs[1]) if len(needs[1]) else needs[1]
+    beside = np.zeros(len(tdma), np.int64)
+    place = np.arange(len(tdma))
+    for step in range(NEIGHBOURS):
+        at = np.minimum(first + step, len(tiu) - 1)
+        runs = (first + step < len(tiu)) & (waits_for[at] <= place)
+        beside |= np.where(runs, tiu[at], 0)
+    return (beside & tdma) != 0
