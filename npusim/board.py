@@ -87,7 +87,7 @@ class Board:
         banks: int | None = None,
     ) -> Board:
         """The board with another TPU clock (MHz), number of lanes, LMEM of a lane (bytes), peak DRAM bandwidth (GB/s) or number of LMEM
-        banks a lane; what is None stays. DRAM keeps its own clock. Raises UsageError for a value that no such chip could have.
+        banks a lane; what is None stays. DRAM keeps its own clock, and banks keep their size where LMEM grows. Raises UsageError for a value that no such chip could have.
 
         Whether a given program keeps its meaning there is for `npusim.timing.require_runs` to say.
         """
@@ -96,13 +96,15 @@ class Board:
             if value is not None and not 0 < value < 1e6:
                 raise UsageError(f"{name} is {value}; it must be above 0 and below 1000000")
         changes: dict[str, int] = {}
-        limits = (("lanes", lanes, "num_lanes", 512), ("lmem_bytes", lmem_bytes, "lmem_bytes", MIB), ("banks", banks, "num_lmem_banks", 64))
+        limits = (("lanes", lanes, "num_lanes", 512), ("lmem_bytes", lmem_bytes, "lmem_bytes", MIB), ("banks", banks, "num_lmem_banks", 32))
         for name, value, attribute, limit in limits:
             if value is None:
                 continue
             if value < 1 or value > limit or value & (value - 1):
                 raise UsageError(f"{name} is {value}; it must be a power of two from 1 to {limit}")
             changes[attribute] = value
+        if lmem_bytes and not banks:
+            changes["num_lmem_banks"] = max(chip.num_lmem_banks * lmem_bytes // chip.lmem_bytes, 1)
         if changes:
             chip = replace(chip, **changes)  # type: ignore[arg-type]
         if chip.lmem_bytes < chip.num_lmem_banks * chip.eu_num:

@@ -14,6 +14,7 @@ from npusim.chip import Chip
 from npusim.timing.spans import LmemUse
 
 Ints = NDArray[np.int64]
+HIGHEST_BIT = 61
 NEIGHBOURS = 4
 """TIU commands looked at behind the one that a transfer waits for."""
 
@@ -22,8 +23,7 @@ def bank_masks(spans: Ints, chip: Chip) -> Ints:
     """Bit b of entry i: command i touches bank b. `spans` has shape (commands, operands, 2)."""
     size = chip.lmem_bytes // chip.num_lmem_banks
     start, end = spans[..., 0], spans[..., 1]
-    first = np.minimum(start // size, chip.num_lmem_banks - 1)
-    last = np.minimum(np.maximum(end - 1, 0) // size, chip.num_lmem_banks - 1)
+    first, last = (np.minimum(at // size, HIGHEST_BIT) for at in (start, np.maximum(end - 1, 0)))
     bits = (np.int64(2) << last) - (np.int64(1) << first)
     return np.bitwise_or.reduce(np.where(end > start, bits, 0), axis=1)
 

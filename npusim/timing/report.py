@@ -116,9 +116,7 @@ def gmem_data(timeline: Timeline, cmdbufs: list[Cmdbuf], model: Cvimodel | None,
         region = np.minimum(base, 3)
         sides[side] = np.bincount(region, weights=timeline.dram_bytes(side), minlength=4).astype(np.int64).tolist()
     names = [REGIONS.get(i, "io") for i in range(4)]
-    out: dict[str, Any] = {
-        name: {"read_bytes": sides["read"][i], "write_bytes": sides["write"][i]} for i, name in enumerate(names)
-    }
+    out: dict[str, Any] = {name: {"read_bytes": sides["read"][i], "write_bytes": sides["write"][i]} for i, name in enumerate(names)}
     if model is not None:
         sizes = _sizes(model, program)
         for name in names:
