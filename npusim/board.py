@@ -87,7 +87,8 @@ class Board:
         banks: int | None = None,
     ) -> Board:
         """The board with another TPU clock (MHz), number of lanes, LMEM of a lane (bytes), peak DRAM bandwidth (GB/s) or number of LMEM
-        banks a lane; what is None stays. DRAM keeps its own clock, and banks keep their size where LMEM grows. Raises UsageError for a value that no such chip could have.
+        banks a lane; what is None stays. DRAM keeps its own clock, and banks keep their size where LMEM grows. Raises UsageError for a
+        value that no such chip could have.
 
         Whether a given program keeps its meaning there is for `npusim.timing.require_runs` to say.
         """
