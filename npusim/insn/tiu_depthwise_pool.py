@@ -20,7 +20,7 @@ from npusim.isa.opcodes import PoolEuTyp, TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import Shape, TensorLmem
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import Span, checked_product, stays_normal, sum_in_order
+from npusim.numerics.accumulate import STACKED, Span, checked_product, stays_normal, sum_in_order, sum_stacked
 from npusim.state import State
 
 F32 = NDArray[np.float32]
@@ -58,7 +58,7 @@ class _ExtremePooling(_PerChannel):
     """Maximum or minimum of what is under the window."""
 
     __slots__ = ()
-    pick: Callable[..., NDArray]
+    pick: np.ufunc
 
     def bind(self, state: State) -> Bound:
         regs = self.regs
@@ -73,11 +73,9 @@ class _ExtremePooling(_PerChannel):
             values = opd0.load()
             if regs.opd_typ:
                 values = bf16.to_float(values)
-            taps = window.taps(window.extend(values, fill), ofmap[2:])
-            # In int8 the fill value takes part everywhere, in bf16 only where it is filled in.
-            best = taps[0, 0].copy() if regs.opd_typ else np.full(ofmap, fill, taps.dtype)
-            for i, j in np.ndindex(*window.kernel):
-                pick(best, taps[i, j], out=best)
+            best = _fold(pick, window.taps(window.extend(values, fill), ofmap[2:]), values.dtype)
+            if not regs.opd_typ:  # in int8 the fill value takes part everywhere, in bf16 only where it is filled in
+                pick(best, fill, out=best)
             res0.store(bf16.from_float(best) if regs.opd_typ else best)
 
         return run
@@ -194,10 +192,9 @@ class AveragePooling(_PerChannel):
 
         def run_int8() -> None:
             taps = window.taps(window.extend(opd0.load(), fill), ofmap[2:])
-            sums = np.zeros(ofmap, np.int32)
-            for i, j in np.ndindex(*window.kernel):
-                sums += taps[i, j]
-            res0.store(finish(sums * factor).astype(np.uint8))
+            sums = _fold(np.add, taps, np.dtype(np.int32))
+            sums *= factor
+            res0.store(finish(sums).astype(np.uint8))
 
         return run_int8
 
@@ -210,8 +207,22 @@ def _window_sums(window: Window, opd0: TensorLmem, kernel: NDArray[np.uint16], f
     normal = stays_normal(window.span(patterns, fill), Span.of_bf16(kernel), kernel[0].size)
     multiply = np.multiply if normal else checked_product
     taps = window.taps(values, ofmap[2:])
-    terms = (multiply(taps[i, j], weights[None, :, i, j, None, None]) for i, j in np.ndindex(*window.kernel))
+    factors = weights.transpose(1, 2, 0)[:, :, None, :, None, None]
+    if taps.size <= STACKED:
+        return sum_stacked(multiply(taps, factors).reshape(-1, *ofmap), normal)
+    terms = (multiply(taps[place], factors[place]) for place in np.ndindex(*window.kernel))
     return sum_in_order(terms, np.zeros(ofmap, np.float32), normal)
+
+
+def _fold(ufunc: np.ufunc, taps: NDArray, dtype: np.dtype) -> NDArray:
+    """`ufunc` over all that lies under the window, axes 0 and 1 of `taps`; a new array."""
+    if taps.size <= STACKED:
+        return np.asarray(ufunc.reduce(taps, axis=(0, 1), dtype=dtype))
+    places = np.ndindex(*taps.shape[:2])
+    total = taps[next(places)].astype(dtype)
+    for place in places:
+        ufunc(total, taps[place], out=total)
+    return total
 
 
 DEPTHWISE_POOL_INSTRUCTIONS: tuple[type[Instruction], ...] = (MaxPooling, MinPooling, DepthwiseConvolution, AveragePooling)

@@ -27,6 +27,8 @@ _BLOCK_K = 384
 _BLOCK_M, _BLOCK_N = 64, 256
 LARGEST = np.finfo(np.float32).max
 """What poison becomes in a float32 partial sum. Read back it is a number like any other."""
+STACKED = 1 << 16
+"""Terms up to which sums are best formed in one call, from an array of them all."""
 _INT_EXACT = 1 << 24
 """Integers up to here are exact in float32, and so are their sums in any order while they stay below."""
 
@@ -97,6 +99,22 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
     return total
 
 
+def sum_stacked(terms: F32, normal: bool) -> F32:
+    """The sum of `terms` along axis 0 as sum_in_order forms it from 0, in one call: for many terms of few elements."""
+    if is_native():
+        with rounding_toward_zero(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            sums = np.add.accumulate(terms, axis=0)
+            if normal or _nothing_happened(sums):
+                return sums[-1] + np.float32(0)  # -0 only comes from terms of -0 alone, which 0 is in front of
+    return sum_in_order(terms, np.zeros(terms.shape[1:], np.float32), normal)
+
+
+def _nothing_happened(sums: F32) -> bool:
+    """Whether no partial sum is a denormal, which would have become 0, nor the largest number, which may hide an overflow."""
+    magnitude = np.abs(sums)
+    return not bool(np.any((magnitude == LARGEST) | (magnitude > 0) & (magnitude < bf16.SMALLEST_NORMAL)))
+
+
 def checked_add(total: F32, term: F32) -> F32:
     """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside rounding_toward_zero().
 
@@ -132,9 +150,13 @@ def dot_exact(left: F32, right: F32, largest_product: int) -> NDArray[np.int32]:
 
 
 def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
-    total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else start
-    for k in range(left.shape[1]):
-        total = checked_add(total, checked_product(left[:, k, None], right[k]))
+    total = np.empty((left.shape[0], right.shape[1]), np.float32)
+    width = max(1, STACKED // left.size)
+    for n in range(0, right.shape[1], width):
+        terms = checked_product(left.T[:, :, None], right[:, None, n : n + width])
+        if start is not None:
+            terms = np.concatenate([start[None, :, n : n + width], terms])
+        total[:, n : n + width] = sum_stacked(terms, normal=False)
     return total
 
 
