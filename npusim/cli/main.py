@@ -17,6 +17,7 @@ from npusim.cli.command import Command
 from npusim.cli.demo import DemoCommand
 from npusim.cli.diff import CaptureCommand, DiffCommand
 from npusim.cli.generate import GenerateCommand
+from npusim.cli.llm import LlmCommand
 from npusim.cli.model import ModelCommand
 from npusim.cli.profile import ProfileCommand
 from npusim.cli.program import AsmCommand, DisasmCommand, InfoCommand
@@ -37,6 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     CaptureCommand(),
     DemoCommand(),
     GenerateCommand(),
+    LlmCommand(),
     TrainCommand(),
     ModelCommand(),
     ModelRunnerCommand(),

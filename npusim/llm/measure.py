@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden.logits import argmax_agreement, kl_divergence
-from npusim.llm.device import SimulatedDevice
 from npusim.llm.pages import FloatArray
 from npusim.llm.run import BoardRun
-from npusim.llm.session import Session
 from reference_model.model import Model
 from reference_model.quant.compare import LayerError, compare_layers
 
@@ -36,7 +34,7 @@ def agreement(model: Model, prompt: Sequence[int], tokens: Sequence[int], logits
 def residual_streams(run: BoardRun) -> list[FloatArray]:
     """The prompt token by token through a lowering by layers: the stream in front of each layer and behind the last, [L + 1] of [T, d]."""
     streams: list[list[FloatArray]] = [[] for _ in range(run.lowered.config.num_layers + 1)]
-    session = Session(run.lowered, run.twin, SimulatedDevice(run.lowered.setup.board.chip))
+    session = run.session()
     session.watch = lambda index, x: streams[index].append(x)
     for token in run.prompt:
         session.decode(token)

@@ -32,10 +32,14 @@ class BoardRun:
     tokens: list[int] = field(default_factory=list)
     logits: list[FloatArray] = field(default_factory=list)
 
+    def session(self, device: Device | None = None) -> Session:
+        """A new sequence, on the simulated chip unless `device` is another."""
+        return Session(self.lowered, self.twin, device or SimulatedDevice(self.lowered.setup.board.chip))
+
     def generate(self, max_tokens: int, sampling: Sampling, device: Device | None = None) -> Iterator[int]:
         """At most max_tokens tokens, up to an end-of-text token (not given out) or the end of the cache."""
         setup = self.lowered.setup
-        session = Session(self.lowered, self.twin, device or SimulatedDevice(setup.board.chip))
+        session = self.session(device)
         rng = np.random.default_rng(sampling.seed)
         logits = session.prefill(self.prompt)
         while len(self.tokens) < max_tokens:

@@ -1,0 +1,1 @@
+"""A lowered model as files that run on a board without npusim."""

@@ -1,0 +1,99 @@
+"""A bundle runs without npusim and gives what the simulated chip gave."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from golden import read_archive
+from npusim import Machine
+from npusim.cli.main import main
+from npusim.errors import UsageError
+from npusim.llm.export import export
+from npusim.llm.run import BoardRun
+from npusim.llm.setup import Gather, Submit
+from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf, write_cmdbuf
+from tests.llm.lowering import held_out, lowered, twin
+
+STEPS = 14
+
+
+@pytest.fixture(scope="module", params=[Submit.LAYER, Submit.TOKEN], ids=["a submit a layer", "a submit a token"])
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bundles") / "bundle"
+    run = BoardRun(lowered("bf16", 64, 32, submit=request.param), twin("bf16"), held_out(24))
+    export(run, directory, STEPS)
+    return directory
+
+
+class MachineBoard:
+    """The runner's Board on npusim's chip."""
+
+    def __init__(self, chip: str) -> None:
+        self._machine = Machine(chip)
+
+    def write(self, addr: int, data: bytes) -> None:
+        self._machine.gmem.write(addr, data)
+
+    def read(self, addr: int, num_bytes: int) -> bytes:
+        return self._machine.gmem.read(addr, num_bytes)
+
+    def load(self, data: bytes) -> Cmdbuf:
+        return parse_cmdbuf(self._machine.chip, data)
+
+    def patch(self, program: Cmdbuf, number: int, offset: int, value: int) -> None:
+        program.tdma[number, offset : offset + 4] = np.frombuffer(value.to_bytes(4, "little"), np.uint8)
+
+    def run(self, program: Cmdbuf) -> None:
+        self._machine.run_cmdbuf(write_cmdbuf(program))
+
+
+def runner(directory: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bundle_run", directory / "run.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_runners_driver_gives_the_golden_logits_on_the_simulated_chip(bundle: Path) -> None:
+    run, manifest = runner(bundle), json.loads((bundle / "manifest.json").read_text())
+    model: Any = run.Model(manifest, MachineBoard(manifest["chip"]))
+    tokens, rows = manifest["prompt"], []
+    for index in range(len(tokens) + STEPS):
+        rows.append(model.decode(tokens[index]))
+        if index + 1 >= len(tokens):
+            tokens.append(run.largest(rows[-1]))
+    golden = read_archive(bundle / "golden.npz")["logits"]
+    np.testing.assert_array_equal((np.frombuffer(b"".join(rows), np.uint16).astype(np.uint32) << 16).view(np.float32), golden.reshape(-1))
+
+
+@pytest.mark.skipif("CVI_LIB" not in os.environ, reason="CVI_LIB does not name the vendor's functional model")
+def test_a_bundle_runs_on_the_vendors_runtime_and_is_equal(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(bundle / "run.py"), "--lib", os.environ["CVI_LIB"], "--out", str(tmp_path / "logits.npz")]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    assert main(["diff", str(tmp_path / "logits.npz"), str(bundle / "golden.npz")]) == 0
+
+
+def test_a_directory_with_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    run = BoardRun(lowered("bf16", 64, 32), twin("bf16"), held_out(2))
+    with pytest.raises(UsageError, match="is not empty"):
+        export(run, tmp_path, 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_bundle_of_copied_pages_is_refused(tmp_path: Path) -> None:
+    run = BoardRun(lowered("bf16", 64, 32, gather=Gather.COPY), twin("bf16"), held_out(2))
+    with pytest.raises(UsageError, match="--gather at patch"):
+        export(run, tmp_path / "new", 1)
+    assert not (tmp_path / "new").exists()
