@@ -59,7 +59,7 @@ class Checker:
 
     def findings(self) -> list[Finding]:
         """Everything found, together with what can only be said at the program's end."""
-        found = self._found + list(self.gmem.unused())
+        found = self._found + list(self.gmem.unread())
         wanted: dict[str, set[int]] = {}
         for _, _, steps in found:
             for step in steps:

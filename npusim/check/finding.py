@@ -26,10 +26,12 @@ class Kind(StrEnum):
     UNINITIALISED = "uninitialised read"
     PARTLY_UNSET = "partly unset"
     TORN = "torn read"
+    TYPE = "element type"
     LOST = "lost write"
     OVERLAP = "operand overlap"
     OUT_OF_RANGE = "out of range"
     READ_ONLY = "read-only write"
+    OUTPUT_LOST = "overwritten output"
     UNREAD = "never loaded"
     UNUSED = "unused"
 
@@ -38,7 +40,12 @@ class Kind(StrEnum):
         return _SEVERITY.get(self, Severity.ERROR)
 
 
-_SEVERITY = {Kind.PARTLY_UNSET: Severity.WARNING, Kind.ID_GAP: Severity.WARNING, Kind.UNUSED: Severity.NOTE}
+_SEVERITY = {
+    Kind.PARTLY_UNSET: Severity.WARNING,
+    Kind.OUTPUT_LOST: Severity.WARNING,
+    Kind.ID_GAP: Severity.WARNING,
+    Kind.UNUSED: Severity.NOTE,
+}
 
 MEANING = {
     Kind.ILLEGAL: "The chip refuses the command.",
@@ -49,10 +56,12 @@ MEANING = {
     Kind.UNINITIALISED: "Bytes are read, and matter, that nothing has written.",
     Kind.PARTLY_UNSET: "Part of a bias, of quantisation records or of a load from GMEM is read, though nothing has written it.",
     Kind.TORN: "Bytes are read that are left of a tensor after another command has overwritten part of it.",
+    Kind.TYPE: "Bytes are read as elements of another size than they were written as.",
     Kind.LOST: "Everything that a command wrote is overwritten before anything reads it.",
     Kind.OVERLAP: "A command's result lies over an operand that it still reads.",
     Kind.OUT_OF_RANGE: "GMEM is touched outside the memory that the program has.",
     Kind.READ_ONLY: "A store goes to memory that is only to be read.",
+    Kind.OUTPUT_LOST: "The memory of an output is used again before the program ends, when a runtime would copy it.",
     Kind.UNREAD: "A weight, or what a command stored and is no output, is never loaded.",
     Kind.UNUSED: "What a command wrote to LMEM is never read.",
 }

@@ -12,6 +12,7 @@ from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step, Timeline
 from npusim.footprint import LMEM, Operand, Region
+from npusim.runtime.memory_map import WEIGHT
 from npusim.state import NUM_BASE_REGS
 
 
@@ -37,30 +38,52 @@ class Area:
         return self.start + self.num_bytes
 
 
+@dataclass
+class _Store:
+    """Something that was written at one time, and how much of it was overwritten before anything read it."""
+
+    step: Step | None
+    """None for the host and for CPU routines."""
+    name: str
+    num_bytes: int
+    is_output: bool
+    lost: int = 0
+
+
 class GlobalMemory:
     """What is known of each byte of GMEM as command buffers run one after the other; nothing where the program's areas are not known."""
 
     def __init__(self, areas: Iterable[Area]) -> None:
         self.areas = tuple(areas)
         self.sizes = [max((a.end for a in self.areas if a.base_reg == reg), default=0) for reg in range(NUM_BASE_REGS)]
-        self.is_set = [np.zeros(size, bool) for size in self.sizes]
-        self.was_read = [np.zeros(size, bool) for size in self.sizes]
-        self.writer = [np.zeros(size, np.int32) for size in self.sizes]
-        """Index of the last store among `_stores`, from 1 on."""
-        self._stores: list[Step] = []
+        self._is_set = [np.zeros(size, bool) for size in self.sizes]
+        self._was_read = [np.zeros(size, bool) for size in self.sizes]
+        self._writer = [np.zeros(size, np.int32) for size in self.sizes]
+        """Which of `_stores` wrote a byte last, from 1 on."""
+        self._stores: list[_Store] = []
         self._streams: list[tuple[int, int]] = []
         """Starts of compressed data: they end before the areas do that they lie in."""
-        self._frozen = [Region(a.base_reg, a.start, (), (), a.num_bytes) for a in self.areas if a.num_bytes and not a.is_writable]
+        self._frozen = [_whole(a) for a in self.areas if a.num_bytes and not a.is_writable]
         for area in self.areas:
             if area.is_set:
-                self.mark_set(area.base_reg, area.start, area.num_bytes)
+                self.set(_whole(area), None, area.name)
 
-    def mark_set(self, base_reg: int, start: int, num_bytes: int) -> None:
-        """Somebody other than the TPU has written there: a CPU routine, or the host."""
-        self.is_set[base_reg][start : start + num_bytes] = True
+    def set(self, region: Region, step: Step | None, name: str) -> None:
+        """Marks bytes as written: by a command, by a CPU routine or by the host."""
+        if region.memory == WEIGHT:
+            region.view(self._is_set[region.memory])[...] = True
+            return
+        writer, was_read = region.view(self._writer[region.memory]), region.view(self._was_read[region.memory])
+        self._count_lost(writer[~was_read])
+        is_output = any(a.is_kept and a.base_reg == region.memory and a.start <= region.start and region.end <= a.end for a in self.areas)
+        self._stores.append(_Store(step, name, region.num_bytes, is_output))
+        region.view(self._is_set[region.memory])[...] = True
+        was_read[...] = False
+        writer[...] = len(self._stores)
 
-    def mark_read(self, base_reg: int, start: int, num_bytes: int) -> None:
-        self.was_read[base_reg][start : start + num_bytes] = True
+    def read(self, region: Region) -> None:
+        """Marks bytes as read, by whomever."""
+        region.view(self._was_read[region.memory])[...] = True
 
     def check(self, timeline: Timeline) -> Iterator[Found]:
         """Every fault of one command buffer."""
@@ -69,19 +92,19 @@ class GlobalMemory:
         for step in timeline.order:
             for operand in step.footprint.reads:
                 for region in self._inside(operand):
-                    yield from self._read(step, operand, region)
+                    yield from self._load(step, operand, region)
             for operand in step.footprint.writes:
                 for region in self._inside(operand):
-                    yield from self._write(step, operand, region)
+                    yield from self._store(step, region)
             yield from self._outside(step)
 
     def _inside(self, operand: Operand) -> Iterator[Region]:
         for region in operand.regions:
             if region.memory != LMEM and region.start >= 0:
-                size = self.sizes[region.memory]
-                if operand.at_most and region.start < size:
-                    region = region._replace(run=min(region.run, size - region.start))
-                if region.end <= size:
+                if operand.at_most:
+                    ends = [a.end for a in self.areas if a.base_reg == region.memory and a.start <= region.start < a.end]
+                    region = region._replace(run=min(region.run, min(ends, default=0) - region.start))
+                if region.run > 0 and region.end <= self.sizes[region.memory]:
                     yield region
 
     def _outside(self, step: Step) -> Iterator[Found]:
@@ -94,43 +117,56 @@ class GlobalMemory:
                     text = f"the {operand.name} of {step.name} is bytes {region.start:#x} to {end:#x} behind base register {region.memory}"
                     yield Kind.OUT_OF_RANGE, f"{text}, but the program has {size:#x} bytes there", (step,)
 
-    def _read(self, step: Step, operand: Operand, region: Region) -> Iterator[Found]:
-        if not operand.at_most:
-            is_set = region.view(self.is_set[region.memory])
+    def _load(self, step: Step, operand: Operand, region: Region) -> Iterator[Found]:
+        if operand.at_most:
+            self._streams.append((region.memory, region.start))
+        else:
+            is_set = region.view(self._is_set[region.memory])
             missing = is_set.size - np.count_nonzero(is_set)
             if missing:
                 text = f"{step.name} loads {is_set.size:,} bytes from {self._where(region)}, of which nothing has stored {missing:,}"
                 yield Kind.PARTLY_UNSET if missing < is_set.size else Kind.UNINITIALISED, text, (step,)
-        else:
-            self._streams.append((region.memory, region.start))
-        region.view(self.was_read[region.memory])[...] = True
+        self.read(region)
 
-    def _write(self, step: Step, operand: Operand, region: Region) -> Iterator[Found]:
+    def _store(self, step: Step, region: Region) -> Iterator[Found]:
         if any(region.overlaps(frozen) for frozen in self._frozen):
             yield Kind.READ_ONLY, f"{step.name} stores to {self._where(region)}, which is only to be read", (step,)
-        self._stores.append(step)
-        region.view(self.is_set[region.memory])[...] = True
-        region.view(self.was_read[region.memory])[...] = False
-        region.view(self.writer[region.memory])[...] = len(self._stores)
+        self.set(region, step, step.name)
 
     def _where(self, region: Region) -> str:
         names = [a.name for a in self.areas if a.base_reg == region.memory and a.start <= region.start < a.end]
         return f"base{region.memory}+{region.start:#x}" + (f" ({names[-1]})" if names else "")
 
-    def unused(self) -> Iterator[Found]:
-        """Stores, or parts of weights, that nothing has read by the end of the program."""
+    def unread(self) -> Iterator[Found]:
+        """What nothing has read by the end of the program: bytes of a store or of a weight, or the whole of what the host gave."""
         for area in self.areas:
             if area.is_kept:
-                self.mark_read(area.base_reg, area.start, area.num_bytes)
+                self.read(_whole(area))
         for area in self.areas:
-            unread = area.num_bytes - np.count_nonzero(self.was_read[area.base_reg][area.start : area.end])
+            unread = area.num_bytes - np.count_nonzero(self._was_read[area.base_reg][area.start : area.end])
             if area.is_whole and unread and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams):
                 yield Kind.UNREAD, f"{unread:,} of {area.num_bytes:,} bytes of {area.name} are never loaded", ()
-        for reg in range(NUM_BASE_REGS):
-            yield from self._unread_stores(self.writer[reg], self.was_read[reg])
+        for writer, was_read in zip(self._writer, self._was_read, strict=True):
+            self._count_lost(writer[~was_read])
+        for store in self._stores:
+            steps = (store.step,) if store.step else ()
+            if store.lost and store.is_output:
+                yield (
+                    Kind.OUTPUT_LOST,
+                    f"{store.lost:,} bytes of an output that {store.name} stores are overwritten by the program's end",
+                    steps,
+                )
+            elif store.lost and store.step:
+                yield Kind.UNREAD, f"nothing loads {store.lost:,} bytes that {store.name} stores", steps
+            elif store.lost >= store.num_bytes:
+                yield Kind.UNREAD, f"nothing loads what {store.name} holds", ()
 
-    def _unread_stores(self, writer: NDArray[np.int32], was_read: NDArray[np.bool_]) -> Iterator[Found]:
-        for number, count in enumerate(np.bincount(writer[~was_read])):
-            if number and count:
-                step = self._stores[number - 1]
-                yield Kind.UNREAD, f"nothing loads {count:,} bytes that {step.name} stores", (step,)
+    def _count_lost(self, writers: NDArray[np.int32]) -> None:
+        if writers.any():
+            for number, count in enumerate(np.bincount(writers.reshape(-1))):
+                if number and count:
+                    self._stores[number - 1].lost += int(count)
+
+
+def _whole(area: Area) -> Region:
+    return Region(area.base_reg, area.start, (), (), area.num_bytes)

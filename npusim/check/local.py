@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.check.element import element_bytes
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.need import NeededRead
@@ -68,6 +69,7 @@ class _Run:
                 self.was_read[owner] = True
                 if self.cut_by[owner]:
                     yield from self._torn(step, operand, owner)
+                yield from self._type(step, operand, owner)
             np.copyto(region.view(self.last_read[step.engine]), step.position, where=True if mask is None else mask)
 
     def write(self, place: int, step: Step) -> Iterator[Found]:
@@ -131,6 +133,13 @@ class _Run:
         writer, cutter = self.timeline.order[owner - 1], self.timeline.order[self.cut_by[owner] - 1]
         text = f"{step.name} reads in {operand.name} what {writer.name} wrote, but {cutter.name} has overwritten a part of that since"
         yield from self._tell(Kind.TORN, text, step, writer)
+
+    def _type(self, step: Step, operand: Operand, owner: int) -> Iterator[Found]:
+        writer = self.timeline.order[owner - 1]
+        written, read = element_bytes(writer, writer.footprint.writes[0]), element_bytes(step, operand)
+        if written and read and written != read:
+            text = f"{step.name} reads {operand.name} in elements of {read} bytes, but {writer.name} wrote elements of {written}"
+            yield from self._tell(Kind.TYPE, text, step, writer)
 
     def _tell(self, kind: Kind, text: str, step: Step, other: Step) -> Iterator[Found]:
         """Each pair of commands once a kind."""

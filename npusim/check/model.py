@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from npusim.check.checker import Checker
 from npusim.check.finding import Finding
 from npusim.check.gmem import Area, GlobalMemory
+from npusim.footprint import Region
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program
 from npusim.mem.lmem import align_up
 from npusim.runtime.bind import HOST_OFFSET, placed_tensors, section_cmdbufs
@@ -19,7 +20,7 @@ def check_model(model: Cvimodel, program: int = 0) -> list[Finding]:
     """What is wrong with one program of `model`. Raises NpusimError where the file does not hold together."""
     chosen = model.programs[program]
     activations, weights = placed_tensors(model, chosen)
-    placed = {info.name: (*split_offset(offset), info.num_bytes) for info, offset in weights + activations if offset != HOST_OFFSET}
+    placed = {info.name: _region(offset, info.num_bytes) for info, offset in weights + activations if offset != HOST_OFFSET}
     memory = plan_memory(model, chosen, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET])
     # In files of version 1.0 two base registers stand for the same memory, which areas by register cannot tell.
     gmem = GlobalMemory(() if chosen.neuron_bytes else _areas(model, chosen, placed, memory.sizes))
@@ -30,13 +31,15 @@ def check_model(model: Cvimodel, program: int = 0) -> list[Finding]:
             checker.submit({routine.section if len(parts) == 1 else f"{routine.section}.segment{i}": p for i, p in enumerate(parts)})
         elif gmem.areas:
             for name in routine.inputs:
-                gmem.mark_read(*placed.get(name, (0, 0, 0)))
+                if name in placed:
+                    gmem.read(placed[name])
             for name in routine.outputs:
-                gmem.mark_set(*placed.get(name, (0, 0, 0)))
+                if name in placed:
+                    gmem.set(placed[name], None, f"{name}, which CPU routine {routine.function} writes,")
     return checker.findings()
 
 
-def _areas(model: Cvimodel, program: Program, placed: dict[str, tuple[int, int, int]], sizes: tuple[int, ...]) -> Iterator[Area]:
+def _areas(model: Cvimodel, program: Program, placed: dict[str, Region], sizes: tuple[int, ...]) -> Iterator[Area]:
     for base_reg, num_bytes in enumerate(sizes):
         name = _NAMES[base_reg] if base_reg < len(_NAMES) else f"the input or output behind base register {base_reg}"
         # The runtime allocates whole pages; what lies behind the stated size can be touched without harm.
@@ -46,4 +49,10 @@ def _areas(model: Cvimodel, program: Program, placed: dict[str, tuple[int, int, 
     for tensor in program.tensors:
         if tensor.name in placed:
             is_input, is_output = tensor.name in program.inputs, tensor.name in program.outputs
-            yield Area(tensor.name, *placed[tensor.name], is_set=is_input, is_kept=is_output)
+            place = placed[tensor.name]
+            yield Area(tensor.name, place.memory, place.start, place.run, is_set=is_input, is_kept=is_output)
+
+
+def _region(offset: int, num_bytes: int) -> Region:
+    base_reg, start = split_offset(offset)
+    return Region(base_reg, start, (), (), num_bytes)

@@ -13,7 +13,7 @@ import numpy as np
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step
-from npusim.footprint import LMEM
+from npusim.footprint import LMEM, Operand
 from npusim.footprint.operand import LocalTensor
 from npusim.insn.elementwise import Elementwise
 from npusim.insn.tdma_copy import L2lTensorCopy
@@ -28,9 +28,29 @@ def check_overlap(step: Step, scratch: State) -> Iterator[Found]:
         for result in step.footprint.writes:
             if operand.name == result.name:
                 continue  # a sum that goes on where it lies
+            if _apart_in_lane(operand, result, scratch):
+                continue
             if any(a.overlaps(b) for a in operand.regions for b in result.regions) and not _is_safe(step, scratch):
                 yield Kind.OVERLAP, f"the {result.name} of {step.name} lies over its {operand.name}, which is still read", (step,)
                 return
+
+
+def _apart_in_lane(a: Operand, b: Operand, scratch: State) -> bool:
+    """Whether the offsets within a lane alone keep two operands in LMEM apart, as they mostly do."""
+    if not a.tensors or not b.tensors:
+        return False
+    (start, end), (other_start, other_end) = (_offsets(o, scratch) for o in (a, b))
+    return end <= other_start or other_end <= start
+
+
+def _offsets(operand: Operand, scratch: State) -> tuple[int, int]:
+    lanes, lane_bytes = scratch.chip.num_lanes, scratch.chip.lmem_bytes
+    starts, ends = [], []
+    for addr, (n, c, h, w), (n_str, c_str, h_str, w_str), itemsize in operand.tensors:
+        lane, offset = divmod(addr, lane_bytes)
+        starts.append(offset)
+        ends.append(offset + (n - 1) * n_str + ((lane + c - 1) // lanes) * c_str + (h - 1) * h_str + (w - 1) * w_str + itemsize)
+    return min(starts), max(ends)
 
 
 def _is_safe(step: Step, scratch: State) -> bool:

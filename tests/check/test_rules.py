@@ -1,0 +1,241 @@
+"""Each rule on a program that keeps it and on one that breaks it."""
+
+from __future__ import annotations
+
+import pytest
+
+from npusim.check import Area, Finding, Kind, check
+from tests.check.program import Program
+
+A, B, C = 0x000, 0x100, 0x200
+
+
+def found(program: Program, *areas: Area) -> list[tuple[Kind, tuple[int, ...]]]:
+    return [(finding.kind, finding.commands) for finding in check(program.cmdbuf, areas)]
+
+
+def pipeline(tiu_waits: bool = True, store_waits: bool = True) -> Program:
+    """Load, copy, store."""
+    p = Program()
+    loaded = p.load(A)
+    copied = p.copy(B, A, wait=loaded if tiu_waits else 0)
+    p.store(B, wait=copied if store_waits else 0)
+    return p
+
+
+def test_a_program_whose_waits_order_everything_has_no_findings() -> None:
+    assert found(pipeline()) == []
+
+
+def test_a_read_that_does_not_wait_for_the_other_engines_write_is_a_race() -> None:
+    assert found(pipeline(tiu_waits=False)) == [(Kind.RACE, (1, 0))]
+    assert found(pipeline(store_waits=False)) == [(Kind.RACE, (2, 1))]
+
+
+def test_a_race_names_both_commands_and_shows_them_disassembled() -> None:
+    (finding,) = check(pipeline(tiu_waits=False).cmdbuf)
+    assert isinstance(finding, Finding)
+    assert [line.split()[0] for line in finding.disassembly] == ["tiu_copy", "tdma_g2l_tensor_copy"]
+    assert "command 1 (tiu_copy) reads opd0" in finding.message and "command 0 (tdma_g2l_tensor_copy) writes" in finding.message
+
+
+def test_order_carries_over_to_later_commands_of_a_stream_and_through_the_other_engine() -> None:
+    p = Program()
+    first = p.load(A)
+    p.load(B, at=0x400)
+    copied = p.copy(C, A, wait=first)
+    p.copy(A, C)  # behind the load of A, since the copy in front of it is
+    p.store(C, wait=copied)  # the store of C is behind the load of B in its own stream
+    p.store(A, wait=2, at=0x2000)
+    p.store(B, at=0x3000)
+    assert found(p) == []
+
+
+def test_a_load_over_what_the_tiu_may_still_read_is_a_race() -> None:
+    p = pipeline()
+    p.load(A, at=0x800)
+    p.store(A, at=0x2000)
+    assert found(p) == []  # the store of B waits for the copy, and the load follows it
+    p = Program()
+    copied = p.copy(B, A, wait=p.load(A))
+    p.load(A, at=0x800)
+    p.store(A, at=0x2000)
+    p.store(B, wait=copied)
+    assert found(p) == [(Kind.RACE, (2, 1))]
+
+
+def test_loading_the_same_bytes_again_is_no_race_unless_their_source_has_changed() -> None:
+    p = Program()
+    copied = p.copy(B, A, wait=p.load(A))
+    p.load(A)
+    again = p.copy(C, A, wait=p.num_tdma)
+    p.store(B, wait=copied)
+    p.store(C, at=0x2000, wait=again)
+    assert found(p) == []
+    p = Program()
+    copied = p.copy(B, A, wait=p.load(A))
+    p.load(C, at=0x4000)
+    p.store(C, at=0)
+    p.load(A)
+    again = p.copy(C, A, wait=p.num_tdma)
+    p.store(B, wait=copied)
+    p.store(C, at=0x2000, wait=again)
+    assert found(p) == [(Kind.RACE, (4, 1))]
+
+
+def test_a_read_of_what_nothing_wrote_is_found() -> None:
+    p = Program()
+    p.store(A, wait=p.copy(A, B))
+    assert found(p) == [(Kind.UNINITIALISED, (0,))]
+
+
+def test_a_read_that_no_result_depends_on_may_be_of_anything() -> None:
+    p = Program()
+    p.load(A, w=8, dst_c_stride_low=16, dst_n_stride=16, dst_h_stride=16)
+    copied = p.copy(B, A, wait=1)  # 16 wide, of which 8 were loaded
+    p.store(B, wait=copied, w=8, src_c_stride_low=16, src_n_stride=16, src_h_stride=16)
+    assert found(p) == []
+
+
+def test_xor_of_a_tensor_with_itself_reads_nothing() -> None:
+    p = Program()
+    p.store(A, wait=p.clear(A))
+    assert found(p) == []
+
+
+def test_what_is_left_of_an_overwritten_tensor_is_a_torn_read() -> None:
+    p = Program()
+    p.load(A)
+    p.store(A, at=0x2000)
+    p.load(A + 8, at=0x400, w=8)
+    p.store(A, at=0x3000)
+    assert found(p) == [(Kind.TORN, (3, 0))]
+
+
+def test_a_write_that_is_overwritten_before_any_read_is_lost() -> None:
+    p = Program()
+    p.load(A)
+    p.load(A, at=0x400)
+    p.store(A)
+    assert found(p) == [(Kind.LOST, (1, 0))]
+
+
+def test_a_result_that_nothing_reads_is_a_note() -> None:
+    p = pipeline()
+    p.load(C, at=0x400)
+    (finding,) = check(p.cmdbuf)
+    assert (finding.kind, finding.severity) == (Kind.UNUSED, "note")
+
+
+def test_elements_of_another_size_than_was_written_are_found() -> None:
+    p = Program()
+    p.load(A, w=8, fmt=2)
+    p.store(B, wait=p.maximum(B, A, A, wait=1))
+    assert (Kind.TYPE, (1, 0)) in found(p)
+
+
+def test_a_result_may_take_its_operands_place_but_not_lie_askew_over_it() -> None:
+    p = Program()
+    p.load(A, w=32)
+    p.store(A, wait=p.copy(A, A, wait=1))
+    assert found(p) == []
+    p = Program()
+    p.load(A, w=32)
+    p.store(A + 4, wait=p.copy(A + 4, A, wait=1))
+    assert (Kind.OVERLAP, (1,)) in found(p)
+
+
+def test_a_dma_copy_may_spread_an_element_from_where_it_lies_but_not_smear() -> None:
+    p = Program()
+    p.load(A, w=1)
+    p.move(A, A, w=1, src_h=16, src_h_stride=0, dst_h=16, dst_h_stride=1)
+    p.store(A)
+    assert found(p) == []
+    p = Program()
+    p.load(A, w=32)
+    p.move(A, A + 1)
+    p.store(A + 1)
+    assert (Kind.OVERLAP, (1,)) in found(p)
+
+
+WHOLE = Area("memory", 0, 0, 0x2000)
+INPUT = Area("input x", 0, 0, 8 * 16, is_set=True)
+OUTPUT = Area("output y", 0, 0x1000, 8 * 16, is_kept=True)
+
+
+def test_gmem_is_fine_where_inputs_are_loaded_and_outputs_stored() -> None:
+    assert found(pipeline(), WHOLE, INPUT, OUTPUT) == []
+
+
+@pytest.mark.parametrize(
+    ("areas", "kind", "commands"),
+    [
+        ((Area("memory", 0, 0, 0x1001), INPUT, OUTPUT), Kind.OUT_OF_RANGE, (2,)),
+        ((WHOLE, OUTPUT), Kind.UNINITIALISED, (0,)),
+        ((WHOLE, Area("half of x", 0, 0, 64, is_set=True), OUTPUT), Kind.PARTLY_UNSET, (0,)),
+        ((WHOLE, INPUT), Kind.UNREAD, (2,)),
+        ((WHOLE, INPUT, OUTPUT, Area("table", 0, 0x1010, 8, is_writable=False)), Kind.READ_ONLY, (2,)),
+        ((WHOLE, INPUT, OUTPUT, Area("weight", 0, 0x800, 16, is_whole=True)), Kind.UNREAD, ()),
+        ((WHOLE, INPUT, OUTPUT, Area("input z", 0, 0x800, 16, is_set=True)), Kind.UNREAD, ()),
+    ],
+)
+def test_gmem_rules(areas: tuple[Area, ...], kind: Kind, commands: tuple[int, ...]) -> None:
+    size = 0x1000 + 8 * 16 if kind == Kind.OUT_OF_RANGE else 0
+    areas = tuple(area for area in areas if not (size and area.name == "output y"))
+    assert (kind, commands) in found(pipeline(), *areas)
+
+
+def test_an_output_whose_memory_is_used_again_is_a_warning() -> None:
+    p = pipeline()
+    p.store(B, at=0x1000)
+    (finding,) = check(p.cmdbuf, (WHOLE, INPUT, OUTPUT))
+    assert (finding.kind, finding.severity, finding.commands) == (Kind.OUTPUT_LOST, "warning", (2,))
+
+
+def test_a_wait_for_an_id_that_never_comes_is_a_deadlock_that_shows_both_commands() -> None:
+    p = Program()
+    p.copy(B, A, wait=1)
+    p.load(A, wait=1)
+    (finding,) = check(p.cmdbuf)
+    assert (finding.kind, finding.commands) == (Kind.DEADLOCK, (0, 1))
+    assert "waits for TDMA id 1, but TDMA has done 0" in finding.message
+
+
+def test_what_runs_in_front_of_a_deadlock_is_checked() -> None:
+    p = Program()
+    p.store(A)
+    p.copy(B, A, wait=9)
+    assert found(p) == [(Kind.UNINITIALISED, (0,)), (Kind.DEADLOCK, (1,))]
+
+
+def test_ids_that_do_not_grow_and_waits_for_ids_that_no_command_has() -> None:
+    p = Program()
+    p.load(A, cmd_id=5)
+    p.load(B, at=0x400, cmd_id=4)
+    p.store(A, wait=p.maximum(A, A, B, wait=5), cmd_id=6)
+    assert (Kind.ID_ORDER, (1, 0)) in found(p)
+    p = Program()
+    p.load(A, cmd_id=7)
+    p.store(A, wait=p.copy(A, A, wait=5), cmd_id=8)
+    (finding,) = check(p.cmdbuf)
+    assert (finding.kind, finding.severity, finding.commands) == (Kind.ID_GAP, "warning", (1, 0))
+
+
+def test_a_command_that_the_chip_refuses_is_a_finding_and_the_rest_is_still_checked() -> None:
+    p = pipeline(store_waits=False)
+    p.load(0x7FF8, at=0x400)
+    kinds = found(p)
+    assert kinds == [(Kind.RACE, (2, 1)), (Kind.ILLEGAL, (3,))]
+
+
+def test_segments_of_one_job_share_lmem() -> None:
+    first, second = Program(), Program()
+    first.load(A)
+    second.store(A)
+    assert [f.kind for f in check([first.cmdbuf, second.cmdbuf])] == [Kind.UNUSED]
+    assert [f.kind for f in check(second.cmdbuf)] == [Kind.UNINITIALISED]
+
+
+def test_nothing_is_found_in_no_commands() -> None:
+    assert check([]) == []
+    assert check(Program().cmdbuf) == []
