@@ -1,23 +1,25 @@
 """Attention over gathered pages: every KV head attends with its group of query heads to the pages that its descriptors name.
 
 A K page is [head_dim][page_size] in GMEM and becomes one piece of the right-hand matrix K^T, a V page [page_size][head_dim] becomes
-page_size of its rows; each is one transfer whose address can be patched. Scores and results pass through a GMEM scratch, which turns
-matrices that are spread over lanes into rows over lanes. Bit for bit ops.attention of reference_model.quant.
+page_size of its rows; each is one transfer whose address can be patched. Pages are gathered in tiles as large as the free LMEM allows.
+Masked scores go to a GMEM scratch, come back as rows over lanes for the softmax, and again as left-hand pieces for the product with V,
+whose sums run on from tile to tile (ps32). Bit for bit ops.attention of reference_model.quant, however it is cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
-from npusim.kernels.rows import BF16, alloc_rows, load_constant, load_rows, row_max, row_sum, rows_of
-from npusim.kernels.tables import InterpolatedTable, ScientificTable, interpolate, scientific
+from npusim.kernels.gather import Gather, HeadPages, PageAddress, PageShape, PageTile
+from npusim.kernels.rows import BF16, load_rows
+from npusim.kernels.softmax import Softmax, softmax_bytes, softmax_rows
 from npusim.kernels.tensors import Ml, MlShape, Tg, Tl, mg, ml_at, ml_default_shape, tg
+from npusim.mem.lmem import Shape, align_up
 
-PageAddress = tuple[int, str | None]
-"""GMEM address of a page and its label (None for one that stays)."""
+__all__ = ["AttentionShape", "PageAddress", "Softmax", "attention"]
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,15 @@ class AttentionShape:
         return self.num_tokens * self.group
 
     @property
+    def heads_at_once(self) -> int:
+        """One token: all KV heads in one softmax. Several: a KV head at a time, which keeps rows few."""
+        return self.num_kv_heads if self.num_tokens == 1 else 1
+
+    @property
     def scratch_bytes(self) -> int:
-        """GMEM that the kernel needs for itself."""
-        rows = self.num_tokens * self.num_heads
-        return 2 * rows * max(self.num_slots, self.head_dim) + 2 * rows * self.head_dim
-
-
-@dataclass(frozen=True)
-class Softmax:
-    """The tables of exp and of the reciprocal."""
-
-    exp: InterpolatedTable
-    reciprocal: ScientificTable
-
-
-def softmax(b: KernelBuilder, rows: Tl, tables: Softmax) -> Tl:
-    """rows (1, m, 1, s) become exp(rows - maximum); returns the reciprocal of each row's sum (1, m, 1, 1), allocated."""
-    total, factor = (b.lmem_alloc_tensor((1, rows.shape[1], 1, 1), BF16) for _ in range(2))
-    row_max(b, total, rows)
-    b.tiu_sub(rows, rows, total.broadcast(rows.shape))
-    interpolate(b, tables.exp, rows, rows)
-    row_sum(b, total, rows)
-    scientific(b, tables.reciprocal, factor, total)
-    return factor
+        """GMEM that the kernel needs for itself: scores, products with V, and the result of several tokens."""
+        rows = self.heads_at_once * self.rows_a_head
+        return 2 * rows * (self.num_slots + self.head_dim) + 2 * self.num_tokens * self.num_heads * self.head_dim
 
 
 def attention(
@@ -98,8 +86,8 @@ def _check(
     if q.shape != wanted or res.shape != wanted or shape.num_heads % shape.num_kv_heads:
         raise UsageError(f"q has shape {q.shape} and res {res.shape}; for {shape} both are {wanted}, heads a multiple of KV heads")
     for name, pages in (("k_pages", k_pages), ("v_pages", v_pages)):
-        if len(pages) != shape.num_kv_heads or any(len(row) != shape.num_pages for row in pages):
-            found = [len(row) for row in pages]
+        found = [len(row) for row in pages]
+        if found != [shape.num_pages] * shape.num_kv_heads:
             raise UsageError(f"{name} names {found} pages; it takes {shape.num_pages} for each of {shape.num_kv_heads} KV heads")
     if mask.shape != (1, shape.num_tokens, 1, shape.num_slots):
         raise UsageError(f"mask has shape {mask.shape}; it is {(1, shape.num_tokens, 1, shape.num_slots)}")
@@ -118,143 +106,149 @@ class _Attention:
     scratch: Tg
     base_reg: int
 
+    def __post_init__(self) -> None:
+        """Rows of a head are cut into blocks of whole tokens, each of which lies on a lane of its own as a left-hand matrix."""
+        shape, lanes = self.shape, self.b.chip.num_lanes
+        tokens = next(t for t in range(1, shape.num_tokens + 1) if shape.num_tokens % t == 0 and shape.num_tokens // t <= lanes)
+        self.block_tokens, self.num_blocks = tokens, shape.num_tokens // tokens
+        self.block_rows = tokens * shape.group
+
     def run(self, q: Tl, res: Tl) -> None:
-        """One token: all heads in one softmax. Several: a KV head at a time, which keeps rows few."""
-        shape = self.shape
-        at_once = shape.num_kv_heads if shape.num_tokens == 1 else 1
-        with self.b.lmem_scope():
-            self._start_gather(at_once)
-            for first in range(0, shape.num_kv_heads, at_once):
-                self._heads(q, res, range(first, first + at_once))
-            if shape.num_tokens > 1:
-                self.b.tdma_g2l_tensor_copy(self._far(self._out_addr, res.shape), res)
-
-    def _heads(self, q: Tl, res: Tl, heads: range) -> None:
-        b, shape, count = self.b, self.shape, self.shape.rows_a_head
-        for turn, head in enumerate(heads):
-            with b.lmem_scope():
-                left, right = self._queries(q, head), self._k_matrix()
-                scores = b.lmem_alloc_matrix(MlShape(count, shape.num_pages, shape.page_size, shape.num_slots), BF16)
-                b.tiu_matrix_multiplication(scores, left, right)
-                self._used_pages()
-                b.tdma_l2g_matrix_copy(
-                    scores, mg(self._row_addr(turn, shape.num_slots), count, shape.num_slots, BF16, base_reg=self.base_reg)
-                )
+        b, shape = self.b, self.shape
+        rows = shape.heads_at_once * shape.rows_a_head
         with b.lmem_scope():
-            rows = load_rows(b, self._far(self.scratch.addr, (1, len(heads) * count, 1, shape.num_slots)))
-            self._hide(rows)
-            factor = softmax(b, rows, self.tables)
-            for turn, _ in enumerate(heads):
-                with b.lmem_scope():
-                    self._weigh(rows_of(b, rows, turn * count, count), turn)
-            out = load_rows(b, self._far(self.scratch.addr, (1, len(heads) * count, 1, shape.head_dim)))
-            b.tiu_mul(out, out, factor.broadcast(out.shape))
-            self._deliver(out, res, heads[0])
+            factor = b.lmem_alloc_tensor((1, rows, 1, 1), BF16)
+            page = PageShape(shape.head_dim, shape.page_size, shape.num_pages)
+            groups = [range(first, first + shape.heads_at_once) for first in range(0, shape.num_kv_heads, shape.heads_at_once)]
+            sides = [
+                HeadPages(pages[h], bool(are_values))
+                for g in groups
+                for are_values, pages in enumerate((self.k_pages, self.v_pages))
+                for h in g
+            ]
+            gather = Gather(b, page, sides, self.base_reg, self._beside)
+            for heads in groups:
+                for turn, head in enumerate(heads):
+                    self._score(gather, q, head, turn)
+                softmax_rows(b, self._far(self._scores(0), (1, rows, 1, shape.num_slots)), factor, self.tables)
+                for turn, _ in enumerate(heads):
+                    self._weigh(gather, turn)
+                self._deliver(factor, res, heads[0])
+            if shape.num_tokens > 1:
+                b.tdma_g2l_tensor_copy(self._far(self._result, res.shape), res)
 
-    def _queries(self, q: Tl, head: int) -> Ml:
-        """The rows of one KV head's queries on one lane."""
-        shape, count, width = self.shape, self.shape.rows_a_head, self.shape.head_dim
+    def _beside(self, pages: int) -> int:
+        """LMEM a lane that is used beside a tile of so many pages: for scores, for the softmax, or for the product with V."""
+        shape, chip = self.shape, self.b.chip
+        piece = align_up(2 * shape.page_size, chip.eu_num) * -(-pages // chip.num_lanes)
+        queries = self.block_rows * align_up(2 * shape.head_dim, 16)
+        scores = queries + (shape.num_tokens + self.block_rows) * piece
+        out = ml_at(chip, 0, ml_default_shape(chip, self.block_rows, shape.head_dim))
+        products = self.num_blocks * 2 * self.block_rows * out.n_stride + self.block_rows * 2 * pages * shape.page_size
+        return max(scores, products, softmax_bytes(chip, shape.heads_at_once * shape.rows_a_head, shape.num_slots))
+
+    def _score(self, gather: Gather, q: Tl, head: int, turn: int) -> None:
+        """Masked scores of one KV head's queries, tile by tile, to the scratch."""
+        b = self.b
+        with b.lmem_scope():
+            lefts = self._queries(q, head)
+            for tile in gather.tiles():
+                with b.lmem_scope():
+                    mask = self._mask(tile)
+                    for block, left in enumerate(lefts):
+                        self._score_block(tile, left, mask, block, turn)
+
+    def _score_block(self, tile: PageTile, left: Ml, mask: Tl, block: int, turn: int) -> None:
+        b, shape = self.b, self.shape
+        slots = tile.count * shape.page_size
+        with b.lmem_scope():
+            scores = b.lmem_alloc_matrix(MlShape(self.block_rows, tile.count, shape.page_size, slots), BF16)
+            b.tiu_matrix_multiplication(scores, left, tile.matrix)
+            whole = scores.tl
+            for member in range(shape.group):
+                n, c, h, w = whole.stride
+                extents = (self.block_tokens, *whole.shape[1:])
+                rows = Tl(whole.addr + member * n, extents, (n * shape.group, c, h, w), BF16)
+                of_block = Tl(mask.addr + block * self.block_tokens * mask.stride[0], extents, mask.stride, BF16)
+                b.tiu_add(rows, rows, of_block)
+            row = turn * shape.rows_a_head + block * self.block_rows
+            to = self._scores(row) + 2 * tile.first * shape.page_size
+            b.tdma_l2g_matrix_copy(scores, mg(to, self.block_rows, slots, BF16, 2 * shape.num_slots, base_reg=self.base_reg))
+
+    def _mask(self, tile: PageTile) -> Tl:
+        """The tile's columns of every token's mask, (tokens, pages, 1, page_size), as scores lie."""
+        b, size = self.b, self.shape.page_size
+        near = b.lmem_alloc_tensor((self.shape.num_tokens, tile.count, 1, size), BF16)
+        strides = (self.mask.stride[1], 2 * size, 2 * size, 2)
+        start = self.mask.addr + 2 * tile.first * size
+        b.tdma_g2l_tensor_copy(tg(start, near.shape, BF16, strides, base_reg=self.mask.base_reg, label=self.mask.label), near)
+        return near
+
+    def _queries(self, q: Tl, head: int) -> list[Ml]:
+        """The queries of one KV head, as one left-hand matrix for each block."""
+        shape, width = self.shape, self.shape.head_dim
         start = q.addr + 2 * head * shape.group * width
         if shape.num_tokens == 1 and width % 8 == 0:
-            return ml_at(self.b.chip, start, MlShape(count, 1, width, width))
-        left = self.b.lmem_alloc_matrix(MlShape(count, 1, width, width), BF16, way_out="take fewer tokens at a time")
-        source = Tl(start, (1, shape.num_tokens, shape.group, width), (q.stride[0], q.stride[1], 2 * width, 2), BF16)
-        self.b.tdma_l2l_tensor_copy(source, Tl(left.addr, (1, 1, count, width), (0, 0, left.n_stride, 2), BF16))
-        return left
+            return [ml_at(self.b.chip, start, MlShape(shape.group, 1, width, width))]
+        lefts, near = self._lefts(width)
+        self.b.tdma_l2l_tensor_copy(
+            Tl(start, (1, shape.num_tokens, shape.group, width), (q.stride[0], q.stride[1], 2 * width, 2), BF16), near
+        )
+        return lefts
 
-    def _hide(self, rows: Tl) -> None:
-        """Adds the mask: one row for all, or a row for each token's group."""
+    def _lefts(self, columns: int) -> tuple[list[Ml], Tl]:
+        """Room for a head's rows of `columns` as left-hand matrices, and all of it as a tensor (1, blocks, block_rows, columns)."""
+        b = self.b
+        one = MlShape(self.block_rows, 1, columns, columns)
+        addr = b.lmem_alloc_matrix(one, BF16, way_out="take fewer tokens at a time").addr
+        lefts = [ml_at(b.chip, addr + block * b.chip.lmem_bytes, one) for block in range(self.num_blocks)]
+        step = lefts[0].n_stride
+        return lefts, Tl(addr, (1, self.num_blocks, self.block_rows, columns), (0, step * self.block_rows, step, 2), BF16)
+
+    def _weigh(self, gather: Gather, turn: int) -> None:
+        """exp(scores) @ V of one KV head, to the scratch."""
         b, shape = self.b, self.shape
         with b.lmem_scope():
-            if shape.num_tokens == 1:
-                mask = load_constant(b, self.mask, rows.shape)
-            else:
-                mask = alloc_rows(b, rows.shape[1], shape.num_slots)
-                repeated = (1, shape.num_tokens, shape.group, shape.num_slots)
-                steps = (0, self.mask.stride[1], 0, 2)
-                b.tdma_g2l_tensor_copy(tg(self.mask.addr, repeated, BF16, steps, base_reg=self.mask.base_reg, label=self.mask.label), mask)
-            b.tiu_add(rows, rows, mask)
+            columns = ml_default_shape(b.chip, self.block_rows, shape.head_dim)
+            outs = [b.lmem_alloc_matrix(columns, BF16, ps32=True) for _ in range(self.num_blocks)]
+            for tile in gather.tiles():
+                with b.lmem_scope():
+                    slots = tile.count * shape.page_size
+                    lefts, near = self._lefts(slots)
+                    start = self._scores(turn * shape.rows_a_head) + 2 * tile.first * shape.page_size
+                    step = 2 * shape.num_slots
+                    b.tdma_g2l_tensor_copy(tg(start, near.shape, BF16, (0, step * self.block_rows, step, 2), base_reg=self.base_reg), near)
+                    mode = (1 if tile.first else 0) | (2 if tile.first + tile.count < shape.num_pages else 0)
+                    for left, out in zip(lefts, outs, strict=True):
+                        b.tiu_matrix_multiplication(out, left, tile.matrix, ps32_mode=mode)
+            for block, out in enumerate(outs):
+                row = turn * shape.rows_a_head + block * self.block_rows
+                b.tdma_l2g_matrix_copy(out, mg(self._products(row), self.block_rows, shape.head_dim, BF16, base_reg=self.base_reg))
 
-    def _weigh(self, weights: Tl, turn: int) -> None:
-        """weights @ V of one KV head, to the scratch."""
-        b, shape, count = self.b, self.shape, self.shape.rows_a_head
-        left = b.lmem_alloc_matrix(MlShape(count, 1, shape.num_slots, shape.num_slots), BF16, way_out="take fewer tokens or pages")
-        b.tdma_l2l_tensor_copy(weights, Tl(left.addr, (1, 1, count, shape.num_slots), (0, 0, left.n_stride, 2), BF16))
-        out = b.lmem_alloc_matrix(ml_default_shape(b.chip, count, shape.head_dim), BF16)
-        b.tiu_matrix_multiplication(out, left, self._v_matrix())
-        self._used_pages()
-        b.tdma_l2g_matrix_copy(out, mg(self._row_addr(turn, shape.head_dim), count, shape.head_dim, BF16, base_reg=self.base_reg))
-
-    def _deliver(self, out: Tl, res: Tl, head: int) -> None:
-        """Rows (token, query head) to the columns of each token."""
+    def _deliver(self, factor: Tl, res: Tl, head: int) -> None:
+        """Products times each row's factor; rows (token, query head) become columns of their token."""
         b, shape, width = self.b, self.shape, self.shape.head_dim
-        if shape.num_tokens == 1:
-            b.tdma_l2l_tensor_copy(out, Tl(res.addr, (1, 1, shape.num_heads, width), (0, 0, 2 * width, 2), BF16))
-            return
-        columns = 2 * shape.num_heads * width
-        addr = self._out_addr + 2 * head * shape.group * width
-        b.tdma_l2g_tensor_copy(
-            out, tg(addr, (1, shape.num_tokens, shape.group, width), BF16, (0, columns, 2 * width, 2), base_reg=self.base_reg)
-        )
+        with b.lmem_scope():
+            out = load_rows(b, self._far(self._products(0), (1, factor.shape[1], 1, width)))
+            b.tiu_mul(out, out, factor.broadcast(out.shape))
+            if shape.num_tokens == 1:
+                b.tdma_l2l_tensor_copy(out, Tl(res.addr, (1, 1, shape.num_heads, width), (0, 0, 2 * width, 2), BF16))
+                return
+            extents = (1, shape.num_tokens, shape.group, width)
+            strides = (0, 2 * shape.num_heads * width, 2 * width, 2)
+            to = self._result + 2 * head * shape.group * width
+            b.tdma_l2g_tensor_copy(out, tg(to, extents, BF16, strides, base_reg=self.base_reg))
+
+    def _scores(self, row: int) -> int:
+        """GMEM address of a row of scores; behind them lie the rows of products, and the result."""
+        return self.scratch.addr + 2 * row * self.shape.num_slots
+
+    def _products(self, row: int) -> int:
+        return self._scores(self.shape.heads_at_once * self.shape.rows_a_head) + 2 * row * self.shape.head_dim
 
     @property
-    def _out_addr(self) -> int:
-        return self.scratch.addr + self.shape.scratch_bytes - 2 * self.shape.num_tokens * self.shape.num_heads * self.shape.head_dim
+    def _result(self) -> int:
+        return self._products(self.shape.heads_at_once * self.shape.rows_a_head)
 
-    def _row_addr(self, turn: int, columns: int) -> int:
-        return self.scratch.addr + 2 * turn * self.shape.rows_a_head * columns
-
-    def _far(self, addr: int, shape: tuple[int, int, int, int]) -> Tg:
+    def _far(self, addr: int, shape: Shape) -> Tg:
         return tg(addr, shape, BF16, base_reg=self.base_reg)
-
-    def _start_gather(self, at_once: int) -> None:
-        """A ring of page buffers: the gather of the next matrix is issued as soon as a buffer is free."""
-        b, shape = self.b, self.shape
-        k_shape = MlShape(shape.head_dim, shape.num_pages, shape.page_size, shape.num_slots)
-        v_shape = ml_default_shape(b.chip, shape.num_slots, shape.head_dim)
-        k_bytes = shape.head_dim * ml_at(b.chip, 0, k_shape).n_stride
-        v_bytes = shape.num_slots * ml_at(b.chip, 0, v_shape).n_stride
-        size = max(k_bytes, v_bytes)
-        count = 2 if 4 * size < 3 * b.lmem.free_bytes else 1
-        fit = b.lmem.free_bytes // (size // shape.num_pages)
-        way_out = f"about {fit} pages would fit: use a smaller budget, or free LMEM"
-        self._buffers = [b.lmem_alloc_tensor((1, b.chip.num_lanes, 1, size // 2), BF16, way_out=way_out).addr for _ in range(count)]
-        self._k_shape, self._v_shape = k_shape, v_shape
-        self._loads: list[Callable[[int], None]] = []
-        for first in range(0, shape.num_kv_heads, at_once):
-            heads = range(first, first + at_once)
-            self._loads += [lambda addr, head=head: self._load_k(addr, head) for head in heads]  # type: ignore[misc]
-            self._loads += [lambda addr, head=head: self._load_v(addr, head) for head in heads]  # type: ignore[misc]
-        self._used = 0
-        for i, addr in enumerate(self._buffers[: len(self._loads)]):
-            self._loads[i](addr)
-
-    def _used_pages(self) -> None:
-        """What reads the oldest buffer is issued: gathers into it again."""
-        following = self._used + len(self._buffers)
-        if following < len(self._loads):
-            self._loads[following](self._buffers[self._used % len(self._buffers)])
-        self._used += 1
-
-    def _k_matrix(self) -> Ml:
-        return ml_at(self.b.chip, self._buffers[self._used % len(self._buffers)], self._k_shape)
-
-    def _v_matrix(self) -> Ml:
-        return ml_at(self.b.chip, self._buffers[self._used % len(self._buffers)], self._v_shape)
-
-    def _load_k(self, addr: int, head: int) -> None:
-        b, shape = self.b, self.shape
-        right = ml_at(b.chip, addr, self._k_shape)
-        page_shape = (shape.head_dim, 1, 1, shape.page_size)
-        for page, (far, label) in enumerate(self.k_pages[head]):
-            turn, lane = divmod(page, b.chip.num_lanes)
-            near = Tl(addr + lane * b.chip.lmem_bytes + turn * right.c_stride, page_shape, right.tl.stride, BF16)
-            b.tdma_g2l_tensor_copy(tg(far, page_shape, BF16, base_reg=self.base_reg, label=label), near)
-
-    def _load_v(self, addr: int, head: int) -> None:
-        b, shape = self.b, self.shape
-        right = ml_at(b.chip, addr, self._v_shape)
-        part = MlShape(shape.page_size, right.shape.c, right.shape.w, shape.head_dim)
-        for page, (far, label) in enumerate(self.v_pages[head]):
-            near = ml_at(b.chip, addr + page * shape.page_size * right.n_stride, part)
-            b.tdma_g2l_matrix_copy(mg(far, shape.page_size, shape.head_dim, BF16, base_reg=self.base_reg, label=label), near)
