@@ -48,10 +48,10 @@ class Context:
 
     def gain(self, layer: int, name: str) -> Tg:
         p = self.placement
-        return tg(p.memory["weights"].addr + p.weights.gains[layer][name], (1, 1, 1, p.twin.config.hidden_size), BF16)
+        return tg(p.memory["weights"].addr + p.weights.gains[layer][name], (1, 1, 1, p.config.hidden_size), BF16)
 
-    def rms_norm(self, res: Tl, gain: Tg, eps: int) -> None:
-        rms_norm(self.b, res, self.x, gain, eps, self.rsqrt)
+    def rms_norm(self, res: Tl, gain: Tg) -> None:
+        rms_norm(self.b, res, self.x, gain, self.placement.norm_eps, self.rsqrt)
 
 
 def start(placement: Placement, matrices: list[PlacedMatrix], rows: int, num_slots: int, scores: bool) -> Context:
@@ -60,7 +60,7 @@ def start(placement: Placement, matrices: list[PlacedMatrix], rows: int, num_slo
     weights = placement.memory["weights"].addr
     plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
     stream = WeightStream(b, plans)
-    c = placement.twin.config
+    c = placement.config
     gate = "sigmoid" if c.activation == "silu" else "gelu_gate"
     places = placement.places
     x = load_rows(b, tg(places.x, (1, rows, 1, c.hidden_size), BF16))
@@ -86,13 +86,13 @@ def start(placement: Placement, matrices: list[PlacedMatrix], rows: int, num_slo
 def before_choice(ctx: Context, layer: int, q: Tl) -> None:
     """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries."""
     b, p = ctx.b, ctx.placement
-    c, shape = p.twin.config, p.cache_shape
+    c, shape = p.config, p.cache_shape
     q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     with b.lmem_scope():
         qkv = alloc_rows(b, ctx.rows, q_dim + 2 * kv_dim)
         with b.lmem_scope():
             normed = alloc_rows(b, ctx.rows, c.hidden_size)
-            ctx.rms_norm(normed, ctx.gain(layer, "attention"), int(p.twin.layers[layer].attention_norm[1]))
+            ctx.rms_norm(normed, ctx.gain(layer, "attention"))
             matmul(b, ctx.stream, normed, qkv, scratch=ctx.scratch(q_dim + 2 * kv_dim))
         k = alloc_rows(b, ctx.rows, kv_dim)
         rope(b, q, columns_of(qkv, 0, q_dim), ctx.cos, ctx.sin, c.head_dim)
@@ -116,7 +116,7 @@ def before_choice(ctx: Context, layer: int, q: Tl) -> None:
 def after_choice(ctx: Context, layer: int, q: Tl) -> None:
     """Attention over the chosen pages, its projection, and the MLP, both added to the residual stream."""
     b, p = ctx.b, ctx.placement
-    c = p.twin.config
+    c = p.config
     with b.lmem_scope():
         mixed = alloc_rows(b, ctx.rows, c.num_heads * c.head_dim)
         _attend(ctx, layer, q, mixed)
@@ -125,7 +125,7 @@ def after_choice(ctx: Context, layer: int, q: Tl) -> None:
         hidden = alloc_rows(b, ctx.rows, c.intermediate_size)
         with b.lmem_scope():
             normed = alloc_rows(b, ctx.rows, c.hidden_size)
-            ctx.rms_norm(normed, ctx.gain(layer, "mlp"), int(p.twin.layers[layer].mlp_norm[1]))
+            ctx.rms_norm(normed, ctx.gain(layer, "mlp"))
             for strip in p.weights.layers[layer]["gate_up"]:
                 _gated_strip(ctx, normed, hidden, strip.columns[0])
         matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.scratch(c.hidden_size))
@@ -144,18 +144,18 @@ def _gated_strip(ctx: Context, normed: Tl, hidden: Tl, columns: slice) -> None:
 def head(ctx: Context) -> None:
     """Final norm and the logits, strip by strip."""
     b, p = ctx.b, ctx.placement
-    c = p.twin.config
+    c = p.config
     with b.lmem_scope():
         normed = alloc_rows(b, 1, c.hidden_size)
         gain = tg(p.memory["weights"].addr + p.weights.final_gain, (1, 1, 1, c.hidden_size), BF16)
-        ctx.rms_norm(normed, gain, int(p.twin.final_norm[1]))
+        ctx.rms_norm(normed, gain)
         for strip in p.weights.head:
             matmul(b, ctx.stream, normed, tg(p.places.logits + 2 * strip.columns[0].start, (1, 1, 1, strip.plan.n), BF16))
 
 
 def _attend(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
     p = ctx.placement
-    c = p.twin.config
+    c = p.config
     shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots, PAGE_SIZE)
     keys, values = ([[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)] for side in (0, 1))
     step = mask_row_bytes(p.setup)

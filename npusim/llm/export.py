@@ -51,7 +51,7 @@ def _write(run: BoardRun, directory: Path, steps: int) -> None:
     low = run.lowered
     manifest = _manifest(run, steps)
     with open(directory / "memory.bin", "wb") as memory:
-        for addr, data in low.constants:
+        for addr, data in low.placement.constants(run.twin):
             manifest["constants"].append([addr, memory.tell(), len(data)])
             memory.write(data)
     for name in low.decode:

@@ -1,4 +1,4 @@
-"""A quantised twin lowered to the fixed set of programs that a board runs."""
+"""A model lowered to the fixed set of programs that a board runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from npusim.llm.memory_map import require_fit
 from npusim.llm.placement import Placement, place
 from npusim.llm.setup import Setup, Submit
 from npusim.llm.weights import MATRICES, PlacedMatrix
-from reference_model.quant.twin import TwinModel
+from reference_model.config import ModelConfig
 
 BUFFER_BYTES = (9216, 6144, 4608, 3072, 2304)
 """LMEM a lane of one weight buffer, largest first: large ones load with fewer descriptors, small ones leave room for attention."""
 
 
-def lower(twin: TwinModel, setup: Setup, by_layer: bool | None = None) -> Lowered:
-    """Programs, memory map and constants of `twin` under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
+def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None) -> Lowered:
+    """Programs and memory map of a model under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
 
     by_layer    whether a decode step is a program a layer; None: where pages are chosen between layers
     """
@@ -28,7 +28,7 @@ def lower(twin: TwinModel, setup: Setup, by_layer: bool | None = None) -> Lowere
         by_layer = setup.prunes and setup.submit is Submit.LAYER
     for buffer_bytes in BUFFER_BYTES:
         try:
-            return _lowered(place(setup, twin, buffer_bytes), by_layer)
+            return _lowered(place(setup, config, buffer_bytes), by_layer)
         except UsageError as error:
             last = error
     raise last
@@ -40,7 +40,7 @@ def _lowered(p: Placement, by_layer: bool) -> Lowered:
     decode = tuple(programs)
     prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in prefill_slots(setup))
     programs |= {prefill.name: _prefill(p, prefill.num_slots) for prefill in prefills}
-    lowered = Lowered(setup, p.twin.config, p.memory, p.pages, p.places, programs, decode, prefills, p.constants())
+    lowered = Lowered(p, programs, decode, prefills)
     require_fit(p.memory, lowered.command_bytes, setup.memory_bytes, f"{setup.precision} with {setup.context} tokens of context")
     return lowered
 
@@ -56,7 +56,7 @@ def _layer(p: Placement, index: int, *, names: tuple[str, ...] = MATRICES) -> li
 
 def _decode_at_once(p: Placement) -> Program:
     """One program for a whole step."""
-    num_layers = p.twin.config.num_layers
+    num_layers = p.config.num_layers
     matrices = [m for index in range(num_layers) for m in _layer(p, index)] + list(p.weights.head)
     ctx = decoder.start(p, matrices, 1, p.setup.num_slots, scores=p.setup.prunes)
     q = _queries(ctx)
@@ -71,7 +71,7 @@ def _decode_at_once(p: Placement) -> Program:
 
 def _decode_by_layer(p: Placement) -> dict[str, Program]:
     """One program a choice of pages: what follows the choice in one layer, and what stands before it in the next."""
-    num_layers = p.twin.config.num_layers
+    num_layers = p.config.num_layers
     programs = {}
     for index in range(num_layers + 1):
         after = _layer(p, index - 1, names=MATRICES[1:]) if index else []
@@ -95,7 +95,7 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
 
 def _prefill(p: Placement, num_slots: int) -> Program:
     """All layers over a chunk of tokens; its logits are not asked for, since a prompt's last token goes through decode."""
-    num_layers, rows = p.twin.config.num_layers, p.setup.chunk
+    num_layers, rows = p.config.num_layers, p.setup.chunk
     matrices = [m for index in range(num_layers) for m in _layer(p, index)]
     ctx = decoder.start(p, matrices, rows, num_slots, scores=False)
     q = _queries(ctx)
@@ -107,7 +107,7 @@ def _prefill(p: Placement, num_slots: int) -> Program:
 
 
 def _queries(ctx: Context) -> Tl:
-    c = ctx.placement.twin.config
+    c = ctx.placement.config
     return alloc_rows(ctx.b, ctx.rows, c.num_heads * c.head_dim)
 
 

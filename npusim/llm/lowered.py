@@ -1,4 +1,4 @@
-"""A model as the board holds it: programs, what is in memory before the first token, and where things are."""
+"""A lowered model: its programs, and where everything lies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from npusim.kernels.program import Program
 from npusim.llm.memory_map import MemoryMap
 from npusim.llm.pages import PageLayout
+from npusim.llm.placement import Placement, Places
 from npusim.llm.setup import Setup
 from reference_model.config import ModelConfig
 
@@ -20,45 +21,33 @@ class Prefill:
 
 
 @dataclass(frozen=True)
-class Places:
-    """GMEM addresses that the driver itself needs.
-
-    x          residual stream of the new tokens, bf16 [chunk, hidden]: the embedding goes in here
-    queries    bf16 [q_heads * head_dim], between two programs of a step
-    logits     bf16 [vocab]
-    scores     of each layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of float32 numbers
-    rope       rows of (cos, sin), rope_bytes a position
-    mask       as placement.masks lays them out
-    boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
-    staging    where the CPU copies pages, or 0
-    """
-
-    x: int
-    queries: int
-    logits: int
-    scores: int
-    score_bytes: int
-    rope: int
-    rope_bytes: int
-    mask: int
-    boxes: int
-    staging: int
-
-
-@dataclass(frozen=True)
 class Lowered:
     """`decode` names the programs of one step in order; where pages are chosen a layer at a time, program i ends with layer i's scores."""
 
-    setup: Setup
-    config: ModelConfig
-    memory: MemoryMap
-    pages: PageLayout
-    places: Places
+    placement: Placement
     programs: dict[str, Program]
     decode: tuple[str, ...]
     prefills: tuple[Prefill, ...]
-    constants: tuple[tuple[int, bytes], ...]
-    """(address, bytes) to write before the first run."""
+
+    @property
+    def setup(self) -> Setup:
+        return self.placement.setup
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.placement.config
+
+    @property
+    def memory(self) -> MemoryMap:
+        return self.placement.memory
+
+    @property
+    def pages(self) -> PageLayout:
+        return self.placement.pages
+
+    @property
+    def places(self) -> Places:
+        return self.placement.places
 
     @property
     def command_bytes(self) -> int:

@@ -9,12 +9,12 @@ import numpy as np
 from npusim.kernels.attention import AttentionShape
 from npusim.kernels.cache import Boxes, CacheShape
 from npusim.kernels.tensors import Fmt
-from npusim.llm.lowered import Places
 from npusim.llm.memory_map import MemoryMap, lay_out
 from npusim.llm.pages import PageLayout
 from npusim.llm.setup import PAGE_SIZE, Gather, Setup
 from npusim.llm.weights import Shapes, Weights, place_weights
 from npusim.mem.lmem import align_up
+from reference_model.config import ModelConfig
 from reference_model.quant import ops, tables
 from reference_model.quant.arith import Patterns, pattern
 from reference_model.quant.twin import TwinModel
@@ -27,11 +27,37 @@ TABLES = ("exp", "sigmoid", "gelu_gate", "reciprocal", "rsqrt")
 
 
 @dataclass(frozen=True)
+class Places:
+    """GMEM addresses that the driver itself needs.
+
+    x          residual stream of the new tokens, bf16 [chunk, hidden]: the embedding goes in here
+    queries    bf16 [q_heads * head_dim], between two programs of a step
+    logits     bf16 [vocab]
+    scores     of each layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of float32 numbers
+    rope       rows of (cos, sin), rope_bytes a position
+    mask       as placement.masks lays them out
+    boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
+    staging    where the CPU copies pages, or 0
+    """
+
+    x: int
+    queries: int
+    logits: int
+    scores: int
+    score_bytes: int
+    rope: int
+    rope_bytes: int
+    mask: int
+    boxes: int
+    staging: int
+
+
+@dataclass(frozen=True)
 class Placement:
     """Addresses are offsets from the start of the board's ION block, which base register 0 holds."""
 
     setup: Setup
-    twin: TwinModel
+    config: ModelConfig
     weights: Weights
     memory: MemoryMap
     pages: PageLayout
@@ -40,23 +66,28 @@ class Placement:
 
     @property
     def cache_shape(self) -> CacheShape:
-        c = self.twin.config
+        c = self.config
         return CacheShape(c.num_kv_heads, c.group_size, c.head_dim, self.pages.offset(0, 0, 1, 0))
 
     def boxes(self, layer: int) -> Boxes:
         """Relative to the label that names a block's column."""
-        c = self.twin.config
+        c = self.config
         return Boxes(layer * c.num_kv_heads * 2 * c.head_dim * self.setup.num_pages * 2, self.setup.num_pages)
 
     def table(self, name: str) -> int:
         return self.memory["tables"].addr + TABLE_BYTES * TABLES.index(name)
 
-    def constants(self) -> tuple[tuple[int, bytes], ...]:
-        """(address, bytes) of weights, tables, and an empty cache."""
+    @property
+    def norm_eps(self) -> int:
+        """What RMSNorm adds to a sum of squares, a bf16 pattern."""
+        return int(ops.rms_norm_constants(np.ones(self.config.hidden_size, np.float32), self.config.norm_eps)[1])
+
+    def constants(self, twin: TwinModel) -> tuple[tuple[int, bytes], ...]:
+        """(address, bytes) of weights, tables, and an empty cache, to be written before the first token."""
         weights = np.zeros(self.weights.num_bytes, np.uint8)
-        self.weights.write(self.twin, weights)
+        self.weights.write(twin, weights)
         boxes = np.full(self.memory["page boxes"].num_bytes // 2, pattern(EMPTY_BOX), np.uint16)
-        half = boxes.reshape(-1, 2, self.twin.config.head_dim * self.setup.num_pages)
+        half = boxes.reshape(-1, 2, self.config.head_dim * self.setup.num_pages)
         half[:, 0] = pattern(-EMPTY_BOX)
         return (
             (self.memory["weights"].addr, weights.tobytes()),
@@ -66,7 +97,7 @@ class Placement:
 
     def _tables(self) -> bytes:
         """Function tables, then the rope's rows, then the masks."""
-        c, setup = self.twin.config, self.setup
+        c, setup = self.config, self.setup
         functions = [getattr(tables, f"{name}_table")() for name in TABLES]
         cos, sin = ops.rope_rows(np.arange(setup.context), c.head_dim, c.rope_theta)
         parts = [_pair(function) for function in functions] + [np.concatenate([cos, sin], 1), masks(setup)]
@@ -77,10 +108,9 @@ class Placement:
         return bytes(out)
 
 
-def place(setup: Setup, twin: TwinModel, buffer_bytes: int, base: int = 0) -> Placement:
-    """Places for `twin` under `setup`."""
-    c = twin.config
-    weights = place_weights(setup.board.chip, Shapes.of(twin), FORMATS[setup.precision], buffer_bytes)
+def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
+    """Places for a model of configuration `c` under `setup`, whose tiles of weights take buffer_bytes of LMEM a lane."""
+    weights = place_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
     pages = PageLayout(c.num_layers, c.num_kv_heads, c.head_dim, setup.num_pages, PAGE_SIZE)
     box_bytes = c.num_layers * c.num_kv_heads * 2 * c.head_dim * setup.num_pages * 2
     rope_bytes = 2 * 2 * c.head_dim
@@ -97,11 +127,10 @@ def place(setup: Setup, twin: TwinModel, buffer_bytes: int, base: int = 0) -> Pl
             ("kv pages", pages.num_bytes, f"{setup.num_pages} pages of {PAGE_SIZE} tokens and the null page, bf16"),
             ("page boxes", box_bytes, "largest and smallest key element of each page"),
             ("tables", table_bytes, "functions, rope, masks"),
-            ("scratch", _scratch_bytes(setup, twin), "between the operators of a layer"),
+            ("scratch", _scratch_bytes(setup, c), "between the operators of a layer"),
             *((("staging", staging, "pages that the CPU copied"),) if staging else ()),
             ("io", x_bytes + q_bytes + logit_bytes + c.num_layers * score_bytes, "embedding in, logits and page scores out"),
-        ],
-        base,
+        ]
     )
     io, table = memory["io"].addr, memory["tables"].addr
     places = Places(
@@ -116,12 +145,11 @@ def place(setup: Setup, twin: TwinModel, buffer_bytes: int, base: int = 0) -> Pl
         boxes=memory["page boxes"].addr,
         staging=memory["staging"].addr if staging else 0,
     )
-    return Placement(setup, twin, weights, memory, pages, places, memory["scratch"].addr)
+    return Placement(setup, c, weights, memory, pages, places, memory["scratch"].addr)
 
 
-def _scratch_bytes(setup: Setup, twin: TwinModel) -> int:
+def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
     """What a product or the attention of a chunk's rows may put between two operators."""
-    c = twin.config
     attention = AttentionShape(setup.chunk, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages).scratch_bytes
     widest = max(2 * c.intermediate_size, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.hidden_size)
     return max(attention, 2 * setup.chunk * widest)

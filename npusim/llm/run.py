@@ -66,4 +66,4 @@ class BoardRun:
 def prepare(model: Model, setup: Setup, prompt: Sequence[int], by_layer: bool | None = None) -> BoardRun:
     """`model` quantised and lowered for `setup`; see lower for `by_layer`."""
     twin = quantise(model, setup.precision)
-    return BoardRun(lower(twin, setup, by_layer), twin, list(prompt))
+    return BoardRun(lower(model.config, setup, by_layer), twin, list(prompt))

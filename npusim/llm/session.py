@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +13,15 @@ from npusim.llm.device import Device
 from npusim.llm.lowered import Lowered, Prefill
 from npusim.llm.pages import FloatArray, PageChoice, best_blocks, every_block
 from npusim.llm.setup import PAGE_SIZE, Gather
+from reference_model.quant.twin import TwinModel
 
 SEQUENCE = "sequence"
-
-
-class Embeds(Protocol):
-    """What the CPU looks up for a token: a quantised twin has this."""
-
-    def embed(self, ids: NDArray[np.int64]) -> NDArray[np.uint16]: ...
 
 
 class Session:
     """One sequence on one device. `decode` takes a token and gives the logits after it, as the chip left them in bf16."""
 
-    def __init__(self, lowered: Lowered, embedding: Embeds, device: Device) -> None:
+    def __init__(self, lowered: Lowered, twin: TwinModel, device: Device) -> None:
         self.lowered = lowered
         self.device = device
         self.num_patched = 0
@@ -36,11 +30,11 @@ class Session:
         """What each layer attended to in the last decode step."""
         self.watch: Callable[[int, FloatArray], None] | None = None
         """Shown the residual stream [hidden] in front of layer 0, 1, ..., and behind the last, where a step is a program a layer."""
-        self._embedding = embedding
+        self._twin = twin
         self._scores: list[FloatArray] = []
         for name, program in lowered.programs.items():
             device.load(name, program)
-        for addr, data in lowered.constants:
+        for addr, data in lowered.placement.constants(twin):
             device.write(addr, data)
         self._blocks = BlockManager(lowered.setup.num_pages, PAGE_SIZE)
         self._blocks.allocate(SEQUENCE, [])
@@ -189,7 +183,7 @@ class Session:
         self._blocks.append(SEQUENCE, count)
 
     def _write_x(self, tokens: Sequence[int]) -> None:
-        self.device.write(self.lowered.places.x, self._embedding.embed(np.asarray(tokens, np.int64)).tobytes())
+        self.device.write(self.lowered.places.x, self._twin.embed(np.asarray(tokens, np.int64)).tobytes())
 
     def _floats(self, addr: int, count: int) -> FloatArray:
         """bf16 numbers in GMEM."""

@@ -12,6 +12,7 @@ from npusim.errors import UsageError
 from npusim.kernels.tensors import Fmt
 from npusim.kernels.weights import WeightPlan, pack_weight, plan_weight
 from npusim.mem.lmem import align_up
+from reference_model.config import ModelConfig
 from reference_model.quant.arith import patterns
 from reference_model.quant.linear import Bf16Linear, Int8Linear, Linear
 from reference_model.quant.twin import TwinModel
@@ -89,8 +90,7 @@ class Shapes:
     matrices: dict[str, tuple[int, int]]
 
     @classmethod
-    def of(cls, twin: TwinModel) -> Shapes:
-        c = twin.config
+    def of(cls, c: ModelConfig) -> Shapes:
         if c.qk_norm or c.post_norms or any(c.sliding_layers):
             raise UsageError(
                 "norms of queries and keys, and sliding windows (Gemma 3), have no program yet: use a model of the Llama family"

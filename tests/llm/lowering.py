@@ -39,7 +39,7 @@ def lowered(
     gather: Gather = Gather.PATCH,
     submit: Submit = Submit.LAYER,
 ) -> Lowered:
-    return lower(twin(precision), Setup(board_named(board), precision, context, budget, gather, submit))
+    return lower(twin(precision).config, Setup(board_named(board), precision, context, budget, gather, submit))
 
 
 def session(low: Lowered) -> Session:
