@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from npusim.kernels.attention import AttentionShape, PageAddress, Softmax, attention
 from npusim.kernels.builder import KernelBuilder
@@ -26,7 +26,7 @@ class Context:
 
     rows        new tokens
     num_slots   pages that each KV head attends to
-    scores      whether Quest's scores of pages are computed
+    turns       cos and sin of the new tokens' positions
     """
 
     placement: Placement
@@ -34,13 +34,11 @@ class Context:
     stream: WeightStream
     rows: int
     num_slots: int
-    scores: bool
-    softmax: Softmax
-    gate: InterpolatedTable
-    rsqrt: ScientificTable
-    cos: Tl
-    sin: Tl
     x: Tl
+    rsqrt: ScientificTable
+    turns: list[Tl]
+    softmax: Softmax | None
+    gate: InterpolatedTable | None
 
     def scratch(self, columns: int) -> Tg:
         """Rows in GMEM that a product may go through."""
@@ -54,32 +52,31 @@ class Context:
         rms_norm(self.b, res, self.x, gain, self.placement.norm_eps, self.rsqrt)
 
 
-def start(placement: Placement, matrices: list[PlacedMatrix], rows: int, num_slots: int, scores: bool) -> Context:
-    """A program that will multiply by `matrices` in that order. The residual stream is loaded from the io region."""
+def start(
+    placement: Placement, matrices: list[PlacedMatrix], rows: int, num_slots: int, *, begins: bool = True, attends: bool = True
+) -> Context:
+    """A program that will multiply by `matrices` in that order. The residual stream is loaded from the io region.
+
+    begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in the program
+    """
     b = KernelBuilder(placement.setup.board.chip)
     weights = placement.memory["weights"].addr
     plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
     stream = WeightStream(b, plans)
-    c = placement.config
+    c, places = placement.config, placement.places
     gate = "sigmoid" if c.activation == "silu" else "gelu_gate"
-    places = placement.places
-    x = load_rows(b, tg(places.x, (1, rows, 1, c.hidden_size), BF16))
     row = (0, places.rope_bytes, places.rope_bytes, 2)
-    cos = load_rows(b, Tg(0, (1, rows, 1, c.head_dim), BF16, row, label="rope"))
-    sin = load_rows(b, Tg(2 * c.head_dim, (1, rows, 1, c.head_dim), BF16, row, label="rope"))
     return Context(
         placement,
         b,
         stream,
         rows,
         num_slots,
-        scores,
-        Softmax(_interpolated(b, placement, "exp"), _scientific(b, placement, "reciprocal")),
-        _interpolated(b, placement, gate),
-        _scientific(b, placement, "rsqrt"),
-        cos,
-        sin,
-        x,
+        x=load_rows(b, tg(places.x, (1, rows, 1, c.hidden_size), BF16)),
+        rsqrt=_scientific(b, placement, "rsqrt"),
+        turns=[load_rows(b, Tg(at, (1, rows, 1, c.head_dim), BF16, row, label="rope")) for at in (0, 2 * c.head_dim)] if begins else [],
+        softmax=Softmax(_interpolated(b, placement, "exp"), _scientific(b, placement, "reciprocal")) if attends else None,
+        gate=_interpolated(b, placement, gate) if attends else None,
     )
 
 
@@ -95,8 +92,9 @@ def before_choice(ctx: Context, layer: int, q: Tl) -> None:
             ctx.rms_norm(normed, ctx.gain(layer, "attention"))
             matmul(b, ctx.stream, normed, qkv, scratch=ctx.scratch(q_dim + 2 * kv_dim))
         k = alloc_rows(b, ctx.rows, kv_dim)
-        rope(b, q, columns_of(qkv, 0, q_dim), ctx.cos, ctx.sin, c.head_dim)
-        rope(b, k, columns_of(qkv, q_dim, kv_dim), ctx.cos, ctx.sin, c.head_dim)
+        cos, sin = ctx.turns
+        rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, c.head_dim)
+        rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, c.head_dim)
         v = columns_of(qkv, q_dim + kv_dim, kv_dim)
         here = (1, 1, 1, 1)
         k_to = tg(p.pages.offset(0, layer, 0, 0), here, BF16, label="k_new")
@@ -104,10 +102,8 @@ def before_choice(ctx: Context, layer: int, q: Tl) -> None:
         if not p.setup.prunes:
             return
         if ctx.rows == 1:
-            if ctx.scores:
-                all_boxes = p.boxes(layer)
-                placed = type(all_boxes)(p.places.boxes + all_boxes.addr, all_boxes.num_blocks)
-                page_scores(b, shape, placed, q, p.places.scores + layer * p.places.score_bytes)
+            boxes = replace(p.boxes(layer), addr=p.places.boxes + p.boxes(layer).addr)
+            page_scores(b, shape, boxes, q, p.places.scores + layer * p.places.score_bytes)
             update_boxes(b, shape, p.boxes(layer), k, "box")
         else:
             box_page(b, shape, p.boxes(layer), k_to, "box")
@@ -133,6 +129,7 @@ def after_choice(ctx: Context, layer: int, q: Tl) -> None:
 
 def _gated_strip(ctx: Context, normed: Tl, hidden: Tl, columns: slice) -> None:
     """Some columns of the MLP's hidden state: the gate's and as many of what it opens, in one product."""
+    assert ctx.gate is not None
     width = columns.stop - columns.start
     with ctx.b.lmem_scope():
         both = alloc_rows(ctx.b, ctx.rows, 2 * width)
@@ -156,6 +153,7 @@ def head(ctx: Context) -> None:
 def _attend(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
     p = ctx.placement
     c = p.config
+    assert ctx.softmax is not None
     shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots, PAGE_SIZE)
     keys, values = ([[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)] for side in (0, 1))
     step = mask_row_bytes(p.setup)

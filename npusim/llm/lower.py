@@ -58,7 +58,7 @@ def _decode_at_once(p: Placement) -> Program:
     """One program for a whole step."""
     num_layers = p.config.num_layers
     matrices = [m for index in range(num_layers) for m in _layer(p, index)] + list(p.weights.head)
-    ctx = decoder.start(p, matrices, 1, p.setup.num_slots, scores=p.setup.prunes)
+    ctx = decoder.start(p, matrices, 1, p.setup.num_slots)
     q = _queries(ctx)
     for index in range(num_layers):
         ctx.b.set_layer_id(index)
@@ -76,7 +76,7 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
     for index in range(num_layers + 1):
         after = _layer(p, index - 1, names=MATRICES[1:]) if index else []
         before = _layer(p, index, names=MATRICES[:1]) if index < num_layers else list(p.weights.head)
-        ctx = decoder.start(p, after + before, 1, p.setup.num_slots, scores=p.setup.prunes)
+        ctx = decoder.start(p, after + before, 1, p.setup.num_slots, begins=index < num_layers, attends=index > 0)
         q = _queries(ctx)
         if index:
             ctx.b.set_layer_id(index - 1)
@@ -97,7 +97,7 @@ def _prefill(p: Placement, num_slots: int) -> Program:
     """All layers over a chunk of tokens; its logits are not asked for, since a prompt's last token goes through decode."""
     num_layers, rows = p.config.num_layers, p.setup.chunk
     matrices = [m for index in range(num_layers) for m in _layer(p, index)]
-    ctx = decoder.start(p, matrices, rows, num_slots, scores=False)
+    ctx = decoder.start(p, matrices, rows, num_slots)
     q = _queries(ctx)
     for index in range(num_layers):
         ctx.b.set_layer_id(index)
