@@ -1,6 +1,6 @@
 """Damaged and hostile .cvimodel files: refused with an NpusimError, or loaded and run; nothing else, and never for long.
 
-    NPUSIM_FUZZ=100000 python -m pytest tests/test_hostile_files.py      mutates so many files
+NPUSIM_FUZZ=100000 python -m pytest tests/test_hostile_files.py      mutates so many files
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from reference_model import Model
 from reference_model.kv_store import IntArray
 from reference_model.quant.calibrate import calibrate
 from reference_model.quant.fidelity import Fidelity, measure
+from reference_model.quant.linear import SMOOTHING
 from reference_model.quant.quantise import PRECISIONS, quantise
 from reference_model.quant.twin import TwinModel
 
@@ -48,8 +49,9 @@ def prepare_parser(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--calibration", type=Path, metavar="FILE", help="text for w8a8's ranges (default: what follows in --text)")
     parser.add_argument(
-        "--percentile", type=float, default=99.99, metavar="P", help="of input magnitudes that w8a8 does not saturate (default: 99.99)"
-    )
+        "--smoothing", type=float, default=SMOOTHING, metavar="S",
+        help=f"0 to 1: how much of what w8a8's inputs differ in size is moved into the weights (default: {SMOOTHING})",
+    )  # fmt: skip
     parser.add_argument("--max-loss", type=float, metavar="PERCENT", help="exit with 1 if any precision raises the perplexity by more")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     with working(f"loading {options.model}"):
         model = reference_model.load(options.model)
     texts = _texts(model, options, "w8a8" in precisions)
-    twins = [_twin(model, name, texts, options.percentile) for name in precisions]
+    twins = [_twin(model, name, texts, options.smoothing) for name in precisions]
     with _counting("measuring", len(texts.measured) - 1) as advance:
         results = measure(model, twins, texts.measured, advance)
     if options.json:
@@ -109,13 +111,13 @@ def _encoded(model: Model, path: Path) -> IntArray:
     return np.asarray(model.tokenizer.encode(text), np.int64)
 
 
-def _twin(model: Model, precision: str, texts: Texts, percentile: float) -> TwinModel:
+def _twin(model: Model, precision: str, texts: Texts, smoothing: float) -> TwinModel:
     if precision != "w8a8":
         with working(f"quantising to {precision}"):
             return quantise(model, precision)
     with _counting("calibrating", len(texts.calibration)) as advance:
-        ranges = calibrate(quantise(model, "bf16"), texts.calibration, percentile, advance)
-    return quantise(model, precision, ranges)
+        ranges = calibrate(quantise(model, "bf16"), texts.calibration, advance)
+    return quantise(model, precision, ranges, smoothing)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from npusim.numerics.requant import multiply_by_quantized, saturate
 from reference_model.quant.arith import F32, Matrix, Patterns, add, floats, mac, matmul, mul, pattern, patterns
 
 INT8_LARGEST = 127
+SMOOTHING = 0.7
 
 
 class Linear(Protocol):
@@ -92,27 +93,34 @@ def scale_for(largest: NDArray) -> Patterns:
 
 @dataclass(frozen=True, eq=False)
 class Int8ActivationLinear:
-    """W8A8: activations in int8 with one calibrated step, sums in int32, a quantised multiplier an output channel, int8 results.
+    """W8A8: activations in int8 with calibrated steps, sums in int32, a quantised multiplier an output channel, int8 results.
 
-    to_int8      bf16 constant that activations are multiplied by before the TDMA rounds them to int8
+    to_int8      bf16 [in]: what activations are multiplied by before the TDMA rounds them to int8
     weight       int8 values [in, out] in float32
     multiplier, shift   int64 [out]: of the 32-bit multiplier that takes int32 sums to the int8 step of the result
     scale        bf16 [out]: the step of each output channel, which takes int8 results back to bf16
     """
 
-    to_int8: np.uint16
+    to_int8: Patterns
     weight: F32
     multiplier: NDArray[np.int64]
     shift: NDArray[np.int64]
     scale: Patterns
 
     @classmethod
-    def of(cls, weight: F32, largest_in: float, largest_out: NDArray) -> Int8ActivationLinear:
-        """`largest_in` of all inputs and `largest_out` [out] of each output, as calibrated, are what int8 can just hold."""
-        quantised, step = quantise_rows(weight)
-        to_int8 = pattern(INT8_LARGEST / largest_in if largest_in > 0 else 1.0)
+    def of(cls, weight: F32, largest_in: NDArray, largest_out: NDArray, smoothing: float = SMOOTHING) -> Int8ActivationLinear:
+        """`largest_in` [in] of each input and `largest_out` [out] of each output, as calibrated, are what int8 can just hold.
+
+        A column of weights takes over the share `smoothing` of how much its input exceeds the others (SmoothQuant, arXiv:2211.10438,
+        section 4): without that, the few channels with huge activations leave no bits to the rest.
+        """
+        largest_in = np.maximum(largest_in, max(float(largest_in.max()), 1e-30) * 1e-6)
+        columns = np.maximum(np.abs(weight).max(0), 1e-6)
+        smooth = largest_in**smoothing / columns ** (1 - smoothing)
+        to_int8 = patterns(INT8_LARGEST / (largest_in / smooth).max() / smooth)
+        quantised, step = quantise_rows(weight / floats(to_int8))
         scale = scale_for(largest_out)
-        real = floats(step).astype(np.float64) / floats(to_int8) / floats(scale)
+        real = floats(step).astype(np.float64) / floats(scale)
         return cls(to_int8, np.ascontiguousarray(quantised.T.astype(np.float32)), *quantised_multiplier(real), scale)
 
     def product(self, x: Patterns) -> Patterns:

@@ -13,7 +13,7 @@ from reference_model.errors import ModelError
 from reference_model.model import Model
 from reference_model.quant import ops
 from reference_model.quant.arith import F32
-from reference_model.quant.linear import Bf16Linear, Int8ActivationLinear, Int8Linear, Linear
+from reference_model.quant.linear import SMOOTHING, Bf16Linear, Int8ActivationLinear, Int8Linear, Linear
 from reference_model.quant.twin import Norm, TwinLayer, TwinModel
 from reference_model.weights import LayerWeights
 
@@ -23,9 +23,9 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class Range:
-    """What calibration saw of one matrix: the largest magnitude of its inputs, and of each output [out]."""
+    """What calibration saw of one matrix: the largest magnitude of each input [in] and output [out]."""
 
-    largest_in: float
+    largest_in: NDArray[np.float32]
     largest_out: NDArray[np.float32]
 
 
@@ -33,16 +33,19 @@ Calibration = dict[str, Range]
 """By the matrix: `0.qkv`, `0.output`, `0.gate_up`, `0.down`, `1.qkv` ..."""
 
 
-def quantise(model: Model, precision: str, calibration: Calibration | None = None) -> TwinModel:
+def quantise(model: Model, precision: str, calibration: Calibration | None = None, smoothing: float = SMOOTHING) -> TwinModel:
     """The twin of `model` in `bf16`, `int8` (W8A16) or `w8a8`; the last needs a calibration (reference_model.quant.calibrate).
 
     In w8a8 the embedding and the head stay W8A16: an int8 step for each of the vocabulary's logits is too coarse to choose a token by.
-    Raises ModelError for another precision, and for w8a8 without a calibration.
+    `smoothing`, from 0 to 1, is Int8ActivationLinear's. Raises ModelError for another precision or smoothing, and for w8a8 without a
+    calibration.
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
     if precision == "w8a8" and calibration is None:
         raise ModelError("precision w8a8 needs the ranges of activations: calibrate on a text first")
+    if not 0 <= smoothing <= 1:
+        raise ModelError(f"smoothing {smoothing}: it must be from 0 to 1")
     config, weights = model.config, model.weights
     outer = Bf16Linear if precision == "bf16" else Int8Linear
     embedding = outer.of(weights.embedding)
@@ -52,7 +55,7 @@ def quantise(model: Model, precision: str, calibration: Calibration | None = Non
         if precision != "w8a8" or calibration is None:
             return outer.of(weight)
         seen = calibration[name]
-        return Int8ActivationLinear.of(weight, seen.largest_in, seen.largest_out)
+        return Int8ActivationLinear.of(weight, seen.largest_in, seen.largest_out, smoothing)
 
     layers = tuple(_layer(config, layer, index, linear) for index, layer in enumerate(weights.layers))
     final_norm = ops.rms_norm_constants(weights.final_norm, config.norm_eps)

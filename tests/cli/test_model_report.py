@@ -42,7 +42,7 @@ def test_a_loss_above_the_given_bound_is_a_finding(bound: str, code: int) -> Non
         (["--text", TEXT, "--precision", "fp4"], "choose from bf16, int8, w8a8"),
         (["--text", TEXT, "--tokens", "0"], "use at least 1"),
         (["--text", TEXT, "--tokens", "1000000"], "give --calibration FILE"),
-        (["--text", __file__, "--percentile", "101"], "at most 100"),
+        (["--text", __file__, "--smoothing", "2"], "from 0 to 1"),
         (["--model", "nothing", "--text", TEXT], "no model at nothing"),
     ],
 )

@@ -1,7 +1,7 @@
 """Random descriptors on npusim and on the vendor's functional model, compared byte for byte.
 
-    CVI_LIB=DIR python -m tests.differential.campaign --chip cv181x --count 20000 --seed 1     compare, exit code 1 on a difference
-    CVI_LIB=DIR python -m tests.differential.campaign --record golden/data/differential.json   store outcomes for machines without the model
+CVI_LIB=DIR python -m tests.differential.campaign --chip cv181x --count 20000 --seed 1     compare, exit code 1 on a difference
+CVI_LIB=DIR python -m tests.differential.campaign --record golden/data/differential.json   store outcomes for machines without the model
 """
 
 from __future__ import annotations

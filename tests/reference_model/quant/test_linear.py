@@ -46,12 +46,21 @@ def test_int8_weights_multiply_as_integers_and_scale_once() -> None:
 
 
 def test_int8_activations_are_within_the_noise_of_two_roundings() -> None:
-    linear = Int8ActivationLinear.of(WEIGHT, float(np.abs(floats(X)).max()), np.abs(EXACT).max(0))
+    linear = Int8ActivationLinear.of(WEIGHT, np.abs(floats(X)).max(0), np.abs(EXACT).max(0))
     assert sqnr(EXACT, floats(linear.product(X))).min() > 28
 
 
+def test_smoothing_saves_what_one_huge_input_would_drown() -> None:
+    loud = floats(X).copy()
+    loud[:, 5] *= 300
+    x, exact = patterns(loud), floats(patterns(loud)) @ WEIGHT.T
+    rough, smooth = (Int8ActivationLinear.of(WEIGHT, np.abs(loud).max(0), np.abs(exact).max(0), smoothing) for smoothing in (0.0, 0.7))
+    noises = [np.linalg.norm(floats(linear.product(x)) - exact) for linear in (rough, smooth)]
+    assert noises[1] < noises[0] / 1.5
+
+
 def test_int8_activations_beyond_their_range_saturate() -> None:
-    linear = Int8ActivationLinear.of(np.eye(4, dtype=np.float32), 1.0, np.ones(4))
+    linear = Int8ActivationLinear.of(np.eye(4, dtype=np.float32), np.ones(4), np.ones(4))
     np.testing.assert_allclose(floats(linear.product(patterns(np.full((1, 4), 50.0)))), 1, rtol=0.02)
     np.testing.assert_allclose(floats(linear.product(patterns(np.full((1, 4), -50.0)))), -128 / 127, rtol=0.02)
 
