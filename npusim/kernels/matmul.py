@@ -25,7 +25,7 @@ def matmul(b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl | Tg, *, scrat
     With more than one row, a result in LMEM goes through `scratch`, a dense (1, m, 1, n) in GMEM.
     """
     with next_product(b, stream, x, res.shape) as product:
-        _deliver(b, product, res, scratch)
+        deliver(b, product, res, scratch)
 
 
 def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, scratch: Tg | None = None) -> None:
@@ -37,7 +37,7 @@ def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, s
             scales = tg(addr + plan.scale_offset, (1, 1, 1, plan.n), BF16, base_reg=stream.base_reg)
             scale = load_constant(b, scales, residual.shape)
         with b.lmem_scope():
-            _deliver(b, _product(b, stream, plan, x, None), product, scratch)
+            deliver(b, _product(b, stream, plan, x, None), product, scratch)
         if plan.fmt is Fmt.I8:
             b.tiu_mac(residual, product, scale)
         else:
@@ -129,7 +129,8 @@ def _ps32(plan: WeightPlan, tile: Tile) -> int:
     return (1 if tile.k else 0) | (2 if tile.k + tile.rows < plan.k else 0)
 
 
-def _deliver(b: KernelBuilder, product: Ml, res: Tl | Tg, scratch: Tg | None) -> None:
+def deliver(b: KernelBuilder, product: Ml, res: Tl | Tg, scratch: Tg | None) -> None:
+    """A matrix that is spread over lanes, to rows over lanes or to GMEM."""
     rows, columns = product.shape.n, product.shape.col
     if isinstance(res, Tg):
         b.tdma_l2g_matrix_copy(product, mg(res.addr, rows, columns, BF16, res.stride[1], base_reg=res.base_reg, label=res.label))

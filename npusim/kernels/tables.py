@@ -55,9 +55,9 @@ def scientific(b: KernelBuilder, table: ScientificTable, res: Tl, x: Tl) -> None
 
 
 def interpolate(b: KernelBuilder, table: InterpolatedTable, res: Tl, x: Tl) -> None:
-    """res = base[i] + slope[i] * (scale * x - i), i the nearest integer to scale * x. res and x are dense (1, m, 1, w); res may be x."""
-    if x.shape != res.shape or x.shape[0] != 1 or x.shape[2] != 1:
-        raise UsageError(f"x has shape {x.shape} and res {res.shape}; a table takes rows over lanes, (1, m, 1, w), of one shape")
+    """res = base[i] + slope[i] * (scale * x - i), i = scale * x to nearest. Both are (n, c, 1, w), res as allocated; res may be x."""
+    if x.shape != res.shape or x.shape[2] != 1:
+        raise UsageError(f"x has shape {x.shape} and res {res.shape}; a table takes (n, c, 1, w), both alike")
     with b.lmem_scope():
         index, near = (b.lmem_alloc_tensor(x.shape, BF16, way_out="take fewer rows or columns at a time") for _ in range(2))
         scaled = res
@@ -74,6 +74,6 @@ def interpolate(b: KernelBuilder, table: InterpolatedTable, res: Tl, x: Tl) -> N
 
 
 def _low_bytes(tensor: Tl) -> Tl:
-    """The low byte of each bf16 element of (1, m, 1, w), as int8 (1, m, w, 1): what a lookup reads."""
-    _, m, _, w = tensor.shape
-    return Tl(tensor.addr, (1, m, w, 1), (tensor.stride[0], tensor.stride[1], 2, 1), Fmt.I8)
+    """The low byte of each bf16 element of (n, c, 1, w), as int8 (n, c, w, 1): what a lookup reads."""
+    n, c, _, w = tensor.shape
+    return Tl(tensor.addr, (n, c, w, 1), (tensor.stride[0], tensor.stride[1], 2, 1), Fmt.I8)

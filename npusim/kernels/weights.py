@@ -78,12 +78,16 @@ class WeightPlan:
         return align_up(self.scale_offset + scales, 16)
 
 
-def plan_weight(chip: Chip, k: int, n: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> WeightPlan:
-    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane as bf16. Raises UsageError where no cut does."""
+def plan_weight(
+    chip: Chip, k: int, n: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES, lane_columns: int | None = None
+) -> WeightPlan:
+    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane as bf16. Raises UsageError where no cut does.
+
+    `lane_columns`, a multiple of 8, says how many columns a lane holds; otherwise they are spread as evenly as can be.
+    """
     if fmt not in (Fmt.BF16, Fmt.I8):
         raise UsageError(f"weights in {fmt.value} are not supported; use bf16 or i8")
-    shape = ml_default_shape(chip, 1, n)
-    lane_columns = align_up(shape.w, _EU_COLUMNS)
+    lane_columns = lane_columns or align_up(ml_default_shape(chip, 1, n).w, _EU_COLUMNS)
     if lane_columns > _MAX_EXTENT:
         raise UsageError(f"{n:,} columns are too many at once for {chip.name}; plan at most {_MAX_EXTENT // 8 * 8 * chip.num_lanes:,}")
     most_rows = min(buffer_bytes // (2 * _EU_COLUMNS), _MAX_EXTENT) // _EU_COLUMNS * _EU_COLUMNS

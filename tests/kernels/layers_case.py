@@ -6,6 +6,7 @@ import numpy as np
 
 from npusim.chip import chip_named
 from npusim.kernels import Fmt, KernelBuilder, Tl, tg
+from npusim.kernels.gated import matmul_gated, pack_gated, plan_gated
 from npusim.kernels.layers import gated, rms_norm, rope
 from npusim.kernels.matmul import matmul_add
 from npusim.kernels.rows import alloc_rows, columns_of, load_rows
@@ -62,9 +63,9 @@ class Draw:
 
 def draw(rng: np.random.Generator, chip: str) -> Checked:
     d = Draw(rng, chip)
-    kind = rng.choice(["norm", "rope", "silu", "gelu", "add"])
+    kind = rng.choice(["norm", "rope", "silu", "gelu", "add", "mlp"])
     rows = int(rng.choice([1, 1, 3, 16]))
-    return {"norm": _norm, "rope": _rope, "silu": _gated, "gelu": _gated, "add": _add}[kind](d, rows, kind)
+    return {"norm": _norm, "rope": _rope, "silu": _gated, "gelu": _gated, "add": _add, "mlp": _mlp}[kind](d, rows, kind)
 
 
 def _norm(d: Draw, rows: int, kind: str) -> Checked:
@@ -101,6 +102,24 @@ def _gated(d: Draw, rows: int, kind: str) -> Checked:
     res = alloc_rows(d.b, rows, columns)
     gated(d.b, res, columns_of(here, 0, columns), columns_of(here, columns, columns), near)
     d.store(res, ops.mul(gate(both[:, :columns]), both[:, columns:]))
+    return d.done(kind)
+
+
+def _mlp(d: Draw, rows: int, kind: str) -> Checked:
+    k, width = int(d.rng.integers(8, 200)), int(d.rng.choice([64, d.rng.integers(1, 300)]))
+    x, scales = bf16_numbers(d.rng, rows, k), bf16_numbers(d.rng, 2, width, scale=0.01)
+    weights = d.rng.integers(-127, 128, (2, k, width)).astype(np.int8)
+    gated_plan, addr = plan_gated(d.b.chip, k, width, Fmt.I8, 2048), d.gmem + WEIGHTS
+    d.memory[addr] = pack_gated(gated_plan, *weights, tuple(scales))
+    d.memory[d.gmem + TABLES] = table_bytes(tables.sigmoid_table())
+    stream = WeightStream(d.b, [(gated_plan.plan, addr)])
+    near = interpolated(d.b, tables.sigmoid_table(), d.gmem + TABLES)
+    here, res = load_rows(d.b, d.row(x)), alloc_rows(d.b, rows, width)
+    d.memory[d.gmem + SCRATCH] = bytes(2 * rows * width)
+    matmul_gated(d.b, stream, here, res, gated_plan, near, scratch=tg(d.gmem + SCRATCH, res.shape, BF16))
+    as_bf16 = (weights.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    gate, up = (ops.mul(ops.matmul(x, side), scale) for side, scale in zip(as_bf16, scales, strict=True))
+    d.store(res, ops.mul(ops.silu(gate), up))
     return d.done(kind)
 
 
