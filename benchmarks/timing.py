@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,12 @@ class Row:
     chip: str
     published_ms: float
     timeline: Timeline
-    vendor_ms: float
+    cmdbufs: list[Cmdbuf]
     published_mb: float | None
+
+    @cached_property
+    def vendor_ms(self) -> float:
+        return sum(map(estimate_ms, self.cmdbufs))
 
     @property
     def error(self) -> float:
@@ -84,12 +89,12 @@ def row_of(network: str, cmdbufs: list[Cmdbuf], measured: str, board: str | None
     if found is None:
         return None
     timeline = time_workload(concatenate([workload_of_cmdbuf(c) for c in cmdbufs]), target)
-    return Row(network, chip.name, found.ms, timeline, sum(map(estimate_ms, cmdbufs)), found.dram_mb)
+    return Row(network, chip.name, found.ms, timeline, cmdbufs, found.dram_mb)
 
 
 def folder_rows(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("*_int8.cvimodel*")):
-        network, chip, _ = path.name.split(".")[0].rsplit("_", 2)
+        network = path.name.split(".")[0].rsplit("_", 2)[0]
         row = row_of(network, read_model(path), network)
         if row:
             yield row
@@ -147,7 +152,9 @@ def compare_golden(golden: list[tuple[Row, str]]) -> None:
 
 def compare_sg2002(folder: Path | None) -> None:
     print("\nSG2002 at 700 MHz (a cv181x program)")
-    row = row_of("efficientnet_lite0", [read_cmdbuf(DATA / "timing" / "efficientnet_lite0.cv181x.bf16.cmdbuf.xz")], "efficientnet_lite0", "recamera")
+    row = row_of(
+        "efficientnet_lite0", [read_cmdbuf(DATA / "timing" / "efficientnet_lite0.cv181x.bf16.cmdbuf.xz")], "efficientnet_lite0", "recamera"
+    )
     if row:
         print(f"{HEAD}\n{row}   bf16")
     if folder is None:

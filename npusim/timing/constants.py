@@ -34,9 +34,9 @@ class Costs:
     analogy, `calibrated` was fitted to measurements. `dataclasses.replace` makes a what-if. A unit is what the EUs of all lanes compute
     at once: 16 bytes of results on each lane."""
 
-    conv_startup: float = _exact(67, "cycles", "with conv_per_unit fits 476 of 479 per-channel convolutions to the cycle")
+    conv_startup: float = _exact(36, "cycles", "36 + 31 and conv_per_unit fit 476 of 479 per-channel convolutions to the cycle")
     conv_per_unit: float = _exact(1, "cycles a unit", "as above")
-    per_channel_post: float = _modelled(31, "cycles", "what of a startup falls to per-channel requantisation")
+    per_channel_post: float = _modelled(31, "cycles", "what of those 67 falls to per-channel requantisation")
     per_tensor_post: float = _modelled(12, "cycles", "the same for one shift")
     per_channel_floor: float = _modelled(16, "cycles a unit", "one multiplier a lane works through the 16 sums of a unit")
     depthwise_per_unit: float = _modelled(3, "cycles a unit", "shift and round of a depthwise convolution")

@@ -29,10 +29,10 @@ def tiu_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
 
 def startup_cycles(work: TiuWork, costs: Costs) -> Floats:
     """What every TIU command takes before, between and after its units."""
-    per_tensor = costs.conv_startup - costs.per_channel_post + costs.per_tensor_post
+    post = np.where(work.per_channel, costs.per_channel_post, costs.per_tensor_post)
     convolves = work.is_a(Convolution, DepthwiseConvolution)
     choices = (
-        (convolves, np.where(work.per_channel, costs.conv_startup, per_tensor)),
+        (convolves, costs.conv_startup + post),
         (work.is_a(MatrixMultiplication), costs.matmul_startup + work.per_channel * costs.matmul_per_channel),
         (work.is_a(*_POOLS), costs.pool_startup),
         (work.is_a(AveragePooling), costs.average_startup),

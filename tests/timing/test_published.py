@@ -1,0 +1,87 @@
+"""Predictions against times that others measured (benchmarks/published_times.py). Bounds are what was reached, with a little room."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from benchmarks.published_times import PUBLISHED, published
+from benchmarks.timing import Row, golden_rows
+from benchmarks.vendor_estimate import tdma_ns, tiu_cycles
+from npusim.chip import CV181X, CV183X
+from npusim.isa.opcodes import TransDir
+from npusim.isa.regs import tdma_rows, tiu_rows
+from tests.differential.case import Command
+from tests.timing.commands import conv, pool, transfer
+
+
+@cache
+def rows() -> dict[tuple[str, str], Row]:
+    return {(row.network, row.chip): row for row, _ in golden_rows()}
+
+
+@pytest.mark.parametrize("chip", ["cv180x", "cv182x", "cv183x"])
+def test_squeezenet_is_within_four_percent(chip: str) -> None:
+    assert abs(rows()["squeezenet1_1_227", chip].error) < 0.04
+
+
+@pytest.mark.parametrize("chip", ["cv181x", "cv182x", "cv183x"])
+def test_networks_that_no_constant_was_chosen_by_are_within_seven_percent_in_the_mean(chip: str) -> None:
+    errors = [abs(row.error) for (network, at), row in rows().items() if at == chip and "ungrouped" not in network and "lrn" not in network]
+    assert len(errors) >= 7
+    assert np.mean(errors) < 0.07
+
+
+def test_detectors_of_the_yolo_guide_are_within_ten_percent_on_every_chip() -> None:
+    detectors = {key: row.error for key, row in rows().items() if key[0].endswith("_tdl")}
+    assert len(detectors) == 9
+    assert max(map(abs, detectors.values())) < 0.10
+
+
+def test_traffic_of_yolov5s_is_within_six_percent() -> None:
+    for chip in ("cv181x", "cv182x", "cv183x"):
+        row = rows()["yolov5s_tdl", chip]
+        assert row.published_mb is not None
+        assert (row.timeline.dram_read_bytes + row.timeline.dram_write_bytes) / 1e6 == pytest.approx(row.published_mb, rel=0.06)
+
+
+def test_published_mobilenet_v2_lies_between_grouped_and_ungrouped_programs() -> None:
+    grouped, ungrouped = (rows()[f"mobilenet_v2_caffe{how}", "cv181x"] for how in ("", " ungrouped"))
+    assert grouped.timeline.ms < grouped.published_ms < ungrouped.timeline.ms
+
+
+def test_the_vendors_estimator_is_further_off_than_npusim() -> None:
+    some = [row for (_, chip), row in rows().items() if chip in ("cv182x", "cv183x")]
+    ours, vendor = (np.mean([abs(getattr(row, name)) for row in some]) for name in ("error", "vendor_error"))
+    assert ours < vendor
+
+
+def test_every_measurement_is_of_a_known_board_and_has_a_source() -> None:
+    assert all(row.source and published(row.network, row.board) == row for row in PUBLISHED)
+
+
+def _vendor_tiu(command: Command) -> int:
+    return tiu_cycles(CV183X, tiu_rows(CV183X, np.frombuffer(command[1], np.uint8)[None])[0])
+
+
+def _vendor_tdma(command: Command) -> int:
+    return tdma_ns(CV181X, tdma_rows(CV181X, np.frombuffer(command[1], np.uint8)[None])[0])
+
+
+def test_vendor_baseline_has_the_estimators_formula_for_convolution() -> None:
+    # 41 + units * (taps * ceil(ic / 2) + 1) + 31: five cycles more than the chip takes.
+    assert _vendor_tiu(conv(CV183X, 64, 256, 1, 19, 56)) == 17755 + 5
+    assert _vendor_tiu(conv(CV183X, 3, 64, 7, 39, 112, stride=2)) == 54126
+
+
+def test_vendor_baseline_has_the_estimators_formula_for_average_pooling() -> None:
+    assert _vendor_tiu(pool(CV183X, 1, 2048, 7, 1, 1)) == 64 * (49 + 4) + 12
+
+
+def test_vendor_baseline_counts_the_last_piece_of_a_transfer_only() -> None:
+    whole = _vendor_tdma(transfer(CV181X, TransDir.G2L, (1, 8, 64, 64)))
+    pieces = _vendor_tdma(transfer(CV181X, TransDir.G2L, (1, 8, 64, 64), strides=(65536, 8192, 64)))
+    assert whole == 8 * 4096 * 1000 // 7544
+    assert pieces == 4096 * 1000 // 7544
