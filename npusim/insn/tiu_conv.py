@@ -145,7 +145,7 @@ def _columns(window: Window, extended: NDArray[np.float32], ofmap: Shape) -> Ite
         yield rows, taps[..., rows, :].reshape(count, -1)
 
 
-_MAX_COLUMNS = 1 << 19
+_MAX_COLUMNS = 1 << 18
 """Elements of `_columns` at once."""
 
 

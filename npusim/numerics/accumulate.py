@@ -192,7 +192,7 @@ def _dot_blocked(left: F32, right: F32, start: F32 | None) -> F32 | None:
 def _left_blocks(left: F32, has_start: bool) -> list[F32]:
     """`left` cut along k, zero-padded to canonical shapes; every block that continues a sum begins with an identity matrix."""
     rows, count = left.shape
-    height = -(-rows // 16) * 16
+    height = 8 if rows <= 8 else -(-rows // 16) * 16
     blocks: list[F32] = []
     k = 0
     while k < count:
@@ -209,14 +209,15 @@ def _left_blocks(left: F32, has_start: bool) -> list[F32]:
 
 def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
     count, columns = right.shape
-    height, width = lefts[0].shape[0], -(-columns // 64) * 64
+    height, width = lefts[0].shape[0], -(-columns // 32) * 32
+    room = np.zeros((max(block.shape[1] for block in lefts), width), np.float32)  # what no block fills meets zeros in its left operand
     k = 0
     for block in lefts:
         lead = 0 if total is None else height
         depth = block.shape[1]
         if not _sums_in_order(height, depth, width):
             return None
-        operand = np.zeros((depth, width), np.float32)
+        operand = room[:depth]
         if total is not None:
             operand[: total.shape[0], : total.shape[1]] = total
         take = min(depth - lead, count - k)

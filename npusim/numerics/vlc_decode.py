@@ -158,7 +158,7 @@ def _unary_symbols(unary: NDArray[np.uint64]) -> NDArray[np.uint8]:
     symbols = quads.view(np.uint8)
     rows = np.flatnonzero(longest == _TOO_LONG)
     bits = np.unpackbits(unary[rows].view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-    symbols[rows] = _gaps(np.flatnonzero(bits).reshape(-1, BLOCK) & 63)
+    symbols[rows] = _gaps((np.flatnonzero(bits).reshape(-1, BLOCK) & 63).astype(np.uint8))
     return symbols
 
 
@@ -166,20 +166,20 @@ _TOO_LONG = 63
 """Length of four unary numbers that do not end within 16 bits."""
 
 
-def _gaps(places: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _gaps(places: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """How many zeros lie in front of each set bit, of ascending `places` along the last axis."""
-    return np.diff(places, prepend=-1).astype(np.uint8) - np.uint8(1)
+    return np.diff(places, prepend=np.uint8(255)) - np.uint8(1)  # 255 is -1
 
 
 @cache
 def _four_gaps() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """For each 16 bits: the zeros in front of the first four set bits, a byte each, and the bits that these take."""
-    rest, places = np.arange(1 << 16), np.empty((1 << 16, 4), np.int64)
+    rest, places = np.arange(1 << 16, dtype=np.int32), np.empty((1 << 16, 4), np.uint8)
     for i in range(4):
         places[:, i] = np.bitwise_count((rest & -rest) - 1)
         rest &= rest - 1
-    enough = np.bitwise_count(np.arange(1 << 16)) >= 4
-    return _gaps(places).view(np.uint32)[:, 0], np.where(enough, places[:, 3] + 1, _TOO_LONG).astype(np.uint8)
+    enough = np.bitwise_count(np.arange(1 << 16, dtype=np.int32)) >= 4
+    return _gaps(places).view(np.uint32)[:, 0], np.where(enough, places[:, 3] + np.uint8(1), np.uint8(_TOO_LONG))
 
 
 def _fractions(reader: _BitReader, starts: NDArray[np.int64], exponents: NDArray[np.uint8], zero_guard: bool) -> NDArray[np.uint16]:
