@@ -12,7 +12,8 @@ class LmemStack:
 
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
-        self._starts: list[int] = []
+        self._used: list[tuple[int, int]] = []
+        """(start, top before it) of every allocation."""
         self.top = 0
         self.high_water = 0
 
@@ -20,31 +21,37 @@ class LmemStack:
     def free_bytes(self) -> int:
         return self._chip.lmem_bytes - self.top
 
-    def alloc(self, num_bytes: int, what: str, way_out: str) -> int:
+    @property
+    def bank_bytes(self) -> int:
+        """Size of a bank: what one engine writes and the other reads at the same time lies best in banks of its own."""
+        return self._chip.lmem_bytes // self._chip.num_lmem_banks
+
+    def alloc(self, num_bytes: int, what: str, way_out: str, align: int = 16) -> int:
         """Start of `num_bytes` in every lane. Raises UsageError that says how much is wanted, how much is free and the way out."""
         num_bytes = align_up(max(num_bytes, 1), self._chip.eu_num)
-        if num_bytes > self.free_bytes:
+        start = align_up(self.top, align)
+        if start + num_bytes > self._chip.lmem_bytes:
             raise UsageError(
                 f"{what} needs {num_bytes:,} bytes of LMEM a lane, but {self.free_bytes:,} of {self._chip.name}'s "
                 f"{self._chip.lmem_bytes:,} are free; {way_out}"
             )
-        start, self.top = self.top, self.top + num_bytes
-        self._starts.append(start)
+        self._used.append((start, self.top))
+        self.top = start + num_bytes
         self.high_water = max(self.high_water, self.top)
         return start
 
     def free(self, addr: int) -> None:
-        if not self._starts or self._starts[-1] != addr:
-            last = f"the last one, at {self._starts[-1]:#x}" if self._starts else "none is allocated"
+        if not self._used or self._used[-1][0] != addr:
+            last = f"the last one, at {self._used[-1][0]:#x}" if self._used else "none is allocated"
             raise UsageError(f"LMEM at {addr:#x} cannot be freed; tensors are freed in the reverse of their order, {last}")
-        self.top = self._starts.pop()
+        self.top = self._used.pop()[1]
 
     def mark(self) -> int:
         """How many allocations there are, for `release`."""
-        return len(self._starts)
+        return len(self._used)
 
     def release(self, mark: int) -> None:
         """Frees everything that was allocated since `mark`."""
-        if len(self._starts) > mark:
-            self.top = self._starts[mark]
-            del self._starts[mark:]
+        if len(self._used) > mark:
+            self.top = self._used[mark][1]
+            del self._used[mark:]

@@ -19,11 +19,13 @@ from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.tensors import Fmt, Ml, MlShape, Tl, ml_at, ml_default_shape, tg
 from npusim.mem.lmem import align_up
 
-DEFAULT_BUFFER_BYTES = 9216
-"""LMEM a lane for one tile; two or more of them are in use at a time."""
+DEFAULT_BUFFER_BYTES = 8192
+"""LMEM a lane for one tile, two banks; two or more buffers are in use at a time."""
 _EU_COLUMNS = 8
 """bf16 columns that a lane computes at once; a tile has a multiple of them."""
 _MAX_EXTENT = 4095
+_MORE_PIECES = 16
+"""How many cuts of k are tried beyond the coarsest; the one with the fewest tiles, hence the largest, is taken."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,18 @@ def plan_weight(
         raise UsageError(
             f"a weight buffer of {buffer_bytes} bytes a lane holds no tile; the smallest is {2 * _EU_COLUMNS * _EU_COLUMNS} bytes"
         )
-    pieces = -(-k // most_rows)
-    rows = k if pieces == 1 else align_up(-(-k // pieces), _EU_COLUMNS)
-    columns = min(buffer_bytes // (2 * rows) // _EU_COLUMNS * _EU_COLUMNS, lane_columns)
-    groups = -(-lane_columns // columns)
-    columns = align_up(-(-lane_columns // groups), _EU_COLUMNS)
+    least = -(-k // most_rows)
+    cuts = [_cut(k, lane_columns, pieces, buffer_bytes) for pieces in range(least, least + _MORE_PIECES)]
+    _, rows, columns = min(cuts, key=lambda cut: cut[0])
     return WeightPlan(chip.num_lanes, k, n, fmt, lane_columns, rows, columns)
+
+
+def _cut(k: int, lane_columns: int, pieces: int, buffer_bytes: int) -> tuple[int, int, int]:
+    """(tiles, rows, columns) of a cut of k into `pieces`, each as wide as the buffer allows, evenly."""
+    rows = min(align_up(-(-k // pieces), _EU_COLUMNS), align_up(k, _EU_COLUMNS)) if pieces > 1 else k
+    columns = min(max(buffer_bytes // (2 * rows) // _EU_COLUMNS, 1) * _EU_COLUMNS, lane_columns)
+    groups = -(-lane_columns // columns)
+    return -(-k // rows) * groups, rows, align_up(-(-lane_columns // groups), _EU_COLUMNS)
 
 
 def pack_weight(plan: WeightPlan, weight: NDArray, scale: NDArray[np.uint16] | None = None) -> bytes:
@@ -136,10 +144,16 @@ class WeightStream:
         self._pending = [(plan, addr, tile) for plan, addr in weights for tile in plan.tiles]
         self._loaded = self._used = 0
         size = max(2 * plan.tile_rows * plan.tile_columns for plan, _ in weights)
-        way_out = "plan weights with smaller buffer_bytes"
-        self._buffers = [b.lmem_alloc_tensor((1, b.chip.num_lanes, 1, size // 2), Fmt.BF16, way_out=way_out) for _ in range(num_buffers)]
+        self._buffers = [self._alloc_buffer(size) for _ in range(num_buffers)]
         for _ in range(num_buffers):
             self._load()
+
+    def _alloc_buffer(self, size: int) -> Tl:
+        """Buffers start at a bank, so that the load of one tile does not meet the product with another."""
+        lmem, shape = self.b.lmem, (1, self.b.chip.num_lanes, 1, size // 2)
+        align = lmem.bank_bytes if size >= lmem.bank_bytes else 16
+        addr = lmem.alloc(size, f"a weight buffer of {size} bytes", "plan weights with smaller buffer_bytes", align)
+        return Tl(addr, shape, (size, size, size, 2), Fmt.BF16)
 
     def next_weight(self) -> tuple[WeightPlan, int]:
         """Plan and GMEM address of the matrix whose turn it is."""
