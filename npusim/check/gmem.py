@@ -16,6 +16,9 @@ from npusim.runtime.memory_map import WEIGHT
 from npusim.state import NUM_BASE_REGS
 
 
+_CHUNK = 1 << 22
+
+
 @dataclass(frozen=True)
 class Area:
     """A range of GMEM that a program may use, by its base register. Areas may lie in one another; what any of them says holds."""
@@ -147,7 +150,8 @@ class GlobalMemory:
             if area.is_whole and unread and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams):
                 yield Kind.UNREAD, f"{unread:,} of {area.num_bytes:,} bytes of {area.name} are never loaded", ()
         for writer, was_read in zip(self._writer, self._was_read, strict=True):
-            self._count_lost(writer[~was_read])
+            for at in range(0, writer.size, _CHUNK):
+                self._count_lost(writer[at : at + _CHUNK][~was_read[at : at + _CHUNK]])
         for store in self._stores:
             steps = (store.step,) if store.step else ()
             if store.lost and store.is_output:

@@ -36,7 +36,7 @@ class LocalMemory:
         """Every fault of one command buffer, in its order."""
         run = _Run(self.chip, timeline, self.is_set)
         for place, (step, needed) in enumerate(zip(timeline.order, reads, strict=True), 1):
-            yield from run.read(place, step, needed)
+            yield from run.read(step, needed)
             yield from run.write(place, step)
         yield from run.unused()
         self.is_set |= run.owner > 0
@@ -55,10 +55,15 @@ class _Run:
         self.was_read = np.zeros(num_steps + 1, bool)
         self.cut_by = np.zeros(num_steps + 1, np.int32)
         """The first command that overwrote a part of what a command wrote."""
+        self._sources: set[int] = set()
+        """Whose data the command at hand reads: what it overwrites of them is an update in place."""
         self._among = np.zeros(num_steps + 1, bool)
         self._told: set[tuple[Kind, int, int]] = set()
 
-    def read(self, place: int, step: Step, needed: list[NeededRead]) -> Iterator[Found]:
+    def read(self, step: Step, needed: list[NeededRead]) -> Iterator[Found]:
+        self._sources = set()
+        if not needed:
+            self._read_for_nothing(step)
         for operand, region, mask in self._without_padding(step, needed):
             yield from self._race(step, region, mask, self.last_write, f"reads {operand.name}, which", "writes")
             owners = _picked(region.view(self.owner), mask)
@@ -67,6 +72,7 @@ class _Run:
                     yield from self._unset(step, operand, region, mask)
                     continue
                 self.was_read[owner] = True
+                self._sources.add(owner)
                 if self.cut_by[owner]:
                     yield from self._torn(step, operand, owner)
                 yield from self._type(step, operand, owner)
@@ -81,7 +87,7 @@ class _Run:
             beaten.update(self._owners(region.view(self.owner)))
             region.view(self.last_write[step.engine])[...] = step.position
             region.view(self.owner)[...] = place
-        for owner in beaten - {0, place}:
+        for owner in beaten - self._sources - {0, place}:
             loser = self.timeline.order[owner - 1]
             if not _only_clears(loser):
                 self.cut_by[owner] = self.cut_by[owner] or place
@@ -94,6 +100,13 @@ class _Run:
             writes = any(region.memory == LMEM for operand in step.footprint.writes for region in operand.regions)
             if writes and not self.was_read[place] and not self.cut_by[place] and not _only_clears(step):
                 yield Kind.UNUSED, f"nothing reads what {step.name} writes to LMEM", (step,)
+
+    def _read_for_nothing(self, step: Step) -> None:
+        """A command whose result nothing needs: that is what is wrong, and not that its operands are lost."""
+        for operand in step.footprint.reads:
+            for region in operand.regions:
+                if region.memory == LMEM:
+                    self.was_read[self._owners(region.view(self.owner))] = True
 
     def _is_gone(self, loser: Step, owner: int) -> bool:
         return not any((r.view(self.owner) == owner).any() for operand in loser.footprint.writes for r in operand.regions)

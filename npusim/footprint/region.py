@@ -12,6 +12,9 @@ LMEM = -1
 """`Region.memory` of local memory; GMEM goes by the base register that an address counts from, 0 to 7."""
 
 
+MAX_RUNS = 1 << 20
+
+
 class Region(NamedTuple):
     """`run` bytes from `start` on, and again at every combination of `strides` below their `extents`.
 
@@ -39,6 +42,10 @@ class Region(NamedTuple):
             count *= extent
         return count
 
+    @property
+    def num_runs(self) -> int:
+        return self.num_bytes // self.run
+
     def view(self, memory: NDArray, start: int = 0) -> NDArray:
         """A view of the 1-D `memory`, which holds one element for each byte from address `start` on, shape (*extents, run)."""
         size = memory.itemsize
@@ -53,10 +60,13 @@ class Region(NamedTuple):
         return np.sort(starts)
 
     def overlaps(self, other: Region) -> bool:
-        """Whether any byte lies in both: exact, in time of the number of runs where the spans alone do not tell."""
+        """Whether any byte lies in both, in time of the number of runs where the spans alone do not tell.
+
+        Exact up to MAX_RUNS runs a side; of more, which no program for LMEM has, spans that meet count as an overlap.
+        """
         if self.memory != other.memory or self.end <= other.start or other.end <= self.start:
             return False
-        if not self.extents and not other.extents:
+        if not self.extents and not other.extents or max(self.num_runs, other.num_runs) > MAX_RUNS:
             return True
         ours, theirs = self.starts(), other.starts()
         behind = np.searchsorted(theirs + other.run, ours, "right")  # the first of theirs that ends behind the start of ours

@@ -239,3 +239,21 @@ def test_segments_of_one_job_share_lmem() -> None:
 def test_nothing_is_found_in_no_commands() -> None:
     assert check([]) == []
     assert check(Program().cmdbuf) == []
+
+
+def test_updating_a_part_of_a_tensor_in_place_tears_nothing() -> None:
+    p = Program()
+    p.load(A, w=32)
+    p.maximum(A, A, A + 16, wait=1)
+    p.store(A, wait=1, w=32)
+    assert found(p) == []
+
+
+def test_what_is_read_for_a_result_that_nothing_needs_is_not_lost() -> None:
+    p = Program()
+    p.load(A)
+    p.load(B, at=0x400, wait=p.copy(B, A, wait=1))
+    p.store(B)
+    p.load(A, at=0x800)
+    p.store(A, at=0x2000)
+    assert [kind for kind, _ in found(p)] == [Kind.LOST]  # of the copy; what it copied was read

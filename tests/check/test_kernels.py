@@ -1,0 +1,19 @@
+"""Kernels that compute the same in every order of the engines (tests/kernels) have no faults."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npusim.check import check
+from npusim.chip import CHIPS
+from npusim.loader.cmdbuf import parse_cmdbuf
+from tests.kernels.record import MAKERS
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"calls"}))
+def test_nothing_is_found_in_kernels(name: str, chip) -> None:  # type: ignore[no-untyped-def]
+    for seed in range(3):
+        checked = MAKERS[name].draw(np.random.default_rng(seed), chip.name)
+        assert check(parse_cmdbuf(chip, checked.case.raw)) == [], f"seed {seed}"
