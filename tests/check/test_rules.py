@@ -257,3 +257,10 @@ def test_what_is_read_for_a_result_that_nothing_needs_is_not_lost() -> None:
     p.load(A, at=0x800)
     p.store(A, at=0x2000)
     assert [kind for kind, _ in found(p)] == [Kind.LOST]  # of the copy; what it copied was read
+
+
+def test_what_an_overwritten_result_was_made_of_does_not_matter() -> None:
+    p = Program()
+    p.load(B, wait=p.copy(B, A))
+    p.store(B)
+    assert found(p) == [(Kind.LOST, (1, 0))]
