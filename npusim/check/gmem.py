@@ -15,7 +15,6 @@ from npusim.footprint import LMEM, Operand, Region
 from npusim.runtime.memory_map import WEIGHT
 from npusim.state import NUM_BASE_REGS
 
-
 _CHUNK = 1 << 22
 
 

@@ -66,7 +66,7 @@ class Region(NamedTuple):
         """
         if self.memory != other.memory or self.end <= other.start or other.end <= self.start:
             return False
-        if not self.extents and not other.extents or max(self.num_runs, other.num_runs) > MAX_RUNS:
+        if (not self.extents and not other.extents) or max(self.num_runs, other.num_runs) > MAX_RUNS:
             return True
         ours, theirs = self.starts(), other.starts()
         behind = np.searchsorted(theirs + other.run, ours, "right")  # the first of theirs that ends behind the start of ours
