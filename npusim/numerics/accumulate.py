@@ -99,20 +99,20 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
     return total
 
 
-def sum_stacked(terms: F32, normal: bool) -> F32:
-    """The sum of `terms` along axis 0 as sum_in_order forms it from 0, in one call: for many terms of few elements."""
+def sum_stacked(terms: F32, normal: bool, start: F32 | None = None) -> F32:
+    """`start` (else 0) plus all `terms` along axis 0 as sum_in_order forms the sum, in one call: for many terms of few elements."""
     if is_native():
         with rounding_toward_zero(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            sums = np.add.accumulate(terms, axis=0)
+            sums = np.add.accumulate(terms if start is None else np.concatenate([start[None], terms]), axis=0)
             if normal or _nothing_happened(sums):
                 return sums[-1] + np.float32(0)  # -0 only comes from terms of -0 alone, which 0 is in front of
-    return sum_in_order(terms, np.zeros(terms.shape[1:], np.float32), normal)
+    return sum_in_order(terms, np.zeros(terms.shape[1:], np.float32) if start is None else start, normal)
 
 
 def _nothing_happened(sums: F32) -> bool:
-    """Whether no partial sum is a denormal, which would have become 0, nor the largest number, which may hide an overflow."""
+    """Whether no partial sum is a denormal, which would have become 0, nor as large as LARGEST, which might have become poison."""
     magnitude = np.abs(sums)
-    return not bool(np.any((magnitude == LARGEST) | (magnitude > 0) & (magnitude < bf16.SMALLEST_NORMAL)))
+    return not bool(np.any((magnitude >= LARGEST) | (magnitude > 0) & (magnitude < bf16.SMALLEST_NORMAL)))
 
 
 def checked_add(total: F32, term: F32) -> F32:
@@ -154,9 +154,7 @@ def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
     width = max(1, STACKED // left.size)
     for n in range(0, right.shape[1], width):
         terms = checked_product(left.T[:, :, None], right[:, None, n : n + width])
-        if start is not None:
-            terms = np.concatenate([start[None, :, n : n + width], terms])
-        total[:, n : n + width] = sum_stacked(terms, normal=False)
+        total[:, n : n + width] = sum_stacked(terms, False, None if start is None else start[:, n : n + width])
     return total
 
 
