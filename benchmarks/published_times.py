@@ -55,7 +55,7 @@ PUBLISHED: tuple[Published, ...] = (
 )
 
 LIKE_FOR_LIKE = {
-    "googlenet": ("googlenet_lrn", "published: BVLC GoogLeNet of Caffe, with two LRN layers and 5x5 branches; the file has neither"),
+    "googlenet": ("googlenet_5x5", "published: BVLC GoogLeNet of Caffe, with two LRN layers and 5x5 branches; the file has neither"),
     "squeezenet1_1": ("squeezenet1_1_227", "published: 227x227 input, pooling rounded up; the file has 224x224"),
     "mobilenet_v2": ("mobilenet_v2_caffe", "published: Caffe's, with an expansion in the first block"),
     "resnet50": (None, "published: Caffe's ResNet-50, 3.9 G MAC with the stride in the 1x1 layers; the file has 4.1 G"),

@@ -54,16 +54,15 @@ def eltwise(chip: Chip, eu: ArithEuTyp, shape: Shape, **more: int) -> Command:
     """An operation on elements with aligned strides."""
     plane = -(-shape[2] * shape[3] * (2 if more.get("opd_typ") else 1) // 16) * 16
     given = {"short_res0_str": 3, "short_opd0_str": 3, "short_opd1_str": 3, "res0_c_str": plane, "opt_res0_seg": 1, "opt_opd0_seg": 1}
-    return tiu(
-        chip, tsk_typ=TskTyp.TENSOR_ARITH, tsk_eu_typ=eu, cmd_id_tpu=1, **(given | shapes(res0=shape, opd0=shape, opd1=shape) | more)
-    )
+    given |= {"cmd_id_tpu": 1} | shapes(res0=shape, opd0=shape, opd1=shape)
+    return tiu(chip, tsk_typ=TskTyp.TENSOR_ARITH, tsk_eu_typ=eu, **(given | more))
 
 
-def lookup(chip: Chip, shape: Shape, bf16: bool) -> Command:
+def lookup(chip: Chip, shape: Shape, bf16: bool, **more: int) -> Command:
     rows = TABLE_SIZE // (8 if bf16 else 16)
     how = {"tens_lookup": 1} if chip.tiu_layout == "cv183x" else {}
     table = shapes(opd1=(1, chip.num_lanes, rows, TABLE_SIZE // rows))
-    return eltwise(chip, ArithEuTyp.LOOKUP, shape, opd_typ=int(bf16), short_res0_str=0, **how, **table)
+    return eltwise(chip, ArithEuTyp.LOOKUP, shape, opd_typ=int(bf16), short_res0_str=0, **(how | table | more))
 
 
 def matmul(chip: Chip, inner: int, columns: int, per_channel: bool) -> Command:
