@@ -61,6 +61,23 @@ class Model:
                 tap(index, x)
         return rms_norm(x, weights.final_norm, config.norm_eps)
 
+    def step(self, token_ids: Sequence[int] | IntArray, kvs: list[KVStore]) -> FloatArray:
+        """One more token for each of B sequences: logits [B, vocab]. The weights are read once for all of them.
+
+        Equals forward([token], kv) of each but for the order of float32 sums. Errors as in forward.
+        """
+        config, ids = self.config, check_ids(token_ids, self.config)
+        if len(ids) != len(kvs):
+            raise ModelError(f"{len(ids)} tokens for {len(kvs)} sequences: give one token for each")
+        positions = np.array([kv.length for kv in kvs])
+        if positions.max() >= config.context_length:
+            raise ModelError(f"a sequence fills this model's context of {config.context_length}: stop it before")
+        ropes = self.ropes(positions)
+        x = self.embed(ids)
+        for index in range(config.num_layers):
+            x = self.layer(index, x, kvs, positions, ropes)
+        return self.head(rms_norm(x, self.weights.final_norm, config.norm_eps))
+
     def embed(self, ids: IntArray) -> FloatArray:
         """[T] -> [T, d]."""
         return self.weights.embedding[ids] * np.float32(self.config.embedding_scale)
@@ -71,8 +88,11 @@ class Model:
         full = rope_table(positions, config.head_dim, config.rope_theta)
         return full, rope_table(positions, config.head_dim, config.local_rope_theta) if any(config.sliding_layers) else full
 
-    def layer(self, index: int, x: FloatArray, kv: KVStore, positions: IntArray, ropes: tuple[Rope, Rope]) -> FloatArray:
-        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of `kv`."""
+    def layer(self, index: int, x: FloatArray, kv: KVStore | list[KVStore], positions: IntArray, ropes: tuple[Rope, Rope]) -> FloatArray:
+        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of `kv`.
+
+        With a list of stores, each row belongs to a sequence of its own.
+        """
         config, weights = self.config, self.weights.layers[index]
         sliding = config.sliding_layers[index]
         x = x + self._attention(index, weights, x, kv, positions, ropes[sliding], config.sliding_window * sliding)
@@ -89,7 +109,7 @@ class Model:
         index: int,
         layer: LayerWeights,
         x: FloatArray,
-        kv: KVStore,
+        kv: KVStore | list[KVStore],
         positions: IntArray,
         rope: Rope,
         window: int,
@@ -102,13 +122,23 @@ class Model:
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = rms_norm(q, layer.q_norm, config.norm_eps), rms_norm(k, layer.k_norm, config.norm_eps)
         q, k = rotate(q, *rope, config.rope_interleaved), rotate(k, *rope, config.rope_interleaved)
-        kv.append(index, k, v)
-        selection = kv.select(index, q)  # k, v [kv_heads, S, head_dim]
-        out, seen = attend(q * np.float32(config.query_scale), positions, selection, window, kv.wants_weights)
-        if seen is not None:
-            kv.observe(index, seen)
+        if isinstance(kv, list):
+            rows = [slice(row, row + 1) for row in range(len(kv))]
+            mixed = [self._mix(index, one, positions[at], q[at], k[at], v[at], window) for one, at in zip(kv, rows, strict=True)]
+            out = np.concatenate(mixed)
+        else:
+            out = self._mix(index, kv, positions, q, k, v, window)
         out = out.reshape(len(x), -1) @ layer.output.T  # [T, d]
         return out if layer.post_attention_norm is None else rms_norm(out, layer.post_attention_norm, config.norm_eps)
+
+    def _mix(self, index: int, kv: KVStore, positions: IntArray, q: FloatArray, k: FloatArray, v: FloatArray, window: int) -> FloatArray:
+        """What one sequence's new tokens attend to in a layer: [T, heads, head_dim]."""
+        kv.append(index, k, v)
+        selection = kv.select(index, q)  # k, v [kv_heads, S, head_dim]
+        out, seen = attend(q * np.float32(self.config.query_scale), positions, selection, window, kv.wants_weights)
+        if seen is not None:
+            kv.observe(index, seen)
+        return out
 
     def _mlp(self, layer: LayerWeights, x: FloatArray) -> FloatArray:
         config = self.config
