@@ -106,6 +106,11 @@ class PagedCache:
         window = slice(start - first * size, stop - first * size)
         return k.reshape(heads, -1, dim)[:, window], v.reshape(heads, -1, dim)[:, window]
 
+    def read_keys(self, seq: Hashable, layer: int, stop: int) -> FloatArray:
+        """Keys of the first `stop` positions as float32 [kv_heads, stop, head_dim]; a view where the pages are consecutive."""
+        pages = np.asarray(self.manager.tables[seq].pages[: self.geometry.pages(stop)], np.int64)
+        return self.pool.read_keys(layer, pages).reshape(self.geometry.num_kv_heads, -1, self.geometry.head_dim)[:, :stop]
+
     def size(self) -> CacheSize:
         """Memory, to the byte."""
         pool_bytes = self.pool.num_bytes

@@ -94,9 +94,7 @@ class PagePool:
         scratch float32 [2 * rows * P * page_size * head_dim] that head-major float32 pages are gathered into
         """
         if heads is None:
-            first, last = (int(pages[0]), int(pages[-1])) if len(pages) else (0, -1)
-            consecutive = last - first + 1 == len(pages) and bool((np.diff(pages) == 1).all())
-            index: tuple[Any, ...] = (slice(None), slice(first, last + 1) if consecutive else pages)
+            index = _of_all_heads(pages)
         else:
             if scratch is not None and self.storage is FLOAT32 and self.layout is Layout.HEAD_MAJOR:
                 return self._take(layer, heads[:, None] * (self.num_pages + 1) + pages, scratch)
@@ -104,6 +102,10 @@ class PagePool:
         k, v = (self._as_float(which, layer, index) for which in (0, 1))
         self._overlay_open(layer, pages, heads, k, v)
         return k, v
+
+    def read_keys(self, layer: int, pages: IntArray) -> FloatArray:
+        """The keys that read would return for int [P] pages."""
+        return self.read(layer, pages)[0] if self._open else self._as_float(0, layer, _of_all_heads(pages))
 
     def read_slots(self, layer: int, slots: IntArray, heads: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Keys and values of single tokens as float32 [rows, N, head_dim]; slots is [N] or [rows, N] as pages are in read."""
@@ -187,3 +189,10 @@ class PagePool:
         page_kv[...] = self._kv[:, layer, :, page] * scales[..., None, None]
         if layer == self.geometry.num_layers - 1:
             del self._open[page]
+
+
+def _of_all_heads(pages: IntArray) -> tuple[Any, ...]:
+    """The index of pages in [kv_heads, pages]: a slice where they are consecutive."""
+    first, last = (int(pages[0]), int(pages[-1])) if len(pages) else (0, -1)
+    consecutive = last - first + 1 == len(pages) and bool((np.diff(pages) == 1).all())
+    return slice(None), slice(first, last + 1) if consecutive else pages

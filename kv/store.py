@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from kv.errors import KVError
 from kv.gather import Gather, Scratch, resolve
 from kv.policies.base import LayerContext, Policy, State, Unit
 from kv.policies.full import Full
+from kv.policies.several import Several, SeveralState
 from kv.selection import BoolArray, FloatArray, Selection, UnitTable, choose, table_of
 from kv.traffic import StepTraffic, dense_traffic, table_traffic
 
@@ -53,7 +55,7 @@ class PagedKV:
         self.cache, self.seq, self.policy, self.budget_tokens = cache, seq, policy, budget_tokens
         self.activity = Activity()
         self.last_table: list[UnitTable | None] = [None] * g.num_layers
-        self.last_traffic: list[StepTraffic | None] = [None] * g.num_layers
+        self._traffic: list[Callable[[], StepTraffic] | None] = [None] * g.num_layers
         self._lengths = [0] * g.num_layers
         self._states = [policy.start(self._context(layer)) for layer in range(g.num_layers)]
         self._scratch = Scratch()
@@ -68,6 +70,11 @@ class PagedKV:
     def wants_weights(self) -> bool:
         """Whether observe is to be called."""
         return self.policy.wants_weights
+
+    @property
+    def last_traffic(self) -> list[StepTraffic | None]:
+        """What the last decode step moved in each layer; None where there was none. Counted when it is asked for, before the next append."""
+        return [count and count() for count in self._traffic]
 
     @property
     def length(self) -> int:
@@ -163,13 +170,34 @@ class PagedKV:
 
     def fork(self, seq: Hashable) -> PagedKV:
         """A second sequence with the same tokens and the same policy state, sharing pages until one of them writes."""
+        self._fork_pages(seq)
+        return self._child(seq, self.policy, self.budget_tokens, self._states)
+
+    def _fork_pages(self, seq: Hashable) -> None:
         if max(self._lengths) > self.length:
             raise KVError(f"sequence {self.seq!r} is in the middle of a forward pass: fork it when every layer has stored the same tokens")
         self.cache.truncate(self.seq, self.length)  # slots that are reserved and not written would be written by both
         self.cache.fork(self.seq, seq)
-        child = PagedKV(self.cache, seq, self.policy, self.budget_tokens)
+
+    def under(self, seq: Hashable, policy: Policy, budget_tokens: int) -> PagedKV:
+        """A fork that goes on under one of the policies of Several, and under a budget of its own."""
+        assert isinstance(self.policy, Several)
+        members = [cast(SeveralState, state).members[policy] for state in self._states]
+        self._fork_pages(seq)
+        child = self._child(seq, policy, budget_tokens, members)
+        for state in child._states:
+            state.rebudget(budget_tokens)
+        return child
+
+    def learn(self) -> None:
+        """Let the policy build what decoding needs from the prompt, before forks copy it."""
+        for state in self._states:
+            state.learn()
+
+    def _child(self, seq: Hashable, policy: Policy, budget_tokens: int, states: list[State]) -> PagedKV:
+        child = PagedKV(self.cache, seq, policy, budget_tokens)
         child._lengths = list(self._lengths)
-        child._states = deepcopy(self._states, {id(self): child})  # contexts read keys through self: they now read them through child
+        child._states = deepcopy(states, {id(self): child})  # contexts read keys through self: they now read them through child
         return child
 
     def _context(self, layer: int) -> LayerContext:
@@ -178,7 +206,7 @@ class PagedKV:
         )
 
     def _stored_keys(self, layer: int) -> FloatArray:
-        return self.cache.read(self.seq, layer, 0, self._lengths[layer])[0]
+        return self.cache.read_keys(self.seq, layer, self._lengths[layer])
 
     def _dense(self, layer: int) -> Selection:
         length = self._lengths[layer]
@@ -193,7 +221,7 @@ class PagedKV:
         self.activity.decode_steps += 1
         if state.dense or (num_units <= count and self.policy.dense_within_budget and not state.pruned):
             self.last_table[layer] = None
-            self.last_traffic[layer] = dense_traffic(self.cache, self.seq, length)
+            self._traffic[layer] = partial(dense_traffic, self.cache, self.seq, length)
             return None
         width = state.width(count, num_units)
         kept = choose(state.scores(q), width)
@@ -205,5 +233,5 @@ class PagedKV:
         self.activity.sparse_steps += skipped > 0
         self.activity.tokens_skipped += skipped
         self.last_table[layer] = table
-        self.last_traffic[layer] = table_traffic(self.cache, gather.slots, table, unit_tokens, kept_tokens, state.score_bytes)
+        self._traffic[layer] = partial(table_traffic, self.cache, gather.slots, table, unit_tokens, kept_tokens, state.score_bytes)
         return gather

@@ -6,7 +6,7 @@ A policy sees logical blocks and positions only, never a physical page, so it ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
@@ -78,6 +78,13 @@ class State:
 
     def observe(self, weights: FloatArray) -> None:
         """Softmax weights, summed over the query heads of each KV head: float32 [kv_heads, T, length], zero where not attended."""
+
+    def learn(self) -> None:
+        """Build what decoding needs from the prompt now, rather than when the first token is decoded: a copy then has it too."""
+
+    def rebudget(self, budget_tokens: int) -> None:
+        """Go on under another budget: a prompt that was stored once is decoded under several."""
+        self.context = replace(self.context, budget_tokens=budget_tokens)
 
     def scores(self, q: FloatArray) -> FloatArray:
         """What each unit is worth to the query, float32 [q_heads, head_dim].

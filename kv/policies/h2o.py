@@ -13,9 +13,9 @@ from kv.selection import FloatArray
 
 
 class HeavyHitterState(EvictingState):
-    def __init__(self, context: LayerContext, recent: int) -> None:
+    def __init__(self, context: LayerContext, recent_share: float) -> None:
         super().__init__(context, rows=context.geometry.num_kv_heads)
-        self._recent = recent
+        self._recent_share = recent_share
         self._mass = np.zeros((context.geometry.num_kv_heads, 0), np.float32)
 
     def append(self, start: int, keys: FloatArray) -> None:
@@ -27,7 +27,8 @@ class HeavyHitterState(EvictingState):
 
     def ranks(self) -> FloatArray:
         ranks = self._mass[:, : self.length].copy()
-        ranks[:, max(0, self.length - self._recent) :] = np.inf
+        recent = max(1, int(self._recent_share * self.context.budget_tokens))
+        ranks[:, max(0, self.length - recent) :] = np.inf
         return ranks
 
     def truncate(self, length: int) -> None:
@@ -54,4 +55,4 @@ class H2O(Policy):
     evicts: ClassVar[bool] = True
 
     def start(self, context: LayerContext) -> State:
-        return HeavyHitterState(context, max(1, int(self.recent_share * context.budget_tokens)))
+        return HeavyHitterState(context, self.recent_share)

@@ -16,11 +16,14 @@ class RepresentativeState(State):
     def __init__(self, context: LayerContext, policy: InfLLM) -> None:
         super().__init__(context)
         self._policy = policy
-        self._local = int(policy.local_share * context.budget_tokens)
         self._mass = np.zeros((context.geometry.num_kv_heads, 0), np.float32)
         self._means = np.zeros((context.geometry.num_kv_heads, 0, context.geometry.head_dim), np.float32)
         self._settled = 0
         """Leading pages whose representatives are final."""
+
+    @property
+    def _local(self) -> int:
+        return int(self._policy.local_share * self.context.budget_tokens)
 
     def append(self, start: int, keys: FloatArray) -> None:
         super().append(start, keys)
@@ -28,14 +31,18 @@ class RepresentativeState(State):
         self._settled = min(self._settled, start // self.geometry.page_size)
 
     def observe(self, weights: FloatArray) -> None:
-        """Only what local queries give counts: those at most `local` positions later."""
+        """Only what the next queries give counts: a token's own and those at most voters - 1 positions later."""
         num_queries, length = weights.shape[1:]
-        distance = np.arange(length - num_queries, length)[:, None] - np.arange(length)
-        self._mass[:, :length] += np.where(distance < max(self._local, 1), weights, 0).sum(1)
+        first = max(0, length - num_queries - self._policy.voters + 1)
+        distance = np.arange(length - num_queries, length)[:, None] - np.arange(first, length)
+        self._mass[:, first:length] += np.where(distance < self._policy.voters, weights[:, :, first:], 0).sum(1)
+
+    def learn(self) -> None:
+        self._settle(max(0, self.length - self._local) // self.geometry.page_size)
 
     def scores(self, q: FloatArray) -> FloatArray:
         g = self.geometry
-        self._settle(max(0, self.length - self._local) // g.page_size)
+        self.learn()
         scores = np.full((1, self.num_pages), np.inf, np.float32)
         grouped = q.reshape(g.num_kv_heads, -1, g.head_dim).sum(1)
         scores[0, : self._settled] = np.einsum("hd,hpd->p", grouped, self._means[:, : self._settled])
@@ -67,7 +74,7 @@ class RepresentativeState(State):
 
     @property
     def metadata_bytes(self) -> int:
-        return self.score_bytes + 4 * self.geometry.num_kv_heads * min(self.length, self._local)
+        return self.score_bytes + 4 * self.geometry.num_kv_heads * min(self.length, self._policy.voters)
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,13 @@ class InfLLM(Policy):
     representatives     tokens that stand for a page
     sinks               first tokens that are always kept
     local_share         of the budget that is a sliding window
+    voters              queries after a token whose attention to it counts when representatives are chosen
     """
 
     representatives: int = 4
     sinks: int = 4
     local_share: float = 0.5
+    voters: int = 512
     name: ClassVar[str] = "infllm"
     paper: ClassVar[str] = "arXiv 2402.04617"
     unit: ClassVar[Unit] = Unit.PAGE

@@ -17,7 +17,6 @@ class InvertedFileState(State):
     def __init__(self, context: LayerContext, policy: IVF) -> None:
         super().__init__(context)
         self._policy = policy
-        self._protected = within_budget(policy.sinks, policy.recent, context.budget_tokens)
         self._centroids: list[FloatArray] = []  # of each KV head, [lists, head_dim]
         self._member = np.zeros((context.geometry.num_kv_heads, 0), np.int64)
         self._visited = 0
@@ -29,9 +28,8 @@ class InvertedFileState(State):
             self._member[head, start : self.length] = nearest(keys[:, head], centroids)
 
     def scores(self, q: FloatArray) -> FloatArray:
+        self.learn()
         keys = self.context.keys()
-        if not self._centroids:
-            self._learn(keys)
         g = self.geometry
         member = self._member[:, : self.length]
         probed = np.zeros((g.num_kv_heads, self.length), np.bool_)
@@ -42,10 +40,14 @@ class InvertedFileState(State):
         self._visited = int(probed.sum())
         scores = softmax(group_scores(q, keys) / np.float32(np.sqrt(g.head_dim))).sum(1)
         scores[~probed] = -np.inf
-        scores[:, protected_units(self.length, 1, self.length, *self._protected)] = np.inf
+        protected = within_budget(self._policy.sinks, self._policy.recent, self.context.budget_tokens)
+        scores[:, protected_units(self.length, 1, self.length, *protected)] = np.inf
         return scores
 
-    def _learn(self, keys: FloatArray) -> None:
+    def learn(self) -> None:
+        if self._centroids:
+            return
+        keys = self.context.keys()
         lists = max(1, self.length // self._policy.list_tokens)
         self._centroids = [kmeans(keys[head], lists) for head in range(len(keys))]
         for head, centroids in enumerate(self._centroids):

@@ -30,8 +30,7 @@ class CodebookState(State):
             self._encode(start, keys.swapaxes(0, 1))
 
     def scores(self, q: FloatArray) -> FloatArray:
-        if self._codebook is None:
-            self._learn(self.context.keys())
+        self.learn()
         assert self._codebook is not None
         g = self.geometry
         parts = q.reshape(g.num_kv_heads, g.group, *self._parts[1:]).swapaxes(1, 2)  # [kv_heads, subspaces, group, dim / subspaces]
@@ -44,7 +43,10 @@ class CodebookState(State):
         scores[:, protected_units(self.length, 1, self.length, sinks, int(self._policy.recent_share * (budget - sinks)))] = np.inf
         return scores
 
-    def _learn(self, keys: FloatArray) -> None:
+    def learn(self) -> None:
+        if self._codebook is not None:
+            return
+        keys = self.context.keys()
         heads, subspaces, width = self._parts
         split = keys.reshape(heads, -1, subspaces, width).swapaxes(1, 2)
         self._codebook = np.zeros((heads, subspaces, 2**self._policy.bits, width), np.float32)

@@ -31,7 +31,7 @@ class SharedState(WrappedState):
     def __init__(self, base: State, sharing: Sharing, unit_tokens: int) -> None:
         super().__init__(base)
         self._sharing = sharing
-        self._count = -(-base.context.budget_tokens // unit_tokens)
+        self._unit_tokens = unit_tokens
 
     def scores(self, q: FloatArray) -> FloatArray:
         scores = self.base.scores(q)
@@ -47,7 +47,8 @@ class SharedState(WrappedState):
             return grouped.sum(1)
         if self._sharing is Sharing.KV_MEAN:
             return grouped.mean(1)
-        kept = best(scores[:, :-1], self._count - 1).reshape(g.num_kv_heads, g.group, -1).any(1)
+        count = -(-self.context.budget_tokens // self._unit_tokens)
+        kept = best(scores[:, :-1], count - 1).reshape(g.num_kv_heads, g.group, -1).any(1)
         union = np.full((g.num_kv_heads, scores.shape[1]), np.float32(np.inf))
         union[:, :-1][~kept] = -np.inf
         return union

@@ -16,17 +16,21 @@ from kv.selection import FloatArray
 class SnapState(EvictingState):
     def __init__(self, context: LayerContext, window: int, kernel: int) -> None:
         super().__init__(context, rows=context.geometry.num_kv_heads)
-        self._window = min(window, max(1, context.budget_tokens // 2))
+        self._most_window = window
         self._kernel = kernel
         self._queries = np.zeros((context.geometry.num_kv_heads, 0, 0), np.float32)  # weights of the prompt's last queries
         self._votes: FloatArray | None = None
+
+    @property
+    def _window(self) -> int:
+        return min(self._most_window, max(1, self.context.budget_tokens // 2))
 
     def observe(self, weights: FloatArray) -> None:
         if self._votes is not None:
             return
         known = np.zeros((*self._queries.shape[:2], weights.shape[2]), np.float32)
         known[:, :, : self._queries.shape[2]] = self._queries
-        self._queries = np.concatenate([known, weights], 1)[:, -self._window :]
+        self._queries = np.concatenate([known, weights], 1)[:, -self._most_window :]
 
     def ranks(self) -> FloatArray:
         if self._votes is None:
@@ -41,7 +45,7 @@ class SnapState(EvictingState):
 
     def _pooled_votes(self) -> FloatArray:
         """Each token takes the best vote of its neighbourhood, so that a token is kept with what surrounds it."""
-        votes = self._queries.sum(1)
+        votes = self._queries[:, -self._window :].sum(1)
         before = self._kernel // 2
         padded = np.pad(votes, ((0, 0), (before, self._kernel - 1 - before)))
         pooled: FloatArray = sliding_window_view(padded, self._kernel, axis=1).max(-1)

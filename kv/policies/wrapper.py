@@ -30,6 +30,13 @@ class WrappedState(State):
     def observe(self, weights: FloatArray) -> None:
         self.base.observe(weights)
 
+    def learn(self) -> None:
+        self.base.learn()
+
+    def rebudget(self, budget_tokens: int) -> None:
+        super().rebudget(budget_tokens)
+        self.base.rebudget(budget_tokens)
+
     def scores(self, q: FloatArray) -> FloatArray:
         return self.base.scores(q)
 

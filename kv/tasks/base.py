@@ -22,8 +22,10 @@ class Sample:
     context         to be prefilled
     question        to be fed token by token after it, so that a policy acts on it as Quest's evaluation has it
     answers         references
-    max_new_tokens  that the answer may take
+    max_new_tokens  that the answer may take; 0 where the question itself is what the model is to predict
     depth           place of the needle from 0 (start) to 1 (end), where there is one
+    answer_prefix   how the answer begins: follows the question, or the mark by which a chat model takes its turn (RULER's term)
+    classes         names of which the answer is one, where a file lists them
     """
 
     context: str
@@ -31,6 +33,8 @@ class Sample:
     answers: tuple[str, ...]
     max_new_tokens: int
     depth: float | None = None
+    answer_prefix: str = ""
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Task:
     """A generator of samples. Equal seeds and lengths give equal samples."""
 
     name: ClassVar[str]
+    chat: ClassVar[bool] = True
+    """Whether a chat model is asked in its own format."""
 
     def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
         """A sample whose context and question have at most num_tokens tokens, and as many as fit. KVError if even the shortest does not."""
@@ -46,6 +52,10 @@ class Task:
     def score(self, prediction: str, sample: Sample) -> float:
         """From 0 to 1: the share of the references that occur in the prediction, whatever their case (RULER's string_match_all)."""
         return string_match_all(prediction, sample.answers)
+
+    def is_decided(self, prediction: str, sample: Sample) -> bool:
+        """Whether nothing that could follow the prediction changes its score: no more tokens are asked for then."""
+        return False
 
 
 def string_match_all(prediction: str, answers: tuple[str, ...]) -> float:

@@ -23,11 +23,17 @@ class KeyValueRecall(Task):
         keys, values = uuids(rng, most), uuids(rng, most)
         place = float(rng.random())
 
+        prefix = ' The value is "'
+
         def build(count: int) -> tuple[str, str]:
             context = "Look up the value of a key in this JSON object.\n" + json.dumps(dict(zip(keys[:count], values, strict=False)))
-            return context, f'\nThe value of the key "{keys[int(place * count)]}" is "'
+            return context, f'\nWhat is the value of the key "{keys[int(place * count)]}"?'
 
-        count = largest_fit(lambda n: "".join(build(n)), num_tokens, count_tokens, least=1, most=most)
+        count = largest_fit(lambda n: "".join(build(n)) + prefix, num_tokens, count_tokens, least=1, most=most)
         context, question = build(count)
         asked = int(place * count)
-        return Sample(context, question, (values[asked],), 50, asked / count)
+        return Sample(context, question, (values[asked],), 50, asked / count, prefix)
+
+    def is_decided(self, prediction: str, sample: Sample) -> bool:
+        """Once the quotation mark is closed."""
+        return '"' in prediction

@@ -28,15 +28,20 @@ class Passkey(Task):
         key = str(rng.integers(10_000, 100_000))
         depth = float(rng.random()) if self.depth is None else self.depth
         needle = f"The pass key is {key}. Remember it. {key} is the pass key."
-        question = "\nWhat is the pass key? The pass key is"
+        question, prefix = "\nWhat is the pass key?", " The pass key is"
 
         def build(num_lines: int) -> str:
             return INTRODUCTION + "\n".join(insert_at_depth([NOISE] * num_lines, needle, depth))
 
-        count = largest_fit(lambda n: build(n) + question, num_tokens, count_tokens)
-        return Sample(build(count), question, (key,), 10, depth)
+        count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens)
+        return Sample(build(count), question, (key,), 10, depth, prefix)
 
     def score(self, prediction: str, sample: Sample) -> float:
         """1 if the first number in the prediction is the key."""
         number = re.search(r"\d+", prediction)
         return float(number is not None and number.group() in sample.answers)
+
+    def is_decided(self, prediction: str, sample: Sample) -> bool:
+        """Once the first number has ended, or is longer than the key."""
+        number = re.search(r"\d+", prediction)
+        return number is not None and (number.end() < len(prediction) or len(number.group()) > len(sample.answers[0]))

@@ -37,7 +37,8 @@ class QuestionAnswering(Task):
         others = rng.permutation(len(self.paragraphs))
         others = others[~np.isin(others, question.own)]
         places = rng.random(len(others) + len(question.own))
-        asked = f"\nAnswer the question based on the given documents. Give only the answer.\nQuestion: {question.text} Answer:"
+        asked = f"\nAnswer the question based on the given documents. Give only the answer.\nQuestion: {question.text}"
+        prefix = " Answer:"
 
         def build(num_others: int) -> str:
             chosen = [*question.own, *others[:num_others].tolist()]
@@ -46,8 +47,8 @@ class QuestionAnswering(Task):
                 f"Document {number}:\n{self.paragraphs[chosen[i]]}" for number, i in enumerate(order.tolist(), 1)
             )
 
-        count = largest_fit(lambda n: build(n) + asked, num_tokens, count_tokens, most=len(others))
-        return Sample(build(count), asked, question.answers, 32)
+        count = largest_fit(lambda n: build(n) + asked + prefix, num_tokens, count_tokens, most=len(others))
+        return Sample(build(count), asked, question.answers, 32, answer_prefix=prefix)
 
     def score(self, prediction: str, sample: Sample) -> float:
         return string_match_part(prediction, sample.answers)

@@ -57,10 +57,8 @@ class NeedleTask(Task):
         asked = keys[: self.num_queries]
         plural = len(asked) * self.num_values > 1
         named = ", ".join(asked)
-        question = (
-            f"\nWhat {'are all the special magic' if plural else 'is the special magic'} {kind} for {named} mentioned in the text? "
-            + (f"The special magic {kind} for {named} mentioned in the text {'are' if plural else 'is'}")
-        )
+        question = f"\nWhat {'are all the special magic' if plural else 'is the special magic'} {kind} for {named} mentioned in the text?"
+        prefix = f" The special magic {kind} for {named} mentioned in the text {'are' if plural else 'is'}"
 
         def build(count: int) -> str:
             hay = self._hay(count, kind, keys[num_keys:], values[num_keys * self.num_values :])
@@ -70,9 +68,9 @@ class NeedleTask(Task):
             return f"Some special magic {kind} are hidden within the following text. Memorize them.\n" + separator.join(hay)
 
         most = len(keys) - num_keys if self.haystack == "needles" else None
-        count = largest_fit(lambda n: build(n) + question, num_tokens, count_tokens, most=most)
+        count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens, most=most)
         answers = tuple(values[: self.num_queries * self.num_values])
-        return Sample(build(count), question, answers, 128, float(depths[0]) if len(needles) == 1 else None)
+        return Sample(build(count), question, answers, 128, float(depths[0]) if len(needles) == 1 else None, prefix)
 
     def _hay(self, count: int, kind: str, keys: list[str], values: list[str]) -> list[str]:
         if self.haystack == "noise":
@@ -106,9 +104,8 @@ class VariableTracking(Task):
         placed = sorted(
             ((depth, step) for ds, ss in zip(depths, steps, strict=True) for depth, step in zip(ds, ss, strict=True)), reverse=True
         )
-        question = (
-            f"\nFind all variables that are assigned the value {values[0]} in the text above. There are {length} of them, and they are:"
-        )
+        question = f"\nFind all variables that are assigned the value {values[0]} in the text above."
+        prefix = f" There are {length} of them, and they are:"
 
         def build(count: int) -> str:
             hay = [NOISE] * count
@@ -116,8 +113,8 @@ class VariableTracking(Task):
                 hay.insert(round(depth * count), step)
             return "Memorize and track the chains of variable assignment hidden in the following text.\n" + "\n".join(hay)
 
-        count = largest_fit(lambda n: build(n) + question, num_tokens, count_tokens)
-        return Sample(build(count), question, tuple(names[:length]), 30)
+        count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens)
+        return Sample(build(count), question, tuple(names[:length]), 30, answer_prefix=prefix)
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class CommonWords(Task):
         most = num_tokens // self.uncommon_times + 1
         words = pseudo_words(rng, self.num_common + most)
         order = rng.random(self.num_common * self.common_times + most * self.uncommon_times)
-        question = f"\nWhat are the {self.num_common} most common words in the above list? They are:"
+        question, prefix = f"\nWhat are the {self.num_common} most common words in the above list?", " They are:"
 
         def build(num_uncommon: int) -> str:
             listed = words[: self.num_common] * self.common_times
@@ -148,8 +145,8 @@ class CommonWords(Task):
                 + " ".join(items)
             )
 
-        count = largest_fit(lambda n: build(n) + question, num_tokens, count_tokens, most=most)
-        return Sample(build(count), question, tuple(words[: self.num_common]), 120)
+        count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens, most=most)
+        return Sample(build(count), question, tuple(words[: self.num_common]), 120, answer_prefix=prefix)
 
 
 @dataclass(frozen=True)
@@ -168,19 +165,20 @@ class FrequentWords(Task):
         words[0] = "..."
         weights = np.arange(1, self.num_words + 1) ** -self.alpha
         drawn = rng.choice(self.num_words, max(64, num_tokens), p=weights / weights.sum())
-        question = "\nIgnoring the dots, what are the three most frequently appearing words in the above coded text? They are:"
+        question = "\nIgnoring the dots, what are the three most frequently appearing words in the above coded text?"
+        prefix = " They are:"
 
         def build(count: int) -> str:
             text = " ".join(words[i] for i in drawn[:count].tolist())
             return f"Read the following coded text and track how often each coded word appears.\n{text}"
 
-        count = largest_fit(lambda n: build(n) + question, num_tokens, count_tokens, least=32, most=len(drawn))
+        count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens, least=32, most=len(drawn))
         seen = np.bincount(drawn[:count], minlength=self.num_words)
         seen[0] = 0
         top = np.argsort(-seen, kind="stable")[:3]
         if (seen[top] == 0).any():
             raise KVError(f"{num_tokens} tokens hold fewer than three different words: ask for a longer context")
-        return Sample(build(count), question, tuple(words[i] for i in top.tolist()), 50)
+        return Sample(build(count), question, tuple(words[i] for i in top.tolist()), 50, answer_prefix=prefix)
 
 
 def ruler_tasks(sentences: tuple[str, ...] = NOISE_SENTENCES) -> tuple[Task, ...]:

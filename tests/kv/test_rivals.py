@@ -19,7 +19,8 @@ from kv.policies.ivf import IVF
 from kv.policies.kmeans import kmeans, nearest
 from kv.policies.oracle import OracleTopK
 from kv.policies.pqcache import PQCache
-from kv.policies.retrieval_attention import RetrievalAttention, query_graph, search
+from kv.policies.query_graph import query_graph, search
+from kv.policies.retrieval_attention import QuerySample, RetrievalAttention
 from kv.policies.snapkv import SnapKV
 from kv.policies.streaming_llm import StreamingLLM
 from kv.policies.tova import TOVA
@@ -194,8 +195,9 @@ def test_the_query_graph_finds_what_out_of_distribution_queries_want() -> None:
     graph, starts = query_graph(keys, queries[:500], 32, 32)
     found = visited = 0
     for q in queries[500:]:
-        seen, dots = search(q, keys, graph, starts, beam=64)
-        np.testing.assert_allclose(dots, keys[seen] @ q, rtol=1e-4, atol=1e-4)
+        dots = search(q[None, None], keys[None], graph[None], starts[None], beam=64)[0, 0]
+        seen = np.flatnonzero(np.isfinite(dots))
+        np.testing.assert_allclose(dots[seen], keys[seen] @ q, rtol=1e-4, atol=1e-4)
         found += len(set(np.argsort(-(keys @ q))[:10].tolist()) & set(seen.tolist()))
         visited += len(seen)
     assert found / 1000 > 0.9 and visited / (100 * 2000) < 0.2
@@ -204,8 +206,22 @@ def test_the_query_graph_finds_what_out_of_distribution_queries_want() -> None:
 @given(seed=st.integers(0, 99), length=st.integers(2, 40), train=st.integers(0, 10))
 def test_a_search_as_wide_as_the_graph_visits_every_key(seed: int, length: int, train: int) -> None:
     keys, q = random_keys(seed, length)
-    graph, starts = query_graph(keys[:, 0], keys[:train, 1], 8, 4)
-    assert len(search(q[0], keys[:, 0], graph, starts, beam=length)[0]) == length
+    graphs, starts = (np.stack(parts) for parts in zip(*(query_graph(keys[:, h], keys[:train, 1 - h], 8, 4) for h in (0, 1)), strict=True))
+    assert np.isfinite(search(q.reshape(2, 2, -1), keys.swapaxes(0, 1), graphs, starts, beam=length)).all()
+
+
+@given(sizes=st.lists(st.integers(1, 9), max_size=12))
+def test_a_query_sample_does_not_depend_on_the_parts_in_which_a_prompt_comes(sizes: list[int]) -> None:
+    length = sum(sizes)
+    q = np.arange(length, dtype=np.float32)[:, None, None]
+    whole, parts, start = QuerySample(4), QuerySample(4), 0
+    for size in sizes:
+        parts.add(start, q[start : start + size])
+        start += size
+    whole.add(0, q)
+    if length:
+        np.testing.assert_array_equal(whole.all(), parts.all())
+        assert min(length, 4) <= len(whole.all()) < 8 and (np.ptp(np.diff(whole.all()[:, 0, 0])) == 0 if length > 1 else True)
 
 
 @settings(deadline=None)
@@ -250,7 +266,7 @@ def test_twilight_estimates_within_half_a_step_of_each_token() -> None:
 
 def test_infllm_stands_for_a_page_by_the_mean_of_its_most_attended_tokens() -> None:
     keys, q = random_keys(2, 24)
-    state = started(InfLLM(representatives=2, sinks=0, local_share=0.25), keys, budget=16)  # a local window of 4
+    state = started(InfLLM(representatives=2, sinks=0, local_share=0.25, voters=4), keys, budget=16)  # a local window of 4
     weights = np.random.default_rng(0).random((2, 24, 24), np.float32)
     state.observe(weights)
     scores = state.scores(q)

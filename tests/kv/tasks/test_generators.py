@@ -39,7 +39,7 @@ def sample_of(task: Task, seed: int = 0, num_tokens: int = 2000):  # type: ignor
 @given(seed=st.integers(0, 99), num_tokens=st.integers(1500, 4000))
 def test_a_sample_fills_the_wanted_length_and_does_not_exceed_it(task: Task, seed: int, num_tokens: int) -> None:
     sample = sample_of(task, seed, num_tokens)
-    length = count_tokens(sample.context + sample.question)
+    length = count_tokens(sample.context + sample.question + sample.answer_prefix)
     assert num_tokens - 80 <= length <= num_tokens
 
 
@@ -183,7 +183,7 @@ def test_questions_come_with_their_own_paragraphs_among_others(tmp_path: Path, c
     task = read(path)  # type: ignore[operator]
     assert isinstance(task, QuestionAnswering) and task.name == name
     sample = sample_of(task, 3, 200)
-    assert sample.answers[0] in sample.context and 150 < count_tokens(sample.context + sample.question) <= 200
+    assert sample.answers[0] in sample.context and 150 < count_tokens(sample.context + sample.question + sample.answer_prefix) <= 200
     assert task.score(f"It is {sample.answers[0]}.", sample) == 1 and task.score("no", sample) == 0
 
 

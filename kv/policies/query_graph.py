@@ -1,0 +1,71 @@
+"""A graph over keys whose edges come from queries, and best-first search in it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kv.selection import PAD, FloatArray, best
+
+IntArray = NDArray[np.int64]
+Links = NDArray[np.int32]
+
+
+def query_graph(keys: FloatArray, queries: FloatArray, links: int, degree: int) -> tuple[Links, Links]:
+    """Neighbours of each key, int32 [L, degree + 2] padded with PAD, and where a search starts, int32 [degree + 16], padded too.
+
+    Decode queries lie far from keys, so a key's nearest keys are a poor way towards them (RetrievalAttention, section 3). Instead each of
+    the prompt's queries, float32 [n, dim], joins the `links` keys it matches best: the best with each of the others (RoarGraph's projection).
+    Keys keep their most frequent neighbours. Each key is also joined with the ones before and after it, so that all can be reached.
+    """
+    num_keys = len(keys)
+    links = min(links, num_keys)
+    dots = queries @ keys.T
+    closest = np.argpartition(dots, num_keys - links, axis=1)[:, num_keys - links :]
+    closest = np.take_along_axis(closest, np.argsort(-np.take_along_axis(dots, closest, 1), 1), 1)
+    first = np.repeat(closest[:, 0], links - 1)
+    others = closest[:, 1:].ravel()
+    edges, votes = np.unique(np.concatenate([first * num_keys + others, others * num_keys + first]), return_counts=True)
+    source, target = np.divmod(edges, num_keys)
+    order = np.lexsort((-votes, source))
+    source, target = source[order], target[order]
+    place = np.arange(len(source)) - np.searchsorted(source, source)
+    graph = np.full((num_keys, degree + 2), PAD, np.int32)
+    kept = place < degree
+    graph[source[kept], place[kept]] = target[kept]
+    graph[1:, degree] = np.arange(num_keys - 1)
+    graph[:-1, degree + 1] = np.arange(1, num_keys)
+    hubs = np.argsort(-np.bincount(closest[:, 0], minlength=num_keys), kind="stable")[:degree]
+    entries = np.union1d(hubs, np.linspace(0, num_keys - 1, 16).astype(np.int64))
+    starts = np.full(degree + 16, PAD, np.int32)
+    starts[: len(entries)] = entries
+    return graph, starts
+
+
+def search(q: FloatArray, keys: FloatArray, graphs: Links, starts: Links, beam: int) -> FloatArray:
+    """Best-first search for the largest q.k, from all query heads at once.
+
+    q [heads, group, dim], keys [heads, L, dim], graphs [heads, L, neighbours], starts [heads, n]
+    -> dot products float32 [heads, group, L], -inf of keys that were not visited
+
+    Each query keeps the best `beam` keys that it has seen, and looks at the neighbours of the better half of those not yet expanded.
+    """
+    heads, group, dim = q.shape
+    num_keys = keys.shape[1]
+    rows = q.reshape(-1, dim)
+    head_of = np.arange(len(rows)) // group
+    dots = np.full((len(rows), num_keys), -np.inf, np.float32)
+    expanded = np.zeros(dots.shape, np.bool_)
+    row, near = np.arange(len(rows))[:, None], starts[head_of]
+    while True:
+        fresh = np.zeros((len(rows), num_keys + 1), np.bool_)
+        fresh[row, near] = True  # PAD marks the column past the end
+        row, at = np.nonzero(fresh[:, :-1] & np.isneginf(dots))
+        dots[row, at] = np.einsum("nd,nd->n", keys[head_of[row], at], rows[row])
+        waiting = best(dots, beam) & ~expanded
+        frontier = best(np.where(waiting, dots, -np.inf), max(16, beam // 2))
+        row, at = np.nonzero(frontier)
+        if not len(row):
+            return dots.reshape(heads, group, num_keys)
+        expanded |= frontier
+        row, near = row[:, None], graphs[head_of[row], at]

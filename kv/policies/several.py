@@ -1,0 +1,61 @@
+"""One dense prompt for several policies: each sees what it would have seen alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kv.policies.base import LayerContext, Policy, State, Unit
+from kv.selection import FloatArray
+
+
+class SeveralState(State):
+    dense = True
+
+    def __init__(self, context: LayerContext, members: dict[Policy, State]) -> None:
+        super().__init__(context)
+        self.members = members
+
+    def append(self, start: int, keys: FloatArray) -> None:
+        super().append(start, keys)
+        for state in self.members.values():
+            state.append(start, keys)
+
+    def prefill(self, q: FloatArray) -> None:
+        for state in self.members.values():
+            state.prefill(q)
+
+    def observe(self, weights: FloatArray) -> None:
+        for state in self.members.values():
+            state.observe(weights)
+
+    def learn(self) -> None:
+        for state in self.members.values():
+            state.learn()
+
+    def truncate(self, length: int) -> None:
+        super().truncate(length)
+        for state in self.members.values():
+            state.truncate(length)
+
+    @property
+    def metadata_bytes(self) -> int:
+        return sum(state.metadata_bytes for state in self.members.values())
+
+
+@dataclass(frozen=True)
+class Several(Policy):
+    """Dense itself. PagedKV.under goes on from it under one of its policies, so that a prompt is computed once for all of them.
+
+    policies    different ones
+    """
+
+    policies: tuple[Policy, ...]
+    name: ClassVar[str] = "several"
+    unit: ClassVar[Unit] = Unit.PAGE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wants_weights", any(policy.wants_weights for policy in self.policies))
+
+    def start(self, context: LayerContext) -> State:
+        return SeveralState(context, {policy: policy.start(context) for policy in self.policies})
