@@ -73,7 +73,7 @@ class PagedKV:
 
     @property
     def last_traffic(self) -> list[StepTraffic | None]:
-        """What the last decode step moved in each layer; None where there was none. Counted when it is asked for, before the next append."""
+        """What the last decode step moved in each layer, None where there was none. Counted when asked for: ask before the next append."""
         return [count and count() for count in self._traffic]
 
     @property

@@ -7,42 +7,43 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit, grown
+from kv.policies.base import LayerContext, Policy, State, Unit
+from kv.policies.page_vectors import PageVectors
 from kv.selection import FloatArray
 
 
-class DigestState(State):
-    """Centre and mean distance from it of the keys of each full page: float32 [kv_heads, pages, 2, head_dim]."""
+class DigestState(PageVectors):
+    """Centre of the keys of each full page, and their mean distance from it."""
 
-    def __init__(self, context: LayerContext, sinks: int, window: int) -> None:
+    def __init__(self, context: LayerContext, policy: ArkVale) -> None:
         super().__init__(context)
         g = context.geometry
-        self._sinks, self._window = sinks, window
-        self._digests = np.zeros((g.num_kv_heads, 0, 2, g.head_dim), np.float32)
+        self._policy = policy
         self._tail = np.zeros((0, g.num_kv_heads, g.head_dim), np.float32)  # keys of the page that is not full
+
+    @property
+    def num_described(self) -> int:
+        return self.length // self.geometry.page_size
 
     def append(self, start: int, keys: FloatArray) -> None:
         super().append(start, keys)
         size = self.geometry.page_size
-        first, last = start // size, self.length // size
+        first, last = start // size, self.num_described
         keys = np.concatenate([self._tail[: start % size], keys])
         pages = keys[: (last - first) * size].reshape(last - first, size, *keys.shape[1:]).transpose(2, 0, 1, 3)  # [kv_heads, P, S, dim]
         self._tail = keys[(last - first) * size :].copy()
         if last == first:
             return
-        self._digests = grown(self._digests, last, axis=1)
         centre = (pages.max(2) + pages.min(2)) / 2
-        self._digests[:, first:last, 0] = centre
-        self._digests[:, first:last, 1] = np.abs(pages - centre[:, :, None]).mean(2)
+        self.describe(first, np.stack([centre, np.abs(pages - centre[:, :, None]).mean(2)], 1).swapaxes(2, 3))
 
     def scores(self, q: FloatArray) -> FloatArray:
-        heads, full = self.geometry.num_kv_heads, self.length // self.geometry.page_size
-        both = np.concatenate([q, np.abs(q)], 1).reshape(heads, self.geometry.group, -1)
-        per_head = both @ self._digests[:, :full].reshape(heads, full, both.shape[-1]).swapaxes(1, 2)
+        budget_pages = self.geometry.pages(self.context.budget_tokens)
+        window = min(self._policy.window, budget_pages)
         scores = np.full((1, self.num_pages), np.inf, np.float32)
-        scores[0, :full] = per_head.sum((0, 1))
-        scores[0, : self._sinks] = np.inf
-        scores[0, max(0, self.num_pages - self._window) :] = np.inf
+        scores[0, : self.num_described] = self.weigh(q, np.abs(q)).sum(0)
+        scores[0, : min(self._policy.sinks, budget_pages - window)] = np.inf
+        scores[0, max(0, self.num_pages - window) :] = np.inf
         return scores
 
     def truncate(self, length: int) -> None:
@@ -52,15 +53,6 @@ class DigestState(State):
         else:
             self._tail = self._tail[: length % size]
         super().truncate(length)
-
-    @property
-    def score_bytes(self) -> int:
-        return self.metadata_bytes
-
-    @property
-    def metadata_bytes(self) -> int:
-        g = self.geometry
-        return 2 * g.num_kv_heads * g.head_dim * (self.length // g.page_size) * self.context.element_bytes
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,4 @@ class ArkVale(Policy):
     unit: ClassVar[Unit] = Unit.PAGE
 
     def start(self, context: LayerContext) -> State:
-        budget_pages = context.geometry.pages(context.budget_tokens)
-        window = min(self.window, budget_pages)
-        return DigestState(context, min(self.sinks, budget_pages - window), window)
+        return DigestState(context, self)

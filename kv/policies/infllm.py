@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from kv.policies.base import LayerContext, Policy, State, Unit, grown
-from kv.policies.protected import protected_units
+from kv.policies.protected import keep_ends
 from kv.selection import FloatArray, best
 
 
@@ -46,7 +46,7 @@ class RepresentativeState(State):
         scores = np.full((1, self.num_pages), np.inf, np.float32)
         grouped = q.reshape(g.num_kv_heads, -1, g.head_dim).sum(1)
         scores[0, : self._settled] = np.einsum("hd,hpd->p", grouped, self._means[:, : self._settled])
-        scores[protected_units(self.num_pages, g.page_size, self.length, self._policy.sinks, 0)[None]] = np.inf
+        keep_ends(scores, g.page_size, self.length, self._policy.sinks, 0)
         return scores
 
     def _settle(self, num_pages: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kv.policies.base import LayerContext, Policy, State, Unit, group_scores, grown, softmax
 from kv.policies.kmeans import kmeans, nearest
-from kv.policies.protected import protected_units, within_budget
+from kv.policies.protected import keep_ends, within_budget
 from kv.selection import FloatArray
 
 
@@ -40,8 +40,7 @@ class InvertedFileState(State):
         self._visited = int(probed.sum())
         scores = softmax(group_scores(q, keys) / np.float32(np.sqrt(g.head_dim))).sum(1)
         scores[~probed] = -np.inf
-        protected = within_budget(self._policy.sinks, self._policy.recent, self.context.budget_tokens)
-        scores[:, protected_units(self.length, 1, self.length, *protected)] = np.inf
+        keep_ends(scores, 1, self.length, *within_budget(self._policy.sinks, self._policy.recent, self.context.budget_tokens))
         return scores
 
     def learn(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from kv.errors import KVError
 from kv.policies.base import LayerContext, Policy, State, Unit, grown, softmax
 from kv.policies.kmeans import kmeans, nearest
-from kv.policies.protected import protected_units, within_budget
+from kv.policies.protected import keep_ends, within_budget
 from kv.selection import FloatArray
 
 
@@ -40,7 +40,7 @@ class CodebookState(State):
         scores = softmax(dots / np.float32(np.sqrt(g.head_dim))).sum(1)
         budget = self.context.budget_tokens
         sinks, _ = within_budget(self._policy.sinks, 0, budget)
-        scores[:, protected_units(self.length, 1, self.length, sinks, int(self._policy.recent_share * (budget - sinks)))] = np.inf
+        keep_ends(scores, 1, self.length, sinks, int(self._policy.recent_share * (budget - sinks)))
         return scores
 
     def learn(self) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from kv.errors import KVError
 from kv.policies.base import LayerContext, Policy, State
 from kv.policies.wrapper import WrappedState, Wrapper
-from kv.selection import BoolArray, FloatArray
+from kv.selection import FloatArray
 
 
-def protected_units(num_units: int, unit_tokens: int, length: int, sinks: int, recent: int) -> BoolArray:
-    """The units that hold one of the first `sinks` or last `recent` tokens: bool [num_units]."""
-    units = np.arange(num_units)
-    return (units * unit_tokens < sinks) | ((units + 1) * unit_tokens > length - recent)
+def keep_ends(scores: FloatArray, unit_tokens: int, length: int, sinks: int, recent: int) -> None:
+    """Give +inf to the units that hold one of the first `sinks` or last `recent` of `length` tokens, in scores [rows, units]."""
+    scores[:, : -(-sinks // unit_tokens)] = np.inf
+    scores[:, max(0, length - recent) // unit_tokens :] = np.inf
 
 
 def within_budget(sinks: int, recent: int, budget_tokens: int) -> tuple[int, int]:
@@ -31,7 +31,7 @@ class ProtectedState(WrappedState):
 
     def scores(self, q: FloatArray) -> FloatArray:
         scores = self.base.scores(q).copy()
-        scores[:, protected_units(scores.shape[1], self._unit_tokens, self.length, self._sinks, self._recent)] = np.inf
+        keep_ends(scores, self._unit_tokens, self.length, self._sinks, self._recent)
         return scores
 
 

@@ -15,13 +15,13 @@ def query_graph(keys: FloatArray, queries: FloatArray, links: int, degree: int) 
     """Neighbours of each key, int32 [L, degree + 2] padded with PAD, and where a search starts, int32 [degree + 16], padded too.
 
     Decode queries lie far from keys, so a key's nearest keys are a poor way towards them (RetrievalAttention, section 3). Instead each of
-    the prompt's queries, float32 [n, dim], joins the `links` keys it matches best: the best with each of the others (RoarGraph's projection).
-    Keys keep their most frequent neighbours. Each key is also joined with the ones before and after it, so that all can be reached.
+    the prompt's queries, float32 [n, dim], joins the `links` keys that it matches best: the best with each of the others, as RoarGraph
+    projects them. Keys keep their most frequent neighbours, and are joined with the ones before and after, so that all can be reached.
     """
     num_keys = len(keys)
     links = min(links, num_keys)
     dots = queries @ keys.T
-    closest = np.argpartition(dots, num_keys - links, axis=1)[:, num_keys - links :]
+    closest = np.nonzero(best(dots, links))[1].reshape(-1, links)
     closest = np.take_along_axis(closest, np.argsort(-np.take_along_axis(dots, closest, 1), 1), 1)
     first = np.repeat(closest[:, 0], links - 1)
     others = closest[:, 1:].ravel()
@@ -48,7 +48,7 @@ def search(q: FloatArray, keys: FloatArray, graphs: Links, starts: Links, beam: 
     q [heads, group, dim], keys [heads, L, dim], graphs [heads, L, neighbours], starts [heads, n]
     -> dot products float32 [heads, group, L], -inf of keys that were not visited
 
-    Each query keeps the best `beam` keys that it has seen, and looks at the neighbours of the better half of those not yet expanded.
+    Each query keeps the best `beam` keys that it has seen, and looks at the neighbours of those not yet expanded.
     """
     heads, group, dim = q.shape
     num_keys = keys.shape[1]
@@ -57,14 +57,15 @@ def search(q: FloatArray, keys: FloatArray, graphs: Links, starts: Links, beam: 
     dots = np.full((len(rows), num_keys), -np.inf, np.float32)
     expanded = np.zeros(dots.shape, np.bool_)
     row, near = np.arange(len(rows))[:, None], starts[head_of]
+    unseen = np.ones(dots.shape, np.bool_)
     while True:
         fresh = np.zeros((len(rows), num_keys + 1), np.bool_)
         fresh[row, near] = True  # PAD marks the column past the end
-        row, at = np.nonzero(fresh[:, :-1] & np.isneginf(dots))
+        row, at = np.divmod(np.flatnonzero(fresh[:, :-1] & unseen), num_keys)
+        unseen[row, at] = False
         dots[row, at] = np.einsum("nd,nd->n", keys[head_of[row], at], rows[row])
-        waiting = best(dots, beam) & ~expanded
-        frontier = best(np.where(waiting, dots, -np.inf), max(16, beam // 2))
-        row, at = np.nonzero(frontier)
+        frontier = best(dots, beam) & ~expanded
+        row, at = np.divmod(np.flatnonzero(frontier), num_keys)
         if not len(row):
             return dots.reshape(heads, group, num_keys)
         expanded |= frontier

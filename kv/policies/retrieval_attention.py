@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from kv.policies.base import LayerContext, Policy, State, Unit, grown, softmax
-from kv.policies.protected import protected_units, within_budget
+from kv.policies.protected import keep_ends, within_budget
 from kv.policies.query_graph import Links, query_graph, search
 from kv.selection import PAD, FloatArray
 
@@ -51,13 +51,12 @@ class GraphState(State):
         self._extend()
         assert self._graphs is not None
         scaled = q.reshape(g.num_kv_heads, g.group, -1) / np.float32(np.sqrt(g.head_dim))
-        dots = search(scaled, self.context.keys(), self._graphs[:, : self.length], self._starts, max(self._policy.beam, budget))
+        dots = search(scaled, self.context.keys(), self._graphs[:, : self.length], self._starts, max(self._policy.beam, budget // 4))
         unseen = np.isneginf(dots)
         self._visited = int(dots.size - unseen.sum())
         scores = softmax(dots).sum(1)
         scores[unseen.all(1)] = -np.inf
-        protected = within_budget(self._policy.sinks, self._policy.recent, budget)
-        scores[:, protected_units(self.length, 1, self.length, *protected)] = np.inf
+        keep_ends(scores, 1, self.length, *within_budget(self._policy.sinks, self._policy.recent, budget))
         return scores
 
     def learn(self) -> None:
@@ -106,7 +105,7 @@ class RetrievalAttention(Policy):
 
     links           keys that a query of the prompt joins
     degree          neighbours of a key
-    beam            least width of the search; never below the budget
+    beam            least width of the search; a quarter of the budget where that is more, since each key brings its neighbours
     train_queries   positions of the prompt whose queries build the graph: between this many and twice as many, evenly spread
     sinks, recent   first and last tokens that are always kept (at most a quarter and a half of the budget)
     """
@@ -114,7 +113,7 @@ class RetrievalAttention(Policy):
     links: int = 32
     degree: int = 32
     beam: int = 64
-    train_queries: int = 256
+    train_queries: int = 128
     sinks: int = 4
     recent: int = 32
     name: ClassVar[str] = "retrieval_attention"

@@ -23,6 +23,7 @@ class Passkey(Task):
 
     depth: float | None = None
     name: ClassVar[str] = "passkey"
+    chat: ClassVar[bool] = False
 
     def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
         key = str(rng.integers(10_000, 100_000))

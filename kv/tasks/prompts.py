@@ -49,7 +49,15 @@ def longbench_samples(path: Path, task_name: str, template: str = PLAIN_TEMPLATE
     task = longbench_task(task_name)
     lines = read_jsonl(path, max_samples)
     lines.require("context", "input", "answers")
-    return [Sample(*fill(template, row), _texts(lines, number, row["answers"]), task.max_new_tokens) for number, row in lines.rows]
+    return [
+        Sample(
+            *fill(template, row),
+            _texts(lines, number, row["answers"]),
+            task.max_new_tokens,
+            classes=tuple(map(str, row.get("all_classes") or ())),
+        )
+        for number, row in lines.rows
+    ]
 
 
 def infinitebench_samples(path: Path, task_name: str, template: str | None = None, max_samples: int | None = None) -> list[Sample]:

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 
 from golden import GoldenError
+from kv.errors import KVError
 from npusim import __version__
 from npusim.cli.check import CheckCommand
 from npusim.cli.command import Command
 from npusim.cli.demo import DemoCommand
 from npusim.cli.diff import CaptureCommand, DiffCommand
+from npusim.cli.eval import EvalCommand
 from npusim.cli.generate import GenerateCommand
 from npusim.cli.llm import LlmCommand
 from npusim.cli.model import ModelCommand
@@ -39,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     DemoCommand(),
     GenerateCommand(),
     LlmCommand(),
+    EvalCommand(),
     TrainCommand(),
     ModelCommand(),
     ModelRunnerCommand(),
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command.run(options)
         sys.stdout.flush()
         return code
-    except (NpusimError, GoldenError, ModelError) as error:
+    except (NpusimError, GoldenError, ModelError, KVError) as error:
         print(f"npusim: {error}", file=sys.stderr)
         return TROUBLE
     except BrokenPipeError:

@@ -1,0 +1,75 @@
+"""Benchmark files as tasks: their samples in order, cut in the middle where they are too long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kv.errors import KVError
+from kv.tasks import infinitebench, longbench
+from kv.tasks.base import CountTokens, Sample, Task, largest_fit
+from kv.tasks.jsonl import read_jsonl
+from kv.tasks.prompts import infinitebench_samples, longbench_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTask(Task):
+    """samples as the file has them; damaged: (line number, what is wrong) of the lines that were left out or cut."""
+
+    name: str  # type: ignore[misc]
+    samples: tuple[Sample, ...]
+    scorer: Callable[[str, Sample], float]
+    damaged: tuple[tuple[int, str], ...]
+    chat: bool = True  # type: ignore[misc]
+
+    def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
+        return self.fitted(int(rng.integers(len(self.samples))), num_tokens, count_tokens)
+
+    def fitted(self, index: int, num_tokens: int, count_tokens: CountTokens) -> Sample:
+        """Sample `index` in at most num_tokens: of a context that is too long the beginning and the end stay, as in LongBench."""
+        sample = self.samples[index]
+        text = sample.context
+        if count_tokens(text + sample.question) <= num_tokens:
+            return sample
+
+        def shortened(size: int) -> str:
+            return text[: (size + 1) // 2] + text[len(text) - size // 2 :]
+
+        size = largest_fit(lambda n: shortened(n) + sample.question, num_tokens, count_tokens, most=len(text))
+        return replace(sample, context=shortened(size))
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        return self.scorer(prediction, sample)
+
+
+def longbench_file(path: Path, max_samples: int | None = None) -> FileTask:
+    """The LongBench task that the file is named after, as hotpotqa.jsonl. KVError if there is none or the file is no such file."""
+    task = longbench.longbench_task(path.stem)
+
+    def score(prediction: str, sample: Sample) -> float:
+        return longbench.score_sample(task, prediction, sample.answers, sample.classes)
+
+    samples = tuple(longbench_samples(path, path.stem, max_samples=max_samples))
+    damaged = tuple(read_jsonl(path, max_samples).damaged)
+    return FileTask(name=f"longbench:{path.stem}", samples=samples, scorer=score, damaged=damaged, chat=task.chat)
+
+
+def infinitebench_file(path: Path, max_samples: int | None = None) -> FileTask:
+    """The InfiniteBench task that the file is named after, as passkey.jsonl. KVError as above."""
+    task = infinitebench.infinitebench_task(path.stem)
+
+    def score(prediction: str, sample: Sample) -> float:
+        label: list[str] | list[int] = list(sample.answers)
+        if task.scorer is infinitebench.math_calc:
+            try:
+                label = [int(answer) for answer in sample.answers]
+            except ValueError:
+                raise KVError(f"{path.name}: an answer of {task.name} is {sample.answers[0][:40]!r}, where whole numbers belong") from None
+        return infinitebench.score(task.name, prediction, label)
+
+    samples = tuple(infinitebench_samples(path, path.stem, max_samples=max_samples))
+    damaged = tuple(read_jsonl(path, max_samples).damaged)
+    return FileTask(name=f"infinitebench:{path.stem}", samples=samples, scorer=score, damaged=damaged)

@@ -1,0 +1,60 @@
+"""Score against bytes a step, as a picture."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from npusim.errors import UsageError
+
+SUFFIXES = (".png", ".svg", ".pdf")
+MARKERS = "os^vDP*XdphH8<>"
+
+
+def check_plot(path: Path) -> None:
+    """Refuses, before the work, what could not be drawn after it."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"cannot draw {path}: the name must end with {', '.join(SUFFIXES)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib, which is not installed: pip install 'npusim[plot]'")
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """One panel a context, one line a policy over its budgets; the dense run is a line across at its own traffic."""
+    from matplotlib.figure import Figure
+
+    contexts = list(dict.fromkeys(row["context"] for row in rows))
+    figure = Figure(figsize=(4.6 * len(contexts) + 1.6, 4.8), layout="constrained")
+    panels = figure.subplots(1, len(contexts), sharey=True, squeeze=False)[0]
+    names = list(dict.fromkeys(row["policy"] for row in rows))
+    for panel, context in zip(panels, contexts, strict=True):
+        for number, name in enumerate(names):
+            own = [row for row in rows if row["context"] == context and row["policy"] == name]
+            own = own[:1] if name == "full" else own
+            panel.plot(
+                [row["bytes_per_step"] / 1e6 for row in own],
+                [row["score"] for row in own],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=9 if name == "full" else 5,
+                color="black" if name == "full" else f"C{number % 10}",
+                linestyle="-" if number < 10 else "--",
+                linewidth=1.2,
+                label=name,
+                alpha=0.85,
+            )
+        panel.set_xscale("log")
+        panel.set_title(f"{context:,} tokens")
+        panel.set_xlabel("MB read in a decode step, all layers")
+        panel.grid(True, which="both", alpha=0.25)
+    budgets = ", ".join(f"{budget:,}" for budget in sorted({row["budget"] for row in rows}))
+    panels[0].set_ylabel(f"score: {rows[0]['task']}")
+    figure.suptitle(f"{rows[0]['model']}, budgets {budgets} tokens (left to right), {rows[0]['samples']} samples each")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        figure.savefig(partial, dpi=110)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,1 @@
+"""Policies under a language model: the same prompts, scored with traffic beside accuracy."""

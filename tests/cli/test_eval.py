@@ -1,0 +1,106 @@
+"""`npusim eval`: what it stores, prints, refuses and resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from npusim.cli import main
+from npusim.llm.evaluation import run
+
+QUICK = ["eval", "--context", "96", "--samples", "1", "--policy", "full,quest,streaming_llm", "--budget", "16,32"]
+FIELDS = {"policy", "budget", "task", "context", "score", "samples", "bytes_per_step", "descriptors_per_step", "kl"}
+
+
+def test_rows_tables_and_a_picture_are_stored_and_the_journal_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / name for name in ("out.json", "out.png", "out.md")]
+    arguments = [part for option, path in zip(("--json", "--plot", "--markdown"), paths, strict=True) for part in (option, str(path))]
+    assert main([*QUICK, *arguments]) == 0
+    found = json.loads(paths[0].read_text())
+    assert len(found) == 6 and all(set(row) >= FIELDS for row in found)
+    assert {(row["policy"], row["budget"]) for row in found} == {(p, b) for p in ("full", "quest", "streaming_llm") for b in (16, 32)}
+    assert paths[1].read_bytes()[:4] == b"\x89PNG"
+    assert "| quest |" in paths[2].read_text()
+    printed = capsys.readouterr()
+    assert "score" in printed.out and "streaming_llm" in printed.out and "sample 1: 1 of 1" in printed.err
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_an_interrupted_command_says_where_it_goes_on_and_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*QUICK, "--samples", "2", "--json", str(tmp_path / "out.json")]
+    original, seen = run.evaluate_sample, []
+
+    def interrupted(plan: object, model: object, task: object, cell: tuple[int, int], *rest: object) -> object:
+        seen.append(cell)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return original(plan, model, task, cell, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "evaluate_sample", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 130
+    assert "1 of 2 samples are in" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json.journal"]
+    assert main([*command, "--seed", "5"]) == 2
+    assert "with seed 0, this one has 5" in capsys.readouterr().err
+    assert main(command) == 0
+    assert seen == [(96, 0), (96, 1), (96, 1)]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_the_list_names_every_task_and_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--list"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("passkey", "niah_multikey_3", "kv_recall", "longbench:FILE", "infinitebench:FILE", "perplexity:FILE", "quest", "twilight"):
+        assert name in listed
+
+
+def test_perplexity_of_a_text_file_is_lowest_for_the_dense_run(tmp_path: Path) -> None:
+    text, out = tmp_path / "text.txt", tmp_path / "out.json"
+    text.write_text("And it came to pass that the king of Israel went up to the house of the LORD. " * 40)
+    assert main([*QUICK, "--context", "300", "--task", f"perplexity:{text}", "--json", str(out)]) == 0
+    score = {(row["policy"], row["budget"]): row["score"] for row in json.loads(out.read_text())}
+    assert 1 < score["full", 32] < score["quest", 16] < 1000
+
+
+REFUSED = {
+    "a budget below one page": (["--budget", "8"], "a budget of 8 tokens is below one page of 16"),
+    "a page of nothing": (["--page-size", "0"], "page_size is 0: it must be at least 1"),
+    "a budget that is no number": (["--budget", "many"], "--budget is 'many'"),
+    "the same budget twice": (["--budget", "16,16"], "each once"),
+    "an unknown policy": (["--policy", "quests"], "there is no policy 'quests': choose one of full"),
+    "an unknown task": (["--task", "chess"], "there is no task 'chess': choose one of passkey"),
+    "a task without its file": (["--task", "longbench"], "write longbench:FILE"),
+    "a file for a task without": (["--task", "passkey:x"], "takes no file"),
+    "a file that is nowhere": (["--task", "longbench:/nowhere/trec.jsonl"], "cannot be read"),
+    "a file without sentences": (["--task", "perplexity:/nowhere"], "cannot be read"),
+    "a context beyond the model's": (["--context", "4k"], "a context of 4096 tokens: builtin can take from 1 to 1024"),
+    "a context too short for a sample": (["--context", "20"], "tokens are too few"),
+    "no samples": (["--samples", "0"], "samples is 0"),
+    "more dense layers than layers": (["--dense-layers", "9"], "has 4 layers"),
+    "a picture of no known kind": (["--plot", "out.bmp"], "must end with .png"),
+    "a directory that is not there": (["--json", "/nowhere/out.json"], "does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_trouble_is_one_sentence_and_exit_code_2(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, message = REFUSED[case]
+    assert main([*QUICK, *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and len(printed.err.splitlines()) == 1 and not printed.out
+
+
+def test_a_damaged_line_of_a_task_file_is_named_and_the_rest_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.dumps({"context": "And it came to pass. " * 30, "input": "what?", "answers": ["pass"]})
+    path = tmp_path / "hotpotqa.jsonl"
+    path.write_text(f'{row}\n{{"context": "cut\n{row}\n')
+    assert main([*QUICK, "--context", "300", "--samples", "2", "--task", f"longbench:{path}"]) == 0
+    assert "longbench:hotpotqa, line 2 is not JSON" in capsys.readouterr().err
+    assert main([*QUICK, "--context", "300", "--samples", "3", "--task", f"longbench:{path}"]) == 2
+    assert "the file has 2, ask for no more" in capsys.readouterr().err
