@@ -16,16 +16,23 @@ from npusim.errors import Deadlock
 Ints = NDArray[np.int64]
 
 
+_NEVER = -(1 << 62)
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Blocks of both engines in the order in which they can be placed."""
+    """Blocks of both engines, numbered from 1 on in an order in which each can be placed; 0 stands for the program's start."""
 
     first: tuple[Ints, Ints]
-    """For each engine the place where each block starts; the first block starts at 0."""
+    """For each engine the place where each of its blocks starts; the first block starts at 0."""
     needs: tuple[Ints, Ints]
     """For each block, how many commands of the other engine must have ended before it starts."""
-    order: tuple[tuple[int, int, int], ...]
-    """(engine, block, block of the other engine that holds the last command waited for or -1), in an order without forward references."""
+    number: tuple[Ints, Ints]
+    """For each block, its number in that order."""
+    before: list[int]
+    """For each number, that of the block before it in its engine."""
+    awaited: list[int]
+    """For each number, that of the other engine's block that holds the last command waited for."""
 
 
 def make_plan(tiu_needs: Ints, tdma_needs: Ints) -> Plan:
@@ -34,27 +41,28 @@ def make_plan(tiu_needs: Ints, tdma_needs: Ints) -> Plan:
     Raises Deadlock where neither engine can go on.
     """
     needs = [np.maximum.accumulate(n) if len(n) else n for n in (tiu_needs, tdma_needs)]
-    first = [np.flatnonzero(np.diff(n, prepend=-1)) for n in needs]
-    wanted = [n[f] for n, f in zip(needs, first, strict=True)]
-    blocks = [np.where(wanted[e] > 0, np.searchsorted(first[1 - e], wanted[e] - 1, side="right") - 1, -1).tolist() for e in (0, 1)]
     for e in (0, 1):
         if len(needs[e]) and int(needs[e][-1]) > len(needs[1 - e]):
             raise Deadlock(_never(e, int(np.argmax(needs[e] > len(needs[1 - e])))))
-    order: list[tuple[int, int, int]] = []
-    placed = [0, 0]
-    while placed[0] < len(blocks[0]) or placed[1] < len(blocks[1]):
-        before = len(order)
+    first = [np.flatnonzero(np.diff(n, prepend=-1)) for n in needs]
+    wanted = [n[f] for n, f in zip(needs, first, strict=True)]
+    holders = [np.where(wanted[e] > 0, np.searchsorted(first[1 - e], wanted[e] - 1, side="right"), 0).tolist() for e in (0, 1)]
+    # numbers[e][i + 1] is the number of block i of engine e; numbers[e][0] that of nothing.
+    numbers: list[list[int]] = [[0], [0]]
+    before, awaited = [0], [0]
+    while any(len(numbers[e]) <= len(holders[e]) for e in (0, 1)):
+        placed = len(before)
         for e in (0, 1):
-            mine, other = blocks[e], placed[1 - e]
-            at = placed[e]
-            while at < len(mine) and mine[at] < other:
-                order.append((e, at, mine[at]))
-                at += 1
-            placed[e] = at
-        if len(order) == before:
-            at = placed[0]
-            raise Deadlock(_never(0, int(first[0][at])) if at < len(blocks[0]) else _never(1, int(first[1][placed[1]])))
-    return Plan((first[0], first[1]), (wanted[0], wanted[1]), tuple(order))
+            mine, other = numbers[e], numbers[1 - e]
+            while len(mine) <= len(holders[e]) and holders[e][len(mine) - 1] < len(other):
+                before.append(mine[-1])
+                awaited.append(other[holders[e][len(mine) - 1]])
+                mine.append(len(before) - 1)
+        if len(before) == placed:
+            e = 0 if len(numbers[0]) <= len(holders[0]) else 1
+            raise Deadlock(_never(e, int(first[e][len(numbers[e]) - 1])))
+    number = tuple(np.array(n[1:], np.int64) for n in numbers)
+    return Plan((first[0], first[1]), (wanted[0], wanted[1]), number, before[1:], awaited[1:])  # type: ignore[arg-type]
 
 
 def _never(engine: int, place: int) -> str:
@@ -69,22 +77,21 @@ def run(plan: Plan, durations: tuple[Ints, Ints], sync: tuple[int, int], gap: in
     between two commands of one engine. `early[i]` is by how much TIU command i may start before what it waits for has ended.
     """
     totals = [np.concatenate(([0], np.cumsum(d + gap))) for d in durations]
-    ends = []
+    ready = np.empty(len(plan.before) + 1, np.int64)
     for e in (0, 1):
         needs, first = plan.needs[e], plan.first[e]
-        other = totals[1 - e][needs] - gap
-        ready = other + sync[e] - totals[e][first]
-        ends.append((ready if early is None or e else ready - early[first]).tolist())
-    shifts: list[list[int]] = [[0] * len(plan.first[0]), [0] * len(plan.first[1])]
-    last = [0, 0]
-    for engine, block, awaited in plan.order:
-        shift = last[engine]
-        if awaited >= 0:
-            shift = max(shift, ends[engine][block] + shifts[1 - engine][awaited])
-        shifts[engine][block] = shift
-        last[engine] = shift
+        shift = totals[1 - e][needs] - gap + sync[e] - totals[e][first]
+        if early is not None and e == 0:
+            shift = shift - early[first]
+        ready[plan.number[e]] = np.where(needs > 0, shift, _NEVER)
+    shifts = [0]
+    place = shifts.append
+    for before, awaited, shift in zip(plan.before, plan.awaited, ready[1:].tolist(), strict=True):
+        own, other = shifts[before], shifts[awaited] + shift
+        place(own if own > other else other)
+    found = np.array(shifts, np.int64)
     starts = []
     for e in (0, 1):
         sizes = np.diff(np.append(plan.first[e], len(durations[e])))
-        starts.append(totals[e][:-1] + np.repeat(np.array(shifts[e], np.int64), sizes))
+        starts.append(totals[e][:-1] + np.repeat(found[plan.number[e]], sizes))
     return starts[0], starts[1]

@@ -11,7 +11,6 @@ from npusim.board import Board
 from npusim.errors import UsageError
 from npusim.loader.cmdbuf import Cmdbuf
 from npusim.timing import schedule
-from npusim.timing.banks import meets_tiu
 from npusim.timing.bursts import BEAT_BYTES
 from npusim.timing.constants import Costs
 from npusim.timing.cost import tdma_ps, tiu_cycles
@@ -125,7 +124,7 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
     require_runs(workload, board)
     costs = costs or Costs()
     tick = board.tick_ps
-    conflicts = meets_tiu(workload.lmem, workload.needs, board.chip)
+    conflicts = workload.conflicts(board.chip)
     tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs, conflicts)
     durations = (np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
     sync = (round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))

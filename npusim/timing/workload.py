@@ -20,6 +20,7 @@ from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import Cvimodel, TpuRoutine
 from npusim.loader.dmabuf import LAST_ID
 from npusim.runtime.bind import section_cmdbufs
+from npusim.timing.banks import meets_tiu
 from npusim.timing.schedule import Plan, make_plan
 from npusim.timing.spans import LmemUse, lmem_use
 from npusim.timing.tdma_work import TdmaWork, tdma_work
@@ -62,6 +63,17 @@ class Workload:
     def lmem_peak_bytes(self) -> int:
         """Highest LMEM offset in use on any lane, times the number of lanes."""
         return self.lmem.high_water * self.chip.num_lanes
+
+    def conflicts(self, chip: Chip) -> NDArray[np.bool_]:
+        """Which TDMA commands meet the TIU in a bank of `chip`'s LMEM; kept for the next board of that kind."""
+        banks = (chip.lmem_bytes, chip.num_lmem_banks)
+        if banks not in self._conflicts:
+            self._conflicts[banks] = meets_tiu(self.lmem, self.needs, chip)
+        return self._conflicts[banks]
+
+    @cached_property
+    def _conflicts(self) -> dict[tuple[int, int], NDArray[np.bool_]]:
+        return {}
 
     @cached_property
     def plan(self) -> Plan:
