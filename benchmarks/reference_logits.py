@@ -1,6 +1,6 @@
 """Logits of reference_model against transformers in float32, at every position of a text, and next-token choices against llama.cpp.
 
-    python benchmarks/reference_logits.py MODEL.gguf [--text FILE] [--tokens 512]
+    python -m benchmarks.reference_logits MODEL.gguf [--text FILE] [--tokens 512]
 
 needs torch and transformers (which read the same GGUF), and llama-cpp-python for the second comparison. Exit code 1 when a claim fails.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import reference_model.fetch
 from npusim.cli import main
 from reference_model.load import BUILTIN
 
+TINY = Path(__file__).parents[1] / "reference_model" / "data" / "tiny_llama"
 RECALL = " [ king gold ] and the people went up, [ water house ] and he said, [ king"
 
 
@@ -89,3 +91,33 @@ def test_list_tells_what_is_here_and_how_to_get_the_rest(
     (tmp_path / Path(reference_model.fetch.FETCHABLE["smollm2"].member).name).write_bytes(b"")
     assert main(["model", "list", "--json"]) == 0
     assert {model["name"]: model["path"] is not None for model in json.loads(capsys.readouterr().out)} == {"builtin": True, "smollm2": True}
+
+
+def damaged_hub(directory: Path, **change: object) -> Path:
+    """A small model whose configuration contradicts its tensors."""
+    shutil.copytree(TINY, directory)
+    config = json.loads((directory / "config.json").read_text()) | change
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+DAMAGED = {
+    "a truncated GGUF": (lambda tmp: gguf(tmp, b"GGUF" + (3).to_bytes(4, "little") + bytes([9])), "cannot be read as GGUF (it ends before"),
+    "another kind of file": (lambda tmp: gguf(tmp, b"\x7fELF" + bytes(60)), "it begins with"),
+    "a missing tensor": (lambda tmp: damaged_hub(tmp / "m", num_hidden_layers=3), "no tensor blk.2.attn_norm.weight"),
+    "a contradicting shape": (lambda tmp: damaged_hub(tmp / "m", intermediate_size=7), "its configuration says"),
+    "an unknown architecture": (lambda tmp: damaged_hub(tmp / "m", model_type="mamba"), "'mamba': this program knows"),
+}
+
+
+def gguf(directory: Path, content: bytes) -> Path:
+    (directory / "m.gguf").write_bytes(content)
+    return directory / "m.gguf"
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGED))
+def test_damaged_model_is_one_sentence(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, sentence = DAMAGED[name]
+    assert main(["generate", "a", "--model", str(make(tmp_path))]) == 2
+    printed = capsys.readouterr()
+    assert sentence in printed.err and printed.err.count("\n") == 1 and printed.out == ""

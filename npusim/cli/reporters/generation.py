@@ -63,6 +63,10 @@ def closing_line(timings: Timings) -> str:
     """Such as `60 tokens at 212.4 tokens/s; prompt of 5 tokens at 130.1 tokens/s; loaded in 0.21 s; stopped by --max-tokens`."""
     decode = timings.decode_tokens_per_s
     prefill = timings.prefill_tokens_per_s
-    parts = [f"{timings.new_tokens} tokens" + (f" at {decode:.1f} tokens/s" if decode else "")]
-    parts.append(f"prompt of {timings.prompt_tokens} tokens" + (f" at {prefill:.1f} tokens/s" if prefill else ""))
+    parts = [_tokens(timings.new_tokens) + (f" at {decode:.1f} tokens/s" if decode else "")]
+    parts.append(f"prompt of {_tokens(timings.prompt_tokens)}" + (f" at {prefill:.1f} tokens/s" if prefill else ""))
     return "; ".join([*parts, f"loaded in {timings.load_s:.2f} s", f"stopped by {timings.stopped_by}"])
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token" if count == 1 else f"{count} tokens"
