@@ -11,6 +11,7 @@ from npusim.check.gmem import Area, GlobalMemory
 from npusim.check.ids import Found, check_ids
 from npusim.check.local import LocalMemory
 from npusim.check.need import needed_reads
+from npusim.check.one_place import check_one_place
 from npusim.check.overlap import check_overlap
 from npusim.check.timeline import Step, Timeline, timeline_of
 from npusim.chip import Chip
@@ -76,6 +77,7 @@ class Checker:
         yield from check_ids(timeline)
         for step in timeline.order:
             yield from check_overlap(step, self._scratch)
+            yield from check_one_place(step)
         yield from lmem.check(timeline, needed_reads(self.chip, timeline.order))
         yield from self.gmem.check(timeline)
 

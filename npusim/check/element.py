@@ -1,4 +1,4 @@
-"""Of what size a command takes the elements of an operand to be, where it works on numbers and does not only move bytes."""
+"""What a command takes the elements of an operand to be, where it works on numbers and does not only move bytes."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def element_bytes(step: Step, operand: Operand) -> int:
     if isinstance(insn, Convolution | DepthwiseConvolution) and isinstance(insn, TiuInstruction):
         return 2 if insn.regs.opd_typ else 1  # kernels and biases are given in bytes a channel
     return operand.tensors[0].itemsize
+
+
+def are_no_indices(step: Step, operand: Operand, writer: Step) -> bool:
+    """Whether `step` looks up, in a table of bf16, at what `writer` has found in another: numbers, not indices."""
+    insn, source = step.instruction, writer.instruction
+    is_index = isinstance(insn, LookupTable) and operand.name == "opd0" and bool(insn.regs.opd_typ)
+    return is_index and isinstance(source, LookupTable) and bool(source.regs.opd_typ)

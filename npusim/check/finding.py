@@ -29,6 +29,7 @@ class Kind(StrEnum):
     TYPE = "element type"
     LOST = "lost write"
     OVERLAP = "operand overlap"
+    ONE_PLACE = "one place"
     OUT_OF_RANGE = "out of range"
     READ_ONLY = "read-only write"
     OUTPUT_LOST = "overwritten output"
@@ -59,6 +60,7 @@ MEANING = {
     Kind.TYPE: "Bytes are read as elements of another size than they were written as.",
     Kind.LOST: "Everything that a command wrote is overwritten before anything reads it.",
     Kind.OVERLAP: "A command's result lies over an operand that it still reads.",
+    Kind.ONE_PLACE: "Two operands that only make sense apart are one tensor: x - x, the larger of x and x, a copy onto itself.",
     Kind.OUT_OF_RANGE: "GMEM is touched outside the memory that the program has.",
     Kind.READ_ONLY: "A store goes to memory that is only to be read.",
     Kind.OUTPUT_LOST: "The memory of an output is used again before the program ends, when a runtime would copy it.",

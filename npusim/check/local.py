@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.check.element import element_bytes
+from npusim.check.element import are_no_indices, element_bytes
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.need import NeededRead
@@ -153,6 +153,8 @@ class _Run:
         if written and read and written != read:
             text = f"{step.name} reads {operand.name} in elements of {read} bytes, but {writer.name} wrote elements of {written}"
             yield from self._tell(Kind.TYPE, text, step, writer)
+        elif are_no_indices(step, operand, writer):
+            yield from self._tell(Kind.TYPE, f"{step.name} takes for indices what {writer.name} found in a table of bf16", step, writer)
 
     def _tell(self, kind: Kind, text: str, step: Step, other: Step) -> Iterator[Found]:
         """Each pair of commands once a kind."""

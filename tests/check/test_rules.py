@@ -130,14 +130,14 @@ def test_a_result_that_nothing_reads_is_a_note() -> None:
 def test_elements_of_another_size_than_was_written_are_found() -> None:
     p = Program()
     p.load(A, w=8, fmt=2)
-    p.store(B, wait=p.maximum(B, A, A, wait=1))
+    p.store(B, wait=p.arith(0, B, A, A, wait=1))
     assert (Kind.TYPE, (1, 0)) in found(p)
 
 
 def test_a_result_may_take_its_operands_place_but_not_lie_askew_over_it() -> None:
     p = Program()
     p.load(A, w=32)
-    p.store(A, wait=p.copy(A, A, wait=1))
+    p.store(A, wait=p.arith(0, A, A, A, wait=1))
     assert found(p) == []
     p = Program()
     p.load(A, w=32)
@@ -216,7 +216,7 @@ def test_ids_that_do_not_grow_and_waits_for_ids_that_no_command_has() -> None:
     assert (Kind.ID_ORDER, (1, 0)) in found(p)
     p = Program()
     p.load(A, cmd_id=7)
-    p.store(A, wait=p.copy(A, A, wait=5), cmd_id=8)
+    p.store(A, wait=p.arith(0, A, A, A, wait=5), cmd_id=8)
     (finding,) = check(p.cmdbuf)
     assert (finding.kind, finding.severity, finding.commands) == (Kind.ID_GAP, "warning", (1, 0))
 
@@ -264,3 +264,22 @@ def test_what_an_overwritten_result_was_made_of_does_not_matter() -> None:
     p.load(B, wait=p.copy(B, A))
     p.store(B)
     assert found(p) == [(Kind.LOST, (1, 0))]
+
+
+def test_operands_that_must_differ_may_not_lie_at_one_place() -> None:
+    p = Program()
+    p.load(A)
+    p.store(B, wait=p.maximum(B, A, A, wait=1))
+    assert found(p) == [(Kind.ONE_PLACE, (1,))]
+    p = Program()
+    p.load(A)
+    p.move(A, A)
+    p.store(A)
+    assert found(p) == [(Kind.ONE_PLACE, (1,))]
+
+
+def test_a_square_may_take_one_tensor_twice() -> None:
+    p = Program()
+    p.load(A)
+    p.store(B, wait=p.arith(0, B, A, A, wait=1))
+    assert found(p) == []
