@@ -142,7 +142,7 @@ class _Attention:
         shape, chip = self.shape, self.b.chip
         piece = align_up(2 * shape.page_size, chip.eu_num) * -(-pages // chip.num_lanes)
         queries = self.block_rows * align_up(2 * shape.head_dim, 16)
-        scores = queries + (shape.num_tokens + self.block_rows) * piece
+        scores = queries + (shape.num_tokens + 2 * self.block_rows) * piece
         out = ml_at(chip, 0, ml_default_shape(chip, self.block_rows, shape.head_dim))
         products = self.num_blocks * 2 * self.block_rows * out.n_stride + self.block_rows * 2 * pages * shape.page_size
         return max(scores, products, softmax_bytes(chip, shape.heads_at_once * shape.rows_a_head, shape.num_slots))
@@ -164,16 +164,24 @@ class _Attention:
         with b.lmem_scope():
             scores = b.lmem_alloc_matrix(MlShape(self.block_rows, tile.count, shape.page_size, slots), BF16)
             b.tiu_matrix_multiplication(scores, left, tile.matrix)
-            whole = scores.tl
-            for member in range(shape.group):
-                n, c, h, w = whole.stride
-                extents = (self.block_tokens, *whole.shape[1:])
-                rows = Tl(whole.addr + member * n, extents, (n * shape.group, c, h, w), BF16)
-                of_block = Tl(mask.addr + block * self.block_tokens * mask.stride[0], extents, mask.stride, BF16)
-                b.tiu_add(rows, rows, of_block)
+            masked = self._masked(scores, mask, block)
             row = turn * shape.rows_a_head + block * self.block_rows
             to = self._scores(row) + 2 * tile.first * shape.page_size
-            b.tdma_l2g_matrix_copy(scores, mg(to, self.block_rows, slots, BF16, 2 * shape.num_slots, base_reg=self.base_reg))
+            b.tdma_l2g_matrix_copy(masked, mg(to, self.block_rows, slots, BF16, 2 * shape.num_slots, base_reg=self.base_reg))
+
+    def _masked(self, scores: Ml, mask: Tl, block: int) -> Ml:
+        """Scores plus mask. Each token's mask serves its whole group of rows."""
+        b, tokens, group = self.b, self.block_tokens, self.shape.group
+        of_block = Tl(mask.addr + block * tokens * mask.stride[0], (tokens, *mask.shape[1:]), mask.stride, BF16)
+        if tokens == 1:
+            b.tiu_add(scores.tl, scores.tl, of_block.broadcast(scores.tl.shape))
+            return scores
+        masked = b.lmem_alloc_matrix(scores.shape, BF16)
+        n, c, h, w = scores.tl.stride
+        for member in range(group):
+            res, rows = (Tl(m.addr + member * n, of_block.shape, (n * group, c, h, w), BF16) for m in (masked, scores))
+            b.tiu_add(res, rows, of_block)
+        return masked
 
     def _mask(self, tile: PageTile) -> Tl:
         """The tile's columns of every token's mask, (tokens, pages, 1, page_size), as scores lie."""

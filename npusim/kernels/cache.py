@@ -66,9 +66,10 @@ def update_boxes(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k: Tl, label
         keys = Tl(k.addr, (1, 1, heads, dim), (2 * dim * heads, 2 * dim * heads, 2 * dim, 2), BF16)
         largest = Tl(box.addr, keys.shape, (4 * dim * heads, 4 * dim * heads, 4 * dim, 2), BF16)
         smallest = Tl(box.addr + 2 * dim, keys.shape, largest.stride, BF16)
-        b.tiu_max(largest, largest, keys)
-        b.tiu_min(smallest, smallest, keys)
-        b.tdma_l2g_tensor_copy(column, boxes.column(shape, label, "rows"))
+        new = b.lmem_alloc_tensor(box.shape, BF16)
+        b.tiu_max(Tl(new.addr, keys.shape, largest.stride, BF16), largest, keys)
+        b.tiu_min(Tl(new.addr + 2 * dim, keys.shape, largest.stride, BF16), smallest, keys)
+        b.tdma_l2g_tensor_copy(Tl(new.addr, column.shape, column.stride, BF16), boxes.column(shape, label, "rows"))
 
 
 def box_page(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_page: Tg, label: str) -> None:

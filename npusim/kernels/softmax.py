@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from npusim.chip import Chip
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
-from npusim.kernels.rows import BF16, load_rows, row_max, row_sum, rows_of
+from npusim.kernels.rows import BF16, alloc_rows, row_max, row_sum, rows_of
 from npusim.kernels.tables import InterpolatedTable, ScientificTable, interpolate, scientific
 from npusim.kernels.tensors import Tg, Tl, tg, tl_default_stride
 from npusim.mem.lmem import align_up
@@ -38,9 +38,9 @@ def softmax(b: KernelBuilder, rows: Tl, factor: Tl, tables: Softmax, chunk: int 
     with b.lmem_scope():
         total = b.lmem_alloc_tensor(factor.shape, BF16)
         row_max(b, total, rows)
-        b.tiu_sub(rows, rows, total.broadcast(rows.shape))
         for start in range(0, columns, chunk):
             part = _chunk(b, rows, start, min(chunk, columns - start))
+            b.tiu_sub(part, part, total.broadcast(part.shape))
             interpolate(b, tables.exp, part, part)
         row_sum(b, total, rows)
         scientific(b, tables.reciprocal, factor, total)
@@ -58,10 +58,13 @@ def softmax_rows(b: KernelBuilder, far: Tg, factor: Tl, tables: Softmax) -> None
     for first in range(0, count, at_once):
         rows = min(at_once, count - first)
         with b.lmem_scope():
-            part = tg(far.addr + 2 * first * columns, (1, rows, 1, columns), BF16, base_reg=far.base_reg)
-            near = load_rows(b, part)
+            near, addr = alloc_rows(b, rows, columns), far.addr + 2 * first * columns
+            for start in range(0, columns, chunk):
+                part = _chunk(b, near, start, min(chunk, columns - start))
+                source = tg(addr + 2 * start, part.shape, BF16, (0, 2 * columns, 0, 2), base_reg=far.base_reg)
+                b.tdma_g2l_tensor_copy(source, part)
             softmax(b, near, rows_of(b, factor, first, rows), tables, chunk)
-            b.tdma_l2g_tensor_copy(near, part)
+            b.tdma_l2g_tensor_copy(near, tg(addr, near.shape, BF16, base_reg=far.base_reg))
 
 
 def _cut(b: KernelBuilder, count: int, columns: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npusim.check import check
 from npusim.chip import CHIPS, chip_named
 from npusim.errors import UsageError
 from npusim.kernels import Fmt, KernelBuilder, tg
@@ -14,6 +15,7 @@ from npusim.kernels.attention import AttentionShape, attention
 from npusim.kernels.matmul import matmul
 from npusim.kernels.rows import alloc_rows
 from npusim.kernels.weights import WeightStream, pack_weight, plan_weight
+from npusim.loader.cmdbuf import parse_cmdbuf
 from tests.kernels.harness import run
 from tests.kernels.interleave import run_ordered
 from tests.kernels.record import MAKERS
@@ -30,6 +32,14 @@ def test_a_kernel_gives_the_twins_bits_in_every_order_that_its_waits_allow(name:
     checked.assert_equals_twin(outcome)
     for share in (0.0, 1.0):
         assert run_ordered(checked.case, share) == outcome
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
+def test_check_has_nothing_to_say_about_a_kernels_program(name: str, chip) -> None:  # type: ignore[no-untyped-def]
+    for seed in range(3):
+        case = MAKERS[name].draw(np.random.default_rng(seed), chip.name).case
+        assert check(parse_cmdbuf(chip, case.raw)) == []
 
 
 @settings(max_examples=60, deadline=None)
