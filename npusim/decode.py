@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from npusim.chip import Chip
 from npusim.errors import Deadlock, IllegalInstruction
@@ -53,17 +56,43 @@ def _kind(engine: type[Instruction], opcode: SimpleNamespace) -> type[Instructio
     return next((kind for kind in INSTRUCTIONS if issubclass(kind, engine) and kind.matches(opcode)), None)
 
 
+_Rows = list[tuple[Any, int]]
+
+
 def decode_cmdbuf(cmdbuf: Cmdbuf) -> list[Instruction]:
     """Every instruction of `cmdbuf` in the order in which it executes.
 
     Both engines run their own stream strictly in order; a TIU command with `cmd_id_en` waits for the TDMA command `cmd_id_gdma`, a TDMA
     command for the TIU command `wait_id_tpu`. Ids start at 0 done. With both ready, TIU and TDMA take turns, TIU first; this is the
     functional model's order, and a program without races computes the same in any order. Raises Deadlock where neither can go on.
+
+    An id below the engine's last one starts ids over (they have 16 bits): what stands in front is finished first, on both engines.
     """
     chip = cmdbuf.chip
     tiu = list(zip(tiu_rows(chip, cmdbuf.tiu), cmdbuf.tiu_index.tolist(), strict=True))
     tdma = list(zip(tdma_rows(chip, cmdbuf.tdma), cmdbuf.tdma_index.tolist(), strict=True))
     ordered: list[Instruction] = []
+    starts = _restarts([(regs.cmd_id_tpu, index) for regs, index in tiu], [(regs.cmd_id, index) for regs, index in tdma])
+    i = j = 0
+    for end in [*starts, cmdbuf.num_commands]:
+        i_end, j_end = (int(np.searchsorted(index, end)) for index in (cmdbuf.tiu_index, cmdbuf.tdma_index))
+        _order(chip, tiu[i:i_end], tdma[j:j_end], ordered)
+        i, j = i_end, j_end
+    return ordered
+
+
+def _restarts(*streams: list[tuple[int, int]]) -> list[int]:
+    """Places at which ids start over, out of each engine's (id, place)."""
+    falls = [(place, before) for ids in streams for (last, before), (id_, place) in pairwise(ids) if id_ < last]
+    starts: list[int] = []
+    for place, before in sorted(falls):
+        if not starts or before >= starts[-1]:  # else the other engine has started over already
+            starts.append(place)
+    return starts
+
+
+def _order(chip: Chip, tiu: _Rows, tdma: _Rows, ordered: list[Instruction]) -> None:
+    """Appends the commands of one run of ids to `ordered`."""
     i = j = tiu_done = tdma_done = 0
     while i < len(tiu) or j < len(tdma):
         before = i + j
@@ -77,10 +106,9 @@ def decode_cmdbuf(cmdbuf: Cmdbuf) -> list[Instruction]:
             j += 1
         if i + j == before:
             raise Deadlock(_deadlock_message(tiu[i:], tdma[j:], tiu_done, tdma_done))
-    return ordered
 
 
-def _deadlock_message(tiu: list[tuple[Any, int]], tdma: list[tuple[Any, int]], tiu_done: int, tdma_done: int) -> str:
+def _deadlock_message(tiu: _Rows, tdma: _Rows, tiu_done: int, tdma_done: int) -> str:
     parts = []
     if tiu:
         parts.append(f"TIU command {tiu[0][1]} waits for TDMA id {tiu[0][0].cmd_id_gdma}, but TDMA has done {tdma_done}")

@@ -7,7 +7,7 @@ import pytest
 
 from npusim import AddressError, Deadlock, FileFormatError, IllegalInstruction, Machine, UsageError
 from npusim.chip import CHIPS, Chip, chip_named
-from npusim.isa.opcodes import Engine
+from npusim.isa.opcodes import Engine, SpecFunc
 from npusim.loader.cmdbuf import build_cmdbuf
 from tests.differential.case import tdma, tiu
 
@@ -102,3 +102,46 @@ def test_engines_take_turns_and_waits_hold() -> None:
         load = store(trans_dir=0, src_base_addr_low=0x1000000, dst_base_addr_low=0, dst_c_stride_low=16, dst_n_stride=16)
         machine.run_cmdbuf(build_cmdbuf(CV181X, [load, copy]))
         assert np.all(machine.lmem[0, 64:68] == seen)
+
+
+def fill_16(id_: int, value: int, addr: int) -> tuple[Engine, bytes]:
+    """`value` to 16 bytes of lane 0."""
+    at = dict(dst_base_addr_low=addr)
+    shape = dict(src_n=1, src_c=1, src_h=1, src_w=16, dst_c=1, dst_h=1, dst_w=16, dst_n_stride=16, dst_c_stride_low=16, dst_h_stride=16)
+    return tdma(CV181X, **shape, spec_func=SpecFunc.FILL_CONSTANT, src_fmt=1, dst_fmt=1, cmd_id=id_, const_val=value, **at)
+
+
+def copy_16(id_: int, waits_for: int, source: int, target: int) -> tuple[Engine, bytes]:
+    strides = {f"{opd}_{dim}_str": 1 if dim == "w" else 16 for opd in ("res0", "opd0") for dim in "nchw"}
+    fields = dict(cmd_id_tpu=id_, cmd_id_gdma=waits_for, opd0_addr=source, res0_addr=target, opt_res0_sign=0, opt_opd0_sign=0)
+    return tiu(CV181X, **{**COPY, **fields, **strides, "res0_w": 16, "opd0_w": 16, "opd1_w": 16})
+
+
+@pytest.mark.parametrize("last", [11, 0xFFFF])
+def test_ids_that_start_over_are_waited_for_anew(last: int) -> None:
+    """The vendor's model copies 0x55 too, whichever of the two commands behind the fall stands first."""
+    for order in (1, -1):
+        behind = [copy_16(1, 1, 0, 32), fill_16(1, 0x55, 0)][::order]
+        machine = Machine("cv181x")
+        machine.run_cmdbuf(build_cmdbuf(CV181X, [copy_16(last - 1, 0, 64, 96), fill_16(last, 1, 64), *behind]))
+        assert machine.lmem[0, 32] == 0x55
+
+
+def test_what_stands_before_ids_start_over_is_finished_first() -> None:
+    fills = [fill_16(11, 1, 64), fill_16(12, 2, 64), fill_16(13, 0x55, 0)]
+    machine = Machine("cv181x")
+    machine.run_cmdbuf(build_cmdbuf(CV181X, [copy_16(10, 0, 64, 96), *fills, copy_16(1, 0, 0, 32), fill_16(1, 3, 64)]))
+    assert machine.lmem[0, 32] == 0x55
+
+
+def test_a_command_that_is_repeated_runs_each_time_and_fails_under_its_own_index() -> None:
+    machine = Machine("cv181x")
+    planes = dict(opd0_b_str=16, res0_b_str=16, opt_opd0_seg=0, opt_res0_seg=0, opt_res0_sign=1, opt_opd0_sign=1, opt_shift_typ=1)
+    strides = {f"{opd}_{dim}_str": 1 if dim == "w" else 16 for opd in ("res0", "opd0", "opd1") for dim in "nchw"}
+    modes = {f"short_{opd}_str": 3 for opd in ("res0", "opd0", "opd1")}
+    shift = tiu(CV181X, tsk_typ=3, tsk_eu_typ=6, opt_rshift_typ=0, opd1_addr=64, **planes, **strides, **modes)
+    machine.lmem[0, [0, 64]] = 1
+    machine.run_cmdbuf(build_cmdbuf(CV181X, [shift, shift, shift]))
+    assert machine.lmem[0, 0] == 8
+    with pytest.raises(IllegalInstruction, match=r"command 2 .*shift count 17"):
+        machine.run_cmdbuf(build_cmdbuf(CV181X, [shift, fill_16(1, 17, 64), shift]))
