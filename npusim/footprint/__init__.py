@@ -20,7 +20,10 @@ __all__ = ["LMEM", "Footprint", "Operand", "Region", "footprint_of"]
 
 
 def _footprint_function(kind: type[Instruction]) -> Callable[[Any], Footprint]:
-    return next(give for base, give in (*TIU_FOOTPRINTS, *TDMA_FOOTPRINTS) if issubclass(kind, base))
+    for base, give in (*TIU_FOOTPRINTS, *TDMA_FOOTPRINTS):
+        if issubclass(kind, base):
+            return give
+    raise AssertionError(f"{kind.__name__} has no footprint; give it a line in TIU_FOOTPRINTS or TDMA_FOOTPRINTS")
 
 
 _FUNCTIONS = {kind: _footprint_function(kind) for kind in INSTRUCTIONS}
