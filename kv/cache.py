@@ -13,6 +13,8 @@ from kv.errors import KVError
 from kv.geometry import Geometry
 from kv.pool import FLOAT32, Layout, PagePool, Storage
 from kv.scheduler import Step
+from kv.tiered_pool import TieredPool
+from kv.tiers import Moves, Replacement, Tier
 
 FloatArray = NDArray[np.float32]
 
@@ -38,10 +40,19 @@ class PagedCache:
         layout: Layout = Layout.HEAD_MAJOR,
         num_host_pages: int = 0,
         watermark_pages: int = 0,
+        tiers: Sequence[Tier] = (),
+        replacement: Replacement = Replacement.LRU,
     ) -> None:
+        """`tiers`: where pages live, from fast to slow; without them all are on the device. A tier's capacity is in pages of one layer and
+        KV head. Tiers offload by themselves, so swapping to num_host_pages and the token-major layout are for a cache without them.
+        """
+        if tiers and (num_host_pages or layout is not Layout.HEAD_MAJOR):
+            raise KVError("a cache in tiers is head-major and needs no host pages: its tiers are its host memory")
         self.geometry = geometry
         self.manager = BlockManager(num_pages, geometry.page_size, num_host_pages, watermark_pages)
-        self.pool = PagePool(geometry, num_pages, storage, layout)
+        self.pool: PagePool | TieredPool = (
+            TieredPool(geometry, num_pages, tiers, storage, replacement) if tiers else PagePool(geometry, num_pages, storage, layout)
+        )
         self.host_pool = PagePool(geometry, num_host_pages, storage, layout) if num_host_pages else None
 
     def allocate(self, seq: Hashable, tokens: Sequence[int] = (), salt: str = "") -> int:
@@ -111,6 +122,11 @@ class PagedCache:
         pages = np.asarray(self.manager.tables[seq].pages[: self.geometry.pages(stop)], np.int64)
         return self.pool.read_keys(layer, pages).reshape(self.geometry.num_kv_heads, -1, self.geometry.head_dim)[:, :stop]
 
+    @property
+    def moves(self) -> dict[str, Moves]:
+        """What entered each tier from another one so far; empty without tiers."""
+        return self.pool.tiers.moves if isinstance(self.pool, TieredPool) else {}
+
     def size(self) -> CacheSize:
         """Memory, to the byte."""
         pool_bytes = self.pool.num_bytes
@@ -120,12 +136,12 @@ class PagedCache:
         return CacheSize(pool_bytes, self.manager.device.num_used * (page_bytes + scales), wasted * (page_bytes // self.geometry.page_size))
 
     def _to_host(self, copies: Copies) -> None:
-        if self.host_pool:
+        if self.host_pool and isinstance(self.pool, PagePool):
             self.pool.copy(copies, self.host_pool)
             self._close_free([page for page, _ in copies])
 
     def _from_host(self, copies: Copies) -> None:
-        if self.host_pool:
+        if self.host_pool and isinstance(self.pool, PagePool):
             self.host_pool.copy(copies, self.pool)
             self.host_pool.close(np.asarray([page for page, _ in copies], np.int64))
 

@@ -12,6 +12,7 @@ from kv.block_table import BlockTable
 from kv.geometry import Geometry
 from kv.pool import PagePool
 from kv.selection import BoolArray, FloatArray, Selection, UnitTable
+from kv.tiered_pool import TieredPool
 
 IntArray = NDArray[np.int64]
 
@@ -51,7 +52,7 @@ class Gather:
         one = slice(row, row + 1)
         return replace(self, heads=self.heads[one], slots=self.slots[one], positions=self.positions[one], valid=self.valid[one])
 
-    def read(self, pool: PagePool, layer: int, scratch: Scratch) -> Selection:
+    def read(self, pool: PagePool | TieredPool, layer: int, scratch: Scratch) -> Selection:
         """The keys and values, as a model takes them; in scratch memory unless one row serves all heads."""
         g = pool.geometry
         slots = self.slots[0] if self.heads is None else self.slots

@@ -115,6 +115,19 @@ class TieredPages:
         result: Bytes = top.array[[top.place[page] for page in pages]]
         return result
 
+    def raised(self, page: int) -> Bytes:
+        """Bring a page to the top tier; its bytes there, to be changed in place before the next call."""
+        self.get([page])
+        top = self._levels[0]
+        content: Bytes = top.array[top.place[page]]
+        return content
+
+    def __contains__(self, page: int) -> bool:
+        return page in self._uses
+
+    def __len__(self) -> int:
+        return len(self._uses)
+
     def drop(self, page: int) -> None:
         """Forget a page."""
         level = self._level_of(page)

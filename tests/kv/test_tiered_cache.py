@@ -1,0 +1,118 @@
+"""A cache whose pages live in tiers gives the same bits, moves what a policy asks for, and never holds more on the device than it may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kv.cache import PagedCache
+from kv.errors import KVError
+from kv.geometry import Geometry
+from kv.policies import POLICIES
+from kv.policies.base import Policy
+from kv.policies.quest import Quest
+from kv.policies.streaming_llm import StreamingLLM
+from kv.pool import BF16, FLOAT32, INT8, Layout, Storage
+from kv.store import PagedKV
+from kv.tiered_pool import TieredPool
+from kv.tiers import Replacement, Tier
+
+Maker = Callable[..., Any]
+NUM_PAGES = 12
+
+
+def tiered(geometry: Geometry, device: int, replacement: Replacement = Replacement.LRU, storage: Storage = FLOAT32) -> PagedCache:
+    pieces = NUM_PAGES * geometry.num_layers * geometry.num_kv_heads
+    tiers = (Tier("device", device, 1e9), Tier("host", 8, 1e8), Tier("disk", pieces, 1e6))
+    return PagedCache(geometry, NUM_PAGES, storage, tiers=tiers, replacement=replacement)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+@settings(max_examples=4, deadline=None)
+@given(
+    seed=st.integers(0, 99), device=st.integers(1, 40), replacement=st.sampled_from(Replacement), storage=st.sampled_from([FLOAT32, BF16])
+)
+def test_a_run_in_tiers_is_the_run_on_the_device_bitwise(
+    policy: Policy, seed: int, device: int, replacement: Replacement, storage: Storage, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
+    text = make_text(seed, 34)
+    plain = PagedKV(PagedCache(geometry, NUM_PAGES, storage), "a", policy, 12)
+    store = PagedKV(tiered(geometry, device, replacement, storage), "a", policy, 12)
+    for ours, theirs in zip(decode(store, text, 24), decode(plain, text, 24), strict=True):
+        np.testing.assert_array_equal(ours.out, theirs.out)
+        np.testing.assert_array_equal(ours.selection.positions, theirs.selection.positions)
+
+
+def moved_in_decode(policy: Policy, device: int, geometry: Geometry, make_text: Maker, decode: Maker) -> tuple[int, int]:
+    """(pages brought to the device, bytes) while 10 tokens are decoded."""
+    text = make_text(0, 34)
+    store = PagedKV(tiered(geometry, device), "a", policy, 12)
+    list(decode(store, text, 24, stop=24))
+    before = store.cache.moves["device"]
+    pages, size = before.pages, before.bytes
+    list(decode(store, text, 24))
+    after = store.cache.moves["device"]
+    return after.pages - pages, after.bytes - size
+
+
+def test_moves_are_those_of_the_pages_that_a_policy_chose_anew(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    everything = NUM_PAGES * geometry.num_layers * geometry.num_kv_heads
+    assert moved_in_decode(Quest(), everything, geometry, make_text, decode) == (0, 0)
+    window_pages, _ = moved_in_decode(StreamingLLM(), 16, geometry, make_text, decode)
+    quest_pages, quest_bytes = moved_in_decode(Quest(), 16, geometry, make_text, decode)
+    assert window_pages <= 16 < quest_pages  # a window that fits stays; what a query chooses changes
+    assert quest_bytes == quest_pages * 2 * geometry.page_size * geometry.head_dim * 4
+
+
+def test_no_more_pages_than_fit_are_on_the_device_and_the_rest_is_below(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    cache = tiered(geometry, 5)
+    list(decode(PagedKV(cache, "a", Quest(), 12), make_text(0, 40), 30))
+    assert isinstance(cache.pool, TieredPool)
+    where = [cache.pool.tier_of(layer, head, page) for layer in (0, 1) for head in (0, 1) for page in cache.manager.tables["a"].pages]
+    assert len(where) == 40 and where.count("device") <= 5 and where.count("host") <= 8 and "disk" in where
+    assert cache.size().pool_bytes == 40 * 2 * geometry.page_size * geometry.head_dim * 4
+    assert cache.moves["disk"].pages > 0 and cache.moves["disk"].seconds == pytest.approx(cache.moves["disk"].bytes / 1e6)
+
+
+def test_forks_and_freed_pages_keep_apart_in_tiers(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    text, other = make_text(0, 26), make_text(1, 26)
+    store = PagedKV(tiered(geometry, 3), "a", Quest(), 8)
+    list(decode(store, text, 18, stop=18))
+    child = store.fork("b")
+    list(decode(child, other, 18))
+    alone = PagedKV(PagedCache(geometry, NUM_PAGES), "a", Quest(), 8)
+    for ours, theirs in zip(decode(store, text, 18), decode(alone, text, 18), strict=True):
+        np.testing.assert_array_equal(ours.out, theirs.out)
+
+
+def test_a_file_backs_a_tier_and_is_removed(geometry: Geometry, make_text: Maker, decode: Maker, tmp_path: Path) -> None:
+    tiers = (Tier("device", 4, 1e9), Tier("file", 60, 1e6, tmp_path / "pages.bin"))
+    cache = PagedCache(geometry, NUM_PAGES, tiers=tiers)
+    list(decode(PagedKV(cache, "a", Quest(), 12), make_text(0, 40), 30))
+    assert (tmp_path / "pages.bin").stat().st_size == 60 * 2 * geometry.page_size * geometry.head_dim * 4
+    assert isinstance(cache.pool, TieredPool)
+    cache.pool.tiers.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"tiers": (Tier("device", 4, 1), Tier("host", 43, 1))},
+            "the tiers hold 47 pages of one head and layer, .* are 48: enlarge a tier",
+        ),
+        ({"tiers": (Tier("device", 48, 1),), "storage": INT8}, "store float32 or bf16"),
+        ({"tiers": (Tier("device", 48, 1),), "num_host_pages": 2}, "needs no host pages"),
+        ({"tiers": (Tier("device", 48, 1),), "layout": Layout.TOKEN_MAJOR}, "is head-major"),
+    ],
+)
+def test_tiers_that_cannot_serve_are_refused_in_a_sentence(options: dict[str, Any], message: str, geometry: Geometry) -> None:
+    with pytest.raises(KVError, match=message):
+        PagedCache(geometry, NUM_PAGES, **options)
