@@ -202,7 +202,7 @@ CV183X_EVB = Board(
     "vendor's CV183x evaluation board",
     CV183X,
     650,
-    Dram("DDR4", 1886, 4, 0),
+    Dram("DDR3 or DDR4", 1886, 4, 0),
     0,
     Host("Cortex-A53", 0, storage_bytes_per_s=0.0),
     sources=(_TABLES, "DRAM: 1886 MT/s on 4 bytes in CV18xx_profiling.cpp of sophgo/tpu-mlir; a PMU trace reaches 88 % of it"),
