@@ -2,7 +2,8 @@
 
     python -m benchmarks.reference_logits MODEL.gguf [--text FILE] [--tokens 512]
 
-needs torch and transformers (which read the same GGUF), and llama-cpp-python for the second comparison. Exit code 1 when a claim fails.
+needs torch and transformers (which read the same GGUF), and llama-cpp-python for the second comparison: with the file as it is, where
+llama.cpp rounds activations to 8 bits, and with the same weights written out in float32. Exit code 1 when a claim fails.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import reference_model
 
 DIFFERENCE_ALLOWED = 1e-3
 AGREEMENT_NEEDED = 0.95
+HELD_OUT = Path(__file__).parents[1] / "tests" / "reference_model" / "data" / "held_out.txt"
 
 
 def logits_of_transformers(path: Path, ids: list[int]) -> np.ndarray:
@@ -32,11 +35,31 @@ def logits_of_transformers(path: Path, ids: list[int]) -> np.ndarray:
     return logits
 
 
-def choices_of_llama_cpp(path: Path, ids: list[int]) -> np.ndarray:
-    """The likeliest next token after each of ids."""
-    from llama_cpp import Llama
+def write_float32(path: Path, target: Path) -> None:
+    """The model of a GGUF with every tensor in float32."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+    from gguf.quants import dequantize
 
-    llama = Llama(str(path), n_ctx=len(ids), n_batch=len(ids), n_threads=1, logits_all=True, verbose=False)
+    reader = GGUFReader(path)
+    writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            item = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
+            writer.add_key_value(name, field.contents(), field.types[0], sub_type=item)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def choices_of_llama_cpp(path: Path, ids: list[int], float32: bool) -> np.ndarray:
+    """The likeliest next token after each of ids. float32: keys and values are kept so too, not in float16."""
+    from llama_cpp import GGML_TYPE_F32, Llama
+
+    cache = {"type_k": GGML_TYPE_F32, "type_v": GGML_TYPE_F32} if float32 else {}
+    llama = Llama(str(path), n_ctx=len(ids), n_batch=len(ids), n_threads=1, logits_all=True, verbose=False, **cache)
     llama.eval(ids)
     choices: np.ndarray = llama.scores[: len(ids)].argmax(-1)
     return choices
@@ -45,12 +68,12 @@ def choices_of_llama_cpp(path: Path, ids: list[int]) -> np.ndarray:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--text", type=Path, default=Path(__file__).parents[1] / "LICENSE")
+    parser.add_argument("--text", type=Path, default=HELD_OUT)
     parser.add_argument("--tokens", type=int, default=512)
     options = parser.parse_args()
 
     model = reference_model.load(options.model)
-    ids = model.tokenizer.encode(options.text.read_text(encoding="utf-8") * 8)[: options.tokens]
+    ids = model.tokenizer.encode(options.text.read_text(encoding="utf-8"))[: options.tokens]
     ours = model.forward(ids)
     theirs = logits_of_transformers(options.model, ids)
     worst = np.abs(ours - theirs).max(-1)
@@ -59,8 +82,13 @@ def main() -> int:
     print(f"transformers: same next token at {same:.1%} of positions")
     failed = worst.max() > DIFFERENCE_ALLOWED
     if importlib.util.find_spec("llama_cpp"):
-        agreement = (ours.argmax(-1) == choices_of_llama_cpp(options.model, ids)).mean()
-        print(f"llama.cpp: same next token at {agreement:.1%} of positions (needed {AGREEMENT_NEEDED:.0%})")
+        choices = ours.argmax(-1)
+        agreement = (choices == choices_of_llama_cpp(options.model, ids, float32=False)).mean()
+        print(f"llama.cpp: same next token at {agreement:.1%} of positions (activations in 8 bits)")
+        with tempfile.TemporaryDirectory() as directory:
+            write_float32(options.model, Path(directory) / "float32.gguf")
+            agreement = (choices == choices_of_llama_cpp(Path(directory) / "float32.gguf", ids, float32=True)).mean()
+        print(f"llama.cpp: same next token at {agreement:.1%} of positions (float32; needed {AGREEMENT_NEEDED:.0%})")
         failed = failed or agreement < AGREEMENT_NEEDED
     else:
         print("llama.cpp: not compared, llama-cpp-python is not installed")
