@@ -66,7 +66,8 @@ class Subject:
         self._loaded, self._program = model._loaded, model._program
         for name, array in model._checked(read_archive(path.with_name(f"{path.stem.split('_')[0]}.in.npz"))).items():
             self._loaded.tensors[name].array[...] = array
-        self._gmem = self._loaded.state.gmem.bytes.copy()
+        self.gmem = self._loaded.state.gmem.bytes.copy()
+        """GMEM in front of a run, the inputs in place."""
         file = load_cvimodel(path)
         self.cmdbufs = {r.section: section_cmdbufs(file, r.section)[0] for r in self._program.routines if isinstance(r, TpuRoutine)}
         self.decoded = cache(lambda section: decode_cmdbuf(self.cmdbufs[section]))
@@ -74,11 +75,14 @@ class Subject:
         self.right = cache(lambda section: self.outputs(section, self.decoded(section)))
         """The outputs of the program as it is."""
 
-    def outputs(self, section: str, order: Order) -> bytes | None:
+    def base(self, register: int) -> int:
+        return self._loaded.state.array_base[register]
+
+    def outputs(self, section: str, order: Order, lmem_seed: int = 1) -> bytes | None:
         """The outputs with `order` in the place of `section`; None where the machine refuses it. LMEM starts with random bytes."""
         state = self._loaded.state
-        state.gmem.bytes[:] = self._gmem
-        state.lmem[...] = np.random.default_rng(1).integers(0, 256, state.lmem.shape, np.uint8)
+        state.gmem.bytes[:] = self.gmem
+        state.lmem[...] = np.random.default_rng(lmem_seed).integers(0, 256, state.lmem.shape, np.uint8)
         try:
             for routine, step in zip(self._program.routines, self._loaded.steps, strict=True):
                 if isinstance(routine, TpuRoutine) and routine.section == section:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from npusim.check import Kind, Severity, check_model
 from npusim.loader.cvimodel import load_cvimodel
+from tests.check.faults import Subject, eager
 
-MODELS = sorted((Path(__file__).parents[2] / "golden" / "data" / "functional").glob("*.cvimodel"))
+DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
+MODELS = sorted(DATA.glob("*.cvimodel"))
 BIAS_OF_BF16 = "a bf16 tensor is loaded as the two planes of a float32 bias, so its low halves are whatever lies behind it"
 OUTPUT_REUSED = "the output onnx::Concat_34_Reshape_f32 lies where the CPU quantises an input later"
 COMPILER_FAULTS = {
@@ -32,3 +35,33 @@ def test_there_are_no_errors_and_only_the_compilers_own_faults_are_warnings(path
 
 def test_all_models_are_there() -> None:
     assert len(MODELS) == 32
+
+
+@pytest.mark.parametrize("path", [path for path in MODELS if path.stem != "mix_cv183x_int8"], ids=lambda path: path.stem)
+def test_where_nothing_is_found_in_lmem_neither_its_content_nor_the_order_of_the_engines_matters(path: Path) -> None:
+    subject = Subject(path)
+    for section, cmdbuf in subject.cmdbufs.items():
+        orders = (eager(cmdbuf, tiu_first=True), eager(cmdbuf, tiu_first=False))
+        found = [subject.outputs(section, order, seed) for seed, order in enumerate(orders, 2) if order]
+        assert found == [subject.right(section)] * 2
+
+
+def outputs_by_lmem_and_gmem(stem: str, lmem_seed: int, gmem: tuple[int, int] = (0, 0), gmem_seed: int = 0) -> bytes:
+    """The outputs where LMEM, and a range of GMEM behind base register 0, hold random bytes in front of the run."""
+    subject = Subject(DATA / f"{stem}.cvimodel")
+    (section, *_) = subject.cmdbufs
+    base = subject.base(0)
+    subject.gmem[base + gmem[0] : base + gmem[1]] = np.random.default_rng(gmem_seed).integers(0, 256, gmem[1] - gmem[0], np.uint8)
+    found = subject.outputs(section, subject.decoded(section), lmem_seed)
+    assert found is not None
+    return found
+
+
+def test_the_records_that_nothing_wrote_change_the_outputs() -> None:
+    assert len({outputs_by_lmem_and_gmem("mix_cv183x_int8", seed) for seed in range(3)}) == 3
+    assert len({outputs_by_lmem_and_gmem("mix_cv181x_int8", seed) for seed in range(3)}) == 1  # no warning, no effect
+
+
+def test_the_low_halves_of_a_bias_that_nothing_wrote_change_the_outputs() -> None:
+    behind_the_mask = (0x9600 + 2 * 49, 0x9700)  # 49 bf16 numbers are the last tensor in front of the end of the load
+    assert len({outputs_by_lmem_and_gmem("step_cv181x_bf16", 0, behind_the_mask, seed) for seed in range(3)}) == 3
