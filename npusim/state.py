@@ -59,6 +59,8 @@ class State:
         self.array_base: tuple[int, ...] = (0,) * NUM_BASE_REGS
         self.lmem_tensors: dict[tuple, Any] = {}
         """Views of LMEM by (address, shape, strides, dtype), kept by npusim.mem.lmem."""
+        self.decoded_room = 2 << 20
+        """Bytes that may yet be spent on keeping decoded streams; a network's weights do not fit, and are decoded in every run."""
 
     @property
     def lmem_flat(self) -> NDArray[np.uint8]:

@@ -71,6 +71,11 @@ def table_bytes(num_blocks: int) -> int:
     return -(-num_blocks // 16) * 16
 
 
+def stream_bytes(stream: NDArray[np.uint8], num_elements: int) -> int:
+    """Bytes of a stream of so many elements, as its header says."""
+    return HEADER_BYTES + table_bytes(-(-num_elements // BLOCK)) + VlcParams.from_header(stream)[1]
+
+
 def stream_limit(num_elements: int, itemsize: int) -> int:
     """The most bytes that a stream of so many elements can have."""
     num_blocks = -(-num_elements // BLOCK)

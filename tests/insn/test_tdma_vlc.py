@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npusim import Machine
+from npusim.chip import chip_named
+from npusim.decode import decode_cmdbuf
+from npusim.execute import BoundProgram
+from npusim.loader.cmdbuf import build_cmdbuf, parse_cmdbuf
 from npusim.numerics.vlc import HEADER_BYTES, VlcParams, compress, stream_limit
 from npusim.numerics.vlc_decode import decompress
+from tests.differential.case import tdma
 from tests.spec import tdma_vlc as spec
 
 INT8_PARAMS = st.builds(VlcParams, st.just(False), st.booleans(), st.integers(0, 127), st.integers(0, 127))
@@ -104,3 +110,15 @@ def test_a_damaged_stream_gives_elements_or_a_value_error(data: st.DataObject, p
         assert decompress(stream, count, params.itemsize).shape == (count,)
     except ValueError as error:
         assert str(error)
+
+
+def test_a_stream_that_changes_is_decoded_again() -> None:
+    machine, chip = Machine("cv181x"), chip_named("cv181x")
+    fields = dict(trans_dir=0, compress_en=1, src_fmt=1, dst_fmt=1, cmd_id=1, src_base_addr_low=0x1000000)
+    load = tdma(chip, **fields, src_n=1, dst_c=1, dst_h=1, dst_w=64, dst_n_stride=64, dst_c_stride_low=64, dst_h_stride=64)
+    program = BoundProgram(machine.state, decode_cmdbuf(parse_cmdbuf(chip, build_cmdbuf(chip, [load]))))
+    for value in (3, 3, 5, 3):
+        machine.gmem.write(0x1000000, compress(np.full(64, value, np.uint8), VlcParams()))
+        machine.lmem[...] = 0
+        program.run()
+        assert np.all(machine.lmem[0, :64] == value)
