@@ -15,9 +15,10 @@ from npusim.chip import Chip
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.matmul import deliver, next_product
+from npusim.kernels.stream import WeightStream
 from npusim.kernels.tables import InterpolatedTable, interpolate
 from npusim.kernels.tensors import Fmt, MlShape, Tg, Tl
-from npusim.kernels.weights import DEFAULT_BUFFER_BYTES, WeightPlan, WeightStream, pack_weight, plan_weight
+from npusim.kernels.weights import DEFAULT_BUFFER_BYTES, WeightPlan, pack_weight, plan_weight
 from npusim.mem.lmem import align_up
 
 BF16 = Fmt.BF16

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from npusim.chip import Chip
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.matmul import next_product
+from npusim.kernels.stream import WeightStream
 from npusim.kernels.tensors import Fmt, Ml, Tg, Tl, mg, tg
-from npusim.kernels.weights import DEFAULT_BUFFER_BYTES, WeightPlan, WeightStream, plan_weight
+from npusim.kernels.weights import DEFAULT_BUFFER_BYTES, WeightPlan, plan_weight
 
 BF16 = Fmt.BF16
 

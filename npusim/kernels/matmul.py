@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.rows import load_constant
+from npusim.kernels.stream import WeightStream
 from npusim.kernels.tensors import Fmt, Ml, MlShape, Tg, Tl, mg, ml_at, tg
-from npusim.kernels.weights import Tile, WeightPlan, WeightStream
+from npusim.kernels.weights import Tile, WeightPlan
 from npusim.mem.lmem import Shape
 
 BF16 = Fmt.BF16
@@ -49,13 +50,13 @@ def next_product(b: KernelBuilder, stream: WeightStream, x: Tl, shape: Shape) ->
     """x @ the stream's next matrix, scaled, spread over lanes; it stays in LMEM within the context. `shape` is (1, m, 1, n)."""
     plan, addr = _take(stream, x, shape)
     with b.lmem_scope():
-        scale = stream.load_scale(plan, addr) if plan.fmt is Fmt.I8 else None
+        scale = _load_scale(b, stream, plan, addr) if plan.fmt is Fmt.I8 else None
         yield _product(b, stream, plan, x, scale)
 
 
 def _take(stream: WeightStream, x: Tl, shape: Shape) -> tuple[WeightPlan, int]:
     """The next matrix, checked against the operands."""
-    plan, addr = stream.next_weight()
+    plan, addr = stream.next_weight(WeightPlan)
     rows = x.shape[1]
     if x.shape != (1, rows, 1, plan.k) or shape != (1, rows, 1, plan.n):
         wanted = f"(1, m, 1, {plan.k}) and (1, m, 1, {plan.n})"
@@ -79,7 +80,7 @@ def _one_row(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, sc
     for tile in plan.tiles:
         left = ml_at(b.chip, x.addr + 2 * tile.k, MlShape(1, 1, tile.rows, tile.rows))
         part = ml_at(b.chip, room.addr + 2 * tile.w, MlShape(1, lanes, tile.columns, lanes * tile.columns))
-        b.tiu_matrix_multiplication(part, left, stream.right(), ps32_mode=_ps32(plan, tile))
+        b.tiu_matrix_multiplication(part, left, _right(b, stream, plan, tile), ps32_mode=_ps32(plan, tile))
         stream.done()
     product = ml_at(b.chip, room.addr, MlShape(1, lanes, plan.lane_columns, plan.n))
     if scale is not None:
@@ -96,7 +97,7 @@ def _many_rows(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, 
     lefts = _left_blocks(b, plan, x, way_out)
     for tile in plan.tiles:
         part = ml_at(b.chip, room.addr, MlShape(rows, lanes, tile.columns, lanes * tile.columns))
-        b.tiu_matrix_multiplication(part, lefts[tile.k], stream.right(), ps32_mode=_ps32(plan, tile))
+        b.tiu_matrix_multiplication(part, lefts[tile.k], _right(b, stream, plan, tile), ps32_mode=_ps32(plan, tile))
         stream.done()
         if tile.k + tile.rows < plan.k:
             continue
@@ -122,6 +123,19 @@ def _left_blocks(b: KernelBuilder, plan: WeightPlan, x: Tl, way_out: str) -> dic
         b.tdma_l2l_tensor_copy(source, Tl(block.addr, (1, 1, rows, count), (0, 0, block.n_stride, 2), BF16))
         blocks[k] = block
     return blocks
+
+
+def _right(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, tile: Tile) -> Ml:
+    """The stream's tile as the right-hand matrix."""
+    lanes = plan.num_lanes_used
+    return ml_at(b.chip, stream.tile_addr, MlShape(tile.rows, lanes, tile.columns, lanes * tile.columns))
+
+
+def _load_scale(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, addr: int) -> Tl:
+    """The scales of an int8 matrix as its product lies, (1, lanes, 1, lane_columns)."""
+    scale = b.lmem_alloc_tensor((1, plan.num_lanes_used, 1, plan.lane_columns), BF16)
+    b.tdma_g2l_tensor_copy(tg(addr + plan.scale_offset, scale.shape, BF16, base_reg=stream.base_reg), scale)
+    return scale
 
 
 def _ps32(plan: WeightPlan, tile: Tile) -> int:

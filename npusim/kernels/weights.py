@@ -1,4 +1,4 @@
-"""Weights in GMEM, tile after tile in the order in which a program reads them, and their stream into LMEM ahead of use.
+"""Weights in GMEM, tile after tile in the order in which a program reads them.
 
 A matrix [k, n] is cut into tiles of some rows and, on every lane, some columns. Lane c holds the columns c * lane_columns and on; tile t of
 them is columns t * w .. of each lane. A tile lies in GMEM as [lane][row][column]: one contiguous burst, and one row of LMEM a lane.
@@ -6,7 +6,6 @@ them is columns t * w .. of each lane. A tile lies in GMEM as [lane][row][column
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import UsageError
-from npusim.kernels.builder import KernelBuilder
-from npusim.kernels.tensors import Fmt, Ml, MlShape, Tl, ml_at, ml_default_shape, tg
+from npusim.kernels.tensors import Fmt, ml_default_shape
 from npusim.mem.lmem import align_up
 
 DEFAULT_BUFFER_BYTES = 8192
@@ -39,6 +37,11 @@ class Tile:
     offset: int
     """Bytes from the start of the packed weights."""
 
+    @property
+    def elements(self) -> int:
+        """Of one lane."""
+        return self.rows * self.columns
+
 
 @dataclass(frozen=True)
 class WeightPlan:
@@ -51,6 +54,8 @@ class WeightPlan:
     lane_columns: int
     tile_rows: int
     tile_columns: int
+    near_fmt: Fmt = Fmt.BF16
+    """What LMEM holds: int8 becomes bf16 on the way in."""
 
     @property
     def num_lanes_used(self) -> int:
@@ -127,64 +132,3 @@ def pack_weight(plan: WeightPlan, weight: NDArray, scale: NDArray[np.uint16] | N
             raise UsageError(f"int8 weights need one bf16 pattern (uint16) a column as scale, shape ({plan.n},)")
         packed += np.pad(scale, (0, lanes * plan.lane_columns - plan.n)).tobytes()
     return packed.ljust(plan.num_bytes, b"\0")
-
-
-class WeightStream:
-    """Loads the tiles of many matrices, in order, into a ring of LMEM buffers; the next loads are issued as soon as a buffer is used up.
-
-    The DMA thus reads ahead over the borders of matrices and over whatever is computed between them.
-    """
-
-    def __init__(self, b: KernelBuilder, weights: Sequence[tuple[WeightPlan, int]], *, num_buffers: int = 2, base_reg: int = 0) -> None:
-        """`weights` are plans with their GMEM addresses, in the order of use. Buffers are allocated here and stay allocated."""
-        self.b = b
-        self._weights = list(weights)
-        self.base_reg = base_reg
-        self._at = 0
-        self._pending = [(plan, addr, tile) for plan, addr in weights for tile in plan.tiles]
-        self._loaded = self._used = 0
-        size = max(2 * plan.tile_rows * plan.tile_columns for plan, _ in weights)
-        self._buffers = [self._alloc_buffer(size) for _ in range(num_buffers)]
-        for _ in range(num_buffers):
-            self._load()
-
-    def _alloc_buffer(self, size: int) -> Tl:
-        """Buffers start at a bank, so that the load of one tile does not meet the product with another."""
-        lmem, shape = self.b.lmem, (1, self.b.chip.num_lanes, 1, size // 2)
-        align = lmem.bank_bytes if size >= lmem.bank_bytes else 16
-        addr = lmem.alloc(size, f"a weight buffer of {size} bytes", "plan weights with smaller buffer_bytes", align)
-        return Tl(addr, shape, (size, size, size, 2), Fmt.BF16)
-
-    def next_weight(self) -> tuple[WeightPlan, int]:
-        """Plan and GMEM address of the matrix whose turn it is."""
-        if self._at == len(self._weights):
-            raise UsageError(f"the stream's {len(self._weights)} matrices are all used; list every matrix that the program multiplies by")
-        self._at += 1
-        return self._weights[self._at - 1]
-
-    def right(self) -> Ml:
-        """The next tile in LMEM, as the right operand. Call `done` when all that reads it is issued."""
-        plan, _, tile = self._pending[self._used]
-        buffer = self._buffers[self._used % len(self._buffers)]
-        return ml_at(self.b.chip, buffer.addr, MlShape(tile.rows, plan.num_lanes_used, tile.columns, plan.num_lanes_used * tile.columns))
-
-    def done(self) -> None:
-        self._used += 1
-        self._load()
-
-    def _load(self) -> None:
-        if self._loaded == len(self._pending):
-            return
-        plan, addr, tile = self._pending[self._loaded]
-        buffer = self._buffers[self._loaded % len(self._buffers)]
-        self._loaded += 1
-        shape = (1, plan.num_lanes_used, 1, tile.rows * tile.columns)
-        self.b.tdma_g2l_tensor_copy(
-            tg(addr + tile.offset, shape, plan.fmt, base_reg=self.base_reg), Tl(buffer.addr, shape, buffer.stride, Fmt.BF16)
-        )
-
-    def load_scale(self, plan: WeightPlan, addr: int) -> Tl:
-        """The scales of an int8 matrix, allocated and loaded: (1, lanes, 1, lane_columns)."""
-        scale = self.b.lmem_alloc_tensor((1, plan.num_lanes_used, 1, plan.lane_columns), Fmt.BF16)
-        self.b.tdma_g2l_tensor_copy(tg(addr + plan.scale_offset, scale.shape, Fmt.BF16, base_reg=self.base_reg), scale)
-        return scale

@@ -10,9 +10,10 @@ from npusim.kernels.cache import box_page, page_scores, store_rows, update_boxes
 from npusim.kernels.layers import gated, rms_norm, rope
 from npusim.kernels.matmul import matmul, matmul_add
 from npusim.kernels.rows import BF16, alloc_rows, columns_of, load_rows
+from npusim.kernels.stream import WeightStream
 from npusim.kernels.tables import InterpolatedTable, ScientificTable, load_tables
 from npusim.kernels.tensors import Tg, Tl, tg
-from npusim.kernels.weights import WeightPlan, WeightStream
+from npusim.kernels.weights import WeightPlan
 from npusim.llm.placement import Placement, mask_row_bytes
 from npusim.llm.setup import PAGE_SIZE, Gather
 from npusim.llm.weights import PlacedMatrix

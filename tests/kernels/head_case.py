@@ -8,7 +8,8 @@ from npusim.kernels import Fmt, tg
 from npusim.kernels.head import largest_token, lm_head, plan_head
 from npusim.kernels.layers import heads_norm
 from npusim.kernels.rows import load_rows
-from npusim.kernels.weights import WeightStream, pack_weight
+from npusim.kernels.stream import WeightStream
+from npusim.kernels.weights import pack_weight
 from reference_model.quant import ops, tables
 from reference_model.quant.arith import floats
 from tests.kernels.harness import Checked, bf16_numbers

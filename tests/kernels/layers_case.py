@@ -10,8 +10,9 @@ from npusim.kernels.gated import matmul_gated, pack_gated, plan_gated
 from npusim.kernels.layers import gated, rms_norm, rope
 from npusim.kernels.matmul import matmul_add
 from npusim.kernels.rows import alloc_rows, columns_of, load_rows
+from npusim.kernels.stream import WeightStream
 from npusim.kernels.tables import InterpolatedTable, ScientificTable, load_tables
-from npusim.kernels.weights import WeightStream, pack_weight, plan_weight
+from npusim.kernels.weights import pack_weight, plan_weight
 from reference_model.quant import ops, tables
 from tests.kernels.harness import BASE, Checked, bf16_numbers, case_of
 

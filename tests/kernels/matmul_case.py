@@ -9,7 +9,8 @@ import numpy as np
 from npusim.chip import chip_named
 from npusim.kernels import Fmt, KernelBuilder, tg
 from npusim.kernels.matmul import matmul
-from npusim.kernels.weights import WeightStream, pack_weight, plan_weight
+from npusim.kernels.stream import WeightStream
+from npusim.kernels.weights import pack_weight, plan_weight
 from reference_model.quant import ops
 from tests.kernels.harness import BASE, Checked, bf16_numbers, case_of
 

@@ -14,7 +14,8 @@ from npusim.kernels import Fmt, KernelBuilder, tg
 from npusim.kernels.attention import AttentionShape, attention
 from npusim.kernels.matmul import matmul
 from npusim.kernels.rows import alloc_rows
-from npusim.kernels.weights import WeightStream, pack_weight, plan_weight
+from npusim.kernels.stream import WeightStream
+from npusim.kernels.weights import pack_weight, plan_weight
 from npusim.loader.cmdbuf import parse_cmdbuf
 from tests.kernels.harness import run
 from tests.kernels.interleave import run_ordered
