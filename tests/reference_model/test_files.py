@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from gguf.quants import dequantize, quantize
 
 import reference_model
 from reference_model import ModelError
+from reference_model.files.gguf_header import read_header
 
 DATA = Path(__file__).parent / "data"
 SIZES = {"vocab": 270, "hidden": 32, "mlp": 64, "layers": 2, "heads": 4, "kv_heads": 2, "context": 64}
@@ -78,6 +79,18 @@ def test_gguf_weights_are_what_the_library_dequantises(tmp_path: Path, kind: GGM
     np.testing.assert_array_equal(layer.gate_up, np.concatenate([stored[f"blk.1.ffn_{part}.weight"] for part in ("gate", "up")]))
     np.testing.assert_array_equal(layer.down, stored["blk.1.ffn_down.weight"])
     assert model.weights.head is model.weights.embedding
+
+
+@pytest.mark.parametrize("kind", [GGMLQuantizationType.Q4_0, GGMLQuantizationType.F16], ids=lambda kind: kind.name)
+def test_gguf_header_is_what_the_library_reads(tmp_path: Path, kind: GGMLQuantizationType) -> None:
+    write_gguf(tmp_path / "m.gguf", kind)
+    header, library = read_header(tmp_path / "m.gguf"), GGUFReader(tmp_path / "m.gguf")
+    theirs = {name: field.contents() for name, field in library.fields.items() if not name.startswith("GGUF.")}
+    assert header.fields == theirs
+    assert list(header.tensors) == [tensor.name for tensor in library.tensors]
+    for place, tensor in zip(header.tensors.values(), library.tensors, strict=True):
+        assert place.shape == tuple(reversed(tensor.shape.tolist())) and place.kind == tensor.tensor_type
+        assert place.offset == tensor.data_offset and place.row_bytes * np.prod(place.shape[:-1]) == tensor.n_bytes
 
 
 def test_gguf_tokenizer_merges_splits_digits_and_round_trips(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def test_truncated_cache_continues_as_if_the_rest_had_never_been(model: Model, r
     np.testing.assert_allclose(model.forward(recorded["ids"], kv), recorded["logits"], atol=2e-5)
 
 
-def test_small_query_blocks_change_nothing(model: Model, recorded: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_blocks_of_tokens_change_nothing(model: Model, recorded: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "QUERY_BLOCK", 5)
+    monkeypatch.setattr("reference_model.model.MLP_BLOCK", 5)
     np.testing.assert_allclose(model.forward(recorded["ids"]), recorded["logits"], atol=2e-5)
 
 
