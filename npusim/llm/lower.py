@@ -11,7 +11,7 @@ from npusim.llm.decoder import Context
 from npusim.llm.lowered import Lowered, Prefill
 from npusim.llm.memory_map import require_fit
 from npusim.llm.placement import Placement, place
-from npusim.llm.setup import Setup, Submit
+from npusim.llm.setup import PAGE_SIZE, Setup, Submit
 from npusim.llm.weights import MATRICES, PlacedMatrix
 from reference_model.config import ModelConfig
 
@@ -47,7 +47,8 @@ def _lowered(p: Placement, by_layer: bool) -> Lowered:
 
 def prefill_slots(setup: Setup) -> list[int]:
     """Pages that the prefill programs attend to: a quarter of the context and all of it."""
-    return []
+    least = setup.chunk // PAGE_SIZE
+    return sorted({max(setup.num_pages // 4, least), setup.num_pages})
 
 
 def _layer(p: Placement, index: int, *, names: tuple[str, ...] = MATRICES) -> list[PlacedMatrix]:

@@ -150,7 +150,8 @@ def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
 
 def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
     """What a product or the attention of a chunk's rows may put between two operators."""
-    attention = AttentionShape(setup.chunk, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages).scratch_bytes
+    shapes = (AttentionShape(rows, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages) for rows in (1, setup.chunk))
+    attention = max(shape.scratch_bytes for shape in shapes)
     widest = max(2 * c.intermediate_size, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.hidden_size)
     return max(attention, 2 * setup.chunk * widest)
 
