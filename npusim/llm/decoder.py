@@ -28,6 +28,7 @@ class Context:
     rows        new tokens
     num_slots   pages that each KV head attends to
     turns       cos and sin of the new tokens' positions
+    softmax, gate   tables that stay in LMEM; None: each layer loads them where it needs them, for many rows need the room
     """
 
     placement: Placement
@@ -65,7 +66,6 @@ def start(
     plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
     stream = WeightStream(b, plans)
     c, places = placement.config, placement.places
-    gate = "sigmoid" if c.activation == "silu" else "gelu_gate"
     row = (0, places.rope_bytes, places.rope_bytes, 2)
     return Context(
         placement,
@@ -76,8 +76,8 @@ def start(
         x=load_rows(b, tg(places.x, (1, rows, 1, c.hidden_size), BF16)),
         rsqrt=_scientific(b, placement, "rsqrt"),
         turns=[load_rows(b, Tg(at, (1, rows, 1, c.head_dim), BF16, row, label="rope")) for at in (0, 2 * c.head_dim)] if begins else [],
-        softmax=Softmax(_interpolated(b, placement, "exp"), _scientific(b, placement, "reciprocal")) if attends else None,
-        gate=_interpolated(b, placement, gate) if attends else None,
+        softmax=softmax_tables(b, placement) if attends and rows == 1 else None,
+        gate=gate_table(b, placement) if attends and rows == 1 else None,
     )
 
 
@@ -107,36 +107,42 @@ def before_choice(ctx: Context, layer: int, q: Tl) -> None:
             page_scores(b, shape, boxes, q, p.places.scores + layer * p.places.score_bytes)
             update_boxes(b, shape, p.boxes(layer), k, "box")
         else:
-            box_page(b, shape, p.boxes(layer), k_to, "box")
+            box_page(b, shape, p.boxes(layer), k_to, "box", ctx.rows)
 
 
-def after_choice(ctx: Context, layer: int, q: Tl) -> None:
-    """Attention over the chosen pages, its projection, and the MLP, both added to the residual stream."""
-    b, p = ctx.b, ctx.placement
-    c = p.config
+def attend(ctx: Context, layer: int, q: Tl) -> None:
+    """Attention over the chosen pages and its projection, added to the residual stream."""
+    b, c = ctx.b, ctx.placement.config
     with b.lmem_scope():
         mixed = alloc_rows(b, ctx.rows, c.num_heads * c.head_dim)
-        _attend(ctx, layer, q, mixed)
+        with b.lmem_scope():
+            _attention(ctx, layer, q, mixed)
         matmul_add(b, ctx.stream, mixed, ctx.x, scratch=ctx.scratch(c.hidden_size))
+
+
+def mlp(ctx: Context, layer: int) -> None:
+    """The gated MLP, added to the residual stream."""
+    b, p = ctx.b, ctx.placement
+    c = p.config
     with b.lmem_scope():
         hidden = alloc_rows(b, ctx.rows, c.intermediate_size)
         with b.lmem_scope():
             normed = alloc_rows(b, ctx.rows, c.hidden_size)
             ctx.rms_norm(normed, ctx.gain(layer, "mlp"))
+            gate = ctx.gate or gate_table(b, p)
             for strip in p.weights.layers[layer]["gate_up"]:
-                _gated_strip(ctx, normed, hidden, strip.columns[0])
+                _gated_strip(ctx, normed, hidden, strip.columns[0], gate)
         matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.scratch(c.hidden_size))
 
 
-def _gated_strip(ctx: Context, normed: Tl, hidden: Tl, columns: slice) -> None:
+def _gated_strip(ctx: Context, normed: Tl, hidden: Tl, columns: slice, table: InterpolatedTable) -> None:
     """Some columns of the MLP's hidden state: the gate's and as many of what it opens, in one product."""
-    assert ctx.gate is not None
     width = columns.stop - columns.start
     with ctx.b.lmem_scope():
         both = alloc_rows(ctx.b, ctx.rows, 2 * width)
         matmul(ctx.b, ctx.stream, normed, both, scratch=ctx.scratch(2 * width))
         gate, up = columns_of(both, 0, width), columns_of(both, width, width)
-        gated(ctx.b, columns_of(hidden, columns.start, width), gate, up, ctx.gate)
+        gated(ctx.b, columns_of(hidden, columns.start, width), gate, up, table)
 
 
 def head(ctx: Context) -> None:
@@ -151,16 +157,15 @@ def head(ctx: Context) -> None:
             matmul(b, ctx.stream, normed, tg(p.places.logits + 2 * strip.columns[0].start, (1, 1, 1, strip.plan.n), BF16))
 
 
-def _attend(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
+def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
     p = ctx.placement
     c = p.config
-    assert ctx.softmax is not None
     shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots, PAGE_SIZE)
     keys, values = ([[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)] for side in (0, 1))
     step = mask_row_bytes(p.setup)
     mask = Tg(0, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2), label="mask")
     scratch = tg(p.scratch, (1, 1, 1, shape.scratch_bytes // 2), BF16)
-    attention(ctx.b, out, q, keys, values, mask, shape, ctx.softmax, scratch)
+    attention(ctx.b, out, q, keys, values, mask, shape, ctx.softmax or softmax_tables(ctx.b, p), scratch)
 
 
 def _page(ctx: Context, which: int, layer: int, head_index: int, slot: int) -> PageAddress:
@@ -169,6 +174,14 @@ def _page(ctx: Context, which: int, layer: int, head_index: int, slot: int) -> P
     if p.setup.gather is Gather.COPY and ctx.rows == 1:
         return p.places.staging + p.pages.staged_offset(which, layer, head_index, slot, ctx.num_slots), None
     return 0, f"{'kv'[which]}/{layer}/{head_index}/{slot}"
+
+
+def softmax_tables(b: KernelBuilder, placement: Placement) -> Softmax:
+    return Softmax(_interpolated(b, placement, "exp"), _scientific(b, placement, "reciprocal"))
+
+
+def gate_table(b: KernelBuilder, placement: Placement) -> InterpolatedTable:
+    return _interpolated(b, placement, "sigmoid" if placement.config.activation == "silu" else "gelu_gate")
 
 
 def _interpolated(b: KernelBuilder, placement: Placement, name: str) -> InterpolatedTable:

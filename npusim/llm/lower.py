@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 from npusim.errors import UsageError
 from npusim.kernels.program import Program
 from npusim.kernels.rows import BF16, alloc_rows
@@ -22,13 +25,15 @@ BUFFER_BYTES = (9216, 6144, 4608, 3072, 2304)
 def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None) -> Lowered:
     """Programs and memory map of a model under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
 
+    The largest tiles of weights are taken that leave room in LMEM for what else there is, and then the larger of two prefill chunks.
+
     by_layer    whether a decode step is a program a layer; None: where pages are chosen between layers
     """
     if by_layer is None:
         by_layer = setup.prunes and setup.submit is Submit.LAYER
-    for buffer_bytes in BUFFER_BYTES:
+    for buffer_bytes, chunk in product(BUFFER_BYTES, (setup.chunk, setup.chunk // 2)):
         try:
-            return _lowered(place(setup, config, buffer_bytes), by_layer)
+            return _lowered(place(replace(setup, chunk=chunk), config, buffer_bytes), by_layer)
         except UsageError as error:
             last = error
     raise last
@@ -47,7 +52,7 @@ def _lowered(p: Placement, by_layer: bool) -> Lowered:
 
 def prefill_slots(setup: Setup) -> list[int]:
     """Pages that the prefill programs attend to: a quarter of the context and all of it."""
-    least = setup.chunk // PAGE_SIZE
+    least = -(-setup.chunk // PAGE_SIZE)
     return sorted({max(setup.num_pages // 4, least), setup.num_pages})
 
 
@@ -60,11 +65,8 @@ def _decode_at_once(p: Placement) -> Program:
     num_layers = p.config.num_layers
     matrices = [m for index in range(num_layers) for m in _layer(p, index)] + list(p.weights.head)
     ctx = decoder.start(p, matrices, 1, p.setup.num_slots)
-    q = _queries(ctx)
     for index in range(num_layers):
-        ctx.b.set_layer_id(index)
-        decoder.before_choice(ctx, index, q)
-        decoder.after_choice(ctx, index, q)
+        _whole_layer(ctx, index)
     ctx.b.set_layer_id(num_layers)
     decoder.head(ctx)
     return ctx.b.build()
@@ -82,7 +84,8 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
         if index:
             ctx.b.set_layer_id(index - 1)
             ctx.b.tdma_g2l_tensor_copy(_spilled(p, q), q)
-            decoder.after_choice(ctx, index - 1, q)
+            decoder.attend(ctx, index - 1, q)
+            decoder.mlp(ctx, index - 1)
         ctx.b.set_layer_id(index)
         if index == num_layers:
             decoder.head(ctx)
@@ -99,12 +102,18 @@ def _prefill(p: Placement, num_slots: int) -> Program:
     num_layers, rows = p.config.num_layers, p.setup.chunk
     matrices = [m for index in range(num_layers) for m in _layer(p, index)]
     ctx = decoder.start(p, matrices, rows, num_slots)
-    q = _queries(ctx)
     for index in range(num_layers):
-        ctx.b.set_layer_id(index)
-        decoder.before_choice(ctx, index, q)
-        decoder.after_choice(ctx, index, q)
+        _whole_layer(ctx, index)
     return ctx.b.build()
+
+
+def _whole_layer(ctx: Context, index: int) -> None:
+    ctx.b.set_layer_id(index)
+    with ctx.b.lmem_scope():
+        q = _queries(ctx)
+        decoder.before_choice(ctx, index, q)
+        decoder.attend(ctx, index, q)
+    decoder.mlp(ctx, index)
 
 
 def _queries(ctx: Context) -> Tl:

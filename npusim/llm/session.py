@@ -50,7 +50,7 @@ class Session:
             raise UsageError("the prompt is empty: give at least one token")
         self._require_room(len(tokens))
         chunk, logits = self.lowered.setup.chunk, None
-        while len(tokens) > chunk and self.length % PAGE_SIZE == 0 and self.lowered.prefills:
+        while len(tokens) > chunk and self.length % chunk == 0 and self.lowered.prefills:
             self._prefill_chunk(tokens[:chunk])
             tokens = tokens[chunk:]
         for token in tokens:

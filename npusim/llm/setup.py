@@ -36,7 +36,7 @@ class Setup:
 
     context     that the cache holds
     budget      that a decode step attends to, the new one included; None: everything
-    chunk       tokens that a prefill program takes at once, whole pages
+    chunk       tokens that a prefill program takes at once, a page or half of one
     ion_bytes   memory for the chip's buffers; None: what the board's image gives
     """
 
@@ -52,7 +52,9 @@ class Setup:
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "int8"):
             raise UsageError(f"precision {self.precision!r} has no decode program: use bf16 or int8")
-        for name, value in (("context", self.context), ("chunk", self.chunk), *((("budget", self.budget),) if self.budget else ())):
+        if self.chunk not in (8, 16):
+            raise UsageError(f"chunk is {self.chunk}: a prefill program takes 8 or {PAGE_SIZE} tokens at once")
+        for name, value in (("context", self.context), *((("budget", self.budget),) if self.budget else ())):
             if value < PAGE_SIZE or value % PAGE_SIZE:
                 raise UsageError(f"{name} is {value}: it must be a multiple of the page's {PAGE_SIZE} tokens")
 
