@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from npusim.kernels.attention import AttentionShape, PageAddress, Softmax, attention
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.cache import box_page, page_scores, store_rows, update_boxes
-from npusim.kernels.layers import gated, rms_norm, rope
+from npusim.kernels.gated import matmul_gated
+from npusim.kernels.layers import rms_norm, rope
 from npusim.kernels.matmul import matmul, matmul_add
 from npusim.kernels.rows import BF16, alloc_rows, columns_of, load_rows
 from npusim.kernels.stream import WeightStream
@@ -131,18 +132,11 @@ def mlp(ctx: Context, layer: int) -> None:
             ctx.rms_norm(normed, ctx.gain(layer, "mlp"))
             gate = ctx.gate or gate_table(b, p)
             for strip in p.weights.layers[layer]["gate_up"]:
-                _gated_strip(ctx, normed, hidden, strip.columns[0], gate)
+                assert strip.gated
+                width = strip.gated.width
+                part = columns_of(hidden, strip.columns.start, width)
+                matmul_gated(b, ctx.stream, normed, part, strip.gated, gate, scratch=ctx.scratch(width))
         matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.scratch(c.hidden_size))
-
-
-def _gated_strip(ctx: Context, normed: Tl, hidden: Tl, columns: slice, table: InterpolatedTable) -> None:
-    """Some columns of the MLP's hidden state: the gate's and as many of what it opens, in one product."""
-    width = columns.stop - columns.start
-    with ctx.b.lmem_scope():
-        both = alloc_rows(ctx.b, ctx.rows, 2 * width)
-        matmul(ctx.b, ctx.stream, normed, both, scratch=ctx.scratch(2 * width))
-        gate, up = columns_of(both, 0, width), columns_of(both, width, width)
-        gated(ctx.b, columns_of(hidden, columns.start, width), gate, up, table)
 
 
 def head(ctx: Context) -> None:
@@ -154,7 +148,7 @@ def head(ctx: Context) -> None:
         gain = tg(p.memory["weights"].addr + p.weights.final_gain, (1, 1, 1, c.hidden_size), BF16)
         ctx.rms_norm(normed, gain)
         for strip in p.weights.head:
-            matmul(b, ctx.stream, normed, tg(p.places.logits + 2 * strip.columns[0].start, (1, 1, 1, strip.plan.n), BF16))
+            matmul(b, ctx.stream, normed, tg(p.places.logits + 2 * strip.columns.start, (1, 1, 1, strip.plan.n), BF16))
 
 
 def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import UsageError
+from npusim.kernels.gated import GatedPlan, pack_gated, plan_gated
 from npusim.kernels.tensors import Fmt
 from npusim.kernels.weights import WeightPlan, pack_weight, plan_weight
 from npusim.mem.lmem import align_up
@@ -21,8 +22,8 @@ ALIGNMENT = 64
 """Of each matrix: a DRAM burst's."""
 HEAD_LANE_COLUMNS = 1024
 """The head's columns a lane that one product gives; the vocabulary is multiplied in strips of as many."""
-GATE_COLUMNS = 256
-"""Columns of the gate, and as many of what it opens, that one product gives: the activation works on so many at once."""
+GATE_LANE_COLUMNS = 64
+"""The same for the gate, and for what it opens: the activation works on so many at once."""
 MATRICES = ("qkv", "output", "gate_up", "down")
 
 
@@ -32,8 +33,9 @@ class PlacedMatrix:
 
     plan: WeightPlan
     offset: int
-    columns: tuple[slice, ...]
-    """Of the whole matrix, side by side."""
+    columns: slice
+    """Of the whole matrix; where gate and up are one, of each of them."""
+    gated: GatedPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,13 @@ def place_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> We
 
     def strips(name: str) -> tuple[PlacedMatrix, ...]:
         k, cuts = shapes.cuts(chip, name)
-        plans = [(plan_weight(chip, k, sum(c.stop - c.start for c in columns), fmt, buffer_bytes), columns) for columns in cuts]
-        return tuple(PlacedMatrix(plan, at.take(plan.num_bytes), columns) for plan, columns in plans)
+        placed = []
+        for columns in cuts:
+            width = columns.stop - columns.start
+            gated = plan_gated(chip, k, width, fmt, buffer_bytes) if name == "gate_up" else None
+            plan = gated.plan if gated else plan_weight(chip, k, width, fmt, buffer_bytes)
+            placed.append(PlacedMatrix(plan, at.take(plan.num_bytes), columns, gated))
+        return tuple(placed)
 
     layers, gains = [], []
     for _ in range(shapes.num_layers):
@@ -99,20 +106,17 @@ class Shapes:
         matrices = {
             "qkv": (c.hidden_size, q_dim + 2 * kv_dim),
             "output": (q_dim, c.hidden_size),
-            "gate_up": (c.hidden_size, 2 * c.intermediate_size),
+            "gate_up": (c.hidden_size, c.intermediate_size),
             "down": (c.intermediate_size, c.hidden_size),
             "head": (c.hidden_size, c.vocab_size),
         }
         return cls(c.num_layers, c.hidden_size, matrices)
 
-    def cuts(self, chip: Chip, name: str) -> tuple[int, list[tuple[slice, ...]]]:
+    def cuts(self, chip: Chip, name: str) -> tuple[int, list[slice]]:
         """Rows of a matrix, and the columns of each of its strips."""
         k, n = self.matrices[name]
-        if name == "head":
-            return k, [(columns,) for columns in _ranges(n, HEAD_LANE_COLUMNS * chip.num_lanes)]
-        if name == "gate_up":
-            return k, [(columns, slice(columns.start + n // 2, columns.stop + n // 2)) for columns in _ranges(n // 2, GATE_COLUMNS)]
-        return k, [(slice(0, n),)]
+        width = {"head": HEAD_LANE_COLUMNS * chip.num_lanes, "gate_up": GATE_LANE_COLUMNS * chip.num_lanes}.get(name, n)
+        return k, [slice(start, min(start + width, n)) for start in range(0, n, width)]
 
 
 class _Cursor:
@@ -125,16 +129,20 @@ class _Cursor:
         return start
 
 
-def _ranges(count: int, width: int) -> list[slice]:
-    return [slice(start, min(start + width, count)) for start in range(0, count, width)]
-
-
 def _packed(strip: PlacedMatrix, linear: Linear) -> bytes:
     assert isinstance(linear, Bf16Linear | Int8Linear)
-    values = np.concatenate([linear.matrix.values[:, columns] for columns in strip.columns], 1)
+    sides = [strip.columns]
+    if strip.gated:
+        half = linear.matrix.values.shape[1] // 2
+        sides.append(slice(strip.columns.start + half, strip.columns.stop + half))
+    values = [linear.matrix.values[:, columns] for columns in sides]
     if isinstance(linear, Bf16Linear):
-        return pack_weight(strip.plan, patterns(values))
-    return pack_weight(strip.plan, values.astype(np.int8), np.concatenate([linear.scale[columns] for columns in strip.columns]))
+        weights = [patterns(side) for side in values]
+        return pack_gated(strip.gated, weights[0], weights[1]) if strip.gated else pack_weight(strip.plan, weights[0])
+    weights, scales = [side.astype(np.int8) for side in values], [np.ascontiguousarray(linear.scale[columns]) for columns in sides]
+    if strip.gated:
+        return pack_gated(strip.gated, weights[0], weights[1], (scales[0], scales[1]))
+    return pack_weight(strip.plan, weights[0], scales[0])
 
 
 def _put(out: NDArray[np.uint8], at: int, data: bytes) -> None:
