@@ -56,16 +56,24 @@ class Context:
 
 
 def start(
-    placement: Placement, matrices: list[PlacedMatrix], rows: int, num_slots: int, *, begins: bool = True, attends: bool = True
+    placement: Placement,
+    matrices: list[PlacedMatrix],
+    rows: int,
+    num_slots: int,
+    *,
+    num_buffers: int = 2,
+    begins: bool = True,
+    attends: bool = True,
 ) -> Context:
     """A program that will multiply by `matrices` in that order. The residual stream is loaded from the io region.
 
+    num_buffers     tiles of weights in LMEM: with one, loads and products take turns
     begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in the program
     """
     b = KernelBuilder(placement.setup.board.chip)
     weights = placement.memory["weights"].addr
     plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
-    stream = WeightStream(b, plans)
+    stream = WeightStream(b, plans, num_buffers=num_buffers)
     c, places = placement.config, placement.places
     row = (0, places.rope_bytes, places.rope_bytes, 2)
     return Context(

@@ -18,33 +18,36 @@ from npusim.llm.setup import PAGE_SIZE, Setup, Submit
 from npusim.llm.weights import MATRICES, PlacedMatrix
 from reference_model.config import ModelConfig
 
-BUFFER_BYTES = (9216, 6144, 4608, 3072, 2304)
-"""LMEM a lane of one weight buffer, largest first: large ones load with fewer descriptors, small ones leave room for attention."""
+BUFFER_BYTES = (8192, 4096, 2048)
+"""LMEM a lane of one weight buffer, largest first: whole banks, so that loads and products do not meet in one; small ones leave room."""
+
+PREFILLS = ((16, 2), (8, 2), (16, 1), (8, 1))
+"""Tokens of a prefill chunk and its weight buffers, fastest first."""
 
 
 def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None) -> Lowered:
     """Programs and memory map of a model under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
 
-    The largest tiles of weights are taken that leave room in LMEM for what else there is, and then the larger of two prefill chunks.
+    The largest tiles of weights are taken that leave room in LMEM for what else there is, and then the fastest prefill.
 
     by_layer    whether a decode step is a program a layer; None: where pages are chosen between layers
     """
     if by_layer is None:
         by_layer = setup.prunes and setup.submit is Submit.LAYER
-    for buffer_bytes, chunk in product(BUFFER_BYTES, (setup.chunk, setup.chunk // 2)):
+    for buffer_bytes, (chunk, num_buffers) in product(BUFFER_BYTES, PREFILLS):
         try:
-            return _lowered(place(replace(setup, chunk=chunk), config, buffer_bytes), by_layer)
+            return _lowered(place(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes), by_layer, num_buffers)
         except UsageError as error:
             last = error
     raise last
 
 
-def _lowered(p: Placement, by_layer: bool) -> Lowered:
+def _lowered(p: Placement, by_layer: bool, prefill_buffers: int) -> Lowered:
     setup = p.setup
     programs = _decode_by_layer(p) if by_layer else {"decode": _decode_at_once(p)}
     decode = tuple(programs)
     prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in prefill_slots(setup))
-    programs |= {prefill.name: _prefill(p, prefill.num_slots) for prefill in prefills}
+    programs |= {prefill.name: _prefill(p, prefill.num_slots, prefill_buffers) for prefill in prefills}
     lowered = Lowered(p, programs, decode, prefills)
     require_fit(p.memory, lowered.command_bytes, setup.memory_bytes, f"{setup.precision} with {setup.context} tokens of context")
     return lowered
@@ -97,11 +100,11 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
     return programs
 
 
-def _prefill(p: Placement, num_slots: int) -> Program:
+def _prefill(p: Placement, num_slots: int, num_buffers: int) -> Program:
     """All layers over a chunk of tokens; its logits are not asked for, since a prompt's last token goes through decode."""
     num_layers, rows = p.config.num_layers, p.setup.chunk
     matrices = [m for index in range(num_layers) for m in _layer(p, index)]
-    ctx = decoder.start(p, matrices, rows, num_slots)
+    ctx = decoder.start(p, matrices, rows, num_slots, num_buffers=num_buffers)
     for index in range(num_layers):
         _whole_layer(ctx, index)
     return ctx.b.build()
