@@ -72,22 +72,28 @@ def update_boxes(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k: Tl, label
         b.tdma_l2g_tensor_copy(Tl(new.addr, column.shape, column.stride, BF16), boxes.column(shape, label, "rows"))
 
 
-def box_page(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_page: Tg, label: str) -> None:
-    """The boxes of a whole page of keys in GMEM, written just before; `k_page` says where head 0's lies."""
-    heads, dim = shape.num_kv_heads, shape.head_dim
+def box_page(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_rows: Tg, label: str, count: int = PAGE_SIZE) -> None:
+    """The boxes of `count` keys in GMEM, written just before; `k_rows` says where the first of head 0 lies.
+
+    A whole page's box is written anew, that of fewer keys is joined with what the block's column holds.
+    """
+    heads, dim, step = shape.num_kv_heads, shape.head_dim, 2 * boxes.num_blocks
     with b.lmem_scope():
-        keys = b.lmem_alloc_tensor((heads, dim, 1, PAGE_SIZE), BF16)
+        keys = b.lmem_alloc_tensor((heads, dim, 1, count), BF16)
         strides = (shape.head_bytes, 2 * PAGE_SIZE, 2 * PAGE_SIZE, 2)
-        b.tdma_g2l_tensor_copy(Tg(k_page.addr, keys.shape, BF16, strides, k_page.base_reg, k_page.label), keys)
+        b.tdma_g2l_tensor_copy(Tg(k_rows.addr, keys.shape, BF16, strides, k_rows.base_reg, k_rows.label), keys)
         box = [b.lmem_alloc_tensor((heads, dim, 1, 1), BF16) for _ in range(2)]
-        b.tiu_max_pooling(box[0], keys, (1, PAGE_SIZE))
+        b.tiu_max_pooling(box[0], keys, (1, count))
         b.tiu_mul(keys, keys, NEG_ONE)  # as min pooling, which not every chip has
-        b.tiu_max_pooling(box[1], keys, (1, PAGE_SIZE))
+        b.tiu_max_pooling(box[1], keys, (1, count))
         b.tiu_mul(box[1], box[1], NEG_ONE)
-        step = 2 * boxes.num_blocks
         for side, tensor in enumerate(box):
-            to = Tg(boxes.addr + side * dim * step, tensor.shape, BF16, (2 * dim * step, step, step, 2), label=label)
-            b.tdma_l2g_tensor_copy(tensor, to)
+            column = Tg(boxes.addr + side * dim * step, tensor.shape, BF16, (2 * dim * step, step, step, 2), label=label)
+            if count < PAGE_SIZE:
+                old = b.lmem_alloc_tensor(tensor.shape, BF16)
+                b.tdma_g2l_tensor_copy(column, old)
+                (b.tiu_min if side else b.tiu_max)(tensor, tensor, old)
+            b.tdma_l2g_tensor_copy(tensor, column)
 
 
 def page_scores(b: KernelBuilder, shape: CacheShape, boxes: Boxes, q: Tl, scores: int) -> None:

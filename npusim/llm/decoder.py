@@ -90,8 +90,8 @@ def start(
     )
 
 
-def before_choice(ctx: Context, layer: int, q: Tl) -> None:
-    """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries."""
+def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
+    """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries if wanted."""
     b, p = ctx.b, ctx.placement
     c, shape = p.config, p.cache_shape
     q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
@@ -103,7 +103,8 @@ def before_choice(ctx: Context, layer: int, q: Tl) -> None:
             matmul(b, ctx.stream, normed, qkv, scratch=ctx.scratch(q_dim + 2 * kv_dim))
         k = alloc_rows(b, ctx.rows, kv_dim)
         cos, sin = ctx.turns
-        rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, c.head_dim)
+        if q is not None:
+            rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, c.head_dim)
         rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, c.head_dim)
         v = columns_of(qkv, q_dim + kv_dim, kv_dim)
         here = (1, 1, 1, 1)
@@ -111,7 +112,7 @@ def before_choice(ctx: Context, layer: int, q: Tl) -> None:
         store_rows(b, shape, k, v, k_to, tg(p.pages.offset(1, layer, 0, 0) - p.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"))
         if not p.setup.prunes:
             return
-        if ctx.rows == 1:
+        if ctx.rows == 1 and q is not None:
             boxes = replace(p.boxes(layer), addr=p.places.boxes + p.boxes(layer).addr)
             page_scores(b, shape, boxes, q, p.places.scores + layer * p.places.score_bytes)
             update_boxes(b, shape, p.boxes(layer), k, "box")

@@ -101,12 +101,14 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
 
 
 def _prefill(p: Placement, num_slots: int, num_buffers: int) -> Program:
-    """All layers over a chunk of tokens; its logits are not asked for, since a prompt's last token goes through decode."""
-    num_layers, rows = p.config.num_layers, p.setup.chunk
-    matrices = [m for index in range(num_layers) for m in _layer(p, index)]
+    """A chunk of tokens up to the last layer's keys and values: no more is asked for, since a prompt's last token goes through decode."""
+    last, rows = p.config.num_layers - 1, p.setup.chunk
+    matrices = [m for index in range(last) for m in _layer(p, index)] + _layer(p, last, names=MATRICES[:1])
     ctx = decoder.start(p, matrices, rows, num_slots, num_buffers=num_buffers)
-    for index in range(num_layers):
+    for index in range(last):
         _whole_layer(ctx, index)
+    ctx.b.set_layer_id(last)
+    decoder.before_choice(ctx, last, None)
     return ctx.b.build()
 
 
