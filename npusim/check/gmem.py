@@ -12,7 +12,6 @@ from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step, Timeline
 from npusim.footprint import LMEM, Operand, Region
-from npusim.runtime.memory_map import WEIGHT
 from npusim.state import NUM_BASE_REGS
 
 _CHUNK = 1 << 22
@@ -66,18 +65,18 @@ class GlobalMemory:
         self._streams: list[tuple[int, int]] = []
         """Starts of compressed data: they end before the areas do that they lie in."""
         self._frozen = [_whole(a) for a in self.areas if a.num_bytes and not a.is_writable]
+        self._kept = [a for a in self.areas if a.is_kept]
         for area in self.areas:
-            if area.is_set:
+            if area.is_set and area.is_writable:
                 self.set(_whole(area), None, area.name)
+            elif area.is_set:
+                _whole(area).view(self._is_set[area.base_reg])[...] = True
 
     def set(self, region: Region, step: Step | None, name: str) -> None:
         """Marks bytes as written: by a command, by a CPU routine or by the host."""
-        if region.memory == WEIGHT:
-            region.view(self._is_set[region.memory])[...] = True
-            return
         writer, was_read = region.view(self._writer[region.memory]), region.view(self._was_read[region.memory])
         self._count_lost(writer[~was_read])
-        is_output = any(a.is_kept and a.base_reg == region.memory and a.start <= region.start and region.end <= a.end for a in self.areas)
+        is_output = any(a.base_reg == region.memory and a.start <= region.start and region.end <= a.end for a in self._kept)
         self._stores.append(_Store(step, name, region.num_bytes, is_output))
         region.view(self._is_set[region.memory])[...] = True
         was_read[...] = False
@@ -141,9 +140,8 @@ class GlobalMemory:
 
     def unread(self) -> Iterator[Found]:
         """What nothing has read by the end of the program: bytes of a store or of a weight, or the whole of what the host gave."""
-        for area in self.areas:
-            if area.is_kept:
-                self.read(_whole(area))
+        for area in self._kept:
+            self.read(_whole(area))
         for area in self.areas:
             unread = area.num_bytes - np.count_nonzero(self._was_read[area.base_reg][area.start : area.end])
             if area.is_whole and unread and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams):
