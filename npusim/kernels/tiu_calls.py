@@ -107,6 +107,23 @@ class TiuCalls(Emitter):
             res, left, right, ps32_mode, opt_chl_quan=int(last), quan_m=quan_m & 0xFFFFFFFF, opt_res_shift=rshift_bits if last else 0
         )
 
+    def tiu_convolution_1x1_qm(self, ofmap: Tl, ifmap: Tl, weight: Tl, chl_quan_param: Tl) -> None:
+        """int8: tiu_convolution with a 1x1 kernel, and for each channel a multiplier and a right shift.
+
+        weight (1, oc, 1, ic) and chl_quan_param (1, oc, 1, 5) are packed channel behind channel on each lane.
+        """
+        ic, oc = ifmap.shape[1], ofmap.shape[1]
+        if weight.shape != (1, oc, 1, ic) or chl_quan_param.shape != (1, oc, 1, 5) or ifmap.shape[2:] != ofmap.shape[2:]:
+            raise UsageError(f"weight {weight.shape} and records {chl_quan_param.shape} do not take {ifmap.shape} to {ofmap.shape}")
+        self._check_aligned("ifmap", ifmap)
+        double = ic % 2 == 0 and ic >= 4  # cvikernel's condition for taking two input channels at a time
+        fields: Fields = {"tsk_typ": TskTyp.CONV, "opt_chl_quan": 1, "double_conv": int(double), "opt_res0_sign": 1, "opt_opd0_sign": 1}
+        fields |= {"short_res0_str": 3, "short_opd1_str": 1, "short_opd2_str": 2, "opt_opd2_seg": 1, "opd2_b_str": 0}
+        fields |= self._place("res0", ofmap) | self._strides("res0", ofmap) | self._place("opd0", ifmap)
+        fields |= {"res0_n_str": -(-ofmap.stride[0] // 16) * 16}
+        fields |= {"opd1_addr": weight.addr, "opd1_n": ic, "opd1_c": oc, "opd2_addr": chl_quan_param.addr, "opd2_c": oc}
+        self.emit_tiu(fields, [self.span(ifmap), self.span(weight), self.span(chl_quan_param)], [self.span(ofmap)])
+
     def require_feature(self, feature: str, call: str) -> None:
         if feature in self.chip.missing:
             raise UsageError(f"{call} needs {feature}, which {self.chip.name} lacks")

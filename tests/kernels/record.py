@@ -17,7 +17,7 @@ import numpy as np
 from npusim.chip import CHIPS
 from tests.differential.case import Outcome
 from tests.differential.vendor import run_vendor
-from tests.kernels import attention_case, cache_case, calls_case, head_case, layers_case, matmul_case
+from tests.kernels import attention_case, cache_case, calls_case, head_case, int8_case, layers_case, matmul_case
 from tests.kernels.harness import Checked, ProgramCase
 
 MAKERS: dict[str, ModuleType] = {
@@ -27,8 +27,9 @@ MAKERS: dict[str, ModuleType] = {
     "attention": attention_case,
     "head": head_case,
     "cache": cache_case,
+    "int8": int8_case,
 }
-SEEDS = {"calls": 1, "matmul": 8, "layers": 15, "attention": 8, "head": 8, "cache": 8}
+SEEDS = {"calls": 1, "matmul": 8, "layers": 15, "attention": 8, "head": 8, "cache": 8, "int8": 6}
 """Cases of each maker and chip."""
 
 
