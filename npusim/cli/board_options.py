@@ -23,13 +23,18 @@ def add_board_options(parser: argparse._ActionsContainer) -> None:
         help=f"tokens that a step attends to (default: {DEFAULT_BUDGET})",
     )
     parser.add_argument("--context", type=int, metavar="N", help="tokens that the cache holds (default: as many as needed)")
+    add_variant_options(parser)
+    parser.add_argument("--ion", type=int, metavar="MIB", help="memory for the chip's buffers, if the board's image is built with another")
+
+
+def add_variant_options(parser: argparse._ActionsContainer) -> None:
+    """--gather and --submit."""
     parser.add_argument(
         "--gather", choices=[g.value for g in Gather], default="patch", help="move addresses to the pages, or copy the pages by CPU"
     )
     parser.add_argument(
         "--submit", choices=[s.value for s in Submit], default="layer", help="choose pages in each layer, or for all by the step before"
     )
-    parser.add_argument("--ion", type=int, metavar="MIB", help="memory for the chip's buffers, if the board's image is built with another")
 
 
 def setup_of(options: argparse.Namespace, board: str, needed_tokens: int, model_context: int) -> Setup:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from golden import GoldenError
 from kv.errors import KVError
 from npusim import __version__
+from npusim.cli.capacity import CapacityCommand
 from npusim.cli.check import CheckCommand
 from npusim.cli.command import Command
 from npusim.cli.demo import DemoCommand
@@ -41,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     DemoCommand(),
     GenerateCommand(),
     LlmCommand(),
+    CapacityCommand(),
     EvalCommand(),
     TrainCommand(),
     ModelCommand(),

@@ -25,18 +25,21 @@ PREFILLS = ((16, 2), (8, 2), (16, 1), (8, 1))
 """Tokens of a prefill chunk and its weight buffers, fastest first."""
 
 
-def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None) -> Lowered:
+def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefill: bool = True) -> Lowered:
     """Programs and memory map of a model under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
 
     The largest tiles of weights are taken that leave room in LMEM for what else there is, and then the fastest prefill.
 
     by_layer    whether a decode step is a program a layer; None: where pages are chosen between layers
+    prefill     whether there are programs for chunks of a prompt; else it goes token by token
     """
     if by_layer is None:
         by_layer = setup.prunes and setup.submit is Submit.LAYER
-    for buffer_bytes, (chunk, num_buffers) in product(BUFFER_BYTES, PREFILLS):
+    for buffer_bytes, (chunk, num_buffers) in product(BUFFER_BYTES, PREFILLS if prefill else PREFILLS[:1]):
         try:
-            return _lowered(place(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes), by_layer, num_buffers)
+            return _lowered(
+                place(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes), by_layer, num_buffers if prefill else 0
+            )
         except UsageError as error:
             last = error
     raise last
@@ -46,7 +49,7 @@ def _lowered(p: Placement, by_layer: bool, prefill_buffers: int) -> Lowered:
     setup = p.setup
     programs = _decode_by_layer(p) if by_layer else {"decode": _decode_at_once(p)}
     decode = tuple(programs)
-    prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in prefill_slots(setup))
+    prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in (prefill_slots(setup) if prefill_buffers else ()))
     programs |= {prefill.name: _prefill(p, prefill.num_slots, prefill_buffers) for prefill in prefills}
     lowered = Lowered(p, programs, decode, prefills)
     require_fit(p.memory, lowered.command_bytes, setup.memory_bytes, f"{setup.precision} with {setup.context} tokens of context")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from npusim.board import Board
 from npusim.llm.cpu_cost import CpuCosts
 from npusim.llm.lowered import Lowered
 from npusim.llm.setup import PAGE_SIZE, Gather
@@ -47,15 +48,17 @@ class StepTime:
 class Predictor:
     """Timelines of a lowered model's programs, each computed once."""
 
-    def __init__(self, lowered: Lowered) -> None:
+    def __init__(self, lowered: Lowered, board: Board | None = None) -> None:
+        """On the board that the model was lowered for, or on another one with the same chip."""
         self.lowered = lowered
-        self.cpu = CpuCosts(lowered.setup.board.host)
+        self.board = board or lowered.setup.board
+        self.cpu = CpuCosts(self.board.host)
         self._timelines: dict[str, tuple[Timeline, ...]] = {}
 
     def timelines(self, name: str) -> tuple[Timeline, ...]:
         """One a command buffer of the program called `name`."""
         if name not in self._timelines:
-            program, board = self.lowered.programs[name], self.lowered.setup.board
+            program, board = self.lowered.programs[name], self.board
             self._timelines[name] = tuple(time_workload(workload_of_bytes(program.chip, c), board) for c in program.cmdbufs)
         return self._timelines[name]
 
