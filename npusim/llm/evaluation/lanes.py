@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -17,7 +18,7 @@ from kv.metrics import kl_divergence, log_softmax
 from kv.policies.base import Policy
 from kv.policies.full import Full
 from kv.policies.several import Several
-from kv.store import PagedKV
+from kv.store import Activity, PagedKV
 from kv.traffic import StepTraffic
 from npusim.llm.evaluation.prompts import Prompt
 from reference_model.kv_store import KVStore
@@ -25,6 +26,11 @@ from reference_model.model import Model
 
 CHUNK = 256
 """Tokens prefilled at once: their attention weights, [q_heads, CHUNK, context], are held for the policies that look at them."""
+
+LANES_AT_ONCE = 24
+"""Lanes decoded side by side: each has its own copy of what its policy keeps of the prompt, so this bounds memory."""
+PREFILL_SHARE = 0.5
+"""Of the time that a prompt takes, roughly."""
 
 FloatArray = NDArray[np.float32]
 OnProgress = Callable[[float], None]
@@ -41,20 +47,29 @@ class LaneKey:
 class Lane:
     """What one policy under one budget did with a prompt.
 
+    activity    of its store
     kl          KL(dense || pruned) of the next token after each of the question's tokens, in nats
     log_probs   of each of the question's tokens but the first
     traffic     of each step that gives a token of the answer, all layers together
     """
 
-    store: PagedKV
+    activity: Activity
     kl: list[float] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     traffic: list[StepTraffic] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
     text: str = ""
 
+
+@dataclass(frozen=True)
+class _Running:
+    """A lane, and the store that it runs on."""
+
+    lane: Lane
+    store: PagedKV
+
     def count_traffic(self) -> None:
-        self.traffic.append(reduce(add, (step for step in self.store.last_traffic if step)))
+        self.lane.traffic.append(reduce(add, (step for step in self.store.last_traffic if step)))
 
 
 def run_lanes(
@@ -71,29 +86,53 @@ def run_lanes(
     Nothing of a prompt depends on the policy, so it is computed once; from the question on every lane has its own tokens.
     on_progress is told the share of the work that is done, from 0 to 1.
     """
-    keys = [*keys, LaneKey(Full(), max((key.budget for key in keys), default=page_size))]
     steps = len(prompt.question) + max_new_tokens
-    prefill_share = 0.5
-    prefix = _prefilled(model, prompt, keys, page_size, steps, lambda share: on_progress(prefill_share * share))
-    lanes = [Lane(prefix.under(index, key.policy, key.budget)) for index, key in enumerate(keys)]
+    prefix = _prefilled(model, prompt, keys, page_size, steps, lambda share: on_progress(PREFILL_SHARE * share))
+    starts = range(0, max(len(keys), 1), LANES_AT_ONCE)
+    done: list[Lane] = []
+    for number, start in enumerate(starts):
 
-    def step_done(step: int) -> None:
-        on_progress(prefill_share + (1 - prefill_share) * step / steps)
+        def step_done(step: int, number: int = number) -> None:
+            on_progress(PREFILL_SHARE + (1 - PREFILL_SHARE) * (number + step / steps) / len(starts))
 
-    logits = _ask(model, prompt.question, lanes, step_done)
-    if max_new_tokens:
-        _answer(model, lanes, logits, max_new_tokens, is_decided, lambda step: step_done(len(prompt.question) + step))
+        group = [*keys[start : start + LANES_AT_ONCE], _dense(keys, page_size)]
+        done[-1:] = _run_group(model, prompt, prefix, group, max_new_tokens, is_decided, step_done)  # one dense run of all is enough
+        gc.collect()  # stores and their states refer to each other, and hold most of the memory
     on_progress(1)
-    return lanes
+    return done
+
+
+def _run_group(
+    model: Model,
+    prompt: Prompt,
+    prefix: PagedKV,
+    keys: Sequence[LaneKey],
+    max_new_tokens: int,
+    is_decided: IsDecided,
+    step_done: Callable[[int], None],
+) -> list[Lane]:
+    stores = [prefix.under(index, key.policy, key.budget) for index, key in enumerate(keys)]
+    running = [_Running(Lane(store.activity), store) for store in stores]
+    logits = _ask(model, prompt.question, running, step_done)
+    if max_new_tokens:
+        _answer(model, running, logits, max_new_tokens, is_decided, lambda step: step_done(len(prompt.question) + step))
+    for store in stores:
+        prefix.cache.free(store.seq)
+    return [one.lane for one in running]
+
+
+def _dense(keys: Sequence[LaneKey], page_size: int) -> LaneKey:
+    return LaneKey(Full(), max((key.budget for key in keys), default=page_size))
 
 
 def _prefilled(model: Model, prompt: Prompt, keys: Sequence[LaneKey], page_size: int, steps: int, on_progress: OnProgress) -> PagedKV:
     config = model.config
     geometry = Geometry(config.num_layers, config.num_heads, config.num_kv_heads, config.head_dim, page_size)
     num_tokens = len(prompt.context)
-    num_pages = geometry.pages(num_tokens) + len(keys) * (geometry.pages(steps) + 2)
-    policies = tuple(dict.fromkeys(key.policy for key in keys))
-    prefix = PagedKV(PagedCache(geometry, num_pages), "prompt", Several(policies), max(key.budget for key in keys))
+    num_pages = geometry.pages(num_tokens) + (LANES_AT_ONCE + 1) * (geometry.pages(steps) + 2)
+    dense = _dense(keys, page_size)
+    policies = tuple(dict.fromkeys(key.policy for key in [*keys, dense]))
+    prefix = PagedKV(PagedCache(geometry, num_pages), "prompt", Several(policies), dense.budget)
     for start in range(0, num_tokens, CHUNK):
         model.hidden(prompt.context[start : start + CHUNK], cast(KVStore, prefix))
         on_progress(min(1.0, (start + CHUNK) / num_tokens))
@@ -101,45 +140,48 @@ def _prefilled(model: Model, prompt: Prompt, keys: Sequence[LaneKey], page_size:
     return prefix
 
 
-def _stores(lanes: Sequence[Lane]) -> list[KVStore]:
-    return [cast(KVStore, lane.store) for lane in lanes]
+def _step(model: Model, tokens: Sequence[int], running: Sequence[_Running]) -> FloatArray:
+    return model.step(tokens, [cast(KVStore, one.store) for one in running])
 
 
-def _ask(model: Model, question: Sequence[int], lanes: Sequence[Lane], step_done: Callable[[int], None]) -> FloatArray:
-    """Feeds the question's tokens to every lane; logits [lanes, vocab] after the last."""
-    stores = _stores(lanes)
+def _ask(model: Model, question: Sequence[int], running: Sequence[_Running], step_done: Callable[[int], None]) -> FloatArray:
+    """Feeds the question's tokens to every lane, the last of which is the dense one; logits [lanes, vocab] after the last token."""
     for step, token in enumerate(question):
-        logits = model.step([token] * len(lanes), stores)
+        logits = _step(model, [token] * len(running), running)
         following = question[step + 1] if step + 1 < len(question) else None
-        for lane, row, kl in zip(lanes, logits, kl_divergence(np.broadcast_to(logits[-1], logits.shape), logits), strict=True):
-            lane.kl.append(float(kl))
+        for one, row, kl in zip(running, logits, kl_divergence(np.broadcast_to(logits[-1], logits.shape), logits), strict=True):
+            one.lane.kl.append(float(kl))
             if following is not None:
-                lane.log_probs.append(float(log_softmax(row)[following]))
+                one.lane.log_probs.append(float(log_softmax(row)[following]))
         step_done(step + 1)
-    for lane in lanes:
-        lane.count_traffic()
+    for one in running:
+        one.count_traffic()
     return logits
 
 
 def _answer(
-    model: Model, lanes: Sequence[Lane], logits: FloatArray, max_new_tokens: int, is_decided: IsDecided, step_done: Callable[[int], None]
+    model: Model,
+    running: Sequence[_Running],
+    logits: FloatArray,
+    max_new_tokens: int,
+    is_decided: IsDecided,
+    step_done: Callable[[int], None],
 ) -> None:
     """Lets every lane take its likeliest token until its answer is decided, ends, or is as long as it may be."""
-    alive = list(lanes)
     for step in range(max_new_tokens):
         going = []
-        for lane, row in zip(alive, logits, strict=True):
+        for one, row in zip(running, logits, strict=True):
             token = int(row.argmax())
             if token in model.tokenizer.eos:
                 continue
-            lane.answer.append(token)
-            lane.text = model.tokenizer.decode(lane.answer)
-            if not is_decided(lane.text):
-                going.append(lane)
-        alive = going
+            one.lane.answer.append(token)
+            one.lane.text = model.tokenizer.decode(one.lane.answer)
+            if not is_decided(one.lane.text):
+                going.append(one)
+        running = going
         step_done(step + 1)
-        if not alive or step + 1 == max_new_tokens:
+        if not running or step + 1 == max_new_tokens:
             return
-        logits = model.step([lane.answer[-1] for lane in alive], _stores(alive))
-        for lane in alive:
-            lane.count_traffic()
+        logits = _step(model, [one.lane.answer[-1] for one in running], running)
+        for one in running:
+            one.count_traffic()

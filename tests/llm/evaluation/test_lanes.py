@@ -14,6 +14,7 @@ from kv.metrics import kl_divergence
 from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy
 from kv.store import PagedKV
+from npusim.llm.evaluation import lanes as lanes_module
 from npusim.llm.evaluation.lanes import CHUNK, LaneKey, run_lanes
 from npusim.llm.evaluation.prompts import Frame, Prompt, draw_sample
 from npusim.llm.evaluation.tasks import task_from
@@ -49,17 +50,18 @@ def alone(model: Model, prompt: Prompt, policy: Policy, budget: int, num_tokens:
     return tokens, np.stack(rows), store
 
 
-def test_every_lane_does_what_its_policy_does_alone(model: Model, prompt: Prompt) -> None:
+def test_every_lane_does_what_its_policy_does_alone(model: Model, prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "LANES_AT_ONCE", 5)
     lanes = run_lanes(model, prompt, [LaneKey(policy, 64) for policy in PRUNING], 16, 3, lambda text: False)
     dense = alone(model, prompt, policy_named("full"), 64, 3)
     for policy, lane in zip([*PRUNING, policy_named("full")], lanes, strict=True):
         tokens, logits, store = alone(model, prompt, policy, 64, 3)
         assert lane.answer == tokens, policy.name
         assert lane.kl == pytest.approx(kl_divergence(dense[1], logits).tolist(), rel=1e-2, abs=1e-4), policy.name
-        assert lane.store.activity.sparse_steps == store.activity.sparse_steps
+        assert lane.activity.sparse_steps == store.activity.sparse_steps
         assert len(lane.traffic) == 3
     assert lanes[-1].kl == pytest.approx([0] * len(prompt.question), abs=1e-12)
-    assert all(lanes[-1].store.activity.sparse_steps == 0 < lane.store.activity.sparse_steps for lane in lanes[:-1])
+    assert all(lanes[-1].activity.sparse_steps == 0 < lane.activity.sparse_steps for lane in lanes[:-1])
 
 
 def test_a_lane_that_is_decided_stops_and_the_others_go_on(model: Model, prompt: Prompt) -> None:
