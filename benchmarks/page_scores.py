@@ -1,0 +1,122 @@
+"""How good page scores are on a real model: what 256 tokens of pages keep of what its heads attend to, by page size.
+
+    npusim model fetch smollm2
+    python benchmarks/page_scores.py
+
+Prefills a passkey prompt of 2,048 tokens and the first three digits of its answer with SmolLM2, and lets Quest and ArkVale choose pages for
+every KV head from the third layer on, where the paper begins to prune. Two things are printed: the softmax mass kept, mean over all heads;
+and, over the heads that give more than 0.3 of their mass to the sentence with the key, how much of that is kept: the mean, and the worst
+head. Beside them stands the best that pages of that size allow, chosen by the mass that they hold. About half a minute on one core.
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import sys
+
+sys.path = [entry for entry in sys.path if not entry.endswith("benchmarks")]  # where this file would hide the package kv
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+import reference_model
+from kv.geometry import Geometry
+from kv.policies.arkvale import ArkVale
+from kv.policies.base import LayerContext, Policy, group_scores, softmax
+from kv.policies.quest import Quest
+from kv.policies.shared import Shared, Sharing
+from kv.selection import choose
+from kv.tasks import task_named
+from npusim.llm.evaluation.prompts import Frame, draw_sample
+from reference_model.kv_store import ContiguousKV, Selection
+
+BUDGET, CONTEXT, FIRST_LAYER, RETRIEVAL = 256, 2048, 2, 0.3
+POLICIES: dict[str, Policy | None] = {"quest": Shared(Quest(), Sharing.KV_MAX), "arkvale": ArkVale(), "by mass": None}
+FloatArray = NDArray[np.float32]
+
+
+class Spy(ContiguousKV):
+    """Keeps the last query and the keys of every layer."""
+
+    seen: dict[int, tuple[FloatArray, FloatArray]]
+
+    def select(self, layer: int, q: FloatArray) -> Selection:
+        selection = super().select(layer, q)
+        self.seen[layer] = (q[-1], selection.k)
+        return selection
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer's query [q_heads, head_dim], keys and softmax mass [kv_heads, length], and the positions of the needle."""
+
+    q: FloatArray
+    keys: FloatArray
+    mass: FloatArray
+    needle: slice
+
+
+def steps() -> list[Step]:
+    """Each layer in the middle of the answer."""
+    model = reference_model.load("smollm2")
+    task = task_named("passkey")
+    sample = draw_sample(model.tokenizer, task, Frame(), CONTEXT, 0, 0)
+    prompt = Frame().prompt(model.tokenizer, sample)
+    before, _, after = sample.context.partition(f"The pass key is {sample.answers[0]}")
+    needle = slice(len(model.tokenizer.encode(before)), len(prompt.context) - len(model.tokenizer.encode(after.partition("key.")[2])))
+    tokens = prompt.context + prompt.question + model.tokenizer.encode(f" {sample.answers[0][:3]}", special=False)
+    c = model.config
+    kv = Spy(c.num_layers, c.num_kv_heads, c.head_dim, CONTEXT)
+    kv.seen = {}
+    for start in range(0, len(tokens), 256):
+        model.hidden(tokens[start : start + 256], kv)
+    found = []
+    for layer in range(FIRST_LAYER, c.num_layers):
+        q, keys = kv.seen[layer]
+        found.append(Step(q, keys, softmax(group_scores(q, keys) / np.float32(np.sqrt(c.head_dim))).mean(1), needle))
+    return found
+
+
+def kept_tokens(policy: Policy | None, page_size: int, step: Step) -> NDArray[np.bool_]:
+    """Of each KV head, [kv_heads, length]; without a policy the pages with most mass."""
+    geometry = Geometry(1, len(step.q), len(step.keys), step.keys.shape[2], page_size)
+    if policy is None:
+        scores = np.add.reduceat(step.mass, np.arange(0, step.mass.shape[1], page_size), axis=1)
+    else:
+        state = policy.start(LayerContext(geometry, 0, BUDGET, 4, lambda: step.keys))
+        state.append(0, step.keys.swapaxes(0, 1))
+        scores = state.scores(step.q)
+    pages = np.broadcast_to(choose(scores, BUDGET // page_size), (len(step.keys), scores.shape[1]))
+    return np.repeat(pages, page_size, axis=1)[:, : step.mass.shape[1]]
+
+
+def measure(policy: Policy | None, page_size: int, found: list[Step]) -> tuple[float, list[float]]:
+    """Mean mass kept, and the share kept of what each head that looks for the needle gives to it."""
+    kept, of_needle = [], []
+    for step in found:
+        held = np.where(kept_tokens(policy, page_size, step), step.mass, 0)
+        kept.append(held.sum(1).mean())
+        wanted = step.mass[:, step.needle].sum(1)
+        looking = wanted > RETRIEVAL
+        of_needle += (held[:, step.needle].sum(1)[looking] / wanted[looking]).tolist()
+    return float(np.mean(kept)), of_needle
+
+
+def main() -> None:
+    found = steps()
+    looking = len(measure(None, 1, found)[1])
+    print(f"{BUDGET} of {found[0].mass.shape[1]} tokens kept; {len(found)} layers of 3 KV heads, of which {looking} heads look at the key")
+    print("mass kept of all, of the key's sentence (mean), and of it in the worst head")
+    print(f"{'page':>5}" + "".join(f"{name:>24}" for name in POLICIES))
+    for page_size in (1, 2, 4, 8, 16, 32):
+        row = f"{page_size:5}"
+        for policy in POLICIES.values():
+            kept, of_needle = measure(policy, page_size, found)
+            row += f"{kept:10.3f}{np.mean(of_needle):7.3f}{min(of_needle):7.3f}"
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
