@@ -103,7 +103,7 @@ def folder_rows(folder: Path) -> Iterator[Row]:
 
 def golden_rows() -> Iterator[tuple[Row, str]]:
     """(row, name of the measured network) of every int8 program in golden/data/timing."""
-    alike = {ours: name for name, (ours, _) in LIKE_FOR_LIKE.items() if ours}
+    alike = {ours: name for name, (ours, _) in LIKE_FOR_LIKE.items()}
     for path in sorted((DATA / "timing").glob("*.int8*.cmdbuf.xz")):
         name = path.name.split(".cv")[0]
         measured = alike.get(name, name)

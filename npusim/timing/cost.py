@@ -81,11 +81,9 @@ def tdma_ps(work: TdmaWork, board: Board, costs: Costs, conflicts: NDArray[np.bo
     tick, ps_of_beat = board.tick_ps, BEAT_BYTES * 1000 / (board.peak_gbps * costs.dram_efficiency)
     stream = np.where(work.compressed, costs.compression, 1.0)
     lines = work.lines * costs.lmem_line
-    near = np.where(
-        work.direction == TransDir.G2L,
-        np.maximum(work.read_beats + work.splits * costs.row, lines * (work.direction == TransDir.G2L)),
-        lines + np.where(work.direction == TransDir.L2L, work.rows * costs.row, 0),
-    )
+    loading = np.maximum(work.read_beats + work.splits * costs.row, lines)
+    moving = work.lines * costs.move_line
+    near = np.select([work.direction == TransDir.G2L, work.direction == TransDir.L2L], [loading, moving], lines)
     far = (work.read_beats + work.write_beats) * stream * ps_of_beat
     startup = np.select(
         [work.direction == TransDir.L2G, work.direction == TransDir.L2L],

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.isa.layout import Columns
-from npusim.isa.opcodes import TdmaFmt, TransDir, TskTyp
+from npusim.isa.opcodes import ArithEuTyp, PoolEuTyp, TdmaFmt, TransDir, TskTyp
 
 Ints = NDArray[np.int64]
 TIU_OPERANDS = ("res0", "opd0", "opd1", "opd2")
@@ -47,49 +47,65 @@ def lmem_use(chip: Chip, tiu: Columns, tdma: Columns) -> LmemUse:
 
 def _tiu_span(chip: Chip, c: Columns, name: str) -> tuple[Ints, Ints]:
     """(spans, lanes reached) of one operand."""
-    conv, matmul = c["tsk_typ"] == TskTyp.CONV, c["tsk_typ"] == TskTyp.FC
-    arith = c["tsk_typ"] == TskTyp.TENSOR_ARITH
     itemsize = np.where(c["opd_typ"] == 1, 2, 1)
     addr = c[f"{name}_addr"]
     if name in ("opd1", "opd2"):
         addr = c["res0_addr"] & ~0xFFFF | addr
-    n, ch, h, w = (np.maximum(c[f"{name}_{dim}"], 1) for dim in "nchw")
-    if name == "opd1":  # kernels and quantisation records: packed, one run a channel of the result
-        n, ch, h, w = (np.where(conv, v, x) for v, x in ((1, n), (c["res0_c"], ch), (1, h), (n * h * w, w)))
-        h, w = np.where(matmul, 1, h), np.where(matmul, np.maximum(c["res0_w"], 1), w)
-    if name == "opd2":
-        record = np.where(c["opt_chl_quan"] == 1, np.where(c["tsk_opd_num"] == 3, 9, 5), 2)
-        n, ch, h, w = (np.where(matmul | arith, x, v) for v, x in ((1, n), (c["res0_c"], ch), (1, h), (record, w)))
+    n, ch, h, w = _extents(c, name)
     lane0, offset = np.divmod(addr, chip.lmem_bytes)
     turns = -(-(lane0 + ch) // chip.num_lanes)
     given = c[f"short_{name}_str"] == 3
+    packed = (c[f"short_{name}_str"] != 0) | ((c["tsk_typ"] == TskTyp.CONV) & (name in ("opd1", "opd2")))
     plane = h * w * itemsize
-    packed = (c[f"short_{name}_str"] != 0) | (conv & (name in ("opd1", "opd2")))
     c_str = np.where(given, c[f"{name}_c_str"], np.where(packed, plane, -(-plane // chip.eu_num) * chip.eu_num))
     n_str = np.where(given, c[f"{name}_n_str"], c_str * turns)
     h_str = np.where(given, c[f"{name}_h_str"], w * itemsize)
     w_str = np.where(given, c[f"{name}_w_str"], itemsize)
     last = (n - 1) * n_str + (turns - 1) * c_str + (h - 1) * h_str + (w - 1) * w_str + itemsize
-    end = offset + last + _planes(c, name) * c[f"{name}_b_str"]
-    used = {
-        "res0": np.ones(len(addr), bool),
-        "opd0": c["opt_opd0_const"] == 0,
-        "opd1": (c["opt_opd1_const"] == 0)
-        & ~((c["tsk_typ"] == TskTyp.DEPTHWISE_POOL) & (c["tsk_eu_typ"] != 2))
-        & ~(arith & (c["tsk_opd_num"] < 2)),
-        "opd2": ((c["tsk_opd_num"] == 3) | ((c["opt_chl_quan"] == 1) & ~arith & ~matmul)) & (c["opt_opd2_const"] == 0),
-    }[name]
-    return _span(used, offset, end), np.where(used, lane0 + ch, 0)
+    used = _is_used(c, name)
+    return _span(used, offset, offset + last + _planes(c, name) * c[f"{name}_b_str"]), np.where(used, lane0 + ch, 0)
+
+
+def _extents(c: Columns, name: str) -> tuple[Ints, Ints, Ints, Ints]:
+    """(n, c, h, w) as the operand lies in LMEM: kernels, biases and records are one run for each channel of the result."""
+    conv, matmul = c["tsk_typ"] == TskTyp.CONV, c["tsk_typ"] == TskTyp.FC
+    n, ch, h, w = (np.maximum(c[f"{name}_{dim}"], 1) for dim in "nchw")
+    width = np.maximum(c["res0_w"], 1)
+    if name == "opd1":
+        n, ch, h, w = (np.where(conv, v, x) for v, x in ((1, n), (c["res0_c"], ch), (1, h), (n * h * w, w)))
+        return n, ch, np.where(matmul, 1, h), np.where(matmul, width, w)
+    if name == "opd2":
+        quantised = c["opt_chl_quan"] == 1
+        record = np.where(quantised, np.where(c["tsk_opd_num"] == 3, 9, 5), 2)
+        row = np.where(c["tsk_typ"] == TskTyp.TENSOR_ARITH, w, record)
+        bias_planes = np.where(quantised, 4, 2)
+        return np.where(matmul, bias_planes, 1), c["res0_c"], np.ones_like(h), np.where(matmul, width, row)
+    return n, ch, h, w
+
+
+def _is_used(c: Columns, name: str) -> NDArray[np.bool_]:
+    """Which commands read or write the operand in LMEM."""
+    pool = (c["tsk_typ"] == TskTyp.DEPTHWISE_POOL) & (c["tsk_eu_typ"] != PoolEuTyp.DEPTHWISE)
+    arith = c["tsk_typ"] == TskTyp.TENSOR_ARITH
+    if name == "res0":
+        return np.ones(len(arith), bool)
+    tensor = c[f"opt_{name}_const"] == 0
+    if name == "opd1":
+        return tensor & ~pool & ~(arith & (c["tsk_opd_num"] < 2))
+    if name == "opd2":
+        records = (c["opt_chl_quan"] == 1) & ~arith & (c["tsk_typ"] != TskTyp.FC)
+        return tensor & ((c["tsk_opd_num"] == 3) | records)
+    return tensor
 
 
 def _planes(c: Columns, name: str) -> Ints:
-    """Planes of bytes behind the first: one for 16-bit elements, three for 32-bit partial sums."""
-    narrow = c["opd_typ"] == 1
+    """Planes of bytes behind the first: one for 16-bit elements and for what mac adds to, three for 32-bit partial sums."""
+    bf16, arith = c["opd_typ"] == 1, c["tsk_typ"] == TskTyp.TENSOR_ARITH
+    wide = (c[f"opt_{name}_seg"] == 0) & ~bf16 & arith
     if name == "res0":
-        partial = np.where(c["ps32_md"] > 0, np.where(narrow, 1, 3), 0)
-        wide = (c["opt_res0_seg"] == 0) & ~narrow & (c["tsk_typ"] == TskTyp.TENSOR_ARITH)
-        return np.maximum(partial, wide)
-    return ((c[f"opt_{name}_seg"] == 0) & ~narrow & (c["tsk_typ"] == TskTyp.TENSOR_ARITH)).astype(np.int64)
+        partial = np.where(c["ps32_md"] > 0, np.where(bf16, 1, 3), 0)
+        return np.maximum(partial, wide | (arith & ~bf16 & (c["tsk_eu_typ"] == ArithEuTyp.MAC)))
+    return wide.astype(np.int64)
 
 
 def _tdma_span(chip: Chip, c: Columns, side: str) -> tuple[Ints, Ints]:

@@ -34,7 +34,7 @@ def test_networks_that_no_constant_was_chosen_by_are_within_seven_percent_in_the
     assert np.mean(errors) < 0.07
 
 
-@pytest.mark.parametrize(("chip", "bound"), [("cv180x", 0.02), ("cv181x", 0.04), ("cv182x", 0.02), ("cv183x", 0.125)])
+@pytest.mark.parametrize(("chip", "bound"), [("cv180x", 0.02), ("cv181x", 0.02), ("cv182x", 0.02), ("cv183x", 0.07)])
 def test_googlenet_meets_its_published_times_once_it_has_its_lrn_layers(chip: str, bound: float) -> None:
     assert abs(rows()["googlenet_5x5", chip].error) < bound
 
