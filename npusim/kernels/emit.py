@@ -84,6 +84,14 @@ class Emitter:
             )
         return span
 
+    def linear_spans(self, addr: int, num_bytes: int) -> list[Span]:
+        """The same for bytes that run on from lane to lane."""
+        size, end = self.chip.lmem_bytes, addr + num_bytes
+        if end > self.chip.lmem_total_bytes:
+            raise UsageError(f"{num_bytes} bytes from {addr:#x} on end at {end:#x}, past the {self.chip.lmem_total_bytes:#x} bytes of LMEM")
+        lanes = range(addr // size, -(-end // size))
+        return [Span(lane, lane + 1, max(addr - lane * size, 0), min(end - lane * size, size)) for lane in lanes]
+
     def emit_tiu(self, fields: Fields, reads: Sequence[Span], writes: Sequence[Span]) -> None:
         self._emit(_Command(Engine.TIU, {**fields, "layer_info": self._layer_id}), reads, writes)
 

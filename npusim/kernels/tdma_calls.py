@@ -88,6 +88,56 @@ class TdmaCalls(Emitter):
         fields |= {"dst_c_stride_low": dst.stride & 0xFFFF, "dst_c_stride_high": dst.stride >> 16, "int8_rnd_mode": int8_rnd_mode}
         self.emit_tdma(fields, [self.span(src.tl)], [], [("dst", dst)])
 
+    def tdma_g2l_matrix_copy_row_col_transposed(self, src: Mg, dst: Ml) -> None:
+        """int8: column i of GMEM to row i in LMEM."""
+        if (src.col, src.row) != (dst.shape.n, dst.shape.col) or src.fmt is Fmt.BF16 or src.fmt != dst.fmt:
+            raise UsageError(f"the matrix is {src.row} x {src.col} {src.fmt.value} in GMEM; in LMEM it is its transpose, 8 bits as well")
+        fields = self._formats(src.fmt, dst.fmt) | self._side("dst", dst.tl)
+        fields |= {"trans_dir": TransDir.G2L, "sys_dtype": 1, "spec_func": SpecFunc.TRANSPOSE, "src_n": src.row}
+        fields |= {"src_c": src.row, "src_w": src.col, "src_c_stride_low": src.stride & 0xFFFF, "src_c_stride_high": src.stride >> 16}
+        self.emit_tdma(fields | {"dst_h_stride": dst.shape.w}, [], [self.span(dst.tl)], [("src", src)])
+
+    def tdma_l2g_tensor_copy_cw_transposed(self, src: Tl, dst: Tg) -> None:
+        """int8: (n, c, h, w) of LMEM to (n, w, h, c) in GMEM."""
+        n, c, h, w = src.shape
+        if dst.shape != (n, w, h, c) or src.fmt is Fmt.BF16 or src.fmt != dst.fmt:
+            raise UsageError(
+                f"destination shape {dst.shape} must be {(n, w, h, c)}, and both sides 8 bits: the DMA exchanges c and w of bytes"
+            )
+        fields = self._sides(TransDir.L2G, src, dst) | self._formats(src.fmt, dst.fmt)
+        fields |= {"spec_func": SpecFunc.TRANSPOSE, "transpose_md": TransposeMd.CW}
+        self.emit_tdma(fields, [self.span(src)], [], [("dst", dst)])
+
+    def tdma_g2l_general_copy(self, src: Tg, dst_address: int, num_bytes: int) -> None:
+        """Bytes from `src`'s address on to linear LMEM, over the borders of lanes."""
+        fields = self._linear(TransDir.G2L, num_bytes) | {"dst_base_addr_low": dst_address}
+        self.emit_tdma(fields, [], self.linear_spans(dst_address, num_bytes), [("src", src)])
+
+    def tdma_l2g_general_copy(self, src_address: int, dst: Tg, num_bytes: int) -> None:
+        """Bytes of linear LMEM to `dst`'s address on."""
+        fields = self._linear(TransDir.L2G, num_bytes) | {"src_base_addr_low": src_address}
+        self.emit_tdma(fields, self.linear_spans(src_address, num_bytes), [], [("dst", dst)])
+
+    def tdma_g2g_general_copy(self, src: Tg, dst: Tg, num_bytes: int) -> None:
+        self.emit_tdma(self._linear(TransDir.G2G, num_bytes), [], [], [("src", src), ("dst", dst)])
+
+    # The names of the calls that convert; here a conversion follows from the operands' formats.
+    tdma_g2l_bf16_tensor_copy = tdma_g2l_tensor_copy
+    tdma_l2g_bf16_tensor_copy = tdma_l2g_tensor_copy
+    tdma_l2l_bf16_tensor_copy = tdma_l2l_tensor_copy
+    tdma_g2g_bf16_tensor_copy = tdma_g2g_tensor_copy
+    tdma_g2l_bf16_matrix_copy = tdma_g2l_matrix_copy
+    tdma_l2g_bf16_matrix_copy = tdma_l2g_matrix_copy
+    tdma_g2l_bf16_tensor_fill_constant = tdma_g2l_tensor_fill_constant
+    tdma_g2l_bf16_tensor_copy_nc_transposed = tdma_g2l_tensor_copy_nc_transposed
+    tdma_l2g_bf16_tensor_copy_nc_transposed = tdma_l2g_tensor_copy_nc_transposed
+
+    @staticmethod
+    def _linear(direction: TransDir, num_bytes: int) -> Fields:
+        if not 0 < num_bytes < 1 << 32:
+            raise UsageError(f"a general copy of {num_bytes} bytes; it takes 1 to 2**32 - 1")
+        return {"trans_dir": direction, "trans_fmt": 1, "src_n_stride": num_bytes}
+
     def _sides(self, direction: TransDir, src: Tl | Tg, dst: Tl | Tg) -> Fields:
         return {"trans_dir": direction, **self._side("src", src), **self._side("dst", dst), "src_n": src.shape[0]}
 

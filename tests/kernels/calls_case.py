@@ -16,6 +16,7 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     _reductions(b, gmem)
     _tables(b, gmem)
     _matrices(b, gmem)
+    _bytes(b, gmem)
     return Checked(case_of("calls", b.build(), {gmem: bf16_numbers(rng, 0x28000)}), {})
 
 
@@ -67,3 +68,17 @@ def _matrices(b: KernelBuilder, gmem: int) -> None:
     b.tdma_g2l_tensor_fill_constant(right.tl, 0x3F80)
     b.tdma_l2g_tensor_copy_nc_transposed(res.tl, tg(gmem + 0x1C000, (res.shape.c, 3, 1, res.shape.w), BF16))
     b.tdma_l2g_tensor_fill_constant(tg(gmem + 0x1E000, (1, 2, 3, 4), BF16), 0x1234)
+
+
+def _bytes(b: KernelBuilder, gmem: int) -> None:
+    turned = b.lmem_alloc_matrix(b.ml_default_shape(20, 48, Fmt.I8), Fmt.I8)
+    b.tdma_g2l_matrix_copy_row_col_transposed(mg(gmem, 48, 20, Fmt.I8), turned)
+    x = b.lmem_alloc_tensor((2, 5, 3, 16), Fmt.I8)
+    b.tdma_g2l_tensor_copy(tg(gmem + 0x100, x.shape, Fmt.I8), x)
+    b.tdma_l2g_tensor_copy_cw_transposed(x, tg(gmem + 0x30000, (2, 16, 3, 5), Fmt.I8))
+    b.tiu_mul(x, x, 3, rshift_bits=2)
+    b.tiu_mul_qm(x, x, x, 1 << 30, 4)
+    b.tdma_l2g_general_copy(b.chip.lmem_bytes - 100, tg(gmem + 0x31000, (1, 1, 1, 1), Fmt.I8), 200)
+    b.tdma_g2l_general_copy(tg(gmem + 0x200, (1, 1, 1, 1), Fmt.I8), b.chip.lmem_bytes - 60, 100)
+    b.tdma_g2g_general_copy(tg(gmem, (1, 1, 1, 1), Fmt.I8), tg(gmem + 0x32000, (1, 1, 1, 1), Fmt.I8), 333)
+    b.tdma_g2g_tensor_copy(tg(gmem, (1, 2, 3, 4), BF16), tg(gmem + 0x33000, (1, 3, 2, 4), BF16))
