@@ -92,7 +92,7 @@ class Ml:
 class Tg:
     """A tensor in GMEM: physical offset (or offset behind base register `base_reg`), shape and byte strides (n, c, h, w).
 
-    `label` makes the address a relocation point: Program.patch moves it, `addr` is what it is until then.
+    With a `label`, `addr` counts from wherever Program.patch puts the label (from 0 until then).
     """
 
     addr: int
