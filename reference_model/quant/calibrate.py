@@ -15,7 +15,8 @@ from reference_model.quant.linear import Bf16Linear
 from reference_model.quant.quantise import Calibration, Range
 from reference_model.quant.twin import CHUNK, TwinModel
 
-MATRICES = ("qkv", "output", "gate_up", "down")
+MATRICES = ("qkv", "output", "gate_up")
+"""Those that take int8 activations in w8a8."""
 
 
 @dataclass(eq=False)

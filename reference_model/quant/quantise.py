@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,13 +31,14 @@ class Range:
 
 
 Calibration = dict[str, Range]
-"""By the matrix: `0.qkv`, `0.output`, `0.gate_up`, `0.down`, `1.qkv` ..."""
+"""By the matrix: `0.qkv`, `0.output`, `0.gate_up`, `1.qkv` ..."""
 
 
 def quantise(model: Model, precision: str, calibration: Calibration | None = None, smoothing: float = SMOOTHING) -> TwinModel:
     """The twin of `model` in `bf16`, `int8` (W8A16) or `w8a8`; the last needs a calibration (reference_model.quant.calibrate).
 
-    In w8a8 the embedding and the head stay W8A16: an int8 step for each of the vocabulary's logits is too coarse to choose a token by.
+    In w8a8 the embedding, the head and `down` stay W8A16: an int8 step for each of the vocabulary's logits is too coarse to choose a token
+    by, and the products of gate and up that go into `down` have outliers of their own in every token, which no fixed step can hold.
     `smoothing`, from 0 to 1, is Int8ActivationLinear's. Raises ModelError for another precision or smoothing, and for w8a8 without a
     calibration.
     """
@@ -57,13 +59,12 @@ def quantise(model: Model, precision: str, calibration: Calibration | None = Non
         seen = calibration[name]
         return Int8ActivationLinear.of(weight, seen.largest_in, seen.largest_out, smoothing)
 
-    layers = tuple(_layer(config, layer, index, linear) for index, layer in enumerate(weights.layers))
+    layers = tuple(_layer(config, layer, index, linear, outer.of(layer.down)) for index, layer in enumerate(weights.layers))
     final_norm = ops.rms_norm_constants(weights.final_norm, config.norm_eps)
     return TwinModel(config, model.tokenizer, precision, layers, embedding, head, final_norm)
 
 
-def _layer(config: ModelConfig, layer: LayerWeights, index: int, linear: object) -> TwinLayer:
-    assert callable(linear)
+def _layer(config: ModelConfig, layer: LayerWeights, index: int, linear: Callable[[str, F32], Linear], down: Linear) -> TwinLayer:
     qkv, q_gain, k_gain = prepared_qkv(config, layer)
 
     def norm(gain: F32 | None) -> Norm | None:
@@ -75,7 +76,7 @@ def _layer(config: ModelConfig, layer: LayerWeights, index: int, linear: object)
         output=linear(f"{index}.output", layer.output),
         mlp_norm=ops.rms_norm_constants(layer.mlp_norm, config.norm_eps),
         gate_up=linear(f"{index}.gate_up", layer.gate_up),
-        down=linear(f"{index}.down", layer.down),
+        down=down,
         q_norm=norm(q_gain),
         k_norm=norm(k_gain),
         post_attention_norm=norm(layer.post_attention_norm),

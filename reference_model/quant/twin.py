@@ -82,7 +82,7 @@ class TwinModel:
     def hidden(
         self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None, tap: Callable[[int, FloatArray], None] | None = None
     ) -> Patterns:
-        """The normalised state that the head reads, bf16 patterns [T, d]; `tap` as Model.hidden's, shown float32 values."""
+        """The normalised state that the head reads, bf16 patterns [T, d]; `tap` as Model.hidden's, shown float32 values of CHUNK tokens."""
         ids = check_ids(token_ids, self.config)
         kv = self.new_kv(len(ids)) if kv is None else kv
         if kv.length + len(ids) > self.config.context_length:

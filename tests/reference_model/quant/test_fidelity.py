@@ -35,7 +35,7 @@ def results(model: Model, ids: np.ndarray) -> dict[str, Fidelity]:
     return {result.precision: result for result in measure(model, twins, ids[:513])}
 
 
-@pytest.mark.parametrize(("precision", "percent"), [("bf16", 0.5), ("int8", 3.0), ("w8a8", 6.0)])
+@pytest.mark.parametrize(("precision", "percent"), [("bf16", 0.5), ("int8", 3.0), ("w8a8", 2.0)])
 def test_perplexity_rises_by_less_than_its_bound(results: dict[str, Fidelity], precision: str, percent: float) -> None:
     result = results[precision]
     assert result.num_tokens == 512
@@ -43,7 +43,7 @@ def test_perplexity_rises_by_less_than_its_bound(results: dict[str, Fidelity], p
 
 
 @pytest.mark.parametrize(
-    ("precision", "entire", "single", "agreement"), [("bf16", 34, 40, 0.97), ("int8", 31, 36, 0.96), ("w8a8", 17, 20, 0.8)]
+    ("precision", "entire", "single", "agreement"), [("bf16", 34, 40, 0.97), ("int8", 31, 36, 0.96), ("w8a8", 24, 30, 0.94)]
 )
 def test_noise_of_every_layer_stays_below_its_bound(
     results: dict[str, Fidelity], precision: str, entire: float, single: float, agreement: float
@@ -89,7 +89,7 @@ def test_sqnr_of_known_noise() -> None:
 def test_calibration_takes_the_largest_of_each_input_and_output(model: Model, ids: np.ndarray) -> None:
     twin = quantise(model, "bf16")
     first, more = calibrate(twin, ids[:100]), calibrate(twin, ids[:200])
-    assert set(more) == {f"{layer}.{name}" for layer in range(4) for name in ("qkv", "output", "gate_up", "down")}
+    assert set(more) == {f"{layer}.{name}" for layer in range(4) for name in ("qkv", "output", "gate_up")}
     for name, seen in more.items():
         assert (seen.largest_in >= first[name].largest_in).all()
         assert (seen.largest_out >= first[name].largest_out).all()
