@@ -45,7 +45,9 @@ def _areas(model: Cvimodel, program: Program, placed: dict[str, Region], sizes: 
         # The runtime allocates whole pages; what lies behind the stated size can be touched without harm.
         yield Area(name, base_reg, 0, align_up(num_bytes, PAGE_BYTES), is_set=base_reg == WEIGHT, is_writable=base_reg != WEIGHT)
     for weight in model.weights:
-        yield Area(f"weight {weight.name}", WEIGHT, weight.offset & ((1 << 40) - 1), weight.num_bytes, is_whole=True)
+        start = weight.offset & ((1 << 40) - 1)
+        if start + weight.num_bytes <= sizes[WEIGHT]:
+            yield Area(f"weight {weight.name}", WEIGHT, start, weight.num_bytes, is_whole=True)
     for tensor in program.tensors:
         if tensor.name in placed:
             is_input, is_output = tensor.name in program.inputs, tensor.name in program.outputs

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from npusim.check import Area, Finding, Kind, check
+from npusim.check import MEANING, Area, Finding, Kind, check
 from tests.check.program import Program
 
 A, B, C = 0x000, 0x100, 0x200
@@ -283,3 +285,9 @@ def test_a_square_may_take_one_tensor_twice() -> None:
     p.load(A)
     p.store(B, wait=p.arith(0, B, A, A, wait=1))
     assert found(p) == []
+
+
+def test_every_kind_is_explained_and_stands_with_its_severity_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "check.md").read_text()
+    assert set(MEANING) == set(Kind)
+    assert all(f"| {kind.value} | {kind.severity.value} |" in page for kind in Kind)
