@@ -34,6 +34,10 @@ class Geometry:
         """Pages that hold num_tokens: ceil(num_tokens / page_size)."""
         return -(-num_tokens // self.page_size)
 
+    def head_page_bytes(self, element_bytes: int) -> int:
+        """Bytes of the keys and values of one page in one layer and KV head."""
+        return 2 * self.page_size * self.head_dim * element_bytes
+
     def page_bytes(self, element_bytes: int) -> int:
         """Bytes of the keys and values of one page in all layers and KV heads, scales not counted."""
         return 2 * self.num_layers * self.num_kv_heads * self.page_size * self.head_dim * element_bytes

@@ -18,7 +18,7 @@ from kv.gather import Gather, Scratch, resolve
 from kv.policies.base import LayerContext, Policy, State, Unit
 from kv.policies.full import Full
 from kv.policies.several import Several, SeveralState
-from kv.selection import BoolArray, FloatArray, Selection, UnitTable, choose, table_of
+from kv.selection import PAD, BoolArray, FloatArray, Selection, UnitTable, choose, table_of
 from kv.traffic import StepTraffic, dense_traffic, table_traffic
 
 IntArray = NDArray[np.int64]
@@ -75,6 +75,20 @@ class PagedKV:
     def last_traffic(self) -> list[StepTraffic | None]:
         """What the last decode step moved in each layer, None where there was none. Counted when asked for: ask before the next append."""
         return [count and count() for count in self._traffic]
+
+    def pages_read(self, layer: int) -> BoolArray:
+        """The logical blocks that each KV head's last decode step in a layer read: bool [kv_heads, blocks]."""
+        g = self.cache.geometry
+        read = np.zeros((g.num_kv_heads, g.pages(self._lengths[layer])), np.bool_)
+        table = self.last_table[layer]
+        if table is None:
+            return ~read
+        rows = np.arange(len(table.units) if len(table.units) > 1 else g.num_kv_heads)
+        heads = np.broadcast_to((rows * g.num_kv_heads // len(rows))[:, None], (len(rows), table.units.shape[1]))
+        units = np.broadcast_to(table.units, heads.shape)
+        real = units != PAD
+        read[heads[real], units[real] if self.policy.unit is Unit.PAGE else units[real] // g.page_size] = True
+        return read
 
     @property
     def length(self) -> int:

@@ -22,6 +22,8 @@ def attend(
     """
     num_queries, num_heads, _ = q.shape
     num_slots = selection.k.shape[1]
+    if keep_weights and not window and num_queries <= QUERY_BLOCK:  # nothing to narrow, so the weights need no copy
+        return _attend_block(q, positions, selection, window)
     out = np.empty_like(q)
     kept = np.zeros((num_heads, num_queries, num_slots), np.float32) if keep_weights else None
     for start in range(0, num_queries, QUERY_BLOCK):
@@ -41,7 +43,7 @@ def _attend_block(q: FloatArray, positions: IntArray, selection: Selection, wind
     weights: FloatArray = scores.reshape(kv_heads, -1, num_queries, num_slots)  # [kv, group, T, S]
     hidden = _hidden(positions, selection, window)  # [1 or kv, 1, T, S]
     if hidden.any():
-        weights[np.broadcast_to(hidden, weights.shape)] = -np.inf
+        np.copyto(weights, -np.inf, where=hidden)
     weights -= weights.max(-1, keepdims=True)
     np.exp(weights, out=weights)
     weights /= weights.sum(-1, keepdims=True)

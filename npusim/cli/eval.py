@@ -55,6 +55,13 @@ class EvalCommand(Command):
         parser.add_argument(
             "--dense-layers", type=int, default=2, metavar="D", help="first layers that no policy prunes, as in Quest's paper (default: 2)"
         )
+        parser.add_argument(
+            "--device-tokens",
+            type=int,
+            default=0,
+            metavar="N",
+            help="tokens of each layer and head that the device holds (default: 0, all)",
+        )
         parser.add_argument("--seed", type=int, default=0, help="of the prompts (default: 0)")
         parser.add_argument(
             "--json", type=Path, metavar="F", help="store the rows; F.journal keeps finished samples, from which the same command goes on"
@@ -113,6 +120,7 @@ def _plan(options: argparse.Namespace, model: Model, task: Task) -> Plan:
         options.page_size,
         options.dense_layers,
         options.seed,
+        options.device_tokens,
     )
 
 

@@ -81,6 +81,7 @@ REFUSED = {
     "a file without sentences": (["--task", "perplexity:/nowhere"], "cannot be read"),
     "a context beyond the model's": (["--context", "4k"], "a context of 4096 tokens: builtin can take from 1 to 1024"),
     "a context too short for a sample": (["--context", "20"], "tokens are too few"),
+    "a device below one page": (["--device-tokens", "8"], "give 0 for all, or at least one page of 16"),
     "no samples": (["--samples", "0"], "samples is 0"),
     "more dense layers than layers": (["--dense-layers", "9"], "has 4 layers"),
     "a picture of no known kind": (["--plot", "out.bmp"], "must end with .png"),

@@ -19,6 +19,7 @@ from kv.policies.base import Policy
 from kv.policies.quest import Quest
 from kv.policies.streaming_llm import StreamingLLM
 from kv.pool import BF16, FLOAT32, INT8, Layout, Storage
+from kv.residency import Residency
 from kv.store import PagedKV
 from kv.tiered_pool import TieredPool
 from kv.tiers import Replacement, Tier
@@ -68,6 +69,36 @@ def test_moves_are_those_of_the_pages_that_a_policy_chose_anew(geometry: Geometr
     quest_pages, quest_bytes = moved_in_decode(Quest(), 16, geometry, make_text, decode)
     assert window_pages <= 16 < quest_pages  # a window that fits stays; what a query chooses changes
     assert quest_bytes == quest_pages * 2 * geometry.page_size * geometry.head_dim * 4
+
+
+@given(
+    capacity=st.integers(1, 6),
+    num_pages=st.integers(1, 8),
+    steps=st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=4, unique=True), max_size=12),
+)
+def test_residency_brings_what_was_not_used_lately(capacity: int, num_pages: int, steps: list[list[int]]) -> None:
+    residency = Residency(1, num_pages, capacity)
+    used = {page: page for page in range(num_pages)}
+    for step, wanted in enumerate(steps):
+        length = len(used) + step % 2
+        used |= dict.fromkeys(range(len(used), length), num_pages + step)
+        pages = np.zeros((1, length), np.bool_)
+        pages[0, [page for page in wanted if page < length]] = True
+        on_device = sorted(used, key=lambda page: (-used[page], page))[:capacity]
+        assert residency.touch(pages) == len(set(np.flatnonzero(pages[0]).tolist()) - set(on_device))
+        used |= dict.fromkeys(np.flatnonzero(pages[0]).tolist(), num_pages + step + 1)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+def test_pages_read_are_those_of_the_selection(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    store = PagedKV(PagedCache(geometry, NUM_PAGES), "a", policy, 12)
+    for step in decode(store, make_text(0, 34), 24):
+        positions = np.atleast_2d(step.selection.positions)
+        valid = np.ones_like(positions, np.bool_) if step.selection.valid is None else np.atleast_2d(step.selection.valid)
+        rows = np.repeat(np.arange(2), len(positions) // 2) if len(positions) > 1 else np.zeros(1, int)
+        expected = [set((positions[rows == head][valid[rows == head]] // 4).tolist()) for head in range(2 if len(positions) > 1 else 1)]
+        read = store.pages_read(step.layer)
+        assert [set(np.flatnonzero(row).tolist()) for row in read] == (expected if len(expected) == 2 else expected * 2)
 
 
 def test_no_more_pages_than_fit_are_on_the_device_and_the_rest_is_below(geometry: Geometry, make_text: Maker, decode: Maker) -> None:

@@ -20,6 +20,7 @@ MEASURES = (
     ("kl", "KL from dense, nats", "{:.3f}", 1),
     ("bytes_per_step", "kB a step", "{:,.0f}", 1e-3),
     ("descriptors_per_step", "descriptors a step", "{:,.0f}", 1),
+    ("moved_bytes_per_step", "kB moved a step", "{:,.0f}", 1e-3),
 )
 """Field, title, format, factor."""
 
@@ -113,6 +114,8 @@ def _grids(rows: Rows) -> Iterator[tuple[str, str, list[int], list[tuple[str, li
         here = [row for row in rows if row["context"] == context]
         heading = f"{here[0]['task']}, {context:,} tokens, {here[0]['model']}, {here[0]['samples']} samples"
         for field, what, form, factor in MEASURES:
+            if field == "moved_bytes_per_step" and not here[0]["device_tokens"]:
+                continue
             held = {(row["policy"], row["budget"]): row[field] for row in here}
             lines = [
                 (name, [form.format(factor * held[name, budget]) if (name, budget) in held else "" for budget in budgets])

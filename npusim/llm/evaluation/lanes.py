@@ -18,6 +18,7 @@ from kv.metrics import kl_divergence, log_softmax
 from kv.policies.base import Policy
 from kv.policies.full import Full
 from kv.policies.several import Several
+from kv.residency import Residency
 from kv.store import Activity, PagedKV
 from kv.traffic import StepTraffic
 from npusim.llm.evaluation.prompts import Prompt
@@ -51,25 +52,33 @@ class Lane:
     kl          KL(dense || pruned) of the next token after each of the question's tokens, in nats
     log_probs   of each of the question's tokens but the first
     traffic     of each step that gives a token of the answer, all layers together
+    moved       bytes that each of these steps would bring to a device that cannot hold everything
     """
 
     activity: Activity
     kl: list[float] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     traffic: list[StepTraffic] = field(default_factory=list)
+    moved: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
     text: str = ""
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A lane, and the store that it runs on."""
+    """A lane, the store that it runs on, and what of each layer is on the device (nothing where the device holds everything)."""
 
     lane: Lane
     store: PagedKV
+    residency: list[Residency]
 
-    def count_traffic(self) -> None:
-        self.lane.traffic.append(reduce(add, (step for step in self.store.last_traffic if step)))
+    def count(self, answers: bool) -> None:
+        """Keep the books of a step that was just done; `answers`: it gives a token of the answer."""
+        brought = sum(layer.touch(self.store.pages_read(index)) for index, layer in enumerate(self.residency))
+        if answers:
+            cache = self.store.cache
+            self.lane.traffic.append(reduce(add, (step for step in self.store.last_traffic if step)))
+            self.lane.moved.append(brought * cache.geometry.head_page_bytes(cache.pool.storage.dtype.itemsize))
 
 
 def run_lanes(
@@ -80,10 +89,12 @@ def run_lanes(
     max_new_tokens: int,
     is_decided: IsDecided,
     on_progress: OnProgress = lambda share: None,
+    device_tokens: int = 0,
 ) -> list[Lane]:
     """The prompt's answer under each policy and budget, greedy; a last lane more is the dense run.
 
     Nothing of a prompt depends on the policy, so it is computed once; from the question on every lane has its own tokens.
+    device_tokens is what a device holds of each layer and KV head, 0 for everything.
     on_progress is told the share of the work that is done, from 0 to 1.
     """
     steps = len(prompt.question) + max_new_tokens
@@ -96,7 +107,9 @@ def run_lanes(
             on_progress(PREFILL_SHARE + (1 - PREFILL_SHARE) * (number + step / steps) / len(starts))
 
         group = [*keys[start : start + LANES_AT_ONCE], _dense(keys, page_size)]
-        done[-1:] = _run_group(model, prompt, prefix, group, max_new_tokens, is_decided, step_done)  # one dense run of all is enough
+        done[-1:] = _run_group(
+            model, prompt, prefix, group, device_tokens, max_new_tokens, is_decided, step_done
+        )  # one dense run of all is enough
         gc.collect()  # stores and their states refer to each other, and hold most of the memory
     on_progress(1)
     return done
@@ -107,12 +120,16 @@ def _run_group(
     prompt: Prompt,
     prefix: PagedKV,
     keys: Sequence[LaneKey],
+    device_tokens: int,
     max_new_tokens: int,
     is_decided: IsDecided,
     step_done: Callable[[int], None],
 ) -> list[Lane]:
     stores = [prefix.under(index, key.policy, key.budget) for index, key in enumerate(keys)]
-    running = [_Running(Lane(store.activity), store) for store in stores]
+    g = prefix.cache.geometry
+    pages, fits = g.pages(prefix.length), device_tokens // g.page_size
+    residency = [[Residency(g.num_kv_heads, pages, fits) for _ in range(g.num_layers if device_tokens else 0)] for _ in stores]
+    running = [_Running(Lane(store.activity), store, held) for store, held in zip(stores, residency, strict=True)]
     logits = _ask(model, prompt.question, running, step_done)
     if max_new_tokens:
         _answer(model, running, logits, max_new_tokens, is_decided, lambda step: step_done(len(prompt.question) + step))
@@ -153,9 +170,9 @@ def _ask(model: Model, question: Sequence[int], running: Sequence[_Running], ste
             one.lane.kl.append(float(kl))
             if following is not None:
                 one.lane.log_probs.append(float(log_softmax(row)[following]))
+        for one in running:
+            one.count(answers=following is None)
         step_done(step + 1)
-    for one in running:
-        one.count_traffic()
     return logits
 
 
@@ -184,4 +201,4 @@ def _answer(
             return
         logits = _step(model, [one.lane.answer[-1] for one in running], running)
         for one in running:
-            one.count_traffic()
+            one.count(answers=True)

@@ -26,6 +26,7 @@ class Plan:
 
     dense_layers    first layers that attend to everything, under every policy (Quest's evaluation: 2); their traffic counts
     seed            of the samples: equal seeds give equal samples
+    device_tokens   what the device holds of each layer and KV head, 0 for everything; what else a step reads is counted as moved
     """
 
     model: str
@@ -37,6 +38,7 @@ class Plan:
     page_size: int = 16
     dense_layers: int = 2
     seed: int = 0
+    device_tokens: int = 0
 
     def __post_init__(self) -> None:
         for name in ("policies", "budgets", "contexts"):
@@ -45,13 +47,16 @@ class Plan:
                 raise UsageError(f"{name} are {', '.join(map(str, values)) or 'none'}: give at least one, and each once")
         for name in self.policies:
             policy_named(name)
-        for name, least in (("samples", 1), ("page_size", 1), ("dense_layers", 0), ("seed", 0)):
+        for name, least in (("samples", 1), ("page_size", 1), ("dense_layers", 0), ("seed", 0), ("device_tokens", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if min(self.budgets) < self.page_size:
             raise KVError(
                 f"a budget of {min(self.budgets)} tokens is below one page of {self.page_size}: raise the budget or use smaller pages"
             )
+
+        if 0 < self.device_tokens < self.page_size:
+            raise UsageError(f"device_tokens is {self.device_tokens}: give 0 for all, or at least one page of {self.page_size}")
 
     def check_model(self, config: ModelConfig) -> None:
         """Refuses what this model cannot do, before anything is computed."""
@@ -92,6 +97,7 @@ class Outcome:
     descriptors_per_step: float
     metadata_bytes_per_step: float
     padding_bytes_per_step: float
+    moved_bytes_per_step: float
     prompt_tokens: int
     answer: str
 
@@ -127,5 +133,6 @@ def _rows_of(plan: Plan, context: int, outcomes: dict[tuple[int, int], list[Outc
                 "page_size": plan.page_size,
                 "dense_layers": plan.dense_layers,
                 "seed": plan.seed,
+                "device_tokens": plan.device_tokens,
                 "answers": [outcome.answer for outcome in of_row],
             }

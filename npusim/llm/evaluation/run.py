@@ -48,7 +48,14 @@ def evaluate_sample(
     check_fits(prompt, sample.max_new_tokens, model.config.context_length)
     keys = plan.lanes()
     lanes = run_lanes(
-        model, prompt, list(keys), plan.page_size, sample.max_new_tokens, lambda text: task.is_decided(text, sample), on_progress
+        model,
+        prompt,
+        list(keys),
+        plan.page_size,
+        sample.max_new_tokens,
+        lambda text: task.is_decided(text, sample),
+        on_progress,
+        plan.device_tokens,
     )
     names = [(name, key.budget) for key, name in keys.items()]
     if FULL in plan.policies:
@@ -72,6 +79,7 @@ def _outcome(name: str, budget: int, lane: Lane, task: Task, sample: Sample, pro
         descriptors_per_step=mean("descriptors"),
         metadata_bytes_per_step=mean("metadata_bytes"),
         padding_bytes_per_step=mean("padding_bytes"),
+        moved_bytes_per_step=float(np.mean(lane.moved)),
         prompt_tokens=prompt_tokens,
         answer=lane.text,
     )

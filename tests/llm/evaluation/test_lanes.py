@@ -70,6 +70,14 @@ def test_a_lane_that_is_decided_stops_and_the_others_go_on(model: Model, prompt:
     assert [len(lane.answer) for lane in lanes] == [1, 5]
 
 
+def test_a_small_device_has_a_window_stay_and_quest_move_pages(model: Model, prompt: Prompt) -> None:
+    keys = [LaneKey(policy_named(name), 64) for name in ("streaming_llm", "quest")]
+    window, quest, dense = run_lanes(model, prompt, keys, 16, 3, lambda text: False, device_tokens=128)
+    page = 2 * 16 * model.config.head_dim * 4
+    assert window.moved[-1] == 0 < quest.moved[-1] < dense.moved[-1] and quest.moved[-1] % page == 0
+    assert all(lane.moved == [0, 0, 0] for lane in run_lanes(model, prompt, keys, 16, 3, lambda text: False))
+
+
 def test_progress_rises_to_the_whole(model: Model, prompt: Prompt) -> None:
     seen: list[float] = []
     run_lanes(model, prompt, [], 16, 2, lambda text: False, seen.append)
