@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 BURST_BYTES, BEAT_BYTES, ALIGN_BYTES, PAGE_BYTES = 256, 16, 64, 4096
+RUNS_AT_ONCE = 1 << 20
+"""Runs that are looked at in one go; it bounds memory."""
 
 
 def count(addr: Ints, num_bytes: Ints) -> tuple[Ints, Ints]:
@@ -60,6 +62,16 @@ def _merge(extent: Ints, stride: Ints, row_bytes: Ints) -> tuple[Ints, Ints, Int
 
 def _count_unique(keys: Ints) -> tuple[Ints, Ints]:
     """(bursts, beats) of each column (addr, n, c, h, their strides, bytes of a run) of `keys`."""
+    after = np.cumsum(keys[1] * keys[2] * keys[3])
+    total = int(after[-1]) if len(after) else 0
+    cuts = np.unique(np.searchsorted(after, np.arange(0, total + RUNS_AT_ONCE, RUNS_AT_ONCE)).clip(max=keys.shape[1]))
+    parts = [_count_all(keys[:, a:b]) for a, b in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)]
+    if not parts:
+        return np.zeros(keys.shape[1], np.int64), np.zeros(keys.shape[1], np.int64)
+    return np.concatenate([bursts for bursts, _ in parts]), np.concatenate([beats for _, beats in parts])
+
+
+def _count_all(keys: Ints) -> tuple[Ints, Ints]:
     addr, n, c, h, n_str, c_str, h_str, row_bytes = keys
     runs = n * c * h
     owner = np.repeat(np.arange(len(runs)), runs)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
+from npusim.errors import IllegalInstruction
 from npusim.insn import INSTRUCTIONS
 from npusim.insn.tdma_copy import G2gGeneralCopy, G2lGeneralCopy, L2gGeneralCopy
 from npusim.insn.tdma_matrix import MatrixTransfer
@@ -18,6 +19,8 @@ from npusim.timing.bursts import BEAT_BYTES, count_tensors
 from npusim.timing.kinds import tdma_kinds
 
 Ints = NDArray[np.int64]
+MAX_PIECES, MAX_BYTES = 1 << 22, 1 << 32
+"""Of one transfer: more than the elements of the largest LMEM, and all of GMEM."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
     writes = (direction == TransDir.L2G) | (direction == TransDir.G2G)
     from_lmem = (direction == TransDir.L2G) | (direction == TransDir.L2L)
     src, dst = _Side(c, "src", general, matrix, compressed), _Side(c, "dst", general, matrix, compressed)
+    src.check(index)
+    dst.check(index)
     read_runs, read_bursts, read_beats = src.traffic(reads)
     _, write_bursts, write_beats = dst.traffic(writes)
     near = {name: np.where(from_lmem, getattr(src, name), getattr(dst, name)) for name in ("n", "c", "h", "row_bytes", "h_str")}
@@ -131,6 +136,15 @@ class _Side:
             setattr(self, name, np.where(dense, 1, getattr(self, name)))
         self.row_bytes = np.where(dense, total, self.row_bytes)
         self.h_str = np.where(dense, total, self.h_str)
+
+    def check(self, index: Ints) -> None:
+        """Raises IllegalInstruction for a tensor that no LMEM or GMEM could be the other side of."""
+        pieces = self.n.astype(float) * self.c * self.h
+        bad = np.flatnonzero((pieces > MAX_PIECES) | (pieces * self.row_bytes > MAX_BYTES))
+        if len(bad):
+            at = int(bad[0])
+            rule = f"{pieces[at]:.0f} pieces of {self.row_bytes[at]} bytes; at most {MAX_PIECES} pieces and {MAX_BYTES} bytes are timed"
+            raise IllegalInstruction(f"command {index[at]}: a transfer of {rule}", int(index[at]))
 
     def traffic(self, active: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
         """(runs, bursts, beats) where `active`, else 0."""

@@ -19,6 +19,7 @@ from npusim.timing.workload import Workload, workload_of_cmdbuf
 Ints = NDArray[np.int64]
 TIU, TDMA = 0, 1
 PS_PER_MS = 1e9
+MAX_PS = 1e18
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
     tick = board.tick_ps
     conflicts = workload.conflicts(board.chip)
     tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs, conflicts)
+    if float(tiu.sum()) + float(tdma.sum()) > MAX_PS:
+        raise UsageError(f"the program would run for more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}; it is no real one")
     durations = (np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
     sync = (round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
     starts = schedule.run(workload.plan, durations, sync, round(costs.issue_gap * tick), _hidden(workload, durations))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
+from npusim.errors import IllegalInstruction
 from npusim.insn import INSTRUCTIONS
 from npusim.insn.tiu_conv import Convolution
 from npusim.insn.tiu_depthwise_pool import DEPTHWISE_POOL_INSTRUCTIONS, DepthwiseConvolution
@@ -17,6 +18,7 @@ from npusim.isa.layout import Columns
 from npusim.timing.kinds import tiu_kinds
 
 Ints = NDArray[np.int64]
+MAX_STEPS = 1 << 44
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
     elements = c["res0_n"] * c["res0_c"] * c["res0_h"] * c["res0_w"]
     taps = np.where(conv | window, c["opd1_h"] * c["opd1_w"], 1)
     depth = np.where(conv, c["opd0_c"], np.where(matmul, c["opd1_n"], 1))
+    _check_size(c, taps, depth, index)
     multiplies = conv | matmul | members((DepthwiseConvolution,))[kind]
     return TiuWork(
         kind=kind,
@@ -96,6 +99,18 @@ def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
         starts_early=c.get("cmd_pre_exe", np.zeros_like(kind)) & 1 == 1,
         channels=c["res0_c"],
     )
+
+
+def _check_size(c: Columns, taps: Ints, depth: Ints, index: Ints) -> None:
+    """Raises IllegalInstruction for a command of more work than any chip does in hours; sums of what is left fit 64 bits."""
+    elements = c["res0_n"].astype(float) * c["res0_c"] * c["res0_h"] * c["res0_w"]
+    bad = np.flatnonzero(elements * np.maximum(taps, 1) * np.maximum(depth, 1) > MAX_STEPS)
+    if len(bad):
+        at = int(bad[0])
+        work = f"{elements[at]:.0f} results of {taps[at]} taps and {depth[at]} inputs each"
+        raise IllegalInstruction(
+            f"command {index[at]}: {work} are no work for one command; at most {MAX_STEPS} steps are timed", int(index[at])
+        )
 
 
 @cache

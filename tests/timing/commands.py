@@ -39,10 +39,11 @@ def window(
     return tiu(chip, tsk_typ=typ, tsk_eu_typ=eu, **(fields | given | more))
 
 
-def conv(chip: Chip, ic: int, oc: int, k: int, oh: int, ow: int, stride: int = 1) -> Command:
+def conv(chip: Chip, ic: int, oc: int, k: int, oh: int, ow: int, stride: int = 1, **more: int) -> Command:
     """A per-channel int8 convolution that takes two channels a cycle."""
     opd0 = (1, ic, (oh - 1) * stride + k, (ow - 1) * stride + k)
-    return window(chip, TskTyp.CONV, 0, opd0, (1, oc, oh, ow), (ic, oc, k, k), stride, opt_chl_quan=1, double_conv=1, tsk_opd_num=3)
+    given = {"opt_chl_quan": 1, "double_conv": 1, "tsk_opd_num": 3}
+    return window(chip, TskTyp.CONV, 0, opd0, (1, oc, oh, ow), (ic, oc, k, k), stride, **(given | more))
 
 
 def pool(chip: Chip, eu: PoolEuTyp, c: int, k: int, oh: int, ow: int, stride: int = 1, **more: int) -> Command:
