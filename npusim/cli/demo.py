@@ -1,51 +1,50 @@
-"""`npusim demo`: the whole way on a bundled model, with nothing to download."""
+"""`npusim demo`: the whole way on the bundled model, with nothing to download."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from importlib.resources import as_file, files
 
-from golden import compare, read_archive
-from npusim.cli.command import Command, console, working
-from npusim.cli.program import read_cmdbufs
+import numpy as np
+
+from golden import compare
+from npusim.cli.command import Command, console, print_json, working
+from npusim.cli.generate_on import describe
 from npusim.cli.reporters.comparison import comparison_table
-from npusim.cli.reporters.tensors import tensor_table
-from npusim.isa.disasm import disassemble
-from npusim.runtime.model import Model
-
-_MODEL = "step_cv181x_int8"
-_INPUT = "step.in.npz"
-_SHOWN_LINES = 8
+from npusim.cli.reporters.generation import TextStream
+from npusim.cli.reporters.on_board import board_run_renderables
+from npusim.llm.demo import PROMPT, demo_run, demo_tokens, golden_logits
+from reference_model.generate import stream_text
+from reference_model.load import load
 
 
 class DemoCommand(Command):
     name = "demo"
-    summary = "Run a bundled transformer decode step, compiled by the vendor for cv181x, and hold it against recorded results."
+    summary = "Generate text on a simulated Milk-V Duo 256M with a pruned cache, and hold the chip's logits against the vendor's."
     example = "npusim demo"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--all", action="store_true", help="show every tensor, not only the model's outputs")
+        parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
     def run(self, options: argparse.Namespace) -> int:
-        out, data = console(), files("golden") / "data" / "functional"
-        with as_file(data / f"{_MODEL}.cvimodel") as path, as_file(data / _INPUT) as given, as_file(data / f"{_MODEL}.out.npz") as golden:
-            started = time.perf_counter()
-            with working("loading the model"):
-                model = Model(path)
-            loaded = time.perf_counter()
-            with working("running it"):
-                outputs = model.forward(read_archive(given), all_tensors=True)
-            ran = time.perf_counter()
-            out.print(f"[bold]{model.name}[/]: one decode step of a small transformer, int8, on a simulated {model.chip.name}")
-            out.print(tensor_table("inputs", model.inputs))
-            text = [line for name, cmdbuf in read_cmdbufs(path).items() for line in disassemble(cmdbuf, name).splitlines()]
-            out.print(f"[bold]its first commands[/] (npusim disasm shows all {len(text):,})")
-            for line in text[:_SHOWN_LINES]:
-                out.print(f"  {line}", markup=False, soft_wrap=True)
-            out.print(f"loaded in {loaded - started:.2f} s, ran in {ran - loaded:.2f} s")
-            result = compare(outputs, read_archive(golden))
-        shown = result if options.all else compare({i.name: outputs[i.name] for i in model.outputs}, outputs)
-        out.print(comparison_table(shown))
-        out.print(f"against what the vendor's functional model gave: {result.message}")
+        with working("quantising the bundled model and lowering it"):
+            run = demo_run()
+        out = console()
+        if not options.json:
+            out.print(PROMPT, style="dim", markup=False, soft_wrap=True, end="")
+            sys.stdout.flush()
+        started = time.perf_counter()
+        with TextStream("", quiet=options.json) as stream:
+            for piece in stream_text(run.twin.tokenizer, demo_tokens(run)):
+                stream.write(piece)
+        report = describe(run, load("builtin"), stream.text, time.perf_counter() - started)
+        result = compare({"logits": np.stack(run.logits)}, {"logits": golden_logits()})
+        if options.json:
+            print_json(report | {"equal": bool(result)})
+            return 0 if result else 1
+        out.print(*board_run_renderables(report), sep="\n")
+        out.print("the logits of every step against those that the vendor's functional model gave for the same command buffers:")
+        out.print(comparison_table(result))
+        out.print(result.message)
         return 0 if result else 1

@@ -7,7 +7,10 @@ import json
 import multiprocessing as mp
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,8 +84,8 @@ def test_prefill_and_64_steps_leave_what_the_vendors_model_left(precision: str, 
     assert digests(low, SimulatedDevice(low.setup.board.chip)) == json.loads(RECORD.read_text())[f"{precision} {board}"]
 
 
-def vendor_digests(precision: str, board: str) -> dict[str, str]:
-    """In a child process: the vendor's runtime keeps the first chip that it opened, and writes to the standard output."""
+def on_vendor(work: Callable[[Device], Any], chip: str) -> Any:
+    """What `work` makes of the vendor's model, in a child process: its runtime keeps the first chip that it opened, and is noisy."""
     here, there = mp.get_context("fork").Pipe(False)
 
     def serve() -> None:
@@ -91,17 +94,21 @@ def vendor_digests(precision: str, board: str) -> dict[str, str]:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
-        low = case(precision, board)
-        there.send(digests(low, VendorDevice(low.setup.board.chip.name)))
+        there.send(work(VendorDevice(chip)))
         os._exit(0)
 
     child = mp.get_context("fork").Process(target=serve)
     child.start()
     there.close()
     try:
-        found: dict[str, str] = here.recv()
+        return here.recv()
     finally:
         child.join()
+
+
+def vendor_digests(precision: str, board: str) -> dict[str, str]:
+    low = case(precision, board)
+    found: dict[str, str] = on_vendor(partial(digests, low), low.setup.board.chip.name)
     return found
 
 
