@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from npusim.cli import main
 from npusim.llm.evaluation import run
+from reference_model.load import BUILTIN
 
 QUICK = ["eval", "--context", "96", "--samples", "1", "--policy", "full,quest,streaming_llm", "--budget", "16,32"]
 FIELDS = {"policy", "budget", "task", "context", "score", "samples", "bytes_per_step", "descriptors_per_step", "kl"}
@@ -95,6 +99,23 @@ def test_trouble_is_one_sentence_and_exit_code_2(case: str, capsys: pytest.Captu
     assert main([*QUICK, *arguments]) == 2
     printed = capsys.readouterr()
     assert message in printed.err and len(printed.err.splitlines()) == 1 and not printed.out
+
+
+def test_a_model_that_cannot_be_evaluated_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("heads", "nan"):
+        shutil.copytree(BUILTIN, tmp_path / name)
+    config = tmp_path / "heads" / "config.json"
+    config.write_text(config.read_text().replace('"num_key_value_heads": 2', '"num_key_value_heads": 4'))
+    tensors = load_file(tmp_path / "nan" / "model.safetensors")
+    name = "model.layers.1.self_attn.k_proj.weight"
+    save_file(tensors | {name: np.full_like(tensors[name], np.nan)}, tmp_path / "nan" / "model.safetensors")
+    for name, message in (
+        ("heads", "6 query heads cannot share 4 KV heads"),
+        ("nan", "keys or values of layer 1 from position 0 on hold NaN"),
+    ):
+        assert main([*QUICK, "--model", str(tmp_path / name)]) == 2
+        printed = capsys.readouterr()
+        assert message in printed.err and len(printed.err.splitlines()) == 1
 
 
 def test_a_damaged_line_of_a_task_file_is_named_and_the_rest_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,12 +44,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 alpha=0.85,
             )
         panel.set_xscale("log")
-        panel.set_title(f"{context:,} tokens")
+        samples = next(row["samples"] for row in rows if row["context"] == context)
+        panel.set_title(f"{context:,} tokens, {samples} samples", fontsize="medium")
         panel.set_xlabel("MB read in a decode step, all layers")
         panel.grid(True, which="both", alpha=0.25)
     budgets = ", ".join(f"{budget:,}" for budget in sorted({row["budget"] for row in rows}))
     panels[0].set_ylabel(f"score: {rows[0]['task']}")
-    figure.suptitle(f"{rows[0]['model']}, budgets {budgets} tokens (left to right), {rows[0]['samples']} samples each")
+    figure.suptitle(f"{rows[0]['model']}, pages of {rows[0]['page_size']}\nbudgets {budgets} tokens, left to right", fontsize="medium")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
