@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from npusim.board import Board
+from npusim.board import Board, Host
+from npusim.errors import UsageError
 from npusim.llm.cpu_cost import CpuCosts
 from npusim.llm.lowered import Lowered
 from npusim.llm.setup import PAGE_SIZE, Gather
@@ -29,10 +30,12 @@ class StepTime:
     tdma_ms: float
     dram_bytes: int
     num_patched: int
+    storage_ms: float = 0.0
+    """Reading weights that do not fit in memory, before the chip can use them."""
 
     @property
     def ms(self) -> float:
-        return self.chip_ms + self.cpu_ms + self.submit_ms
+        return self.chip_ms + self.cpu_ms + self.submit_ms + self.storage_ms
 
     @property
     def tokens_per_second(self) -> float:
@@ -40,9 +43,16 @@ class StepTime:
 
     @property
     def binds(self) -> str:
-        """What takes most of the time: DRAM, TIU, CPU or submit."""
+        """What takes most of the time: DRAM, TIU, CPU, submit or storage."""
         chip = "DRAM" if self.tdma_ms >= self.tiu_ms else "TIU"
-        return max(((self.chip_ms, chip), (self.cpu_ms, "CPU"), (self.submit_ms, "submit")))[1]
+        return max(((self.chip_ms, chip), (self.cpu_ms, "CPU"), (self.submit_ms, "submit"), (self.storage_ms, "storage")))[1]
+
+
+def streamed(step: StepTime, weight_bytes: int, host: Host) -> StepTime:
+    """The step where all weights come from the board's storage for every token, one layer after the other, before the chip computes."""
+    if not host.storage_bytes_per_s:
+        raise UsageError("nobody has published how fast this board's storage is")
+    return replace(step, storage_ms=weight_bytes / host.storage_bytes_per_s * 1000)
 
 
 class Predictor:
