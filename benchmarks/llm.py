@@ -35,7 +35,7 @@ def lowered(board: str, precision: str, budget: int | None, context: int = 512, 
 def bound() -> None:
     print("SmolLM2-135M, one decode step on duo256m against reading its weights once from DRAM")
     print(
-        "  precision  budget  submit   chip ms  all ms  tokens/s  weights MB  DRAM MB   of nominal bandwidth   of what large transfers reach"
+        "  precision  budget  submit   chip ms  all ms  tokens/s  weights MB  DRAM MB   of peak bandwidth      of what large blocks reach"
     )
     for precision, budget, submit in (
         ("int8", None, Submit.TOKEN),
@@ -60,7 +60,8 @@ def variants() -> None:
     for gather, submit in choices:
         step = Predictor(lowered("duo256m", "int8", 256, 2048, gather=gather, submit=submit)).decode(2048)
         print(
-            f"  {gather.value:6}  {submit.value:6}  {step.chip_ms:6.2f} {step.cpu_ms:6.2f}  {step.submit_ms:6.2f}  {step.ms:6.2f}  {step.num_patched}"
+            f"  {gather.value:6}  {submit.value:6}  {step.chip_ms:6.2f} {step.cpu_ms:6.2f}  {step.submit_ms:6.2f}  {step.ms:6.2f}  "
+            f"{step.num_patched}"
         )
 
 
@@ -69,14 +70,12 @@ def published() -> None:
     weights, head = low.placement.weights.matrix_bytes, sum(strip.plan.num_bytes for strip in low.placement.weights.head)
     step = Predictor(low).decode(256)
     print("SmolLM2-135M int8 on duo (CV1800B), weights read from microSD for every token: s")
-    print(
-        f"  published: {PUBLISHED_MS / 1000:.2f}, of it {PUBLISHED_LOAD_MS / 1000:.2f} reading weights and {(PUBLISHED_MS - PUBLISHED_LOAD_MS) / 1000:.2f} the rest"
-    )
+    rest = PUBLISHED_MS - PUBLISHED_LOAD_MS
+    print(f"  published: {PUBLISHED_MS / 1000:.2f}, of it {PUBLISHED_LOAD_MS / 1000:.2f} reading and {rest / 1000:.2f} the rest")
     for what, num_bytes in (("all weights", weights), ("all but the head, which stays in memory", weights - head)):
         total = streamed(step, num_bytes, low.setup.board.host)
-        print(
-            f"  predicted: {_seconds(total)} for {what} ({num_bytes / 1e6:.1f} MB), {total.ms / PUBLISHED_MS - 1:+.0%} against the published"
-        )
+        ratio = total.ms / PUBLISHED_MS - 1
+        print(f"  predicted: {_seconds(total)} for {what} ({num_bytes / 1e6:.1f} MB), {ratio:+.0%} against the published")
 
 
 def _seconds(step: StepTime) -> str:
@@ -97,9 +96,7 @@ def simulation() -> None:
         run.twin.forward([token], kv)
         reference.append(time.process_time() - started)
     chip, twin = float(np.median(times)), float(np.median(reference))
-    print(
-        f"one decode step of the bundled model simulated: {chip:.3f} s, {chip / twin:.1f} times the quantised twin's {twin:.4f} s (CPU seconds)"
-    )
+    print(f"one decode step of the bundled model simulated: {chip:.3f} s of CPU, {chip / twin:.1f} times the quantised twin's {twin:.4f} s")
 
 
 if __name__ == "__main__":

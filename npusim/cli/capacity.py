@@ -41,7 +41,8 @@ class CapacityCommand(Command):
         found: list[Capacity] = []
         with working("lowering and timing"):
             found += capacity(config, boards, options.precision or PRECISIONS, options.context or contexts_of(config), *_variant(options))
-        rows = [_row(answer) for answer in found]
+        names = [board.name for board in boards]
+        rows = [_row(answer) for answer in sorted(found, key=lambda answer: names.index(answer.board))]
         if options.plot:
             write_plot(options.plot, rows)
         if options.json:
