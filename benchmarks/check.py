@@ -4,7 +4,8 @@
 
 Faults are seeded into the models of golden/data/functional (tests/check/faults.py tells of what kinds, and how it makes sure, by running
 them, that each one matters). A fault counts as found where `check` reports an error; without a fault it reports none. "named" counts those
-where an error names a command that has to do with the fault; of a removed load nothing is left to name. FILEs are only timed.
+where an error names a command that has to do with the fault; of a removed load nothing is left to name. "raw" counts those found in the
+command buffer alone, without the file that says what lies in GMEM. FILEs are only timed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npusim.check import Severity, check_model
+from npusim.check import Severity, check, check_model
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import TpuRoutine
 from npusim.runtime.bind import section_cmdbufs
@@ -68,14 +69,17 @@ def count_found(count: int, seed: int) -> int:
     total: Counter[tuple[str, str]] = Counter()
     found: Counter[tuple[str, str]] = Counter()
     named: Counter[tuple[str, str]] = Counter()
+    raw: Counter[tuple[str, str]] = Counter()
     rules: Counter[tuple[str, str]] = Counter()
     assert set(SHARES) == set(MAKERS)
     for fault in seeded(count, seed):
         chip = fault.cmdbuf.chip.name
         errors = [f for f in check_model(fault.model()) if f.severity == Severity.ERROR]
+        found_raw = any(f.severity == Severity.ERROR for f in check(fault.cmdbuf))
         for key in ((fault.kind, chip), (fault.kind, "all"), ("all", chip), ("all", "all")):
             total[key] += 1
             found[key] += bool(errors)
+            raw[key] += found_raw
             named[key] += any(fault.commands & set(error.commands) for error in errors)
         rules.update({(fault.kind, error.kind.value) for error in errors})
         if not errors:
@@ -84,8 +88,8 @@ def count_found(count: int, seed: int) -> int:
         for chip in ("cv180x", "cv181x", "cv182x", "cv183x", "all"):
             n = total[kind, chip]
             if n:
-                share = f"{found[kind, chip] / n:6.1%}"
-                print(f"{kind:14} {chip:7} {n:5} seeded {found[kind, chip]:5} found {share}   {named[kind, chip]:5} named")
+                counts = f"{n:5} seeded {found[kind, chip]:5} found {found[kind, chip] / n:6.1%}"
+                print(f"{kind:14} {chip:7} {counts}   {named[kind, chip]:5} named {raw[kind, chip]:5} raw")
     for (kind, rule), number in sorted(rules.items(), key=lambda item: (item[0][0], -item[1])):
         print(f"{kind:14} {number:5} by the rule {rule!r}")
     return 0 if found["all", "all"] >= 0.95 * total["all", "all"] else 1
