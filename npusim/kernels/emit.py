@@ -47,6 +47,8 @@ class Emitter:
         self._last_id = {Engine.TIU: 0, Engine.TDMA: 0}
         self._waited = {Engine.TIU: 0, Engine.TDMA: 0}
         self._before_parallel: dict[Engine, int] | None = None
+        self._previous: Engine | None = None
+        """Engine of the last command, None behind a parallel region."""
         self._layer_id = 0
 
     def set_layer_id(self, layer_id: int) -> None:
@@ -115,15 +117,23 @@ class Emitter:
         command_id = self._last_id[engine]
         other = Engine.TDMA if engine == Engine.TIU else Engine.TIU
         if self._hazards is not None:
-            wait = self._hazards.needed(engine, reads, writes)
+            # A command before this one may have waited for more: then that is done too, and waits never go back.
+            wait = self._waited[engine] = max(self._waited[engine], self._hazards.needed(engine, reads, writes))
             self._hazards.record(engine, command_id, reads, writes)
         else:
-            wait = (self._before_parallel or self._last_id)[other]
-        # A command before this one may have waited for more: then that is done too, and waits never go back.
-        self._waited[engine] = max(self._waited[engine], wait)
+            wait = self._vendor_wait(other)
+            if engine == Engine.TDMA:  # cvikernel lets no DMA command wait for less than the one before it
+                wait = self._waited[engine] = max(self._waited[engine], wait)
+            self._previous = engine if self._before_parallel is None else None
         command.fields[_ID[engine]] = command_id
-        command.fields[_WAIT[engine]] = self._waited[engine]
+        command.fields[_WAIT[engine]] = wait
         self._buffers[-1].append(command)
+
+    def _vendor_wait(self, other: Engine) -> int:
+        """In serial mode a command depends on the one before it, in whichever engine; behind a parallel region on all before."""
+        if self._before_parallel is not None:
+            return self._before_parallel[other]
+        return self._last_id[other] if self._previous in (None, other) else 0
 
     def build(self) -> Program:
         """The program of all commands so far."""

@@ -148,7 +148,8 @@ class TdmaCalls(Emitter):
             raise UsageError(f"{side} has shape {tensor.shape}; a DMA tensor has extents of 1 to 65535 (w in bytes)")
         if w > 1 and w_str != tensor.fmt.itemsize:
             raise UsageError(f"{side} has strides {tensor.stride}; the DMA moves packed rows, w stride {tensor.fmt.itemsize}")
-        fields = {f"{side}_c": c, f"{side}_h": h, f"{side}_w": w, f"{side}_n_stride": n_str, f"{side}_h_stride": h_str if h > 1 else 0}
+        fields = {f"{side}_c": c, f"{side}_h": h, f"{side}_w": w, f"{side}_n_stride": n_str}
+        fields[f"{side}_h_stride"] = h_str if h > 1 or h_str < 1 << 16 else 0
         if fields[f"{side}_h_stride"] >= 1 << 16:
             raise UsageError(f"{side} has h stride {h_str:,}; it has 16 bits: put that axis into n or c, whose strides have 32")
         fields |= {f"{side}_c_stride_low": c_str & 0xFFFF, f"{side}_c_stride_high": c_str >> 16}

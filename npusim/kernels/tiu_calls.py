@@ -25,22 +25,23 @@ class TiuCalls(Emitter):
 
     def tiu_add(self, res: Tl, a: Tl, b: Tl | int, *, relu_enable: bool = False) -> None:
         self._bf16_only("tiu_add", res)
-        self._arith(ArithEuTyp.ADD, res, a, b, opt_relu_typ=int(relu_enable))
+        planes = {"opd0_b_str": 0, **({"opd1_b_str": 0} if isinstance(b, Tl) else {})}
+        self._arith(ArithEuTyp.ADD, res, a, b, opt_relu_typ=int(relu_enable), **planes)
 
     def tiu_sub(self, res: Tl, a: Tl, b: Tl | int) -> None:
         self._bf16_only("tiu_sub", res)
-        self._arith(ArithEuTyp.SUB, res, a, b)
+        self._arith(ArithEuTyp.SUB, res, a, b, opt_res0_sign=1, opd0_b_str=0, opd1_b_str=0)
 
     def tiu_mac(self, res: Tl, a: Tl, b: Tl | int) -> None:
         """res += a * b in bf16: the product exact, the sum toward zero, one rounding."""
         self._bf16_only("tiu_mac", res)
-        self._arith(ArithEuTyp.MAC, res, a, b, opt_res_add=1)
+        self._arith(ArithEuTyp.MAC, res, a, b, opt_res_add=1, opt_left_shift=0, res0_b_str=0)
 
     def tiu_max(self, res: Tl, a: Tl, b: Tl | int) -> None:
-        self._arith(ArithEuTyp.MAX, res, a, b)
+        self._arith(ArithEuTyp.MAX, res, a, b, opt_shift_typ=1)
 
     def tiu_min(self, res: Tl, a: Tl, b: Tl | int) -> None:
-        self._arith(ArithEuTyp.MIN, res, a, b)
+        self._arith(ArithEuTyp.MIN, res, a, b, opt_shift_typ=1)
 
     def tiu_ge(self, res: Tl, a: Tl, b: Tl | int) -> None:
         """1 where a >= b, else 0."""
@@ -87,8 +88,8 @@ class TiuCalls(Emitter):
         self._bf16_only("tiu_pt_depthwise_convolution", ofmap)
         c, kernel = weight.shape[1], weight.shape[2:]
         self._check_aligned("tiu_pt_depthwise_convolution's weight", weight)
-        fields: Fields = {"opd1_addr": weight.addr, "opd1_c": c, "short_res0_str": 3, "short_opd0_str": 3, "short_opd2_str": 2}
-        fields |= {"opt_opd2_seg": 1} | self._strides("res0", ofmap) | self._strides("opd0", ifmap)
+        fields: Fields = {"opd1_addr": weight.addr, "opd1_c": c, "short_res0_str": 3, "short_opd0_str": 3}
+        fields |= self._strides("res0", ofmap) | self._strides("opd0", ifmap)
         self._pool(PoolEuTyp.DEPTHWISE, ofmap, ifmap, kernel, stride, [self.span(weight)], **fields)
 
     def tiu_matrix_multiplication(
@@ -121,7 +122,8 @@ class TiuCalls(Emitter):
         fields |= {"short_res0_str": 3, "short_opd1_str": 1, "short_opd2_str": 2, "opt_opd2_seg": 1, "opd2_b_str": 0}
         fields |= self._place("res0", ofmap) | self._strides("res0", ofmap) | self._place("opd0", ifmap)
         fields |= {"res0_n_str": -(-ofmap.stride[0] // 16) * 16}
-        fields |= {"opd1_addr": weight.addr, "opd1_n": ic, "opd1_c": oc, "opd2_addr": chl_quan_param.addr, "opd2_c": oc}
+        fields |= {"opd1_addr": weight.addr, "opd1_n": ic, "opd1_c": oc, "opd1_w": 1, "opd2_addr": chl_quan_param.addr}
+        fields |= {"opd2_c": oc, "opd2_w": 1}
         self.emit_tiu(fields, [self.span(ifmap), self.span(weight), self.span(chl_quan_param)], [self.span(ofmap)])
 
     def require_feature(self, feature: str, call: str) -> None:
@@ -145,7 +147,7 @@ class TiuCalls(Emitter):
             reads.append(self.span(b))
         elif b is not None:
             fields |= {"opt_opd1_const": 1, "opd1_addr": b, "opt_opd1_sign": int(a.fmt.is_signed)}
-        fields |= {f"opd1_{dim}": extent for dim, extent in zip("nchw", res.shape, strict=True)}
+        fields |= self._extents("opd1", res) | self._extents("opd2", res)
         fields["opt_shift_typ"] = int(fields["opt_opd0_sign"] or fields.get("opt_opd1_sign", 0))
         if eu_typ == ArithEuTyp.MAC:
             reads.append(self.span(res))
@@ -171,7 +173,7 @@ class TiuCalls(Emitter):
         fields: Fields = {"tsk_typ": TskTyp.DEPTHWISE_POOL, "tsk_eu_typ": eu_typ, "opd_typ": int(ifmap.fmt is Fmt.BF16)}
         fields |= {"opt_res0_sign": sign, "opt_opd0_sign": sign, "opt_shift_typ": sign, "opd1_h": kernel[0], "opd1_w": kernel[1]}
         if eu_typ == PoolEuTyp.DEPTHWISE:
-            fields["opt_shift_typ"] = fields["opt_res0_sign"] = 1
+            fields["opt_shift_typ"] = 1
         fields |= {"conv_op_y_str": stride[0], "conv_op_x_str": stride[1]} | self._place("res0", ofmap) | self._place("opd0", ifmap)
         fields |= {"opd0_ins_val": 0x80} if sign else {}
         self.emit_tiu(fields | more, [self.span(ifmap), *(more_reads or [])], [self.span(ofmap)])
@@ -185,7 +187,7 @@ class TiuCalls(Emitter):
             raise UsageError("relu_enable with an unfinished partial sum (ps32_mode 2 or 3); ReLU stands at its end")
         bf16 = res.fmt is Fmt.BF16
         planes = (2 if bf16 else 4) if ps32_mode else 1
-        fields: Fields = {"tsk_typ": TskTyp.FC, "opd_typ": int(bf16), "ps32_md": ps32_mode}
+        fields: Fields = {"tsk_typ": TskTyp.FC, "opd_typ": int(bf16), "ps32_md": ps32_mode, "opt_left_shift": 0}
         fields |= self._place("res0", res.tl) | self._place("opd0", left.tl) | self._place("opd1", right.tl)
         fields["opd1_w"] = left.shape.col - left.shape.w * (left.shape.c - 1)
         fields |= {f"opt_{name}_sign": int(m.fmt.is_signed) for name, m in (("res0", res), ("opd0", left), ("opd1", right))}

@@ -18,6 +18,7 @@ from npusim.chip import CHIPS
 from tests.differential.case import Outcome
 from tests.differential.vendor import run_vendor
 from tests.kernels import attention_case, cache_case, calls_case, head_case, int8_case, layers_case, matmul_case
+from tests.kernels.cvikernel_case import ours, theirs
 from tests.kernels.harness import Checked, ProgramCase
 
 MAKERS: dict[str, ModuleType] = {
@@ -59,6 +60,8 @@ def main() -> None:
                 raise SystemExit(f"{name}: the model stopped")
             case.assert_equals_twin(outcome)
             record[name] = digest(case.case, outcome)
+    for name in ("cv180x", "cv181x"):
+        record[f"{name} cvikernel"] = hashlib.sha256(theirs(name, ours(name)[1])).hexdigest()
     Path(sys.argv[1]).write_text(json.dumps(record, indent=0) + "\n")
 
 
