@@ -10,6 +10,7 @@ import pytest
 import reference_model
 from reference_model import Model, ModelError
 from reference_model.kv_store import ContiguousKV, FloatArray, Selection
+from reference_model.quant.calibrate import calibrate
 from reference_model.quant.quantise import quantise
 from reference_model.quant.twin import TwinModel
 
@@ -22,12 +23,12 @@ def model(request: pytest.FixtureRequest) -> Model:
     return reference_model.load(DATA / request.param)
 
 
-@pytest.fixture(scope="module", params=["bf16", "int8"])
-def twin(model: Model, request: pytest.FixtureRequest) -> TwinModel:
-    return quantise(model, request.param)
-
-
 IDS = np.random.default_rng(3).integers(0, 48, 41)
+
+
+@pytest.fixture(scope="module", params=["bf16", "int8", "w8a8"])
+def twin(model: Model, request: pytest.FixtureRequest) -> TwinModel:
+    return quantise(model, request.param, calibrate(quantise(model, "bf16"), IDS))
 
 
 @pytest.mark.parametrize("chunks", [[1] * 41, [7, 1, 1, 32], [40, 1]])
@@ -35,6 +36,15 @@ def test_chunks_of_any_size_give_the_same_bits(twin: TwinModel, chunks: list[int
     kv = twin.new_kv(1)
     parts = [twin.forward(part, kv) for part in np.split(IDS, np.cumsum(chunks)[:-1])]
     np.testing.assert_array_equal(np.concatenate(parts), twin.forward(IDS))
+
+
+def test_a_trained_model_decodes_to_the_bits_of_its_prefill() -> None:
+    model = reference_model.load("builtin")
+    ids = model.tokenizer.encode("And it came to pass, when king Hezekiah heard it, that he rent his clothes")
+    twin = quantise(model, "int8")
+    kv = twin.new_kv()
+    parts = [twin.forward(ids[:9], kv), *(twin.forward([token], kv) for token in ids[9:])]
+    np.testing.assert_array_equal(np.concatenate(parts), twin.forward(ids))
 
 
 def test_internal_chunks_change_nothing(twin: TwinModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +93,7 @@ def test_observed_weights_are_a_softmax_over_what_each_query_sees(twin: TwinMode
 def test_logits_stay_near_the_float_model(model: Model, twin: TwinModel) -> None:
     exact, near = model.forward(IDS), twin.forward(IDS)
     error = np.linalg.norm(near - exact) / np.linalg.norm(exact)
-    assert 0 < error < 0.05
+    assert 0 < error < (0.05 if twin.precision != "w8a8" else 0.1)
 
 
 def test_a_prompt_beyond_the_context_is_refused(twin: TwinModel) -> None:
