@@ -44,7 +44,7 @@ def unit_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
     """Cycles of one unit of every TIU command."""
     rate = np.where(work.double & ~work.bf16, board.chip.conv_channels, 1)
     floor = np.where(work.per_channel & ~work.bf16, costs.per_channel_floor, 0)
-    partial = costs.partial_sum * ((work.partial & 1) + (work.partial >> 1))
+    partial = np.where(work.partial > 0, costs.partial_sum, 0)
     conv = np.maximum(work.taps * -(-work.depth // rate), work.lines) + costs.conv_per_unit + partial
     average = work.lines + np.where(work.bf16, costs.average_bf16_per_unit, costs.average_per_unit)
     choices = (
@@ -52,7 +52,7 @@ def unit_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
         (work.is_a(DepthwiseConvolution), np.maximum(work.lines + costs.depthwise_per_unit, floor)),
         (work.is_a(AveragePooling), average),
         (work.is_a(*_POOLS), work.lines),
-        (work.is_a(MatrixMultiplication), work.depth),
+        (work.is_a(MatrixMultiplication), work.depth + partial),
         (work.is_a(LookupTable), TABLE_SIZE / np.where(work.bf16, 8, 16) * costs.table_line + costs.table_per_unit),
     )
     return np.select([which for which, _ in choices], [values for _, values in choices], _eltwise_cycles(work, costs))

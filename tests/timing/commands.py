@@ -67,9 +67,18 @@ def lookup(chip: Chip, shape: Shape, bf16: bool, **more: int) -> Command:
 
 
 def matmul(chip: Chip, inner: int, columns: int, per_channel: bool) -> Command:
-    """One row times a matrix of `inner` rows; 16 columns on each lane."""
+    """One row times a piece of a matrix, of `inner` rows; 16 columns on each lane. The last piece is requantised."""
     fields = shapes(opd0=(1, -(-inner // 16), 1, 16), res0=(1, -(-columns // 16), 1, 16), opd1=(inner, -(-columns // 16), 1, 16))
-    return tiu(chip, tsk_typ=TskTyp.FC, cmd_id_tpu=1, opt_res0_seg=1, opt_opd0_seg=1, opt_chl_quan=int(per_channel), **fields)
+    return tiu(
+        chip,
+        tsk_typ=TskTyp.FC,
+        cmd_id_tpu=1,
+        opt_res0_seg=1,
+        opt_opd0_seg=1,
+        opt_chl_quan=int(per_channel),
+        ps32_md=1 if per_channel else 2,
+        **fields,
+    )
 
 
 def transfer(
