@@ -64,6 +64,12 @@ def test_the_list_names_every_task_and_policy(capsys: pytest.CaptureFixture[str]
         assert name in listed
 
 
+def test_a_task_may_be_spelt_with_dashes(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert main([*QUICK, "--task", "kv-recall", "--context", "400", "--policy", "full", "--json", str(out)]) == 0
+    assert {row["task"] for row in json.loads(out.read_text())} == {"kv-recall"}
+
+
 def test_perplexity_of_a_text_file_is_lowest_for_the_dense_run(tmp_path: Path) -> None:
     text, out = tmp_path / "text.txt", tmp_path / "out.json"
     text.write_text("And it came to pass that the king of Israel went up to the house of the LORD. " * 40)

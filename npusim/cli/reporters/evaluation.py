@@ -112,7 +112,8 @@ def _grids(rows: Rows) -> Iterator[tuple[str, str, list[int], list[tuple[str, li
     budgets = sorted({row["budget"] for row in rows})
     for context in dict.fromkeys(row["context"] for row in rows):
         here = [row for row in rows if row["context"] == context]
-        heading = f"{here[0]['task']}, {context:,} tokens, {here[0]['model']}, {here[0]['samples']} samples"
+        count = here[0]["samples"]
+        heading = f"{here[0]['task']}, {context:,} tokens, {here[0]['model']}, {count} sample{'s' * (count > 1)}"
         for field, what, form, factor in MEASURES:
             if field == "moved_bytes_per_step" and not here[0]["device_tokens"]:
                 continue

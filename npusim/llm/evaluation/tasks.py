@@ -32,6 +32,7 @@ RECALL = "recall"
 def task_from(spec: str, tokenizer: Tokenizer) -> Task:
     """NAME or NAME:FILE -> a task. UsageError or KVError for a name that is not known, or a file that is damaged or of another kind."""
     name, colon, file = spec.partition(":")
+    name = name.replace("-", "_")
     if name in OF_FILES:
         if not file:
             raise UsageError(f"task {name!r} needs a file: write {name}:FILE, {OF_FILES[name][1]}")
