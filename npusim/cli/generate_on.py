@@ -61,7 +61,7 @@ def describe(run: BoardRun, model: Model, text: str, simulated_s: float) -> dict
         "text": text,
         "tokens": run.tokens,
         "tokens_per_second": step.tokens_per_second,
-        "ms_per_token": {"chip": step.chip_ms, "cpu": step.cpu_ms, "submit": step.submit_ms, "total": step.ms},
+        "ms_per_token": {"chip": step.chip_ms, "cpu": step.cpu_ms, "submit": step.submit_ms, "storage": step.storage_ms, "total": step.ms},
         "binds": step.binds,
         "ms_to_first_token": run.prefill_ms(),
         "dram_bytes_per_token": step.dram_bytes,

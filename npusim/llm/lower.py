@@ -14,7 +14,7 @@ from npusim.llm.decoder import Context
 from npusim.llm.lowered import Lowered, Prefill
 from npusim.llm.memory_map import require_fit
 from npusim.llm.placement import Placement, place
-from npusim.llm.setup import PAGE_SIZE, Setup, Submit
+from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
 from npusim.llm.weights import MATRICES, PlacedMatrix
 from reference_model.config import ModelConfig
 
@@ -30,30 +30,41 @@ def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefi
 
     The largest tiles of weights are taken that leave room in LMEM for what else there is, and then the fastest prefill.
 
-    by_layer    whether a decode step is a program a layer; None: where pages are chosen between layers
+    by_layer    whether a decode step is a program a layer; None: where the CPU has to do with pages between layers
     prefill     whether there are programs for chunks of a prompt; else it goes token by token
     """
     if by_layer is None:
-        by_layer = setup.prunes and setup.submit is Submit.LAYER
-    for buffer_bytes, (chunk, num_buffers) in product(BUFFER_BYTES, PREFILLS if prefill else PREFILLS[:1]):
+        by_layer = (setup.prunes and setup.submit is Submit.LAYER) or setup.gather is Gather.COPY
+    chunk, buffer_bytes, prefill_buffers = _roomiest(config, setup, by_layer, prefill)
+    lowered = _lowered(place(replace(setup, chunk=chunk), config, buffer_bytes), by_layer, prefill_buffers)
+    who = f"{setup.precision} with {setup.context} tokens of context"
+    require_fit(lowered.memory, lowered.command_bytes, setup.memory_bytes, who)
+    return lowered
+
+
+def _roomiest(config: ModelConfig, setup: Setup, by_layer: bool, prefill: bool) -> tuple[int, int, int]:
+    """The first (chunk, bytes of a weight buffer, weight buffers of prefill or 0) whose programs fit LMEM.
+
+    All layers need the same room, so two of them are tried.
+    """
+    few = min(config.num_layers, 2)
+    config = replace(config, num_layers=few, sliding_layers=config.sliding_layers[:few])
+    for buffer_bytes, (chunk, num_buffers) in product(BUFFER_BYTES, PREFILLS if prefill else ((setup.chunk, 0),)):
         try:
-            return _lowered(
-                place(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes), by_layer, num_buffers if prefill else 0
-            )
+            _lowered(place(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes), by_layer, num_buffers)
         except UsageError as error:
             last = error
+        else:
+            return min(chunk, setup.chunk), buffer_bytes, num_buffers
     raise last
 
 
 def _lowered(p: Placement, by_layer: bool, prefill_buffers: int) -> Lowered:
-    setup = p.setup
     programs = _decode_by_layer(p) if by_layer else {"decode": _decode_at_once(p)}
     decode = tuple(programs)
-    prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in (prefill_slots(setup) if prefill_buffers else ()))
+    prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in (prefill_slots(p.setup) if prefill_buffers else ()))
     programs |= {prefill.name: _prefill(p, prefill.num_slots, prefill_buffers) for prefill in prefills}
-    lowered = Lowered(p, programs, decode, prefills)
-    require_fit(p.memory, lowered.command_bytes, setup.memory_bytes, f"{setup.precision} with {setup.context} tokens of context")
-    return lowered
+    return Lowered(p, programs, decode, prefills)
 
 
 def prefill_slots(setup: Setup) -> list[int]:

@@ -193,6 +193,4 @@ class Session:
     def _require_room(self, count: int) -> None:
         context = self.lowered.setup.context
         if self.length + count > context:
-            raise UsageError(
-                f"{self.length + count} tokens do not fit the {context} that the cache was laid out for: lower with a longer context"
-            )
+            raise UsageError(f"{self.length + count} tokens do not fit the {context} that the cache was laid out for: use a longer context")

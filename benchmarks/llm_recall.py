@@ -1,0 +1,76 @@
+"""Does pruning on the chip recall what pruning on the host recalls? python -m benchmarks.llm_recall [QUESTIONS]
+
+Key-value questions to the bundled model (reference_model.train.recall): the prompt's whole pages are prefilled densely, the rest and the
+answer go token by token under Quest. On the simulated chip in bf16 and int8, and in the float model over kv's own cache and Quest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import reference_model
+from kv.cache import PagedCache
+from kv.geometry import Geometry
+from kv.policies import policy_named
+from kv.pool import BF16
+from kv.store import PagedKV
+from npusim.board import board_named
+from npusim.llm.lower import lower
+from npusim.llm.run import BoardRun
+from npusim.llm.setup import PAGE_SIZE, Setup
+from reference_model.quant.quantise import quantise
+from reference_model.train.recall import Recall
+
+LENGTH, CONTEXT, BUDGETS = 300, 320, (32, 64)
+DISTANCES = (64, 128, 256)
+TEXT = Path(__file__).parents[1] / "tests" / "reference_model" / "data" / "held_out.txt"
+
+Answer = Callable[[list[int]], int]
+
+
+def on_chip(model: reference_model.Model, precision: str, budget: int) -> tuple[Answer, int]:
+    setup = Setup(board_named("duo256m"), precision, CONTEXT, budget)
+    run = BoardRun(lower(model.config, setup), quantise(model, precision), [])
+    return lambda tokens: int(run.session().prefill(tokens).argmax()), run.lowered.setup.chunk
+
+
+def on_host(model: reference_model.Model, budget: int, chunk: int) -> Answer:
+    c = model.config
+    geometry = Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, PAGE_SIZE)
+
+    def answer(tokens: list[int]) -> int:
+        kv = PagedKV(PagedCache(geometry, CONTEXT // PAGE_SIZE, BF16), "s", policy_named("quest"), budget)
+        dense = (len(tokens) - 1) // chunk * chunk
+        model.forward(tokens[:dense], kv)
+        for token in tokens[dense:]:
+            logits = model.forward([token], kv)[0]
+        return int(logits.argmax())
+
+    return answer
+
+
+def main(questions: int) -> None:
+    model = reference_model.load("builtin")
+    recall, text = Recall.of(model.tokenizer.backend), np.array(model.tokenizer.encode(TEXT.read_text(encoding="utf-8")))
+    print(f"recalled of {questions} at each distance of {DISTANCES} tokens, prompts of {LENGTH}")
+    print("budget  chip bf16  chip int8  host float  same answers, bf16 and host")
+    for budget in BUDGETS:
+        (bf16, chunk), (int8, _) = on_chip(model, "bf16", budget), on_chip(model, "int8", budget)
+        host = on_host(model, budget, chunk)
+        right, same, asked = np.zeros(3, int), 0, 0
+        for distance in DISTANCES:
+            for seed in range(questions):
+                tokens, value = recall.question(np.random.default_rng(seed), text, LENGTH, distance)
+                answers = [answer(tokens.tolist()) for answer in (bf16, int8, host)]
+                right += [answer == value for answer in answers]
+                same += answers[0] == answers[2]
+                asked += 1
+        print(f"{budget:6}  {right[0] / asked:9.1%}  {right[1] / asked:9.1%}  {right[2] / asked:10.1%}  {same} of {asked}", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)

@@ -1,0 +1,32 @@
+"""`npusim generate --on`: what it prints and what its JSON holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from npusim.cli.main import main
+
+PROMPT = "And it came to pass in those days, that there went out a decree"
+OPTIONS = ["--on", "duo256m", "--precision", "bf16", "--temperature", "0", "--max-tokens", "24"]
+
+
+def test_text_streams_and_json_says_what_a_board_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "r.json"
+    assert main(["generate", PROMPT, *OPTIONS, "--budget", "32", "--compare", "--json", str(report)]) == 0
+    said, data = capsys.readouterr().out, json.loads(report.read_text())
+    assert data["text"] in said and "tokens/s" in said and "kv pages" in said
+    assert len(data["tokens"]) == 24 and data["tokens_per_second"] == pytest.approx(1000 / data["ms_per_token"]["total"])
+    assert data["ms_per_token"].keys() == {"chip", "cpu", "submit", "storage", "total"}
+    assert data["dram_bytes_per_token"] > 3.5e6 and 0 <= data["kl"] < 0.5 and 0.5 < data["argmax_agreement"] <= 1
+    assert {row["name"] for row in data["memory_map"]} >= {"weights", "kv pages", "page boxes", "tables", "scratch", "io"}
+    assert len(data["layers"]) == 4 and all(layer["single_db"] > 25 for layer in data["layers"])
+
+
+def test_without_pruning_the_chip_agrees_with_the_float_model(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    assert main(["generate", PROMPT, *OPTIONS, "--policy", "full", "--json", str(report)]) == 0
+    data = json.loads(report.read_text())
+    assert data["argmax_agreement"] == 1 and data["kl"] < 0.01 and data["budget"] is None
