@@ -3,9 +3,9 @@
     python -m benchmarks.timing [FOLDER]
 
 FOLDER holds `<network>_<chip>_int8.cvimodel[.xz]` of networks at 224x224; each is compared with the published time of its network.
-Then come the networks in golden/data/timing, which no constant was chosen by, DRAM traffic, an SG2002, and the speed.
-Nothing was fitted to a published time but two facts about chips: cv180x takes one input channel a cycle (chosen by resnet18) and cv182x
-has x16 DRAM (chosen by resnet18). All other constants come from one PMU trace of resnet50 on a cv183x or from the vendor's estimator.
+Then come other networks in golden/data/timing, DRAM traffic, an SG2002, and the speed. No constant was fitted to published times; they
+decided three questions: cv180x takes one input channel a cycle (by resnet18), cv182x has x16 DRAM (by resnet18), LMEM moves cost two
+cycles a line (by googlenet and yolov8). All constants come from one PMU trace of resnet50 on a cv183x or from the vendor's estimator.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def compare_folder(folder: Path, golden: list[tuple[Row, str]]) -> None:
     print(f"Files of {folder.name}/ against the published time of the network of that name\n{HEAD}")
     rows = list(folder_rows(folder))
     for row in rows:
-        print(row, "  (chosen by)" if (row.network, row.chip) in FITTED else "")
+        print(row, "  (decided a question, see --help)" if (row.network, row.chip) in FITTED else "")
     summary("all files", rows)
     print(f"\nThe same rows with a program of the network that was published, where the file's is another one\n{HEAD}")
     same = []
@@ -139,7 +139,7 @@ def compare_folder(folder: Path, golden: list[tuple[Row, str]]) -> None:
 
 
 def compare_golden(golden: list[tuple[Row, str]]) -> None:
-    print(f"\nNetworks of golden/data/timing, which nothing was chosen by\n{HEAD}")
+    print(f"\nOther programs: golden/data/timing\n{HEAD}")
     for row, _ in golden:
         print(row)
     grouped = [row for row, _ in golden if "ungrouped" not in row.network]
@@ -222,6 +222,9 @@ def _best(call, count: int) -> float:  # type: ignore[no-untyped-def]
 
 
 def main() -> None:
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     golden = list(golden_rows())
     if folder:

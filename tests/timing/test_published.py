@@ -28,7 +28,7 @@ def test_squeezenet_is_within_four_percent(chip: str) -> None:
 
 
 @pytest.mark.parametrize("chip", ["cv181x", "cv182x", "cv183x"])
-def test_networks_that_no_constant_was_chosen_by_are_within_seven_percent_in_the_mean(chip: str) -> None:
+def test_networks_are_within_seven_percent_in_the_mean(chip: str) -> None:
     errors = [abs(row.error) for (network, at), row in rows().items() if at == chip and "ungrouped" not in network]
     assert len(errors) >= 7
     assert np.mean(errors) < 0.07
