@@ -12,7 +12,7 @@ from kv.errors import KVError
 from kv.tasks import infinitebench, longbench
 from kv.tasks.base import CountTokens, Sample, Task, largest_fit
 from kv.tasks.jsonl import read_jsonl
-from kv.tasks.prompts import infinitebench_samples, longbench_samples
+from kv.tasks.prompts import PLAIN_TEMPLATE, infinitebench_samples, longbench_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class FileTask(Task):
         return self.scorer(prediction, sample)
 
 
-def longbench_file(path: Path, max_samples: int | None = None) -> FileTask:
+def longbench_file(path: Path, max_samples: int | None = None, template: str = PLAIN_TEMPLATE) -> FileTask:
     """The LongBench task that the file is named after, as hotpotqa.jsonl. KVError if there is none or the file is no such file."""
     task = longbench.longbench_task(path.stem)
 
     def score(prediction: str, sample: Sample) -> float:
         return longbench.score_sample(task, prediction, sample.answers, sample.classes)
 
-    samples = tuple(longbench_samples(path, path.stem, max_samples=max_samples))
+    samples = tuple(longbench_samples(path, path.stem, template, max_samples))
     damaged = tuple(read_jsonl(path, max_samples).damaged)
     return FileTask(name=f"longbench:{path.stem}", samples=samples, scorer=score, damaged=damaged, chat=task.chat)
 

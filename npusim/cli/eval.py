@@ -50,6 +50,8 @@ class EvalCommand(Command):
             metavar="L[,L...]",
             help="tokens of prompt and answer; 4k is 4096 (default: 768, or what the model takes for files)",
         )
+        parser.add_argument("--haystack", type=Path, metavar="F", help="a text that hides the needles of needle and RULER tasks")
+        parser.add_argument("--templates", type=Path, metavar="F", help="prompts of LongBench tasks: its config/dataset2prompt.json")
         parser.add_argument("--samples", type=int, default=10, metavar="N", help="prompts of each length (default: 10)")
         parser.add_argument("--page-size", type=int, default=16, metavar="S", help="tokens of a page (default: 16)")
         parser.add_argument(
@@ -79,7 +81,7 @@ class EvalCommand(Command):
         _check_outputs(options)
         with working(f"loading {options.model}"):
             model = reference_model.load(options.model)
-            task = task_from(options.task, model.tokenizer)
+            task = task_from(options.task, model.tokenizer, options.haystack, options.templates)
         _warn_of_damage(task)
         plan = _plan(options, model, task)
         journal = Journal(options.json.with_name(options.json.name + ".journal"), plan) if options.json else None
@@ -121,6 +123,8 @@ def _plan(options: argparse.Namespace, model: Model, task: Task) -> Plan:
         options.dense_layers,
         options.seed,
         options.device_tokens,
+        str(options.haystack or ""),
+        str(options.templates or ""),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import reference_model
 from npusim.cli import main
 from npusim.llm.evaluation import run
 from reference_model.load import BUILTIN
@@ -70,6 +71,22 @@ def test_a_task_may_be_spelt_with_dashes(tmp_path: Path) -> None:
     assert {row["task"] for row in json.loads(out.read_text())} == {"kv-recall"}
 
 
+def test_a_haystack_and_templates_make_the_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = []
+    original = run.run_lanes
+    monkeypatch.setattr(run, "run_lanes", lambda model, prompt, *rest: prompts.append(prompt) or original(model, prompt, *rest))
+    text = tmp_path / "text.txt"
+    text.write_text("In the beginning was a word. " * 60)
+    tokenizer = reference_model.load("builtin").tokenizer
+    assert main([*QUICK, "--task", "niah_single_2", "--context", "400", "--policy", "full", "--haystack", str(text)]) == 0
+    assert "In the beginning was a word." in tokenizer.decode(prompts[-1].context)
+    (tmp_path / "trec.jsonl").write_text(json.dumps({"context": "c", "input": "i", "answers": ["a"]}))
+    (tmp_path / "templates.json").write_text(json.dumps({"trec": "Read {context}, now say {input}"}))
+    task = f"longbench:{tmp_path / 'trec.jsonl'}"
+    assert main([*QUICK, "--task", task, "--context", "400", "--policy", "full", "--templates", str(tmp_path / "templates.json")]) == 0
+    assert tokenizer.decode(prompts[-1].context + prompts[-1].question) == "Read c, now say i"
+
+
 def test_perplexity_of_a_text_file_is_lowest_for_the_dense_run(tmp_path: Path) -> None:
     text, out = tmp_path / "text.txt", tmp_path / "out.json"
     text.write_text("And it came to pass that the king of Israel went up to the house of the LORD. " * 40)
@@ -91,6 +108,11 @@ REFUSED = {
     "a file without sentences": (["--task", "perplexity:/nowhere"], "cannot be read"),
     "a context beyond the model's": (["--context", "4k"], "a context of 4096 tokens: builtin can take from 1 to 1024"),
     "a context too short for a sample": (["--context", "20"], "tokens are too few"),
+    "a haystack for a task without": (
+        ["--task", "passkey", "--haystack", __file__],
+        "task 'passkey' has no haystack: those that do are needle",
+    ),
+    "a haystack that is nowhere": (["--task", "needle", "--haystack", "/nowhere"], "cannot be read"),
     "a device below one page": (["--device-tokens", "8"], "give 0 for all, or at least one page of 16"),
     "no samples": (["--samples", "0"], "samples is 0"),
     "more dense layers than layers": (["--dense-layers", "9"], "has 4 layers"),

@@ -27,6 +27,7 @@ class Plan:
     dense_layers    first layers that attend to everything, under every policy (Quest's evaluation: 2); their traffic counts
     seed            of the samples: equal seeds give equal samples
     device_tokens   what the device holds of each layer and KV head, 0 for everything; what else a step reads is counted as moved
+    haystack, templates     files that the task was made with
     """
 
     model: str
@@ -39,6 +40,8 @@ class Plan:
     dense_layers: int = 2
     seed: int = 0
     device_tokens: int = 0
+    haystack: str = ""
+    templates: str = ""
 
     def __post_init__(self) -> None:
         for name in ("policies", "budgets", "contexts"):
