@@ -39,7 +39,10 @@ class EvalCommand(Command):
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=MODEL_HELP)
         parser.add_argument(
-            "--policy", default=DEFAULT_POLICIES, metavar="P[,P...]", help=f"names from --list, or all (default: {DEFAULT_POLICIES})"
+            "--policy",
+            default=DEFAULT_POLICIES,
+            metavar="P[,P...]",
+            help=f"names from --list, NAME:SETTING=VALUE, or all (default: {DEFAULT_POLICIES})",
         )
         parser.add_argument(
             "--budget", default="64,128", metavar="B[,B...]", help="tokens that a step may attend to in each layer (default: 64,128)"

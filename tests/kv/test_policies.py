@@ -17,6 +17,7 @@ from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy, Unit
 from kv.policies.full import Full
 from kv.policies.per_layer import PerLayer
+from kv.policies.pqcache import PQCache
 from kv.policies.protected import Protected
 from kv.policies.quest import Quest
 from kv.policies.shared import Shared, Sharing
@@ -225,3 +226,25 @@ def test_bad_keys_are_refused_and_nothing_changes(geometry: Geometry, make_text:
         with pytest.raises(KVError, match=message):
             store.append(0, k, v)
         assert store.length == 0 and store.cache.manager.device.num_free == 2
+
+
+def test_a_policy_is_named_with_its_settings() -> None:
+    assert policy_named("twilight:p=0.95") == Twilight(Quest(), 0.95)
+    assert policy_named("quest:sharing=layer") == Shared(Quest(), Sharing.LAYER)
+    assert policy_named("pqcache:bits=4:sinks=0") == PQCache(bits=4, sinks=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("quests", "there is no policy 'quests': choose one of full, random"),
+        ("twilight:q=1", "twilight has no setting 'q': it has p"),
+        ("full:p=1", "full has no setting 'p': it has none"),
+        ("pqcache:bits=six", "bits of pqcache is 'six': it must be a number, as 6"),
+        ("quest:sharing=all", "must be q_head or kv_max or kv_sum or kv_mean or layer or union"),
+        ("twilight:p=2", "p is 2.0: the kept share"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_in_a_sentence(spec: str, message: str) -> None:
+    with pytest.raises(KVError, match=message):
+        policy_named(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from kv.policies.base import Policy
+from kv.policies.wrapper import Wrapper
 
 Rows = list[dict[str, Any]]
 MEASURES = (
@@ -138,10 +140,12 @@ def task_table(tasks: list[tuple[str, str]]) -> Table:
 def policy_table(policies: Sequence[Policy]) -> Table:
     """Name, what it chooses, whether the rest is lost, its paper and what it does."""
     table = Table(title="policies", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("--policy", "chooses", "evicts", "paper", "how"):
+    for column in ("--policy", "chooses", "evicts", "settings", "paper", "how"):
         table.add_column(column, overflow="fold")
     for policy in policies:
-        kind = type(getattr(policy, "base", policy))
+        kind = type(policy.base if isinstance(policy, Wrapper) else policy)
         what = (kind.__doc__ or "").split("\n")[0]
-        table.add_row(policy.name, f"{policy.unit.value}s", "yes" if policy.evicts else "no", policy.paper, what)
+        values = {field.name: getattr(policy, field.name) for field in fields(policy)}
+        settings = " ".join(f"{name}={getattr(value, 'value', value)}" for name, value in values.items() if not isinstance(value, Policy))
+        table.add_row(policy.name, f"{policy.unit.value}s", "yes" if policy.evicts else "no", settings, policy.paper, what)
     return table

@@ -10,7 +10,7 @@ import numpy as np
 
 from kv.errors import KVError
 from kv.geometry import Geometry
-from kv.policies import POLICIES, policy_named
+from kv.policies import policy_named
 from kv.policies.base import Policy
 from kv.policies.per_layer import PerLayer
 from npusim.errors import UsageError
@@ -48,8 +48,8 @@ class Plan:
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise UsageError(f"{name} are {', '.join(map(str, values)) or 'none'}: give at least one, and each once")
-        for name in self.policies:
-            policy_named(name)
+        for spec in self.policies:
+            policy_named(spec)
         for name, least in (("samples", 1), ("page_size", 1), ("dense_layers", 0), ("seed", 0), ("device_tokens", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least {least}")
@@ -118,7 +118,7 @@ def rows(plan: Plan, outcomes: dict[tuple[int, int], list[Outcome]]) -> list[dic
 
 def _rows_of(plan: Plan, context: int, outcomes: dict[tuple[int, int], list[Outcome]]) -> Iterator[dict[str, Any]]:
     found = [outcome for (length, _), cell in sorted(outcomes.items()) if length == context for outcome in cell]
-    for name in [policy.name for policy in POLICIES if policy.name in plan.policies]:
+    for name in plan.policies:
         for budget in sorted(plan.budgets):
             of_row = [outcome for outcome in found if outcome.policy == name and (name == FULL or outcome.budget == budget)]
             if not of_row:
