@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from npusim.check import check
@@ -28,7 +28,11 @@ KERNELS = sorted(set(MAKERS) - {"calls"})
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1 << 31), chip=st.sampled_from([c.name for c in CHIPS]))
 def test_a_kernel_gives_the_twins_bits_in_every_order_that_its_waits_allow(name: str, seed: int, chip: str) -> None:
-    checked = MAKERS[name].draw(np.random.default_rng(seed), chip)
+    try:
+        checked = MAKERS[name].draw(np.random.default_rng(seed), chip)
+    except UsageError as error:  # two lanes hold less than eight: a rare draw is too large for cv180x, and says so
+        assert chip == "cv180x" and "bytes of LMEM" in str(error)
+        reject()
     outcome = run(checked.case)
     checked.assert_equals_twin(outcome)
     for share in (0.0, 1.0):
