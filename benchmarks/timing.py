@@ -110,7 +110,8 @@ def golden_rows() -> Iterator[tuple[Row, str]]:
         cmdbufs = [read_cmdbuf(path)]
         if name == "googlenet_5x5":
             cmdbufs += lrns_of_googlenet(cmdbufs[0].chip)
-        row = row_of(name + (" ungrouped" if ".ungrouped." in path.name else ""), cmdbufs, measured)
+        how = path.name.removesuffix(".cmdbuf.xz").split(".int8")[1].replace(".", " ")
+        row = row_of(name + how, cmdbufs, measured)
         if row:
             yield row, measured
 
@@ -142,8 +143,8 @@ def compare_golden(golden: list[tuple[Row, str]]) -> None:
     print(f"\nOther programs: golden/data/timing\n{HEAD}")
     for row, _ in golden:
         print(row)
-    grouped = [row for row, _ in golden if "ungrouped" not in row.network]
-    summary("all but the ungrouped", grouped)
+    grouped = [row for row, _ in golden if " " not in row.network]
+    summary("all but those compiled in another way", grouped)
     print("\nDRAM traffic, megabytes an inference: published, npusim")
     for row in grouped:
         if row.published_mb:
