@@ -25,8 +25,8 @@ from npusim.llm.setup import PAGE_SIZE, Setup
 from reference_model.quant.quantise import quantise
 from reference_model.train.recall import Recall
 
-LENGTH, CONTEXT, BUDGETS = 300, 320, (32, 64)
-DISTANCES = (64, 128, 256)
+LENGTH, CONTEXT, BUDGETS = 200, 208, (32, 64)
+DISTANCES = (64, 128, 160)
 TEXT = Path(__file__).parents[1] / "tests" / "reference_model" / "data" / "held_out.txt"
 
 Answer = Callable[[list[int]], int]

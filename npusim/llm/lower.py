@@ -14,13 +14,15 @@ from npusim.llm.decoder import Context
 from npusim.llm.lowered import Lowered, Prefill
 from npusim.llm.memory_map import require_fit
 from npusim.llm.placement import Placement, place
-from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
+from npusim.llm.setup import Gather, Setup, Submit
 from npusim.llm.weights import MATRICES, PlacedMatrix
 from reference_model.config import ModelConfig
 
 BUFFER_BYTES = (8192, 4096, 2048)
 """LMEM a lane of one weight buffer, largest first: whole banks, so that loads and products do not meet in one; small ones leave room."""
 
+MAX_PAGES = 255
+"""That attention takes: the TIU's extents have 12 bits. What a prompt has beyond goes through decode."""
 PREFILLS = ((16, 2), (8, 2), (16, 1), (8, 1))
 """Tokens of a prefill chunk and its weight buffers, fastest first."""
 
@@ -68,9 +70,9 @@ def _lowered(p: Placement, by_layer: bool, prefill_buffers: int) -> Lowered:
 
 
 def prefill_slots(setup: Setup) -> list[int]:
-    """Pages that the prefill programs attend to: a quarter of the context and all of it."""
-    least = -(-setup.chunk // PAGE_SIZE)
-    return sorted({max(setup.num_pages // 4, least), setup.num_pages})
+    """Pages that the prefill programs attend to: a quarter of the context and all of it, as far as one operator can."""
+    most = min(setup.num_pages, MAX_PAGES)
+    return sorted({max(most // 4, 1), most})
 
 
 def _layer(p: Placement, index: int, *, names: tuple[str, ...] = MATRICES) -> list[PlacedMatrix]:

@@ -107,8 +107,9 @@ class Predictor:
     def prefill_ms(self, num_tokens: int) -> float:
         """A prompt, in chunks and, for what is left over, in decode steps."""
         setup, done, ms = self.lowered.setup, 0, 0.0
-        while self.lowered.prefills and num_tokens - done > setup.chunk:
+        programs = self.lowered.prefills
+        while num_tokens - done > setup.chunk and programs and programs[-1].num_slots * PAGE_SIZE >= done + setup.chunk:
             done += setup.chunk
-            program = next(p for p in self.lowered.prefills if p.num_slots * PAGE_SIZE >= done)
+            program = next(p for p in programs if p.num_slots * PAGE_SIZE >= done)
             ms += self.program_ms(program.name) + len(self.timelines(program.name)) * self.cpu.submit() / 1000
         return ms + sum(self.decode(length).ms for length in range(done + 1, num_tokens + 1))

@@ -50,8 +50,8 @@ class Session:
             raise UsageError("the prompt is empty: give at least one token")
         self._require_room(len(tokens))
         chunk, logits = self.lowered.setup.chunk, None
-        while len(tokens) > chunk and self.length % chunk == 0 and self.lowered.prefills:
-            self._prefill_chunk(tokens[:chunk])
+        while len(tokens) > chunk and self.length % chunk == 0 and (program := self._prefill_for(self.length + chunk)):
+            self._prefill_chunk(program, tokens[:chunk])
             tokens = tokens[chunk:]
         for token in tokens:
             logits = self.decode(int(token))
@@ -119,20 +119,20 @@ class Session:
         planes = planes.reshape(config.num_kv_heads, 2, config.group_size, num_pages)[..., : -(-self.length // PAGE_SIZE)]
         return (planes[:, 0].astype(np.uint32) << 16 | planes[:, 1]).view(np.float32).max(1)
 
-    def _prefill_chunk(self, tokens: Sequence[int]) -> None:
+    def _prefill_chunk(self, program: Prefill, tokens: Sequence[int]) -> None:
         lowered = self.lowered
         self._append(len(tokens))
         self._write_x(tokens)
         start = self.length - len(tokens)
-        program = self._prefill_for(-(-self.length // PAGE_SIZE))
         moves = self._step_moves(start) | self._mask_move(start)
         choice = every_block(lowered.config.num_kv_heads, program.num_slots, self.length, PAGE_SIZE)
         for layer in range(lowered.config.num_layers):
             moves |= self._page_moves(layer, choice)
         self._run(program.name, moves)
 
-    def _prefill_for(self, num_blocks: int) -> Prefill:
-        return next(p for p in self.lowered.prefills if p.num_slots >= num_blocks)
+    def _prefill_for(self, length: int) -> Prefill | None:
+        """The smallest program that sees `length` tokens."""
+        return next((p for p in self.lowered.prefills if p.num_slots * PAGE_SIZE >= length), None)
 
     def _step_moves(self, position: int) -> dict[str, int]:
         """Addresses that follow from the position of the first new token."""

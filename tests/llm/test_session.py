@@ -55,3 +55,17 @@ def test_a_full_cache_is_refused_and_unharmed() -> None:
     with pytest.raises(UsageError, match="17 tokens do not fit the 16"):
         chip.decode(5)
     assert chip.length == 16
+
+
+def test_a_prompt_longer_than_prefill_can_see_goes_on_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npusim.llm.lower.MAX_PAGES", 2)
+    lowered.cache_clear()
+    low = lowered("bf16", 128, 48)
+    lowered.cache_clear()
+    assert low.prefills[-1].num_slots == 2
+    chip, kv, tokens = session(low), host_cache(low), held_out(60)
+    logits = chip.prefill(tokens)
+    twin("bf16").forward(tokens[:32], kv)
+    for token in tokens[32:]:
+        wanted = twin("bf16").forward([token], kv)[0]
+    np.testing.assert_array_equal(bits(logits), bits(wanted))
