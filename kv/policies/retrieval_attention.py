@@ -22,7 +22,7 @@ class QuerySample:
 
     def add(self, start: int, q: FloatArray) -> None:
         """q: float32 [T, q_heads, head_dim] of positions start.."""
-        self._queries += list(q[-(start + 1) % self._stride :: self._stride].copy())
+        self._queries += map(np.copy, q[-(start + 1) % self._stride :: self._stride])
         while len(self._queries) >= 2 * self._least:
             self._queries = self._queries[1::2]
             self._stride *= 2

@@ -30,7 +30,7 @@ class SnapState(EvictingState):
             return
         known = np.zeros((*self._queries.shape[:2], weights.shape[2]), np.float32)
         known[:, :, : self._queries.shape[2]] = self._queries
-        self._queries = np.concatenate([known, weights], 1)[:, -self._most_window :]
+        self._queries = np.concatenate([known, weights], 1)[:, -self._most_window :].copy()
 
     def ranks(self) -> FloatArray:
         if self._votes is None:

@@ -58,3 +58,27 @@ def test_several_policies_attend_densely_themselves(geometry: Geometry, make_tex
     store = PagedKV(PagedCache(geometry, 20), "prompt", Several(MEMBERS), 8)
     list(decode(store, make_text(0, 30), 20))
     assert store.activity.decode_steps > 0 == store.activity.sparse_steps
+
+
+def held_bytes(thing: Any, seen: set[int]) -> int:
+    """Of all arrays that an object of a policy holds, whole where it holds a view."""
+    while isinstance(thing, np.ndarray) and isinstance(thing.base, np.ndarray):
+        thing = thing.base
+    if id(thing) in seen:
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes
+    if isinstance(thing, list | tuple):
+        return sum(held_bytes(part, seen) for part in thing)
+    inside = vars(thing) if type(thing).__module__.startswith("kv.policies") else {}
+    return sum(held_bytes(part, seen) for name, part in inside.items() if name != "context")
+
+
+@pytest.mark.parametrize("policy", MEMBERS, ids=lambda policy: f"{type(policy).__name__}-{policy.name}")
+def test_no_policy_holds_more_of_a_prompt_than_its_keys_and_values(policy: Policy, make_text: Maker, decode: Maker) -> None:
+    geometry = Geometry(1, 4, 2, 64, 16)
+    store = PagedKV(PagedCache(geometry, 80), "a", policy, 128)
+    stored(store, make_text(0, 1024, geometry), list(range(256, 1025, 256)), decode)
+    store.learn()
+    assert held_bytes(store.state(0), set()) < 1024 * 2 * geometry.num_kv_heads * geometry.head_dim * 4
