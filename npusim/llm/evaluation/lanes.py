@@ -97,6 +97,7 @@ def run_lanes(
     device_tokens is what a device holds of each layer and KV head, 0 for everything.
     on_progress is told the share of the work that is done, from 0 to 1.
     """
+    gc.collect()  # the prompt before
     steps = len(prompt.question) + max_new_tokens
     prefix = _prefilled(model, prompt, keys, page_size, steps, lambda share: on_progress(PREFILL_SHARE * share))
     starts = range(0, max(len(keys), 1), LANES_AT_ONCE)
@@ -107,9 +108,8 @@ def run_lanes(
             on_progress(PREFILL_SHARE + (1 - PREFILL_SHARE) * (number + step / steps) / len(starts))
 
         group = [*keys[start : start + LANES_AT_ONCE], _dense(keys, page_size)]
-        done[-1:] = _run_group(
-            model, prompt, prefix, group, device_tokens, max_new_tokens, is_decided, step_done
-        )  # one dense run of all is enough
+        lanes = _run_group(model, prompt, prefix, group, device_tokens, max_new_tokens, is_decided, step_done)
+        done[-1:] = lanes  # in place of the dense run of the group before
         gc.collect()  # stores and their states refer to each other, and hold most of the memory
     on_progress(1)
     return done
