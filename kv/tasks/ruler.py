@@ -15,6 +15,14 @@ from kv.tasks.base import CountTokens, Sample, Task, largest_fit
 from kv.tasks.haystack import NOISE_SENTENCES, numbers, pseudo_words, uuids, word_pairs
 from kv.tasks.passkey import NOISE
 
+
+class Contained(Task):
+    """What is scored by the references that occur: more tokens change nothing once all do."""
+
+    def is_decided(self, prediction: str, sample: Sample) -> bool:
+        return self.score(prediction, sample) == 1
+
+
 KINDS: dict[str, Callable[[np.random.Generator, int], list[str]]] = {"words": word_pairs, "numbers": numbers, "uuids": uuids}
 
 
@@ -23,7 +31,7 @@ def needle_sentence(kind: str, key: str, value: str) -> str:
 
 
 @dataclass(frozen=True)
-class NeedleTask(Task):
+class NeedleTask(Contained):
     """The niah family: which values were given for some keys.
 
     haystack        "noise", "sentences" (of `sentences`) or "needles" (others of the same kind)
@@ -81,7 +89,7 @@ class NeedleTask(Task):
 
 
 @dataclass(frozen=True)
-class VariableTracking(Task):
+class VariableTracking(Contained):
     """Chains of assignments in noise: which variables end up with the value that begins the first chain.
 
     chains  of num_hops + 1 variables each
@@ -118,7 +126,7 @@ class VariableTracking(Task):
 
 
 @dataclass(frozen=True)
-class CommonWords(Task):
+class CommonWords(Contained):
     """A numbered list in which 10 words occur 30 times each and all others 3 times: which are the common ones.
 
     Words are pronounceable and mean nothing, where RULER draws English ones.
@@ -150,7 +158,7 @@ class CommonWords(Task):
 
 
 @dataclass(frozen=True)
-class FrequentWords(Task):
+class FrequentWords(Contained):
     """Coded words whose frequencies follow a zeta law, the most frequent of all being dots: which are the next three.
 
     alpha   of the law: the word of rank r is drawn in proportion to r ** -alpha

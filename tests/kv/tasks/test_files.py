@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kv.errors import KVError
+from kv.tasks import task_named
 from kv.tasks.files import infinitebench_file, longbench_file
 from kv.tasks.passkey import Passkey
 from kv.tasks.record_recall import RecordRecall
@@ -103,6 +104,13 @@ def test_a_passkey_is_decided_when_its_number_has_ended(said: str, decided: bool
     task = Passkey()
     sample = task.sample(np.random.default_rng(0), 400, count_tokens)
     assert task.is_decided(said, sample) == decided
+
+
+def test_a_ruler_task_is_decided_when_every_reference_occurs() -> None:
+    task = task_named("niah_multivalue")
+    sample = task.sample(np.random.default_rng(0), 400, count_tokens)
+    assert not task.is_decided(" ".join(sample.answers[:-1]), sample)
+    assert task.is_decided(" ".join(sample.answers), sample)
 
 
 @pytest.mark.parametrize(("said", "decided"), [("", False), (" quil", False), (" quilt", False), (" quilt ]", True), (" raft", True)])
