@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from itertools import chain, islice
 from typing import Any
 
 from npusim.cli.board_options import setup_of
@@ -23,8 +24,11 @@ def run_on_board(options: argparse.Namespace, model: Model, prompt: list[int], t
     with working(f"quantising {options.model} and lowering it for {setup.board.title}"):
         run = prepare(model, setup, prompt)
     started = time.perf_counter()
+    produced = run.generate(options.max_tokens, sampling)
+    with working(f"running the prompt's {len(prompt)} tokens on the simulated chip"):
+        first = list(islice(produced, 1))
     with TextStream("" if options.chat else text, quiet=options.json == "-") as stream:
-        for piece in stream_text(model.tokenizer, run.generate(options.max_tokens, sampling)):
+        for piece in stream_text(model.tokenizer, chain(first, produced)):
             stream.write(piece)
     simulated_s = time.perf_counter() - started
     with working("running the float model on the same tokens"):
@@ -55,6 +59,7 @@ def describe(run: BoardRun, model: Model, text: str, simulated_s: float) -> dict
         "policy": "quest" if setup.budget else "full",
         "budget": setup.budget,
         "context": setup.context,
+        "prunes": setup.prunes,
         "gather": setup.gather.value,
         "submit": setup.submit.value,
         "prompt_tokens": len(run.prompt),

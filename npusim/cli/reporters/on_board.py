@@ -13,7 +13,7 @@ MIB = 1 << 20
 def board_run_renderables(report: dict[str, Any]) -> list[RenderableType]:
     """Predicted speed, agreement with the float model, memory map."""
     ms = report["ms_per_token"]
-    which = f"quest, {report['budget']}" if report["budget"] else "all"
+    which = f"quest, {report['budget']}" if report["prunes"] else "all"
     parts: list[RenderableType] = [
         "",
         f"[bold]{report['board']}[/], {report['precision']}, attending to {which} of up to {report['context']} tokens: "
