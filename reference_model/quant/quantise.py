@@ -38,7 +38,7 @@ def quantise(model: Model, precision: str, calibration: Calibration | None = Non
     """The twin of `model` in `bf16`, `int8` (W8A16) or `w8a8`; the last needs a calibration (reference_model.quant.calibrate).
 
     In w8a8 the embedding, the head and `down` stay W8A16: an int8 step for each of the vocabulary's logits is too coarse to choose a token
-    by, and the products of gate and up that go into `down` have outliers of their own in every token, which no fixed step can hold.
+    by, and `down` in w8a8 costs SmolLM2 two thirds of what w8a8 costs it then.
     `smoothing`, from 0 to 1, is Int8ActivationLinear's. Raises ModelError for another precision or smoothing, and for w8a8 without a
     calibration.
     """
