@@ -12,7 +12,7 @@ from npusim.board import Board
 from npusim.errors import NpusimError
 from npusim.llm.lower import lower
 from npusim.llm.placement import place
-from npusim.llm.predict import Predictor, StepTime
+from npusim.llm.predict import Predictor, StepTime, streamed
 from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
 from npusim.mem.lmem import align_up
 from reference_model.config import ModelConfig
@@ -86,9 +86,9 @@ def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]
         board, context = setup.board, setup.context
         if board.chip.name not in small:
             small[board.chip.name] = _lowerings(config, setup)
-        memory = place(setup, config, _TILE_BYTES).memory
+        placed = place(setup, config, _TILE_BYTES)
         found, step, reason = small[board.chip.name], None, ""
-        needed = memory.num_bytes
+        needed = placed.memory.num_bytes
         if isinstance(found, NpusimError):
             reason = str(found)
         else:
@@ -98,8 +98,15 @@ def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]
             )
             step, needed = timed.step(config.num_layers), needed + timed.commands(config.num_layers)
             if needed > board.ion_bytes:
-                reason = f"needs {needed / 2**20:.0f} MiB of ION memory"
+                reason = f"needs {needed / 2**20:.0f} MiB of ION memory{_from_storage(step, placed.weights.matrix_bytes, board)}"
         yield Capacity(board.name, setup.precision, context, setup.budget, needed, board.ion_bytes, not reason, step, reason)
+
+
+def _from_storage(step: StepTime, weight_bytes: int, board: Board) -> str:
+    """What reading the weights for every token would come to, where anybody has published how fast that is."""
+    if not board.host.storage_bytes_per_s:
+        return ""
+    return f"; {streamed(step, weight_bytes, board.host).tokens_per_second:.2f} tokens/s with weights from {board.host.storage}"
 
 
 def _lowerings(config: ModelConfig, setup: Setup) -> tuple[Predictor, Predictor] | NpusimError:

@@ -18,7 +18,7 @@ def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:
     for place, panel in enumerate(panels, 1):
         axes = figure.add_subplot(-(-len(panels) // width), width, place)
         mine = [row for row in rows if (row["board"], row["precision"]) == panel and row["tokens_per_second"]]
-        for colour, budget in enumerate(dict.fromkeys(row["budget"] for row in mine)):
+        for colour, budget in enumerate(sorted({row["budget"] for row in mine}, key=lambda b: b or 1 << 30)):
             line = [row for row in mine if row["budget"] == budget]
             points = [row["context"] for row in line], [row["tokens_per_second"] for row in line]
             axes.plot(*points, color=f"C{colour}", label=f"{budget or 'all'} tokens", linewidth=1)
@@ -31,6 +31,8 @@ def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:
         axes.set_ylim(bottom=0)
         if place == 1:
             axes.legend(fontsize="small", title="budget")
+    if not all(row["fits"] for row in rows):
+        figure.supxlabel("hollow: does not fit the memory that the board's image reserves", fontsize="small")
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
