@@ -23,6 +23,7 @@ def check_plot(path: Path) -> None:
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """One panel a context, one line a policy over its budgets; the dense run is a line across at its own traffic."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     contexts = list(dict.fromkeys(row["context"] for row in rows))
     figure = Figure(figsize=(4.6 * len(contexts) + 1.6, 4.8), layout="constrained")
@@ -44,6 +45,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 alpha=0.85,
             )
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         samples = next(row["samples"] for row in rows if row["context"] == context)
         panel.set_title(f"{context:,} tokens, {samples} samples", fontsize="medium")
         panel.set_xlabel("MB read in a decode step, all layers")
