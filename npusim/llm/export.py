@@ -31,6 +31,8 @@ def export(run: BoardRun, directory: Path, steps: int) -> list[Path]:
     low = run.lowered
     if low.setup.gather is not Gather.PATCH:
         raise UsageError("a bundle moves addresses, it does not copy pages: leave --gather at patch")
+    if not run.prompt:
+        raise UsageError("the prompt is empty: give at least one token for the bundle to run")
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty: name a new directory")
     partial = directory.with_name(directory.name + ".partial")
@@ -42,8 +44,9 @@ def export(run: BoardRun, directory: Path, steps: int) -> list[Path]:
             directory.rmdir()
         partial.rename(directory)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UsageError(f"cannot write {directory}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return sorted(directory.iterdir())
 
 

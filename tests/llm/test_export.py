@@ -97,3 +97,19 @@ def test_a_bundle_of_copied_pages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--gather at patch"):
         export(run, tmp_path / "new", 1)
     assert not (tmp_path / "new").exists()
+
+
+def test_an_empty_prompt_and_a_place_that_cannot_be_written_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["llm", "export", str(tmp_path / "a"), "--prompt", ""]) == 2
+    assert "the prompt is empty" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["llm", "export", str(tmp_path / "file" / "b"), "--steps", "1"]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["llm", "export", str(tmp_path / "bundle"), "--steps", "1", "--prompt", "And", "--budget", "16", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["files"].keys() >= {"run.py", "runtime.py", "manifest.json", "memory.bin", "embedding.bin", "golden.npz"}
+    assert {p.name for p in (tmp_path / "bundle").iterdir()} == said["files"].keys()
