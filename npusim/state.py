@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import AddressError, UsageError
+from npusim.mem.heap import keep_freed_memory
 
 NUM_BASE_REGS = 8
 
@@ -53,6 +54,7 @@ class State:
     def __init__(self, chip: Chip, gmem_bytes: int | None = None) -> None:
         if gmem_bytes is not None and not 0 <= gmem_bytes <= chip.gmem_bytes:
             raise UsageError(f"gmem_bytes is {gmem_bytes}, but {chip.name} can address 0 to {chip.gmem_bytes} bytes")
+        keep_freed_memory()
         self.chip = chip
         self.lmem: NDArray[np.uint8] = np.zeros((chip.num_lanes, chip.lmem_bytes), np.uint8)
         self.gmem = Gmem(chip.gmem_bytes if gmem_bytes is None else gmem_bytes)

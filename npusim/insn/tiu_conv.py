@@ -92,7 +92,7 @@ class Convolution(TiuInstruction):
             if regs.ps32_md & WRITE_PS32 and partial:
                 partial.store_int(sums)
             else:
-                result.store(finish(sums).astype(np.uint8))
+                result.store(finish(sums))
 
         return run
 
@@ -150,9 +150,9 @@ _MAX_COLUMNS = 1 << 18
 
 
 def _put(sums: NDArray, rows: slice, products: NDArray) -> None:
-    """Stores `products`, shape (oc, n * rows * ow), as `rows` of `sums`, shape (n, oc, oh, ow)."""
+    """Stores `products`, shape (oc, n * rows * ow), as `rows` of `sums`, shape (n, oc, oh, ow), in its type."""
     part = sums[:, :, rows].transpose(1, 0, 2, 3)
-    part[...] = products.reshape(part.shape)
+    np.copyto(part, products.reshape(part.shape), casting="unsafe")
 
 
 CONV_INSTRUCTIONS: tuple[type[Instruction], ...] = (Convolution,)

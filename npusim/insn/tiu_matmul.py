@@ -78,7 +78,7 @@ class MatrixMultiplication(TiuInstruction):
         def run() -> None:
             left = opd0.load().reshape(res[0], -1)[:, : len(order)].astype(np.float32)
             right = opd1.load().reshape(len(order), -1).astype(np.float32)
-            sums = dot_exact(left, right, largest).reshape(res)
+            sums = dot_exact(left, right, largest).astype(np.int32, copy=False).reshape(res)
             if add_result is not None:
                 sums = sums + (add_result.load_int(bool(regs.opt_res0_sign)) << regs.opt_left_shift)
             if regs.ps32_md & READ_PS32:

@@ -137,12 +137,15 @@ def checked_product(a: F32, b: F32) -> F32:
     return result
 
 
-def dot_exact(left: F32, right: F32, largest_product: int) -> NDArray[np.int32]:
-    """left @ right of integers held in float32, exact. `largest_product` bounds the magnitude of any one product."""
+def dot_exact(left: F32, right: F32, largest_product: int) -> F32 | NDArray[np.int32]:
+    """left @ right of integers held in float32, exact; still in float32 where that can hold it.
+
+    `largest_product` bounds the magnitude of any one product.
+    """
     count = left.shape[1]
     depth = max(1, _INT_EXACT // largest_product)
     if count <= depth:
-        return (left @ right).astype(np.int32)
+        return left @ right
     total = np.zeros((left.shape[0], right.shape[1]), np.int32)
     for k in range(0, count, depth):
         total += (left[:, k : k + depth] @ right[k : k + depth]).astype(np.int32)
