@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from npusim.board import BOARDS, board_named
+from npusim.cli.what_if import add_speed_options, what_if
 from npusim.llm.setup import MIB, PAGE_SIZE, Gather, Setup, Submit
 from npusim.mem.lmem import align_up
 
@@ -12,7 +13,7 @@ DEFAULT_BUDGET = 256
 
 
 def add_board_options(parser: argparse._ActionsContainer) -> None:
-    """--precision, --policy, --budget, --context, --gather, --submit, --ion; the board itself is the command's own option."""
+    """--precision, --policy, --budget, --context, --gather, --submit, --ion and what-if; the board itself is the command's own option."""
     parser.add_argument("--precision", choices=("int8", "bf16"), default="int8", help="of the weights on the chip (default: int8)")
     parser.add_argument("--policy", choices=("full", "quest"), default="quest", help="which pages a step attends to (default: quest)")
     parser.add_argument(
@@ -25,6 +26,7 @@ def add_board_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--context", type=int, metavar="N", help="tokens that the cache holds (default: as many as needed)")
     add_variant_options(parser)
     parser.add_argument("--ion", type=int, metavar="MIB", help="memory for the chip's buffers, if the board's image is built with another")
+    add_speed_options(parser)
 
 
 def add_variant_options(parser: argparse._ActionsContainer) -> None:
@@ -42,7 +44,7 @@ def setup_of(options: argparse.Namespace, board: str, needed_tokens: int, model_
     context = options.context or min(align_up(needed_tokens, PAGE_SIZE), align_up(model_context, PAGE_SIZE))
     budget = options.budget if options.policy == "quest" else None
     return Setup(
-        board_named(board),
+        what_if(board_named(board), options),
         options.precision,
         context,
         budget,

@@ -13,6 +13,7 @@ from npusim.cli.command import Command, check_writable, console, working, write_
 from npusim.cli.reporters.capacity import capacity_table
 from npusim.cli.reporters.capacity_plot import write_plot
 from npusim.cli.reporters.evaluation_plot import check_plot
+from npusim.cli.what_if import add_speed_options, what_if
 from npusim.llm.capacity import PRECISIONS, Capacity, capacity, contexts_of
 from npusim.llm.setup import Gather, Submit
 
@@ -28,6 +29,7 @@ class CapacityCommand(Command):
         parser.add_argument("--precision", action="append", choices=PRECISIONS, help="this precision only (default: both)")
         parser.add_argument("--context", action="append", type=int, metavar="N", help="this length only; may be given again")
         add_variant_options(parser)
+        add_speed_options(parser)
         parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON: into FILE, or printed")
         parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the speeds (.png, .svg or .pdf)")
 
@@ -37,7 +39,7 @@ class CapacityCommand(Command):
             check_writable(options.plot)
         with working(f"loading {options.model}"):
             config = reference_model.load(options.model).config
-        boards = [board for board in BOARDS if board.name in (options.board or board_names())]
+        boards = [what_if(board, options) for board in BOARDS if board.name in (options.board or board_names())]
         found: list[Capacity] = []
         with working("lowering and timing"):
             found += capacity(config, boards, options.precision or PRECISIONS, options.context or contexts_of(config), *_variant(options))

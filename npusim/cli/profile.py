@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from npusim.board import BOARDS, Board, board_named, default_board
+from npusim.board import BOARDS, board_named, default_board
 from npusim.chip import CHIPS
 from npusim.cli.command import Command, check_writable, console, print_json, working, write_whole
 from npusim.cli.program import read_cmdbufs
 from npusim.cli.reporters.profile import profile_renderables
 from npusim.cli.reporters.profile_page import profile_page
+from npusim.cli.what_if import add_layout_options, add_speed_options, what_if
 from npusim.errors import UsageError
 from npusim.loader.cmdbuf import Cmdbuf
 from npusim.loader.cvimodel import MAGIC, load_cvimodel
@@ -37,7 +38,8 @@ class ProfileCommand(Command):
         parser.add_argument("--program", type=int, default=0, metavar="N", help="which program of a .cvimodel (default 0)")
         parser.add_argument("--chip", choices=[chip.name for chip in CHIPS], help="chip of a dmabuf (its header does not tell all apart)")
         parser.add_argument("--no-md5", action="store_true", help="read a .cvimodel whose content was changed")
-        add_variant_arguments(parser)
+        add_speed_options(parser)
+        add_layout_options(parser)
         parser.add_argument("--json", type=Path, nargs="?", const=Path("-"), metavar="F", help="the report as JSON: a file, or the screen")
         parser.add_argument("--trace", type=Path, metavar="F", help="every command as a Chrome trace (open it in Perfetto)")
         parser.add_argument("--pmu", type=Path, metavar="F", help="PMU records in the vendor's form: F_des.csv, F_layer.csv")
@@ -52,7 +54,7 @@ class ProfileCommand(Command):
         with working("timing"):
             workload = concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs])
             board = board_named(options.board) if options.board else default_board(workload.chip)
-            timeline = time_workload(workload, variant_of(board, options))
+            timeline = time_workload(workload, what_if(board, options))
             data = profile_data(timeline, cmdbufs, options.model.name, model, options.program)
         with working("writing"):
             written = _write_files(options, timeline, cmdbufs, data)
@@ -64,20 +66,6 @@ class ProfileCommand(Command):
         for path in written:
             out.print(f"wrote {path}")
         return 0
-
-
-def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
-    """What-if options that several commands share."""
-    group = parser.add_argument_group("what if", "the board, but with")
-    group.add_argument("--clock", type=float, metavar="MHZ", help="another TPU clock")
-    group.add_argument("--dram-gbps", type=float, metavar="GB/S", help="another peak DRAM bandwidth")
-    group.add_argument("--lanes", type=int, metavar="N", help="another number of lanes (only for programs that do not go round them)")
-    group.add_argument("--lmem", type=int, metavar="BYTES", help="another size of each lane's LMEM")
-
-
-def variant_of(board: Board, options: argparse.Namespace) -> Board:
-    """`board` as the what-if options change it."""
-    return board.variant(clock_mhz=options.clock, dram_gbps=options.dram_gbps, lanes=options.lanes, lmem_bytes=options.lmem)
 
 
 def _programs(options: argparse.Namespace) -> tuple[Cvimodel | None, list[Cmdbuf]]:

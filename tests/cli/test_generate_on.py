@@ -30,3 +30,15 @@ def test_without_pruning_the_chip_agrees_with_the_float_model(tmp_path: Path) ->
     assert main(["generate", PROMPT, *OPTIONS, "--policy", "full", "--json", str(report)]) == 0
     data = json.loads(report.read_text())
     assert data["argmax_agreement"] == 1 and data["kl"] < 0.01 and data["budget"] is None
+
+
+def test_faster_dram_gives_the_same_tokens_sooner(tmp_path: Path) -> None:
+    reports = []
+    for name, what_if in (("a", []), ("b", ["--dram-gbps", "7.46"])):
+        path = tmp_path / name
+        arguments = ["--on", "duo256m", "--precision", "int8", "--temperature", "0", "--max-tokens", "4", "--policy", "full", *what_if]
+        assert main(["generate", PROMPT, *arguments, "--json", str(path)]) == 0
+        reports.append(json.loads(path.read_text()))
+    assert reports[0]["tokens"] == reports[1]["tokens"]
+    assert reports[0]["ms_per_token"]["chip"] > reports[1]["ms_per_token"]["chip"]
+    assert reports[0]["dram_bytes_per_token"] == reports[1]["dram_bytes_per_token"]

@@ -39,6 +39,16 @@ def test_a_slower_clock_takes_longer_and_moves_the_same_bytes(tmp_path: Path) ->
     assert slow["dram_read_bytes"] == normal["dram_read_bytes"]
 
 
+def test_banks_change_the_time_and_not_the_bytes(tmp_path: Path) -> None:
+    one, many = profiled(tmp_path, "--banks", "1"), profiled(tmp_path, "--banks", "32")
+    assert one["ms"] >= many["ms"] and one["dram_read_bytes"] == many["dram_read_bytes"]
+
+
+def test_a_bank_count_that_no_chip_has_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", MODEL, "--banks", "3"]) == 2
+    assert "power of two" in capsys.readouterr().err
+
+
 def test_another_chips_board_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profile", MODEL, "--board", "duo"]) == 2
     assert "compiled for cv181x" in capsys.readouterr().err
