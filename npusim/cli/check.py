@@ -9,10 +9,9 @@ from pathlib import Path
 from npusim.check import Finding, Severity, check, check_model
 from npusim.chip import CHIPS
 from npusim.cli.command import Command, console, print_json, working
-from npusim.cli.program import read_cmdbufs
+from npusim.cli.program import is_cvimodel, read_cmdbufs
 from npusim.cli.reporters.findings import finding_renderables, summary
-from npusim.errors import UsageError
-from npusim.loader.cvimodel import MAGIC, load_cvimodel
+from npusim.loader.cvimodel import load_cvimodel
 
 SHOWN = 20
 EXIT_CODES = """exit codes:
@@ -51,12 +50,7 @@ class CheckCommand(Command):
 
 
 def _findings(path: Path, chip_name: str | None, verify_md5: bool) -> list[Finding]:
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(MAGIC))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    if head == MAGIC:
+    if is_cvimodel(path):
         model = load_cvimodel(path, verify_md5=verify_md5)
         return [finding for i in range(len(model.programs)) for finding in check_model(model, i)]
     return check(list(read_cmdbufs(path, chip_name).values()))

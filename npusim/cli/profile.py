@@ -10,13 +10,12 @@ from typing import Any
 from npusim.board import BOARDS, board_named, default_board
 from npusim.chip import CHIPS
 from npusim.cli.command import Command, check_writable, console, print_json, working, write_whole
-from npusim.cli.program import read_cmdbufs
+from npusim.cli.program import is_cvimodel, read_cmdbufs
 from npusim.cli.reporters.profile import profile_renderables
 from npusim.cli.reporters.profile_page import profile_page
 from npusim.cli.what_if import add_layout_options, add_speed_options, what_if
-from npusim.errors import UsageError
 from npusim.loader.cmdbuf import Cmdbuf
-from npusim.loader.cvimodel import MAGIC, load_cvimodel
+from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import Cvimodel
 from npusim.timing.pmu import records_of
 from npusim.timing.pmu_csv import des_csv, layer_csv
@@ -70,12 +69,7 @@ class ProfileCommand(Command):
 
 def _programs(options: argparse.Namespace) -> tuple[Cvimodel | None, list[Cmdbuf]]:
     """The model, if the file is one, and the command buffers of the program asked for."""
-    try:
-        with options.model.open("rb") as file:
-            head = file.read(len(MAGIC))
-    except OSError as error:
-        raise UsageError(f"cannot read {options.model}: {error.strerror or error}") from None
-    if head == MAGIC:
+    if is_cvimodel(options.model):
         model = load_cvimodel(options.model, verify_md5=not options.no_md5)
         return model, cmdbufs_of_model(model, options.program)
     return None, list(read_cmdbufs(options.model, options.chip).values())

@@ -93,6 +93,15 @@ class AsmCommand(Command):
         return 0
 
 
+def is_cvimodel(path: Path) -> bool:
+    """Whether the file at `path` begins as a .cvimodel does. Raises UsageError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+
+
 def read_cmdbufs(path: Path, chip_name: str | None = None) -> dict[str, Cmdbuf]:
     """Every command buffer in the file at `path`, by section name ("" for a file that is one itself)."""
     try:
