@@ -2,11 +2,11 @@
 
     python -m benchmarks.check [--count 1000] [--seed 1] [FILE.cvimodel ...]
 
-Faults are seeded into the models of golden/data/functional (tests/check/faults.py tells of what kinds, and how it makes sure, by running
-them, that each one matters). A fault counts as found where `check` reports an error; without a fault it reports none. "named" counts those
-where an error names a command that has to do with the fault; of a removed load nothing is left to name. "raw" counts those found in the
-command buffer alone, without the file that says what lies in GMEM. FILEs are only timed.
-"""
+Faults are seeded into the models of golden/data/functional (tests/check/faults.py tells of what kinds, and how it makes
+sure, by running them, that each one matters). A fault counts as found where `check` reports an error; without a fault
+it reports none. "named" counts those where an error names a command that has to do with the fault; of a removed load
+nothing is left to name. "raw" counts those found in the command buffer alone, without the file that says what lies in
+GMEM. FILEs are only timed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import numpy as np
 from npusim.check import Severity, check, check_model
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import TpuRoutine
-from npusim.runtime.bind import section_cmdbufs
+from npusim.program.model import section_cmdbufs
 from tests.check.faults import MAKERS, Fault, Subject, draw_faults
 
 MODELS = sorted((Path(__file__).parents[1] / "golden" / "data" / "functional").glob("*.cvimodel"))
@@ -53,7 +53,8 @@ def main() -> int:
 
 
 def time_files(paths: Sequence[Path]) -> None:
-    """A line for each file: errors (0 for a program as it was compiled), commands, CPU seconds, microseconds a command."""
+    """A line for each file: errors (0 for a program as it was compiled), commands, CPU seconds, microseconds a
+    command."""
     for path in paths:
         file = load_cvimodel(path, verify_md5=False)
         routines = [r for program in file.programs for r in program.routines if isinstance(r, TpuRoutine)]
@@ -62,7 +63,10 @@ def time_files(paths: Sequence[Path]) -> None:
         counts = Counter(finding.severity.value for i in range(len(file.programs)) for finding in check_model(file, i))
         seconds = time.process_time() - started
         said = ", ".join(f"{count} {severity}s" for severity, count in counts.items()) or "nothing found"
-        print(f"{path.stem:28} {commands:6} commands {seconds:7.3f} s CPU {seconds / commands * 1e6:6.0f} us a command   {said}")
+        print(
+            f"{path.stem:28} {commands:6} commands {seconds:7.3f} s CPU {seconds / commands * 1e6:6.0f} us a command "
+            f"  {said}"
+        )
 
 
 def count_found(count: int, seed: int) -> int:

@@ -2,10 +2,10 @@
 
     CVI_LIB=DIR python -m benchmarks.execute MODEL.cvimodel IN.npz [MODEL.cvimodel IN.npz ...]
 
-Prints, for each model, seconds a forward of both (best of some runs, taken in turns), their ratio, and npusim's peak memory above its
-imports against the model's memory map; then multiply-accumulates a second of single convolutions. One thread each. Seconds are of CPU
-time, all threads of a process together, which other work on the machine disturbs least; the ratio of elapsed time stands beside.
-"""
+Prints, for each model, seconds a forward of both (best of some runs, taken in turns), their ratio, and npusim's peak
+memory above its imports against the model's memory map; then multiply-accumulates a second of single convolutions. One
+thread each. Seconds are of CPU time, all threads of a process together, which other work on the machine disturbs least;
+the ratio of elapsed time stands beside."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from tests.differential.vendor import VendorModel
 RUNS = 5
 CONVOLUTION_RUNS = 10
 WARM_RUNS = 10
-"""Of npusim's convolution in each turn: behind 40 ms of the vendor's model, the first finds none of its code and data in a cache."""
+"""Of npusim's convolution in each turn: behind 40 ms of the vendor's model, the first finds none of its code and data
+in a cache."""
 
 
 def clocks() -> NDArray[np.float64]:
@@ -57,7 +58,8 @@ def vendor_forward(pipe: Connection, path: str, inputs: dict[str, np.ndarray]) -
 
 
 def npusim_forward(pipe: Connection, path: str, inputs: dict[str, np.ndarray]) -> None:
-    """Answers each message with the seconds of one forward; the last answer is (load seconds, peak bytes above imports, map bytes)."""
+    """Answers each message with the seconds of one forward; the last answer is (load seconds, peak bytes above imports,
+    map bytes)."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = clocks()
     model = Model(path)
@@ -91,20 +93,27 @@ def compare_models(path: str, archive: str) -> None:
     vendor, ours = np.min(seconds[0], axis=0), np.min(seconds[1], axis=0)
     ratio, elapsed = vendor / ours
     print(
-        f"{Path(path).stem:22} vendor {vendor[0]:8.4f} s   npusim {ours[0]:8.4f} s (first {seconds[1][0][0]:.4f}, load {loaded:.2f})   "
-        f"ratio {ratio:5.1f} (elapsed {elapsed:5.1f})   peak {peak / 1e6:.1f} MB = {peak / mapped:.2f} x a map of {mapped / 1e6:.1f} MB"
+        f"{Path(path).stem:22} vendor {vendor[0]:8.4f} s   npusim {ours[0]:8.4f} s (first {seconds[1][0][0]:.4f}, "
+        f"load {loaded:.2f})   "
+        f"ratio {ratio:5.1f} (elapsed {elapsed:5.1f})   peak {peak / 1e6:.1f} MB = {peak / mapped:.2f} x a map of "
+        f"{mapped / 1e6:.1f} MB"
     )
 
 
 def convolution(bf16: bool, channels: int, size: int, kernel: int) -> Case:
-    """One convolution of `channels` to `channels` on size x size with a kernel x kernel window on cv183x, whose LMEM holds it."""
+    """One convolution of `channels` to `channels` on size x size with a kernel x kernel window on cv183x, whose LMEM
+    holds it."""
     chip, item = chip_named("cv183x"), 2 if bf16 else 1
     c_str = -(-size * size * item // 16) * 16
     fields = dict(
-        tsk_typ=0, opd_typ=int(bf16), opd0_n=1, opd0_c=channels, opd0_h=size, opd0_w=size, res0_n=1, res0_c=channels, res0_h=size,
-        res0_w=size, opd1_n=channels, opd1_c=channels, opd1_h=kernel, opd1_w=kernel, short_res0_str=3, short_opd1_str=1, opt_opd2_seg=1,
-        short_opd2_str=2, res0_addr=0, opd0_addr=8192, opd1_addr=16384, res0_n_str=c_str * -(-channels // 32), res0_c_str=c_str,
-        res0_h_str=size * item, res0_w_str=item, opt_opd0_sign=int(not bf16), opt_res0_sign=1, opt_res_shift=0 if bf16 else 10,
+        tsk_typ=0, opd_typ=int(bf16), opd0_n=1, opd0_c=channels, opd0_h=size, opd0_w=size, res0_n=1, res0_c=channels,
+        res0_h=size,
+        res0_w=size, opd1_n=channels, opd1_c=channels, opd1_h=kernel, opd1_w=kernel, short_res0_str=3, short_opd1_str=1,
+        opt_opd2_seg=1,
+        short_opd2_str=2, res0_addr=0, opd0_addr=8192, opd1_addr=16384, res0_n_str=c_str * -(-channels // 32),
+        res0_c_str=c_str,
+        res0_h_str=size * item, res0_w_str=item, opt_opd0_sign=int(not bf16), opt_res0_sign=1, opt_res_shift=0 if bf16
+        else 10,
     )  # fmt: skip
     pad = kernel // 2
     fields.update({f"conv_opd0_{side}_pad": pad for side in ("up", "dn", "lf", "rt")})

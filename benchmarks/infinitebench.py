@@ -1,19 +1,21 @@
-"""InfiniteBench's published table, from the prediction files of its repository (OpenBMB/InfiniteBench, MIT licence), by kv's scorers.
+"""InfiniteBench's published table, from the prediction files of its repository (OpenBMB/InfiniteBench, MIT licence), by
+kv's scorers.
 
     git clone https://github.com/OpenBMB/InfiniteBench
     python benchmarks/infinitebench.py InfiniteBench/results InfiniteBench/README.md
 
-Prints every cell that can be scored beside the README's, and the counts. Exit code 1 if fewer agree than the 74 of 76 that the original
-scorer reaches on these files (two of the README's cells are not what its own files give). Summaries are left out: the original scores
-them with another package. A few seconds.
-"""
+Prints every cell that can be scored beside the README's, and the counts. Exit code 1 if fewer agree than the 74 of 76
+that the original scorer reaches on these files (two of the README's cells are not what its own files give). Summaries
+are left out: the original scores them with another package. A few seconds."""
 
 # ruff: noqa: E402
 from __future__ import annotations
 
 import sys
 
-sys.path = [entry for entry in sys.path if not entry.endswith("benchmarks")]  # where this file would hide the package kv
+sys.path = [
+    entry for entry in sys.path if not entry.endswith("benchmarks")
+]  # where this file would hide the package kv
 
 import argparse
 import re
@@ -73,7 +75,10 @@ def main() -> int:
             same = agrees(found.percent, cells[model, task])
             scored, right = scored + 1, right + same
             damage = "".join(f"; line {line} {fault}" for line, fault in found.damaged)
-            print(f"{model:14}{task:22}{found.percent:7.2f}  README {cells[model, task]:8}{'' if same else '  DIFFERS'}{damage}")
+            print(
+                f"{model:14}{task:22}{found.percent:7.2f}  README "
+                f"{cells[model, task]:8}{'' if same else '  DIFFERS'}{damage}"
+            )
     print(f"{right} of {scored} cells agree with the README")
     return 0 if right >= EXPECTED else 1
 

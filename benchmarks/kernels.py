@@ -2,10 +2,9 @@
 
     python -m benchmarks.kernels
 
-One token through layers of SmolLM2-135M's sizes, 16 pages for each KV head (8 on cv180x), predicted by npusim.timing. The bound is the time
-to read the weights alone at the bandwidth that large blocks reach. The peer is the same program with cvikernel's serial waits, in which
-every command waits for all before it.
-"""
+One token through layers of SmolLM2-135M's sizes, 16 pages for each KV head (8 on cv180x), predicted by npusim.timing.
+The bound is the time to read the weights alone at the bandwidth that large blocks reach. The peer is the same program
+with cvikernel's serial waits, in which every command waits for all before it."""
 
 from __future__ import annotations
 
@@ -81,8 +80,16 @@ def _attend(b: KernelBuilder, stream: WeightStream, x: Tl, layer: int, pages: in
             rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, HEAD_DIM)
             rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, HEAD_DIM)
             cache = CacheShape(KV_HEADS, HEADS // KV_HEADS, HEAD_DIM, 2048 * pages)
-            store_rows(b, cache, k, columns_of(qkv, q_dim + kv_dim, kv_dim), tg(CACHE, ONE, BF16), tg(CACHE + 0x80000, ONE, BF16))
-        places = [[[(CACHE + 0x80000 * side + 2048 * (head * pages + p), f"{side}.{layer}.{head}.{p}") for p in range(pages)]
+            store_rows(
+                b,
+                cache,
+                k,
+                columns_of(qkv, q_dim + kv_dim, kv_dim),
+                tg(CACHE, ONE, BF16),
+                tg(CACHE + 0x80000, ONE, BF16),
+            )
+        places = [[[(CACHE + 0x80000 * side + 2048 * (head * pages + p), f"{side}.{layer}.{head}.{p}") for p in
+        range(pages)]
                    for head in range(KV_HEADS)] for side in (0, 1)]  # fmt: skip
         shape = AttentionShape(1, HEADS, KV_HEADS, HEAD_DIM, pages)
         mask = tg(IO + 0x40000, (1, 1, 1, shape.num_slots), BF16, label="mask")
@@ -102,7 +109,10 @@ def _mlp(b: KernelBuilder, stream: WeightStream, x: Tl, gated: GatedPlan, tables
 
 def main() -> None:
     efficiency = next(value for name, value, *_ in constants() if name == "dram_efficiency")
-    print(f"{'board':9} {'weights':8} {'ms a layer':>10} {'DRAM bound':>11} {'TDMA busy':>10} {'serial waits':>13} {'LMEM':>7}")
+    print(
+        f"{'board':9} {'weights':8} {'ms a layer':>10} {'DRAM bound':>11} {'TDMA busy':>10} {'serial waits':>13} "
+        f"{'LMEM':>7}"
+    )
     for name, pages in (("duo256m", 16), ("duo", 8)):
         board = board_named(name)
         for fmt in (Fmt.I8, Fmt.BF16):

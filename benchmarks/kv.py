@@ -1,7 +1,8 @@
-"""Measured claims about kv, as ratios within one run. `python benchmarks/kv.py` takes about a minute on one core; run it with
-OPENBLAS_NUM_THREADS=1, since CPU time counts what all threads do.
+"""Measured claims about kv, as ratios within one run. `python benchmarks/kv.py` takes about a minute on one core; run
+it with OPENBLAS_NUM_THREADS=1, since CPU time counts what all threads do.
 
-1. One decode step's attention at 32,768 tokens under Quest with a budget of 2,048 (float32), appending and metadata update included,
+1. One decode step's attention at 32,768 tokens under Quest with a budget of 2,048 (float32), appending and metadata
+update included,
    is at least 4 times faster than dense attention by the same code.
 2. What the allocator costs for a token does not grow with the number of sequences: 10, 1,000 and 100,000.
 """
@@ -11,16 +12,18 @@ from __future__ import annotations
 
 import sys
 
-sys.path = [entry for entry in sys.path if not entry.endswith("benchmarks")]  # where this file would hide the package kv
+sys.path = [
+    entry for entry in sys.path if not entry.endswith("benchmarks")
+]  # where this file would hide the package kv
 
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kv.block_manager import BlockManager
-from kv.cache import PagedCache
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.pages.block_manager import BlockManager
 from kv.policies.base import Policy
 from kv.policies.full import Full
 from kv.policies.quest import Quest
@@ -43,8 +46,8 @@ def filled_store(geometry: Geometry, policy: Policy, seed: int = 0) -> PagedKV:
 def step_seconds(stores: Sequence[PagedKV], steps: int = 30) -> np.ndarray:
     """CPU seconds of one layer's decode step (append a token, choose, gather, attend): float64 [steps, stores].
 
-    The stores take turns, so that none finds its metadata still in the CPU's cache, as it would not in a model of many layers.
-    """
+    The stores take turns, so that none finds its metadata still in the CPU's cache, as it would not in a model of many
+    layers."""
     g = stores[0].cache.geometry
     rng = np.random.default_rng(1)
     seconds = np.zeros((steps, len(stores)))
@@ -73,7 +76,8 @@ def quest_against_dense(name: str, geometry: Geometry) -> float:
 
 
 def allocator_nanoseconds(num_sequences: int, num_tokens: int) -> float:
-    """CPU nanoseconds for a token, over num_tokens appends shared out among the sequences round robin, then freeing all of them."""
+    """CPU nanoseconds for a token, over num_tokens appends shared out among the sequences round robin, then freeing all
+    of them."""
     page_size, prompt = 16, 4
     each = num_tokens // num_sequences
     manager = BlockManager(num_sequences * -(-(prompt + each) // page_size), page_size)
@@ -93,7 +97,10 @@ def best_of(repeats: int, measure: Callable[[], float]) -> float:
 
 
 def main() -> None:
-    print(f"One decode step of one layer at {CONTEXT} tokens, budget {BUDGET}, pages of 16, float32, median CPU time of 30 steps")
+    print(
+        f"One decode step of one layer at {CONTEXT} tokens, budget {BUDGET}, pages of 16, float32, median CPU "
+        "time of 30 steps"
+    )
     for name, geometry in (
         ("32 query heads on 8 KV heads of 128", Geometry(1, 32, 8, 128)),
         ("8 query heads on 8 KV heads of 128", Geometry(1, 8, 8, 128)),
@@ -101,7 +108,9 @@ def main() -> None:
     ):
         quest_against_dense(name, geometry)
     print("\nAllocator: CPU time of an appended token, best of 3 runs of 1,600,000 tokens")
-    costs = {count: best_of(3, lambda count=count: allocator_nanoseconds(count, 1_600_000)) for count in (10, 1_000, 100_000)}
+    costs = {
+        count: best_of(3, lambda count=count: allocator_nanoseconds(count, 1_600_000)) for count in (10, 1_000, 100_000)
+    }
     for count, cost in costs.items():
         print(f"{count:8,} sequences {cost:7.0f} ns for a token   {cost / costs[10]:5.2f} times that of 10 sequences")
 

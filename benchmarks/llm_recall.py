@@ -1,8 +1,8 @@
 """Does pruning on the chip recall what pruning on the host recalls? python -m benchmarks.llm_recall [QUESTIONS]
 
-Key-value questions to the bundled model (reference_model.train.recall): the prompt's whole pages are prefilled densely, the rest and the
-answer go token by token under Quest. On the simulated chip in bf16 and int8, and in the float model over kv's own cache and Quest.
-"""
+Key-value questions to the bundled model (reference_model.train.recall): the prompt's whole pages are prefilled densely,
+the rest and the answer go token by token under Quest. On the simulated chip in bf16 and int8, and in the float model
+over kv's own cache and Quest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import reference_model
-from kv.cache import PagedCache
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.memory.pool import BF16
 from kv.policies import policy_named
-from kv.pool import BF16
 from kv.store import PagedKV
 from npusim.board import board_named
 from npusim.llm.lower import lower
@@ -55,7 +55,10 @@ def on_host(model: reference_model.Model, budget: int, chunk: int) -> Answer:
 
 def main(questions: int) -> None:
     model = reference_model.load("builtin")
-    recall, text = Recall.of(model.tokenizer.backend), np.array(model.tokenizer.encode(TEXT.read_text(encoding="utf-8")))
+    recall, text = (
+        Recall.of(model.tokenizer.backend),
+        np.array(model.tokenizer.encode(TEXT.read_text(encoding="utf-8"))),
+    )
     print(f"recalled of {questions} at each distance of {DISTANCES} tokens, prompts of {LENGTH}")
     print("budget  chip bf16  chip int8  host float  same answers, bf16 and host")
     for budget in BUDGETS:
@@ -69,7 +72,11 @@ def main(questions: int) -> None:
                 right += [answer == value for answer in answers]
                 same += answers[0] == answers[2]
                 asked += 1
-        print(f"{budget:6}  {right[0] / asked:9.1%}  {right[1] / asked:9.1%}  {right[2] / asked:10.1%}  {same} of {asked}", flush=True)
+        print(
+            f"{budget:6}  {right[0] / asked:9.1%}  {right[1] / asked:9.1%}  {right[2] / asked:10.1%}  {same} of "
+            f"{asked}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

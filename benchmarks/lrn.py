@@ -1,9 +1,9 @@
 """The int8 LRN of the vendor's compiler of 2021 and 2022, as commands to be timed.
 
 Today's compiler makes LRN of bf16 commands, which take twice as long. The kernel is described command by command in
-lib/Dialect/TPU/Backend/Kernel/TgFixedLrnKernel.cpp of sophgo/tpu_compiler @6299ea0: tiles of whole channels go through squares by
-table, sums of shifted channels in 16 bits, a power by table, and a product. Every command waits for the one before it.
-"""
+lib/Dialect/TPU/Backend/Kernel/TgFixedLrnKernel.cpp of sophgo/tpu_compiler @6299ea0: tiles of whole channels go through
+squares by table, sums of shifted channels in 16 bits, a power by table, and a product. Every command waits for the one
+before it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import product
 
 from npusim.chip import Chip
 from npusim.isa.opcodes import ArithEuTyp, Engine, TransDir
-from npusim.loader.cmdbuf import Cmdbuf, build_cmdbuf, parse_cmdbuf
+from npusim.program.cmdbuf import Cmdbuf, build_cmdbuf, parse_cmdbuf
 from tests.differential.case import Command
 from tests.timing.commands import eltwise, lookup, transfer
 
@@ -48,7 +48,11 @@ class _Serial:
     def tiu(self, eu: ArithEuTyp, shape, **more: int) -> None:  # type: ignore[no-untyped-def]
         self.last[Engine.TIU] += 1
         ids = {"cmd_id_tpu": self.last[Engine.TIU], "cmd_id_gdma": self.last[Engine.TDMA], "cmd_id_en": 1}
-        make = lookup(self.chip, shape, bf16=False, **ids) if eu == ArithEuTyp.LOOKUP else eltwise(self.chip, eu, shape, **ids, **more)
+        make = (
+            lookup(self.chip, shape, bf16=False, **ids)
+            if eu == ArithEuTyp.LOOKUP
+            else eltwise(self.chip, eu, shape, **ids, **more)
+        )
         self.commands.append(make)
 
     def tdma(self, direction: TransDir, shape, strides=None) -> None:  # type: ignore[no-untyped-def]

@@ -3,18 +3,20 @@
     npusim model fetch smollm2
     python benchmarks/page_scores.py
 
-Prefills a passkey prompt of 2,048 tokens and the first three digits of its answer with SmolLM2, and lets Quest and ArkVale choose pages for
-every KV head from the third layer on, where the paper begins to prune. Two things are printed: the softmax mass kept, mean over all heads;
-and, over the heads that give more than 0.3 of their mass to the sentence with the key, how much of that is kept: the mean, and the worst
-head. Beside them stands the best that pages of that size allow, chosen by the mass that they hold. About half a minute on one core.
-"""
+Prefills a passkey prompt of 2,048 tokens and the first three digits of its answer with SmolLM2, and lets Quest and
+ArkVale choose pages for every KV head from the third layer on, where the paper begins to prune. Two things are printed:
+the softmax mass kept, mean over all heads; and, over the heads that give more than 0.3 of their mass to the sentence
+with the key, how much of that is kept: the mean, and the worst head. Beside them stands the best that pages of that
+size allow, chosen by the mass that they hold. About half a minute on one core."""
 
 # ruff: noqa: E402
 from __future__ import annotations
 
 import sys
 
-sys.path = [entry for entry in sys.path if not entry.endswith("benchmarks")]  # where this file would hide the package kv
+sys.path = [
+    entry for entry in sys.path if not entry.endswith("benchmarks")
+]  # where this file would hide the package kv
 
 from dataclasses import dataclass
 
@@ -22,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reference_model
-from kv.geometry import Geometry
+from kv.memory.geometry import Geometry
 from kv.policies.arkvale import ArkVale
 from kv.policies.base import LayerContext, Policy, group_scores, softmax
 from kv.policies.quest import Quest
 from kv.policies.shared import Shared, Sharing
 from kv.selection import choose
 from kv.tasks import task_named
-from npusim.llm.evaluation.prompts import Frame, draw_sample
+from npusim.evaluation.prompts import Frame, draw_sample
 from reference_model.kv_store import ContiguousKV, Selection
 
 BUDGET, CONTEXT, FIRST_LAYER, RETRIEVAL = 256, 2048, 2, 0.3
@@ -50,7 +52,8 @@ class Spy(ContiguousKV):
 
 @dataclass(frozen=True)
 class Step:
-    """One layer's query [q_heads, head_dim], keys and softmax mass [kv_heads, length], and the positions of the needle."""
+    """One layer's query [q_heads, head_dim], keys and softmax mass [kv_heads, length], and the positions of the
+    needle."""
 
     q: FloatArray
     keys: FloatArray
@@ -65,7 +68,10 @@ def steps() -> list[Step]:
     sample = draw_sample(model.tokenizer, task, Frame(), CONTEXT, 0, 0)
     prompt = Frame().prompt(model.tokenizer, sample)
     before, _, after = sample.context.partition(f"The pass key is {sample.answers[0]}")
-    needle = slice(len(model.tokenizer.encode(before)), len(prompt.context) - len(model.tokenizer.encode(after.partition("key.")[2])))
+    needle = slice(
+        len(model.tokenizer.encode(before)),
+        len(prompt.context) - len(model.tokenizer.encode(after.partition("key.")[2])),
+    )
     tokens = prompt.context + prompt.question + model.tokenizer.encode(f" {sample.answers[0][:3]}", special=False)
     c = model.config
     kv = Spy(c.num_layers, c.num_kv_heads, c.head_dim, CONTEXT)
@@ -107,7 +113,10 @@ def measure(policy: Policy | None, page_size: int, found: list[Step]) -> tuple[f
 def main() -> None:
     found = steps()
     looking = len(measure(None, 1, found)[1])
-    print(f"{BUDGET} of {found[0].mass.shape[1]} tokens kept; {len(found)} layers of 3 KV heads, of which {looking} heads look at the key")
+    print(
+        f"{BUDGET} of {found[0].mass.shape[1]} tokens kept; {len(found)} layers of 3 KV heads, of which "
+        f"{looking} heads look at the key"
+    )
     print("mass kept of all, of the key's sentence (mean), and of it in the worst head")
     print(f"{'page':>5}" + "".join(f"{name:>24}" for name in POLICIES))
     for page_size in (1, 2, 4, 8, 16, 32):

@@ -2,10 +2,10 @@
 
     python -m benchmarks.pmu_trace resnet50_des.csv
 
-The file is python/cvi_toolkit/performance/performance_viewer/example/resnet50_des.csv of sophgo/tpu_compiler @6299ea0. Its transfers have
-shapes and addresses, its TIU commands only times. Prints how many transfers have exactly the predicted bursts and beats, how far single
-transfers and their sums are from the predicted times, and what passes between commands.
-"""
+The file is python/cvi_toolkit/performance/performance_viewer/example/resnet50_des.csv of sophgo/tpu_compiler @6299ea0.
+Its transfers have shapes and addresses, its TIU commands only times. Prints how many transfers have exactly the
+predicted bursts and beats, how far single transfers and their sums are from the predicted times, and what passes
+between commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import numpy as np
 from npusim.board import default_board
 from npusim.chip import CV183X
 from npusim.isa.opcodes import TransDir
-from npusim.loader.cmdbuf import build_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf
 from npusim.timing import Costs, workload_of_bytes
 from npusim.timing.cost import tdma_ps
 from tests.differential.case import tdma
@@ -56,13 +56,17 @@ def read(path: Path) -> list[Row]:
     for line in lines[1:]:
         fields = {name: int(value) for name, value in zip(names, line[16:], strict=False)}
         if fields:
-            fields |= {"src_base_addr_low": int(line[10][2:]) & 0xFFFFFFFF, "dst_base_addr_low": int(line[11][2:]) & 0xFFFFFFFF}
+            fields |= {
+                "src_base_addr_low": int(line[10][2:]) & 0xFFFFFFFF,
+                "dst_base_addr_low": int(line[11][2:]) & 0xFFFFFFFF,
+            }
         rows.append(Row(int(line[0]), int(line[2]), int(line[3]), int(line[5]), int(line[6]), line[9], fields))
     return rows
 
 
 def predict(row: Row, itemsize: int) -> tuple[int, int, float]:
-    """(bursts, beats, cycles) of an uncompressed transfer with elements of `itemsize` bytes, which the trace does not say."""
+    """(bursts, beats, cycles) of an uncompressed transfer with elements of `itemsize` bytes, which the trace does not
+    say."""
     fields = dict(row.fields)
     for side in ("src", "dst"):
         fields[f"{side}_c_stride_high"] = fields[f"{side}_c_stride_low"] >> 16
@@ -93,8 +97,12 @@ def compare(rows: list[Row]) -> None:
 
 
 def gaps(rows: list[Row]) -> None:
-    """What passes between the end of one command and the start of the next, and of one that waited for the other engine."""
-    for name, mine in (("TIU", [r for r in rows if r.type == TIU_TYPE]), ("TDMA", [r for r in rows if r.type != TIU_TYPE])):
+    """What passes between the end of one command and the start of the next, and of one that waited for the other
+    engine."""
+    for name, mine in (
+        ("TIU", [r for r in rows if r.type == TIU_TYPE]),
+        ("TDMA", [r for r in rows if r.type != TIU_TYPE]),
+    ):
         others = np.sort([r.end for r in rows if (r.type == TIU_TYPE) != (name == "TIU")])
         between: Counter[int] = Counter()
         waited: Counter[int] = Counter()
@@ -104,7 +112,10 @@ def gaps(rows: list[Row]) -> None:
             else:
                 place = np.searchsorted(others, row.start) - 1
                 waited[int(row.start - others[place]) if place >= 0 else -1] += 1
-        print(f"{name}: {between[1]} commands follow the one before after 1 cycle; behind the other engine: {dict(waited.most_common(4))}")
+        print(
+            f"{name}: {between[1]} commands follow the one before after 1 cycle; behind the other engine: "
+            f"{dict(waited.most_common(4))}"
+        )
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""What the chip's arithmetic costs in time: the quantised twins against the float32 model on the same tokens, in turns, in one process.
+"""What the chip's arithmetic costs in time: the quantised twins against the float32 model on the same tokens, in turns,
+in one process.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.quantised [--model builtin] [--tokens 512]
 
-Times are CPU times, the best of three rounds. Exit code 1 when a claim fails: reading a text takes at most 5 times as long as in float32.
-"""
+Times are CPU times, the best of three rounds. Exit code 1 when a claim fails: reading a text takes at most 5 times as
+long as in float32."""
 
 from __future__ import annotations
 
@@ -39,7 +40,11 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=512)
     options = parser.parse_args()
     model = reference_model.load(options.model)
-    models: dict[str, Model | TwinModel] = {"float32": model, "bf16": quantise(model, "bf16"), "int8": quantise(model, "int8")}
+    models: dict[str, Model | TwinModel] = {
+        "float32": model,
+        "bf16": quantise(model, "bf16"),
+        "int8": quantise(model, "int8"),
+    }
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, options.tokens)
     rounds = [{name: seconds(each, ids) for name, each in models.items()} for _ in range(ROUNDS)]
     best = {name: np.min([row[name] for row in rounds], 0) for name in models}

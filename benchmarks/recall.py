@@ -2,10 +2,9 @@
 
     python -m benchmarks.recall [--model builtin|DIR] [--text FILE] [--trials 50]
 
-Prompts fill the model's context with passages of the text and eight records ` [ key value ]`; the last tokens ask for one of them, and
-the likeliest next token is taken. Exit code 1 when fewer than nine of ten values are recalled at distance 900, or at the longest distance
-that fits in a shorter context.
-"""
+Prompts fill the model's context with passages of the text and eight records ` [ key value ]`; the last tokens ask for
+one of them, and the likeliest next token is taken. Exit code 1 when fewer than nine of ten values are recalled at
+distance 900, or at the longest distance that fits in a shorter context."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Logits of reference_model against transformers in float32, at every position of a text, and next-token choices against llama.cpp.
+"""Logits of reference_model against transformers in float32, at every position of a text, and next-token choices
+against llama.cpp.
 
     python -m benchmarks.reference_logits MODEL.gguf [--text FILE] [--tokens 512]
 
-needs torch and transformers (which read the same GGUF), and llama-cpp-python for the second comparison: with the file as it is, where
-llama.cpp rounds activations to 8 bits, and with the same weights written out in float32. Exit code 1 when a claim fails.
-"""
+needs torch and transformers (which read the same GGUF), and llama-cpp-python for the second comparison: with the file
+as it is, where llama.cpp rounds activations to 8 bits, and with the same weights written out in float32. Exit code 1
+when a claim fails."""
 
 from __future__ import annotations
 
@@ -78,7 +79,9 @@ def main() -> int:
     theirs = logits_of_transformers(options.model, ids)
     worst = np.abs(ours - theirs).max(-1)
     same = (ours.argmax(-1) == theirs.argmax(-1)).mean()
-    print(f"transformers: {len(ids)} positions, largest |difference| {worst.max():.2e} (allowed {DIFFERENCE_ALLOWED:.0e})")
+    print(
+        f"transformers: {len(ids)} positions, largest |difference| {worst.max():.2e} (allowed {DIFFERENCE_ALLOWED:.0e})"
+    )
     print(f"transformers: same next token at {same:.1%} of positions")
     failed = worst.max() > DIFFERENCE_ALLOWED
     if importlib.util.find_spec("llama_cpp"):

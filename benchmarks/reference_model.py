@@ -2,10 +2,9 @@
 
     python -m benchmarks.reference_model MODEL.gguf [--tokens 512] [--rounds 5]
 
-needs torch and transformers, which read the same GGUF. Each side runs in a process of its own and they take turns, round by round. Times
-are processor time, which on one thread is what a clock shows on an idle machine, so that other programs do not decide; the clock's time is
-printed too. Exit code 1 when a claim fails.
-"""
+needs torch and transformers, which read the same GGUF. Each side runs in a process of its own and they take turns,
+round by round. Times are processor time, which on one thread is what a clock shows on an idle machine, so that other
+programs do not decide; the clock's time is printed too. Exit code 1 when a claim fails."""
 
 from __future__ import annotations
 
@@ -53,7 +52,11 @@ class Ours:
 
     def report(self) -> dict[str, Any]:
         weights = self._model.weights.num_bytes
-        return {"loading": self._loading, "memory": (peak_bytes() - self._before) / weights, "all": peak_bytes() / weights}
+        return {
+            "loading": self._loading,
+            "memory": (peak_bytes() - self._before) / weights,
+            "all": peak_bytes() / weights,
+        }
 
 
 class Torch:
@@ -65,7 +68,9 @@ class Torch:
 
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        ).eval()
         self._ids = torch.tensor(np.random.default_rng(0).integers(0, self._model.config.vocab_size, (1, num_tokens)))
 
     def prefill(self) -> None:
@@ -111,7 +116,16 @@ def serve(side: Ours | Torch) -> None:
 
 def start(side: str, path: Path, num_tokens: int) -> subprocess.Popen[str]:
     environment = os.environ | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, "-m", "benchmarks.reference_model", str(path), "--tokens", str(num_tokens), "--side", side]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.reference_model",
+        str(path),
+        "--tokens",
+        str(num_tokens),
+        "--side",
+        side,
+    ]
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     if process.stdout is None or process.stdout.readline() != "\n":
         sys.exit(f"the side of {side} did not start")
@@ -156,7 +170,9 @@ def main() -> int:
     memory = f"{report['memory']:.3f}x the float32 weights (allowed {MEMORY_ALLOWED}x)"
     print(f"peak memory: {memory}, with the cache of {options.tokens} tokens")
     print(f"             {report['all']:.3f}x with what Python and its libraries take before a model is loaded")
-    print(f"loading to the first token: {processor:.1f} s (allowed {LOADING_ALLOWED:.0f} s; by the clock {clock:.1f} s)")
+    print(
+        f"loading to the first token: {processor:.1f} s (allowed {LOADING_ALLOWED:.0f} s; by the clock {clock:.1f} s)"
+    )
     return int(failed or report["memory"] > MEMORY_ALLOWED or processor > LOADING_ALLOWED)
 
 

@@ -1,7 +1,7 @@
 """A step that the vendor's compiler can compile against npusim's own lowering of it: python -m benchmarks.step
 
-Predicted time on boards of both chips, and how near the own logits come to the vendor's, with the vendor's own weights and inputs.
-"""
+Predicted time on boards of both chips, and how near the own logits come to the vendor's, with the vendor's own weights
+and inputs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import layer_norm_step as step
+from benchmarks.layer_norm_step import StepWeights, lower_step
 from golden import read_archive
 from npusim import Machine, chip_named
 from npusim.board import Board, board_named
-from npusim.decode import decode_cmdbuf
 from npusim.insn.tdma_vlc import G2lMatrixCopyDecompressed
 from npusim.kernels.tensors import Fmt
-from npusim.llm import layer_norm_step as step
-from npusim.llm.layer_norm_step import StepWeights, lower_step
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.mem.lmem import TensorLmem
 from npusim.numerics import bf16
+from npusim.program.decode import decode_cmdbuf
+from npusim.program.model import cmdbufs_of_model
 from npusim.runtime.model import Model
 from npusim.timing import time_workload, workload_of_bytes, workload_of_model
-from npusim.timing.workload import cmdbufs_of_model
 
 DATA = Path(__file__).parents[1] / "golden" / "data" / "functional"
 BOARDS = ("duo256m", "duo")
@@ -31,14 +31,17 @@ FORMATS = {"bf16": Fmt.BF16, "int8": Fmt.I8}
 
 
 def vendor_weights() -> StepWeights:
-    """The matrices that the vendor's bf16 program multiplies by, float32 of bf16 numbers, as its DMA decompresses them."""
+    """The matrices that the vendor's bf16 program multiplies by, float32 of bf16 numbers, as its DMA decompresses
+    them."""
     path = DATA / "step_cv181x_bf16.cvimodel"
     state, found = Model(path)._loaded.state, []
     (cmdbuf,) = cmdbufs_of_model(load_cvimodel(path))
     for instruction in decode_cmdbuf(cmdbuf):
         if isinstance(instruction, G2lMatrixCopyDecompressed):
             instruction.bind(state)()
-            matrix = TensorLmem(state, instruction.dst_addr, instruction.dst_shape, instruction.dst_strides(2), np.uint16).load()
+            matrix = TensorLmem(
+                state, instruction.dst_addr, instruction.dst_shape, instruction.dst_strides(2), np.uint16
+            ).load()
             found.append(bf16.to_float(matrix.reshape(len(matrix), -1)))
     tensors = read_archive(DATA / "step_cv181x_bf16.out.npz")
     normed = bf16.to_float(tensors["x/n1/Add_1_output_0_LayerNormalization_bf16"].reshape(1, -1))
@@ -53,7 +56,9 @@ def own_logits(weights: StepWeights, chip: str, fmt: Fmt, given: dict[str, NDArr
     lowered = lower_step(chip_named(chip), weights, fmt)
     machine = Machine(chip)
     k_cache, v_cache = (given[name].reshape(step.HEADS, step.CACHED, step.HEAD_DIM) for name in ("kc", "vc"))
-    for addr, data in (lowered.memory | step.inputs(given["x"].reshape(-1), k_cache, v_cache, given["mask"].reshape(-1))).items():
+    for addr, data in (
+        lowered.memory | step.inputs(given["x"].reshape(-1), k_cache, v_cache, given["mask"].reshape(-1))
+    ).items():
         machine.gmem.write(addr, data)
     machine.run_cmdbuf(lowered.program.cmdbuf)
     return bf16.to_float(np.frombuffer(machine.gmem.read(step.LOGITS, 2 * step.VOCAB), np.uint16))
@@ -70,8 +75,12 @@ def own_ms(board: Board, precision: str, weights: StepWeights) -> float:
 
 def cosine(board: Board, precision: str, weights: StepWeights) -> float:
     """Of the own lowering's logits with those that the vendor's functional model gave for the vendor's bf16 program."""
-    own = own_logits(weights, board.chip.name, FORMATS[precision], dict(read_archive(DATA / "step.in.npz"))).astype(np.float64)
-    recorded = read_archive(DATA / f"step_{board.chip.name}_bf16.out.npz")["75_MatMul_f32"].reshape(-1).astype(np.float64)
+    own = own_logits(weights, board.chip.name, FORMATS[precision], dict(read_archive(DATA / "step.in.npz"))).astype(
+        np.float64
+    )
+    recorded = (
+        read_archive(DATA / f"step_{board.chip.name}_bf16.out.npz")["75_MatMul_f32"].reshape(-1).astype(np.float64)
+    )
     return float(own @ recorded / np.linalg.norm(own) / np.linalg.norm(recorded))
 
 
@@ -82,7 +91,8 @@ def main() -> None:
         for precision in FORMATS:
             vendor, own = vendor_ms(board, precision), own_ms(board, precision, weights)
             print(
-                f"{board.name:8} {precision:9}  {vendor:11.3f}  {own:6.3f}  {own / vendor:14.2f}  {cosine(board, precision, weights):.6f}"
+                f"{board.name:8} {precision:9}  {vendor:11.3f}  {own:6.3f}  {own / vendor:14.2f}  "
+                f"{cosine(board, precision, weights):.6f}"
             )
 
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.timing [FOLDER]
 
-FOLDER holds `<network>_<chip>_int8.cvimodel[.xz]` of networks at 224x224; each is compared with the published time of its network.
-Then come other networks in golden/data/timing, DRAM traffic, an SG2002, and the speed. No constant was fitted to published times; they
-decided three questions: cv180x takes one input channel a cycle (by resnet18), cv182x has x16 DRAM (by resnet18), LMEM moves cost two
-cycles a line (by googlenet and yolov8). All constants come from one PMU trace of resnet50 on a cv183x or from the vendor's estimator.
-"""
+FOLDER holds `<network>_<chip>_int8.cvimodel[.xz]` of networks at 224x224; each is compared with the published time of
+its network. Then come other networks in golden/data/timing, DRAM traffic, an SG2002, and the speed. No constant was
+fitted to published times; they decided three questions: cv180x takes one input channel a cycle (by resnet18), cv182x
+has x16 DRAM (by resnet18), LMEM moves cost two cycles a line (by googlenet and yolov8). All constants come from one PMU
+trace of resnet50 on a cv183x or from the vendor's estimator."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from benchmarks.published_times import LIKE_FOR_LIKE, MAIXCAM_FRAMES_PER_S, publ
 from benchmarks.vendor_estimate import estimate_ms
 from npusim.board import board_named, default_board
 from npusim.chip import CHIPS, chip_named
-from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.loader.cvimodel import parse_cvimodel
 from npusim.loader.cvimodel_types import TpuRoutine
-from npusim.runtime.bind import section_cmdbufs
+from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf
+from npusim.program.model import section_cmdbufs
 from npusim.timing import Timeline, concatenate, time_workload, workload_of_cmdbuf
 
 DATA = Path(__file__).parents[1] / "golden" / "data"
@@ -61,12 +61,15 @@ class Row:
     def __str__(self) -> str:
         t = self.timeline
         return (
-            f"{self.network:22} {self.chip:7} {self.published_ms:8.2f} {t.ms:8.2f} {self.error:+7.1%} {self.vendor_ms:8.2f} "
+            f"{self.network:22} {self.chip:7} {self.published_ms:8.2f} {t.ms:8.2f} {self.error:+7.1%} "
+            f"{self.vendor_ms:8.2f} "
             f"{self.vendor_error:+7.0%}   {t.tiu_busy:4.0%} {t.tdma_busy:4.0%} {t.overlap:4.0%}"
         )
 
 
-HEAD = f"{'network':22} {'chip':7} {'board ms':>8} {'npusim':>8} {'error':>7} {'vendor':>8} {'error':>7}    TIU TDMA both"
+HEAD = (
+    f"{'network':22} {'chip':7} {'board ms':>8} {'npusim':>8} {'error':>7} {'vendor':>8} {'error':>7}    TIU TDMA both"
+)
 
 
 def read_cmdbuf(path: Path) -> Cmdbuf:
@@ -79,7 +82,9 @@ def read_model(path: Path) -> list[Cmdbuf]:
     """The command buffers of a .cvimodel, plain or xz."""
     data = path.read_bytes()
     model = parse_cvimodel(lzma.decompress(data) if path.suffix == ".xz" else data, verify_md5=False)
-    return [c for r in model.programs[0].routines if isinstance(r, TpuRoutine) for c in section_cmdbufs(model, r.section)]
+    return [
+        c for r in model.programs[0].routines if isinstance(r, TpuRoutine) for c in section_cmdbufs(model, r.section)
+    ]
 
 
 def row_of(network: str, cmdbufs: list[Cmdbuf], measured: str, board: str | None = None) -> Row | None:
@@ -118,7 +123,10 @@ def golden_rows() -> Iterator[tuple[Row, str]]:
 
 def summary(what: str, rows: list[Row]) -> None:
     ours, vendor = (np.abs([getattr(row, name) for row in rows]) for name in ("error", "vendor_error"))
-    print(f"{what}: {len(rows)} rows, npusim {ours.mean():.1%} mean, {ours.max():.1%} most; vendor {vendor.mean():.0%}, {vendor.max():.0%}")
+    print(
+        f"{what}: {len(rows)} rows, npusim {ours.mean():.1%} mean, {ours.max():.1%} most; vendor "
+        f"{vendor.mean():.0%}, {vendor.max():.0%}"
+    )
 
 
 def compare_folder(folder: Path, golden: list[tuple[Row, str]]) -> None:
@@ -136,7 +144,10 @@ def compare_folder(folder: Path, golden: list[tuple[Row, str]]) -> None:
         print(same[-1], f"  {reason}" if reason else "")
     summary("like for like", same)
     explained = ("mobilenet_v2_caffe", "cv181x")
-    summary("  without mobilenet_v2 on cv181x (docs/timing.md says why)", [r for r in same if (r.network, r.chip) != explained])
+    summary(
+        "  without mobilenet_v2 on cv181x (docs/timing.md says why)",
+        [r for r in same if (r.network, r.chip) != explained],
+    )
 
 
 def compare_golden(golden: list[tuple[Row, str]]) -> None:
@@ -155,7 +166,10 @@ def compare_golden(golden: list[tuple[Row, str]]) -> None:
 def compare_sg2002(folder: Path | None) -> None:
     print("\nSG2002 at 700 MHz (a cv181x program)")
     row = row_of(
-        "efficientnet_lite0", [read_cmdbuf(DATA / "timing" / "efficientnet_lite0.cv181x.bf16.cmdbuf.xz")], "efficientnet_lite0", "recamera"
+        "efficientnet_lite0",
+        [read_cmdbuf(DATA / "timing" / "efficientnet_lite0.cv181x.bf16.cmdbuf.xz")],
+        "efficientnet_lite0",
+        "recamera",
     )
     if row:
         print(f"{HEAD}\n{row}   bf16")
@@ -181,15 +195,24 @@ def speed(folder: Path | None) -> None:
     board = default_board(step.chip)
     seconds = _best(lambda: time_workload(step, board), 50)
     cycles = time_workload(step, board).cycles
-    print(f"step on cv181x: {cycles:.0f} cycles in {seconds * 1e3:.2f} ms: {cycles / seconds / 1e6:.0f} million simulated cycles a second")
+    print(
+        f"step on cv181x: {cycles:.0f} cycles in {seconds * 1e3:.2f} ms: {cycles / seconds / 1e6:.0f} million "
+        "simulated cycles a second"
+    )
 
 
 def _variants(what: str, workload) -> None:  # type: ignore[no-untyped-def]
     board = default_board(workload.chip)
-    boards = [board.variant(clock_mhz=300 + 10 * i, dram_gbps=1 + 0.1 * i, banks=(1, 2, 4, 8, 16, 32)[i % 6]) for i in range(60)]
+    boards = [
+        board.variant(clock_mhz=300 + 10 * i, dram_gbps=1 + 0.1 * i, banks=(1, 2, 4, 8, 16, 32)[i % 6])
+        for i in range(60)
+    ]
     time_workload(workload, board)
     seconds = _best(lambda: [time_workload(workload, b) for b in boards], 3)
-    print(f"{what}, {workload.num_commands} commands: {len(boards) / seconds:.0f} variants of clock, bandwidth and banks a second")
+    print(
+        f"{what}, {workload.num_commands} commands: {len(boards) / seconds:.0f} variants of clock, bandwidth and "
+        "banks a second"
+    )
 
 
 def _file_to_schedule(path: Path) -> None:
@@ -201,7 +224,10 @@ def _file_to_schedule(path: Path) -> None:
         count = 1 if copies == 100 else 3
         seconds = _best(lambda n=copies: _load_and_time(raw, n, board), count)  # type: ignore[misc]
         commands = single.num_commands * copies
-        print(f"resnet50 on cv182x, {copies:3} times: {commands:8} commands, {seconds:6.2f} s, {seconds / commands * 1e6:.2f} us a command")
+        print(
+            f"resnet50 on cv182x, {copies:3} times: {commands:8} commands, {seconds:6.2f} s, "
+            f"{seconds / commands * 1e6:.2f} us a command"
+        )
 
 
 def _load_and_time(raw: bytes, copies: int, board) -> Timeline:  # type: ignore[no-untyped-def]

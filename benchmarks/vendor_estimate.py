@@ -1,17 +1,16 @@
 """The cycle estimator of the vendor's compiler, as a baseline: its formulas with its defects, not a model of the chip.
 
-Source: lib/Backend/CV18xx/CV18xx_profiling.cpp of sophgo/tpu-mlir @784fd6e, described in docs/timing.md. It adds up both engines in
-nanoseconds as if they never ran together; of a transfer in several pieces only the last piece counts; SRAM time is 16 times too small;
-DRAM is 7.5 GB/s on every chip; and except on cv183x an operation is taken for bf16 where its result has 16 bits, and operands of
-elementwise operations always for 16-bit ones.
-"""
+Source: lib/Backend/CV18xx/CV18xx_profiling.cpp of sophgo/tpu-mlir @784fd6e, described in docs/timing.md. It adds up
+both engines in nanoseconds as if they never ran together; of a transfer in several pieces only the last piece counts;
+SRAM time is 16 times too small; DRAM is 7.5 GB/s on every chip; and except on cv183x an operation is taken for bf16
+where its result has 16 bits, and operands of elementwise operations always for 16-bit ones."""
 
 from __future__ import annotations
 
 from npusim.chip import Chip
 from npusim.isa.opcodes import ArithEuTyp, PoolEuTyp, SpecFunc, TdmaFmt, TransDir, TransposeMd, TskTyp
 from npusim.isa.regs import TdmaRegs, TiuRegs, tdma_rows, tiu_rows
-from npusim.loader.cmdbuf import Cmdbuf
+from npusim.program.cmdbuf import Cmdbuf
 
 DRAM_MBYTES_PER_S = 1886 * 4
 _EU_BYTES, _LINE, _BURST, _PAGE = 16, 16, 256, 4096
@@ -101,7 +100,9 @@ def tdma_ns(chip: Chip, r: TdmaRegs) -> int:
         return max(_move_bytes(r, "src"), _move_bytes(r, "dst")) * 1000 // DRAM_MBYTES_PER_S
     dram = _last_piece(r, store=r.trans_dir == TransDir.L2G)
     size = 2 if r.dst_fmt == TdmaFmt.BF16 else 1
-    rows, row = (1, r.dst_h_stride * (r.dst_h - 1) + r.dst_w * size) if r.dst_h_stride == r.dst_w else (r.dst_h, r.dst_w * size)
+    rows, row = (
+        (1, r.dst_h_stride * (r.dst_h - 1) + r.dst_w * size) if r.dst_h_stride == r.dst_w else (r.dst_h, r.dst_w * size)
+    )
     sram = r.src_n * r.dst_c * rows * -(-row // _LINE)
     return max(dram * 1000 // DRAM_MBYTES_PER_S, sram * 1000 // (chip.clock_mhz * _LINE))
 
@@ -116,7 +117,9 @@ def _move_bytes(r: TdmaRegs, side: str) -> int:
 def _last_piece(r: TdmaRegs, store: bool) -> int:
     """DRAM bytes of the last contiguous piece of a transfer; those of the pieces before it are forgotten."""
     side = "dst" if store else "src"
-    addr, c, h, w, n_str, h_str = (getattr(r, f"{side}_{x}") for x in ("base_addr_low", "c", "h", "w", "n_stride", "h_stride"))
+    addr, c, h, w, n_str, h_str = (
+        getattr(r, f"{side}_{x}") for x in ("base_addr_low", "c", "h", "w", "n_stride", "h_stride")
+    )
     c_str = getattr(r, f"{side}_c_stride_high") << 16 | getattr(r, f"{side}_c_stride_low")
     size = 2 if getattr(r, f"{side}_fmt") == TdmaFmt.BF16 else 1
     burst = _BURST // 2 if store and r.transpose_md == TransposeMd.CW else _BURST

@@ -4,8 +4,8 @@
     if not result:
         found = first_divergence(result, names_in_program_order)
 
-golden.metrics and golden.logits hold the measures by themselves; golden.capture runs a model on a board or the vendor's model.
-"""
+golden.metrics and golden.logits hold the measures by themselves; golden.capture runs a model on a board or the vendor's
+model."""
 
 from golden.archive import read_archive, write_archive
 from golden.compare import compare

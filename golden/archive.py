@@ -1,8 +1,8 @@
 """Reads and writes sets of named tensors: .npz, and raw .bin with a shape file beside it.
 
-Files are untrusted: nothing is unpickled, nothing is allocated on a header's word, and what is damaged is one GoldenError.
-Writing happens beside the file, which is then replaced whole. bf16 is stored as uint16 patterns, as the vendor stores it.
-"""
+Files are untrusted: nothing is unpickled, nothing is allocated on a header's word, and what is damaged is one
+GoldenError. Writing happens beside the file, which is then replaced whole. bf16 is stored as uint16 patterns, as the
+vendor stores it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read_archive(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, Array]:
-    """Tensors of a .npz, or of a .bin with its shape file, by name in the file's order, native byte order. Raises GoldenError."""
+    """Tensors of a .npz, or of a .bin with its shape file, by name in the file's order, native byte order. Raises
+    GoldenError."""
     return _by_suffix(Path(path), {".npz": read_npz, ".bin": read_bin})(Path(path), max_bytes)
 
 
@@ -55,7 +56,9 @@ def read_npz(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
         for member in members:
             name = member.filename.removesuffix(".npy")
             if name == member.filename or name in tensors:
-                raise GoldenError(f"{path} holds {member.filename!r}: every member must be one .npy array with a name of its own")
+                raise GoldenError(
+                    f"{path} holds {member.filename!r}: every member must be one .npy array with a name of its own"
+                )
             tensors[name] = _read_npy(archive, member, f"{path}: tensor {name}")
     return tensors
 
@@ -72,18 +75,22 @@ def write_npz(path: Path, tensors: Mapping[str, Array]) -> None:
 
 
 def shape_file(path: Path) -> Path:
-    """Where the shapes of a .bin stand: NAME.bin.json, a list of {"name", "dtype", "shape"} in the order of the bytes."""
+    """Where the shapes of a .bin stand: NAME.bin.json, a list of {"name", "dtype", "shape"} in the order of the
+    bytes."""
     return path.with_name(path.name + ".json")
 
 
 def read_bin(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
-    """Tensors of a raw .bin: little-endian elements in C order, one tensor after the other, as its shape file lists them."""
+    """Tensors of a raw .bin: little-endian elements in C order, one tensor after the other, as its shape file lists
+    them."""
     entries = _read_shapes(shape_file(path))
     tensors: dict[str, Array] = {}
     with _reading(path), open(path, "rb") as file:
         needed, size = sum(_num_bytes(dtype, shape) for _, dtype, shape in entries), os.fstat(file.fileno()).st_size
         if needed != size or size > max_bytes:
-            raise GoldenError(f"{path} has {size} bytes: its shape file asks for {needed}, and at most {max_bytes} are allowed")
+            raise GoldenError(
+                f"{path} has {size} bytes: its shape file asks for {needed}, and at most {max_bytes} are allowed"
+            )
         for name, dtype, shape in entries:
             data = np.frombuffer(file.read(_num_bytes(dtype, shape)), dtype.newbyteorder("<")).reshape(shape)
             tensors[name] = data.astype(dtype)  # native, and writable
@@ -101,7 +108,10 @@ def write_bin(path: Path, tensors: Mapping[str, Array]) -> None:
 
 def _by_suffix(path: Path, functions: dict[str, Any]) -> Any:
     if path.suffix not in functions:
-        raise GoldenError(f"{path} is not an archive of tensors: its name must end in .npz, or in .bin with a shape file {path.name}.json")
+        raise GoldenError(
+            f"{path} is not an archive of tensors: its name must end in .npz, or in .bin with a shape file "
+            f"{path.name}.json"
+        )
     return functions[path.suffix]
 
 
@@ -114,7 +124,9 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> A
         _check_dtype(dtype, what)
         here = member.file_size - stream.tell()
         if _num_bytes(dtype, shape) != here:
-            raise GoldenError(f"{what} claims shape {shape} of {dtype}, {_num_bytes(dtype, shape)} bytes: the archive holds {here}")
+            raise GoldenError(
+                f"{what} claims shape {shape} of {dtype}, {_num_bytes(dtype, shape)} bytes: the archive holds {here}"
+            )
         data = stream.read()  # grows with what is really there
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
     return array.astype(dtype.newbyteorder("="))
@@ -123,7 +135,9 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> A
 def _read_shapes(path: Path) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     with _reading(path):
         if path.stat().st_size > _MAX_SHAPE_FILE_BYTES:
-            raise GoldenError(f"{path} has {path.stat().st_size} bytes: a shape file has at most {_MAX_SHAPE_FILE_BYTES}")
+            raise GoldenError(
+                f"{path} has {path.stat().st_size} bytes: a shape file has at most {_MAX_SHAPE_FILE_BYTES}"
+            )
         listed = json.loads(path.read_bytes())
         if not isinstance(listed, list):
             raise GoldenError(f"{path} must be a list of tensors in the order of the bytes")
@@ -135,16 +149,22 @@ def _read_shapes(path: Path) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]
 
 def _shape_entry(entry: Any, path: Path) -> tuple[str, np.dtype[Any], tuple[int, ...]]:
     match entry:
-        case {"name": str(name), "dtype": str(dtype_name), "shape": list(shape)} if all(type(n) is int and n >= 0 for n in shape):
+        case {"name": str(name), "dtype": str(dtype_name), "shape": list(shape)} if all(
+            type(n) is int and n >= 0 for n in shape
+        ):
             dtype = np.dtype("uint16" if dtype_name in ("bf16", "bfloat16") else dtype_name)
             _check_dtype(dtype, f"{path}: tensor {name}")
             return name, dtype, tuple(shape)
-    raise GoldenError(f'{path} lists {entry}: each tensor must be {{"name": text, "dtype": text, "shape": [numbers from 0 up]}}')
+    raise GoldenError(
+        f'{path} lists {entry}: each tensor must be {{"name": text, "dtype": text, "shape": [numbers from 0 up]}}'
+    )
 
 
 def _check_dtype(dtype: np.dtype[Any], what: str) -> None:
     if dtype.kind not in "biuf":
-        raise GoldenError(f"{what} has dtype {dtype}: store bool, integers or floats, and bf16 as uint16 (array.view('uint16'))")
+        raise GoldenError(
+            f"{what} has dtype {dtype}: store bool, integers or floats, and bf16 as uint16 (array.view('uint16'))"
+        )
 
 
 def _num_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:

@@ -1,14 +1,14 @@
 """Runs a .cvimodel through libcviruntime's C interface and stores every tensor.
 
-On an x86 computer the library directory holds the vendor's functional model too (libcvicmodel.so, libcvikernel.so, libcviruntime.so);
-on a board the same interface drives /dev/cvi-tpu0. This one file also works alone, copied to a board, with NumPy as its only need:
+On an x86 computer the library directory holds the vendor's functional model too (libcvicmodel.so, libcvikernel.so,
+libcviruntime.so); on a board the same interface drives /dev/cvi-tpu0. This one file also works alone, copied to a
+board, with NumPy as its only need:
 
     python capture.py MODEL.cvimodel -i IN.npz -o OUT.npz [--lib DIR]
 
-Interface: sophgo/cviruntime, include/cviruntime.h. bf16 tensors are uint16 patterns; UINT16 tensors are stored as float32, as the
-vendor's model_runner stores them, since uint16 in an archive means bf16. The runtime runs the native code that a model may carry:
-capture only models that you trust.
-"""
+Interface: sophgo/cviruntime, include/cviruntime.h. bf16 tensors are uint16 patterns; UINT16 tensors are stored as
+float32, as the vendor's model_runner stores them, since uint16 in an archive means bf16. The runtime runs the native
+code that a model may carry: capture only models that you trust."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ import numpy as np
 
 
 class GoldenError(Exception):
-    """A file, tensor or tolerance that golden cannot work with: one sentence with the thing, the value, the rule and the way out."""
+    """A file, tensor or tolerance that golden cannot work with: one sentence with the thing, the value, the rule and
+    the way out."""
 
 
 class CviShape(ctypes.Structure):
@@ -75,11 +76,11 @@ def capture(
 ) -> dict[str, np.ndarray]:
     """Every tensor that is still in memory after one run of a model, by name, each (n, c, h, w).
 
-    Inputs are given by name; floats are quantised as the tensor's format demands (see `quantise`). `lib_dir` holds the libraries:
-    by default the environment's CVI_LIB, else where the system finds them. The model runs in a process of its own, because the
-    library knows one chip a process and aborts on what it does not like. A TPU job that fails on a board is reported by the
-    driver's log alone: the runtime's return value does not tell. Raises GoldenError, after `timeout` seconds too.
-    """
+    Inputs are given by name; floats are quantised as the tensor's format demands (see `quantise`). `lib_dir` holds the
+    libraries: by default the environment's CVI_LIB, else where the system finds them. The model runs in a process of
+    its own, because the library knows one chip a process and aborts on what it does not like. A TPU job that fails on a
+    board is reported by the driver's log alone: the runtime's return value does not tell. Raises GoldenError, after
+    `timeout` seconds too."""
     with tempfile.TemporaryDirectory() as scratch:
         given, made = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
         _save(given, {name: x.astype(np.float32) if x.dtype.name == "bfloat16" else x for name, x in inputs.items()})
@@ -88,20 +89,23 @@ def capture(
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
-            raise GoldenError(f"{os.fspath(model)} did not finish in {timeout} s: it may wait for an id that never comes") from None
+            raise GoldenError(
+                f"{os.fspath(model)} did not finish in {timeout} s: it may wait for an id that never comes"
+            ) from None
         if done.returncode:
             raise GoldenError(_why(os.fspath(model), done.returncode, done.stderr.decode(errors="replace")))
         return _load(made)
 
 
 def quantise(array: np.ndarray, fmt: int, qscale: float, zero_point: int) -> np.ndarray:
-    """An input as its tensor stores it, flat (sophgo/cviruntime, tool/model_runner.cpp, as the vendor's board tool does it).
+    """An input as its tensor stores it, flat (sophgo/cviruntime, tool/model_runner.cpp, as the vendor's board tool does
+    it).
 
-    Floats: INT8 and UINT8 are round(x * qscale) + zero_point, halves away from zero, the product in float32; INT16 and UINT16 are
-    rounded without a scale; all four saturate (the vendor's tool lets values below a UINT8 and beyond a 16-bit tensor wrap). BF16
-    is cut, not rounded, and infinity and NaN become 0x7f7f. Integers must be in the format's range and are taken as they are;
-    uint16 is bf16 patterns. Raises GoldenError for NaN in an integer format and for kinds that do not convert.
-    """
+    Floats: INT8 and UINT8 are round(x * qscale) + zero_point, halves away from zero, the product in float32; INT16 and
+    UINT16 are rounded without a scale; all four saturate (the vendor's tool lets values below a UINT8 and beyond a
+    16-bit tensor wrap). BF16 is cut, not rounded, and infinity and NaN become 0x7f7f. Integers must be in the format's
+    range and are taken as they are; uint16 is bf16 patterns. Raises GoldenError for NaN in an integer format and for
+    kinds that do not convert."""
     dtype, kind = DTYPES[fmt], array.dtype.kind
     flat = np.ascontiguousarray(array).ravel()
     if FORMATS[fmt] == "BF16" and flat.dtype == np.uint16:
@@ -114,9 +118,14 @@ def quantise(array: np.ndarray, fmt: int, qscale: float, zero_point: int) -> np.
             return flat.astype(dtype)
         limits = np.iinfo(dtype)
         if flat.size and not limits.min <= int(flat.min()) <= int(flat.max()) <= limits.max:
-            raise GoldenError(f"integers from {flat.min()} to {flat.max()} do not fit {FORMATS[fmt]}: give floats to have them quantised")
+            raise GoldenError(
+                f"integers from {flat.min()} to {flat.max()} do not fit {FORMATS[fmt]}: give floats to have "
+                "them quantised"
+            )
         return flat.astype(dtype)
-    raise GoldenError(f"dtype {array.dtype} does not convert to {FORMATS[fmt]}: give floats, or the tensor's own type ({dtype})")
+    raise GoldenError(
+        f"dtype {array.dtype} does not convert to {FORMATS[fmt]}: give floats, or the tensor's own type ({dtype})"
+    )
 
 
 def _quantise_floats(values: np.ndarray, fmt: int, qscale: float, zero_point: int) -> np.ndarray:
@@ -142,7 +151,8 @@ def _quantise_floats(values: np.ndarray, fmt: int, qscale: float, zero_point: in
 
 
 def load_library(lib_dir: str | None) -> Any:
-    """libcviruntime with its prototypes declared. The other libraries are loaded first where there are any: a board has no libcvicmodel."""
+    """libcviruntime with its prototypes declared. The other libraries are loaded first where there are any: a board has
+    no libcvicmodel."""
     try:
         for name in ("libcvicmodel.so", "libcvikernel.so"):
             if lib_dir is not None and os.path.exists(os.path.join(lib_dir, name)):
@@ -150,7 +160,9 @@ def load_library(lib_dir: str | None) -> Any:
         library = ctypes.CDLL(os.path.join(lib_dir or "", "libcviruntime.so"), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         where = f"in {lib_dir}" if lib_dir is not None else "on the system's library path"
-        raise GoldenError(f"libcviruntime.so cannot be loaded {where} ({error}): give its directory with --lib or CVI_LIB") from None
+        raise GoldenError(
+            f"libcviruntime.so cannot be loaded {where} ({error}): give its directory with --lib or CVI_LIB"
+        ) from None
     handle, tensors, number = ctypes.c_void_p, ctypes.POINTER(CviTensor), ctypes.c_int32
     prototypes = {
         "CVI_NN_RegisterModel": [ctypes.c_char_p, ctypes.POINTER(handle)],
@@ -166,7 +178,8 @@ def load_library(lib_dir: str | None) -> Any:
 
 
 def run_model(library: Any, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `capture`, but in this process: every model it ever runs must be for the same chip, and an abort of the library ends it."""
+    """As `capture`, but in this process: every model it ever runs must be for the same chip, and an abort of the
+    library ends it."""
     _check_model(model)
     handle = ctypes.c_void_p()
     _expect(library.CVI_NN_RegisterModel(os.fsencode(model), ctypes.byref(handle)), f"the runtime refused {model}")
@@ -175,7 +188,9 @@ def run_model(library: Any, model: str, inputs: Mapping[str, np.ndarray]) -> dic
         ins, outs = ctypes.POINTER(CviTensor)(), ctypes.POINTER(CviTensor)()
         num_ins, num_outs = ctypes.c_int32(), ctypes.c_int32()
         found = [ctypes.byref(place) for place in (ins, num_ins, outs, num_outs)]
-        _expect(library.CVI_NN_GetInputOutputTensors(handle, *found), f"the runtime could not set up the tensors of {model}")
+        _expect(
+            library.CVI_NN_GetInputOutputTensors(handle, *found), f"the runtime could not set up the tensors of {model}"
+        )
         _fill(ins[: num_ins.value], inputs)
         _expect(library.CVI_NN_Forward(handle, ins, num_ins, outs, num_outs), f"the runtime failed to run {model}")
         return {_name(tensor): _array(tensor) for tensor in outs[: num_outs.value]}
@@ -184,14 +199,17 @@ def run_model(library: Any, model: str, inputs: Mapping[str, np.ndarray]) -> dic
 
 
 def _check_model(model: str) -> None:
-    """What the runtime asserts, and so would abort on: a whole header (48 bytes: magic, body size, ...) and a body behind it."""
+    """What the runtime asserts, and so would abort on: a whole header (48 bytes: magic, body size, ...) and a body
+    behind it."""
     try:
         with open(model, "rb") as file:
             header, size = file.read(48), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise GoldenError(f"{model} cannot be read: {error.strerror}") from None
     if len(header) < 48 or header[:8] != b"CviModel":
-        raise GoldenError(f"{model} is not a cvimodel: it must begin with a header of 48 bytes and the letters CviModel")
+        raise GoldenError(
+            f"{model} is not a cvimodel: it must begin with a header of 48 bytes and the letters CviModel"
+        )
     body = int.from_bytes(header[8:12], "little")
     if size < 48 + body:
         raise GoldenError(f"{model} is cut off: its header tells of {48 + body} bytes and it has {size}")
@@ -215,7 +233,9 @@ def _fill(tensors: list[CviTensor], inputs: Mapping[str, np.ndarray]) -> None:
 def _stored_input(tensor: CviTensor, array: np.ndarray) -> np.ndarray:
     name, padded = _name(tensor), _shape(tensor)
     if [n for n in array.shape if n != 1] != [n for n in padded if n != 1]:
-        raise GoldenError(f"input {name} has shape {array.shape} and the model takes {padded}: only axes of length 1 may differ")
+        raise GoldenError(
+            f"input {name} has shape {array.shape} and the model takes {padded}: only axes of length 1 may differ"
+        )
     try:
         return quantise(array, tensor.fmt, tensor.qscale, tensor.zero_point)
     except GoldenError as error:
@@ -254,7 +274,10 @@ def _why(model: str, code: int, log: str) -> str:
 
 def _load(path: str) -> dict[str, np.ndarray]:
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:  # np.load alone takes what is no zip for a pickle
+        with (
+            zipfile.ZipFile(path),
+            np.load(path, allow_pickle=False) as archive,
+        ):  # np.load alone takes what is no zip for a pickle
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # on damaged files NumPy, zipfile and zlib raise a dozen kinds between them
         raise GoldenError(f"{path} cannot be read as an .npz archive: {error}") from None
@@ -277,12 +300,16 @@ def _save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line of this file; 0, or 2 with one sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="capture", description="Run a .cvimodel through libcviruntime and store every tensor.")
+    parser = argparse.ArgumentParser(
+        prog="capture", description="Run a .cvimodel through libcviruntime and store every tensor."
+    )
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("-i", "--input", required=True, metavar="IN.npz")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.npz")
     lib = os.environ.get("CVI_LIB") or None
-    parser.add_argument("--lib", metavar="DIR", default=lib, help="directory of libcviruntime.so (default: CVI_LIB, else the system's)")
+    parser.add_argument(
+        "--lib", metavar="DIR", default=lib, help="directory of libcviruntime.so (default: CVI_LIB, else the system's)"
+    )
     options = parser.parse_args(arguments)
     try:
         if not Path(options.output).absolute().parent.is_dir():

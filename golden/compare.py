@@ -28,14 +28,14 @@ def compare(
 ) -> ComparisonResult:
     """Compares the tensors that both sides have, by name, in the reference's order.
 
-    A tolerance is whatever golden.tolerance.Tolerances.of takes: a number, a pair (cosine, euclidean), text such as "0.99,0.9",
-    or a mapping of names to these with "" as its default. uint16 arrays are bf16 patterns. Differs from the vendor's npz_tool
-    where that hides a difference: NaN never matches; infinities match only with `infinities_match`, and then only the same
-    infinity at the same place; shapes that differ by more than axes of length 1 are NOT_MATCH; floats are never cut to int8 first;
-    all integer types must be equal unless `integers_equal` is False (the vendor demands it of int8 alone); and comparing nothing
-    is a failure. `on_tensor` is called with each result as it is found, for a progress bar. Raises GoldenError for a tolerance or
-    a dtype that makes no sense, never for tensors that differ.
-    """
+    A tolerance is whatever golden.tolerance.Tolerances.of takes: a number, a pair (cosine, euclidean), text such as
+    "0.99,0.9", or a mapping of names to these with "" as its default. uint16 arrays are bf16 patterns. Differs from the
+    vendor's npz_tool where that hides a difference: NaN never matches; infinities match only with `infinities_match`,
+    and then only the same infinity at the same place; shapes that differ by more than axes of length 1 are NOT_MATCH;
+    floats are never cut to int8 first; all integer types must be equal unless `integers_equal` is False (the vendor
+    demands it of int8 alone); and comparing nothing is a failure. `on_tensor` is called with each result as it is
+    found, for a progress bar. Raises GoldenError for a tolerance or a dtype that makes no sense, never for tensors that
+    differ."""
     tolerances = Tolerances.of(tolerance)
     rules = _Rules(integers_equal, infinities_match)
     common = set(target) & set(reference)

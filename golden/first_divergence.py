@@ -1,4 +1,5 @@
-"""Where a program first goes wrong: the first tensor, in the order the program makes them, that fails its comparison."""
+"""Where a program first goes wrong: the first tensor, in the order the program makes them, that fails its
+comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from golden.result import ComparisonResult, TensorResult
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first failing tensor, and the window in which the error arose: after `last_good`, through `not_compared`, up to `tensor`.
+    """The first failing tensor, and the window in which the error arose: after `last_good`, through `not_compared`, up
+    to `tensor`.
 
     `position` counts the names of the order from zero. `last_good` is the nearest tensor before that passed, if any;
     `not_compared` are the names between the two that were not on both sides.
@@ -34,7 +36,8 @@ class Divergence:
 
 
 def first_divergence(result: ComparisonResult, order: Sequence[str]) -> Divergence | None:
-    """The first tensor of `order` (names in program order) that failed in `result`; None where all that were compared passed.
+    """The first tensor of `order` (names in program order) that failed in `result`; None where all that were compared
+    passed.
 
     What counts as diverged is the tolerance the comparison was made with: 0 finds the first tensor that is not EQUAL.
     Raises GoldenError if a tensor that failed is not in the order, since it might be the first.
@@ -42,12 +45,17 @@ def first_divergence(result: ComparisonResult, order: Sequence[str]) -> Divergen
     places = {name: place for place, name in reversed(list(enumerate(order)))}
     unplaced = [tensor.name for tensor in result.failed if tensor.name not in places]
     if unplaced:
-        raise GoldenError(f"failing tensors {', '.join(unplaced)} are not in the given order: every compared tensor must be named in it")
+        raise GoldenError(
+            f"failing tensors {', '.join(unplaced)} are not in the given order: every compared tensor must be "
+            "named in it"
+        )
     if not result.failed:
         return None
     tensor = min(result.failed, key=lambda failed: places[failed.name])
     position = places[tensor.name]
-    passed = {good.name: places[good.name] for good in result.tensors if good and places.get(good.name, position) < position}
+    passed = {
+        good.name: places[good.name] for good in result.tensors if good and places.get(good.name, position) < position
+    }
     last_good = max(passed, key=passed.__getitem__, default=None)
     between = order[0 if last_good is None else passed[last_good] + 1 : position]
     return Divergence(tensor, position, last_good, tuple(dict.fromkeys(between)))

@@ -22,7 +22,8 @@ def argmax_agreement(target: Array, reference: Array) -> float:
 
 
 def top_k_overlap(target: Array, reference: Array, k: int) -> float:
-    """Mean share, 0 to 1, of the reference's k largest logits that are among the target's k largest; lowest indices win ties.
+    """Mean share, 0 to 1, of the reference's k largest logits that are among the target's k largest; lowest indices win
+    ties.
 
     Raises GoldenError unless 1 <= k <= vocabulary.
     """
@@ -35,11 +36,11 @@ def top_k_overlap(target: Array, reference: Array, k: int) -> float:
 
 
 def kl_divergence(target: Array, reference: Array) -> float:
-    """Mean Kullback-Leibler divergence of the target's softmax from the reference's, sum p_ref (log p_ref - log p_target), in nats.
+    """Mean Kullback-Leibler divergence of the target's softmax from the reference's, sum p_ref (log p_ref - log
+    p_target), in nats.
 
-    0 where both give the same distribution, infinity where the target excludes what the reference allows, NaN where a row holds
-    NaN or +infinity.
-    """
+    0 where both give the same distribution, infinity where the target excludes what the reference allows, NaN where a
+    row holds NaN or +infinity."""
     t, r = _rows(target, reference)
     log_t, log_r = _log_softmax(t), _log_softmax(r)
     p = np.exp(log_r)
@@ -51,7 +52,10 @@ def kl_divergence(target: Array, reference: Array) -> float:
 
 def _rows(target: Array, reference: Array) -> tuple[Rows, Rows]:
     if target.shape != reference.shape or target.ndim == 0 or target.size == 0:
-        raise GoldenError(f"logits have shapes {target.shape} and {reference.shape}: both must have one shape (..., vocabulary), not empty")
+        raise GoldenError(
+            f"logits have shapes {target.shape} and {reference.shape}: both must have one shape (..., "
+            "vocabulary), not empty"
+        )
     rows = (-1, target.shape[-1])
     return as_values(target).astype(np.float64).reshape(rows), as_values(reference).astype(np.float64).reshape(rows)
 

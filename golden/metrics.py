@@ -22,14 +22,16 @@ NAN_DISTANCE = int(np.iinfo(np.int64).max)
 
 
 def cosine_similarity(target: Array, reference: Array) -> float:
-    """Cosine of the angle between the two as vectors, -1 to 1; 0 where either is all zeros. NaN or infinity in, NaN out."""
+    """Cosine of the angle between the two as vectors, -1 to 1; 0 where either is all zeros. NaN or infinity in, NaN
+    out."""
     t, r = (_tame(side) for side in _pair(target, reference))
     norms = _norm(t) * _norm(r)
     return float(np.clip(np.dot(t, r) / norms, -1.0, 1.0)) if norms else 0.0
 
 
 def euclidean_similarity(target: Array, reference: Array) -> float:
-    """1 - |t - r| / (|(t + r) / 2| + 1e-7): 1 where equal, unbounded below; 0 where a norm is infinite, as in the vendor's tool."""
+    """1 - |t - r| / (|(t + r) / 2| + 1e-7): 1 where equal, unbounded below; 0 where a norm is infinite, as in the
+    vendor's tool."""
     t, r = _pair(target, reference)
     with np.errstate(over="ignore", invalid="ignore"):
         distance, size = _norm(t - r), _norm((t + r) / 2) + 1e-7
@@ -41,8 +43,8 @@ def euclidean_similarity(target: Array, reference: Array) -> float:
 def sqnr_db(target: Array, reference: Array) -> float:
     """Signal to quantisation noise in dB: 10 log10(var(target) / var(target - reference)); not symmetric.
 
-    The vendor takes the target as the signal, and infinity where either variance is zero: a constant error is no noise to it.
-    """
+    The vendor takes the target as the signal, and infinity where either variance is zero: a constant error is no noise
+    to it."""
     t, r = _pair(target, reference)
     if t.size == 0:
         return math.inf
@@ -57,15 +59,20 @@ def sqnr_db(target: Array, reference: Array) -> float:
 def abs_error(target: Array, reference: Array) -> npt.NDArray[np.uint64] | Float64:
     """|target - reference| of each element, flat: uint64 and exact for integers, else float64. inf - inf is NaN."""
     t, r = _same_size(target, reference)
-    if is_integer(t) and is_integer(r) and is_integer(np.empty(0, np.result_type(t, r))):  # int64 with uint64 has no integer type
+    if (
+        is_integer(t) and is_integer(r) and is_integer(np.empty(0, np.result_type(t, r)))
+    ):  # int64 with uint64 has no integer type
         wide_t, wide_r = t.astype(np.uint64), r.astype(np.uint64)
-        return np.where(np.greater_equal(t, r), wide_t - wide_r, wide_r - wide_t)  # modulo 2^64, so exact for negatives too
+        return np.where(
+            np.greater_equal(t, r), wide_t - wide_r, wide_r - wide_t
+        )  # modulo 2^64, so exact for negatives too
     with np.errstate(over="ignore", invalid="ignore"):
         return np.abs(t.astype(np.float64) - r.astype(np.float64))
 
 
 def rel_error(target: Array, reference: Array) -> Float64:
-    """|target - reference| / |reference| of each element, flat; 0 where both are equal, infinity where only the reference is 0."""
+    """|target - reference| / |reference| of each element, flat; 0 where both are equal, infinity where only the
+    reference is 0."""
     error = abs_error(target, reference).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relative = error / np.abs(as_values(reference).ravel().astype(np.float64))
@@ -74,12 +81,15 @@ def rel_error(target: Array, reference: Array) -> Float64:
 
 
 def ulp_distance(target: Array, reference: Array) -> npt.NDArray[np.int64]:
-    """How many representable numbers lie from one to the other, flat: 0 from -0.0 to 0.0, 1 from the largest to infinity.
+    """How many representable numbers lie from one to the other, flat: 0 from -0.0 to 0.0, 1 from the largest to
+    infinity.
 
     NAN_DISTANCE where either is NaN. Raises GoldenError unless both are bf16 (in either storage), float16 or float32.
     """
     if not has_ulps(target, reference):
-        raise GoldenError(f"ULP distance of {target.dtype} to {reference.dtype} is not defined: both must be bf16, float16 or float32")
+        raise GoldenError(
+            f"ULP distance of {target.dtype} to {reference.dtype} is not defined: both must be bf16, float16 or float32"
+        )
     t, r = _same_size(target, reference)
     distance = np.abs(_ordinal(target) - _ordinal(reference))
     distance[np.isnan(t) | np.isnan(r)] = NAN_DISTANCE
@@ -88,7 +98,9 @@ def ulp_distance(target: Array, reference: Array) -> npt.NDArray[np.int64]:
 
 def has_ulps(target: Array, reference: Array) -> bool:
     """Whether ulp_distance is defined for the two: the same format, and one of bf16, float16, float32."""
-    return (is_bf16(target) and is_bf16(reference)) or (target.dtype == reference.dtype and target.dtype in (np.float16, np.float32))
+    return (is_bf16(target) and is_bf16(reference)) or (
+        target.dtype == reference.dtype and target.dtype in (np.float16, np.float32)
+    )
 
 
 def close_order(target: Array, reference: Array) -> int | None:
@@ -103,7 +115,9 @@ def close_order(target: Array, reference: Array) -> int | None:
 
 def _same_size(target: Array, reference: Array) -> tuple[Array, Array]:
     if target.size != reference.size:
-        raise GoldenError(f"{target.size} elements cannot be compared with {reference.size}: the sizes must be the same")
+        raise GoldenError(
+            f"{target.size} elements cannot be compared with {reference.size}: the sizes must be the same"
+        )
     return as_values(target).ravel(), as_values(reference).ravel()
 
 

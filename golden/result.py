@@ -51,10 +51,9 @@ class Summary:
 class Errors:
     """Distances between the elements that could be subtracted: all but NaN and infinities.
 
-    `max_ulp` is None unless both are bf16, float16 or float32; `num_bits_differ` is None unless both have one format, and counts
-    elements that are stored differently though they may be the same number (-0.0 and 0.0). `worst_index` is the index in the
-    target of the largest absolute error, or of the first element that cannot match.
-    """
+    `max_ulp` is None unless both are bf16, float16 or float32; `num_bits_differ` is None unless both have one format,
+    and counts elements that are stored differently though they may be the same number (-0.0 and 0.0). `worst_index` is
+    the index in the target of the largest absolute error, or of the first element that cannot match."""
 
     num_elements: int
     num_mismatches: int
@@ -75,8 +74,8 @@ class Errors:
 class TensorResult:
     """How one tensor compared. `errors` is None where the shapes differ.
 
-    `smallest_tolerance` is the strictest tolerance that would have passed, of the kind that was in force (a number where integers
-    had to be equal); None where no tolerance would. `note` says in words what a verdict alone does not.
+    `smallest_tolerance` is the strictest tolerance that would have passed, of the kind that was in force (a number
+    where integers had to be equal); None where no tolerance would. `note` says in words what a verdict alone does not.
     """
 
     name: str
@@ -92,14 +91,16 @@ class TensorResult:
         return self.verdict.passed
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that json.dumps(..., allow_nan=False) takes: infinities and NaN as the texts "inf", "-inf", "nan"."""
+        """Plain data that json.dumps(..., allow_nan=False) takes: infinities and NaN as the texts "inf", "-inf",
+        "nan"."""
         found: dict[str, Any] = _plain(asdict(self) | {"passed": bool(self)})
         return found
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """How two sets of tensors compared, in the reference's order. True if at least one tensor was compared and all passed."""
+    """How two sets of tensors compared, in the reference's order. True if at least one tensor was compared and all
+    passed."""
 
     tensors: tuple[TensorResult, ...]
     only_in_target: tuple[str, ...]

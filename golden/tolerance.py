@@ -1,8 +1,8 @@
 """What a comparison forgives: a number, a pair of similarities, or one of these for each tensor.
 
-A number is the largest absolute error that any element may have; 0 demands equality. A pair is what the vendor's npz_tool
-takes as "0.99,0.9": cosine and Euclidean similarity must both be greater (sophgo/tpu-mlir, python/numpy_helper/npz_compare.py).
-"""
+A number is the largest absolute error that any element may have; 0 demands equality. A pair is what the vendor's
+npz_tool takes as "0.99,0.9": cosine and Euclidean similarity must both be greater (sophgo/tpu-mlir,
+python/numpy_helper/npz_compare.py)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def as_tolerance(value: Any) -> Tolerance:
     if len(numbers) == 1 and math.isfinite(numbers[0]) and numbers[0] >= 0:
         return float(numbers[0])
     raise GoldenError(
-        f"tolerance {value!r} is neither a number from 0 up (largest absolute error) nor cosine and Euclidean similarity as in 0.99,0.9"
+        f"tolerance {value!r} is neither a number from 0 up (largest absolute error) nor cosine and Euclidean "
+        "similarity as in 0.99,0.9"
     )
 
 
@@ -64,7 +65,8 @@ class Tolerances:
 
     @staticmethod
     def of(value: Any) -> Tolerances:
-        """From anything as_tolerance takes, or a mapping of tensor names to such; the name "" is the default of the mapping."""
+        """From anything as_tolerance takes, or a mapping of tensor names to such; the name "" is the default of the
+        mapping."""
         if isinstance(value, Tolerances):
             return value
         if not isinstance(value, Mapping):

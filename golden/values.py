@@ -11,7 +11,8 @@ Array = npt.NDArray[np.generic]
 
 
 def is_bf16(array: Array) -> bool:
-    """Whether an array holds bf16: ml_dtypes.bfloat16, or uint16, which in the vendor's archives always means bf16 patterns."""
+    """Whether an array holds bf16: ml_dtypes.bfloat16, or uint16, which in the vendor's archives always means bf16
+    patterns."""
     return array.dtype == np.uint16 or array.dtype.name == "bfloat16"
 
 
@@ -21,14 +22,19 @@ def as_values(array: Array) -> Array:
     Raises GoldenError for a dtype that is neither bool, integer, float nor bf16.
     """
     if is_bf16(array):
-        return (np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(array.shape)
+        return (
+            (np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(array.shape)
+        )
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype == np.float16:
         return array.astype(np.float32)
     if array.dtype.kind in "iuf" and array.dtype.itemsize <= 8:
         return array
-    raise GoldenError(f"dtype {array.dtype} cannot be compared: give bool, integers, floats of at most 64 bits, or bf16 as uint16 patterns")
+    raise GoldenError(
+        f"dtype {array.dtype} cannot be compared: give bool, integers, floats of at most 64 bits, or bf16 as "
+        "uint16 patterns"
+    )
 
 
 def is_integer(values: Array) -> bool:
@@ -36,8 +42,13 @@ def is_integer(values: Array) -> bool:
 
 
 def num_bits_differ(target: Array, reference: Array) -> int | None:
-    """How many elements are stored with other bits (which tells -0.0 from 0.0); None where the formats differ. Shapes must agree."""
+    """How many elements are stored with other bits (which tells -0.0 from 0.0); None where the formats differ. Shapes
+    must agree."""
     if target.dtype != reference.dtype and not (is_bf16(target) and is_bf16(reference)):
         return None
     bits = np.dtype(f"u{target.dtype.itemsize}")
-    return int(np.count_nonzero(np.ascontiguousarray(target).view(bits).ravel() != np.ascontiguousarray(reference).view(bits).ravel()))
+    return int(
+        np.count_nonzero(
+            np.ascontiguousarray(target).view(bits).ravel() != np.ascontiguousarray(reference).view(bits).ravel()
+        )
+    )

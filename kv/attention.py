@@ -1,4 +1,5 @@
-"""Attention of one query over a selection, with the log-sum-exp that merges partial results and that certificates need."""
+"""Attention of one query over a selection, with the log-sum-exp that merges partial results and that certificates
+need."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def attend(q: FloatArray, selection: Selection) -> tuple[FloatArray, NDArray[np.
 
 
 def merge(parts: list[tuple[FloatArray, NDArray[np.float32]]]) -> tuple[FloatArray, NDArray[np.float32]]:
-    """One softmax from the (output, log-sum-exp) of disjoint sets of tokens: how InfLLM and RetrievalAttention join device and host."""
+    """One softmax from the (output, log-sum-exp) of disjoint sets of tokens: how InfLLM and RetrievalAttention join
+    device and host."""
     outs, lses = (np.stack(column) for column in zip(*parts, strict=True))
     lse = np.logaddexp.reduce(lses, axis=0)
     return (np.exp(lses - lse)[..., None] * outs).sum(0), lse

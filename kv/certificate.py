@@ -1,7 +1,7 @@
 """What a step provably lost: bounds from page boxes on the softmax mass and the output that pruning left out.
 
-Nothing here needs a key that was not read: Quest's bounds are computed anyway, and the kept part's log-sum-exp comes out of attention.
-"""
+Nothing here needs a key that was not read: Quest's bounds are computed anyway, and the kept part's log-sum-exp comes
+out of attention."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def certify(
     kept_lse        log-sum-exp of the scaled scores over the kept tokens, [q_heads]
     max_value_norm  largest Euclidean norm of any value in reach
 
-    With Z the kept and B the bounded left-out sum of exponentials, the lost mass is at most B / (Z + B), since each left-out token
-    weighs at most exp(upper); the output moves by at most twice that times the largest value, since it is a convex combination.
-    """
+    With Z the kept and B the bounded left-out sum of exponentials, the lost mass is at most B / (Z + B), since each
+    left-out token weighs at most exp(upper); the output moves by at most twice that times the largest value, since it
+    is a convex combination."""
     slack = 1 + 1e-5  # the bounds and the kept sum were computed in float32
     scaled = upper.astype(np.float64) / np.sqrt(head_dim)
     scaled += np.abs(scaled).max(initial=0) * (slack - 1)

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 
 class KVError(Exception):
-    """A request, setting or file that the cache cannot serve: one sentence with the thing, the value, the rule and the way out."""
+    """A request, setting or file that the cache cannot serve: one sentence with the thing, the value, the rule and the
+    way out."""

@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kv.allocator import NULL_PAGE
-from kv.block_table import BlockTable
-from kv.geometry import Geometry
-from kv.pool import PagePool
+from kv.memory.geometry import Geometry
+from kv.memory.pool import PagePool
+from kv.memory.tiered_pool import TieredPool
+from kv.pages.allocator import NULL_PAGE
+from kv.pages.block_table import BlockTable
 from kv.selection import BoolArray, FloatArray, Selection, UnitTable
-from kv.tiered_pool import TieredPool
 
 IntArray = NDArray[np.int64]
 
 
 class Scratch:
-    """Memory for gathered keys and values, used again and again: it stays in the CPU's cache and costs no page faults."""
+    """Memory for gathered keys and values, used again and again: it stays in the CPU's cache and costs no page
+    faults."""
 
     def __init__(self) -> None:
         self._memory = np.empty(0, np.float32)
@@ -50,7 +51,9 @@ class Gather:
         """The gather of one row alone."""
         assert self.heads is not None
         one = slice(row, row + 1)
-        return replace(self, heads=self.heads[one], slots=self.slots[one], positions=self.positions[one], valid=self.valid[one])
+        return replace(
+            self, heads=self.heads[one], slots=self.slots[one], positions=self.positions[one], valid=self.valid[one]
+        )
 
     def read(self, pool: PagePool | TieredPool, layer: int, scratch: Scratch) -> Selection:
         """The keys and values, as a model takes them; in scratch memory unless one row serves all heads."""
@@ -60,13 +63,18 @@ class Gather:
             k, v = pool.read_slots(layer, slots, self.heads)
         else:
             memory = scratch.of(2 * self.slots.size * g.page_size * g.head_dim)
-            k, v = (pair.reshape(len(pair), -1, g.head_dim) for pair in pool.read(layer, slots // g.page_size, self.heads, memory))
+            k, v = (
+                pair.reshape(len(pair), -1, g.head_dim)
+                for pair in pool.read(layer, slots // g.page_size, self.heads, memory)
+            )
         if self.heads is None:
             kept = int(self.valid.sum())  # padding comes last, and the last unit ends with the sequence
             return Selection(k[:, :kept], v[:, :kept], self.positions[0, :kept])
         if self.valid.all():
             return Selection(k, v, self.positions)
-        k[~self.valid] = v[~self.valid] = 0  # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
+        k[~self.valid] = v[~self.valid] = (
+            0  # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
+        )
         return Selection(k, v, self.positions, self.valid)
 
 
@@ -74,7 +82,9 @@ def resolve(table: UnitTable, unit_tokens: int, block_table: BlockTable, length:
     """The gather of a policy's table for a sequence of `length` tokens."""
     pages = np.asarray(block_table.pages, np.int64)
     first = table.units * unit_tokens
-    slots = np.where(table.valid, pages[first // geometry.page_size] * geometry.page_size + first % geometry.page_size, NULL_PAGE)
+    slots = np.where(
+        table.valid, pages[first // geometry.page_size] * geometry.page_size + first % geometry.page_size, NULL_PAGE
+    )
     positions = (first[..., None] + np.arange(unit_tokens)).reshape(len(first), -1)
     valid = np.repeat(table.valid, unit_tokens, axis=1) & (positions < length)
     rows = len(table.units)

@@ -18,10 +18,12 @@ def log_softmax(logits: NDArray[np.floating]) -> Float64Array:
 
 
 def kl_divergence(dense: NDArray[np.floating], pruned: NDArray[np.floating]) -> Float64Array:
-    """KL(dense || pruned) in nats of the next-token distributions of logits [..., vocabulary]: 0 where they are equal, never negative."""
+    """KL(dense || pruned) in nats of the next-token distributions of logits [..., vocabulary]: 0 where they are equal,
+    never negative."""
     if dense.shape != pruned.shape:
         raise KVError(
-            f"logits of shapes {dense.shape} and {pruned.shape} cannot be compared: they must be of the same tokens and vocabulary"
+            f"logits of shapes {dense.shape} and {pruned.shape} cannot be compared: they must be of the same "
+            "tokens and vocabulary"
         )
     ours, theirs = log_softmax(dense), log_softmax(pruned)
     result: Float64Array = np.maximum((np.exp(ours) * (ours - theirs)).sum(-1), 0)
@@ -29,7 +31,11 @@ def kl_divergence(dense: NDArray[np.floating], pruned: NDArray[np.floating]) -> 
 
 
 def perplexity(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
-    """exp of the mean negative log probability of targets [T] under logits [T, vocabulary]; logits[t] predict targets[t]."""
+    """exp of the mean negative log probability of targets [T] under logits [T, vocabulary]; logits[t] predict
+    targets[t]."""
     if logits.shape[:1] != targets.shape or not len(targets):
-        raise KVError(f"{len(logits)} rows of logits do not predict {len(targets)} targets: one row for each of at least one target")
+        raise KVError(
+            f"{len(logits)} rows of logits do not predict {len(targets)} targets: one row for each of at "
+            "least one target"
+        )
     return float(np.exp(-np.take_along_axis(log_softmax(logits), targets[:, None], 1).mean()))

@@ -16,7 +16,8 @@ PAD = -1
 
 @dataclass(frozen=True)
 class UnitTable:
-    """The units that each row attends to: what a chip with static operators takes, since its shape depends on the budget only.
+    """The units that each row attends to: what a chip with static operators takes, since its shape depends on the
+    budget only.
 
     units   int [rows, width]: logical blocks or positions, ascending, then PAD; rows is 1, kv_heads or q_heads
     count   int [rows]: how many are real
@@ -34,7 +35,8 @@ class UnitTable:
 class Selection:
     """The keys and values that one layer attends to in one step.
 
-    k, v        float32 [heads, S, head_dim]; heads is kv_heads, or q_heads where each query head has its own; a view when it is dense
+    k, v        float32 [heads, S, head_dim]; heads is kv_heads, or q_heads where each query head has its own; a view
+                when it is dense
     positions   int, ascending but for padding, [S] when all heads share a selection, else [heads, S]
     valid       bool of the shape of positions, False for padding; None when every slot is real
     """
@@ -46,14 +48,16 @@ class Selection:
 
 
 def best(scores: FloatArray, count: int) -> BoolArray:
-    """The `count` highest of each row of scores [rows, units], as bool of that shape. Ties go to the lowest index; -inf is never taken."""
+    """The `count` highest of each row of scores [rows, units], as bool of that shape. Ties go to the lowest index; -inf
+    is never taken."""
     taken = scores > -np.inf
     num_units = scores.shape[1]
     if count <= 0:
         return np.zeros_like(taken)
     if num_units <= count:
         return taken
-    # Of the negated scores, since NumPy partitions rows of many equal smallest elements 15 times slower, and -inf is common here.
+    # Of the negated scores, since NumPy partitions rows of many equal smallest elements 15 times slower, and -inf is
+    # common here.
     threshold = -np.partition(-scores, count - 1, axis=1)[:, count - 1, None]
     above, ties = scores > threshold, scores == threshold
     room = count - above.sum(1, keepdims=True)
@@ -63,7 +67,8 @@ def best(scores: FloatArray, count: int) -> BoolArray:
 
 
 def choose(scores: FloatArray, count: int) -> BoolArray:
-    """The last unit, which holds the token being computed, and the best count - 1 of the others (Quest's kernel path)."""
+    """The last unit, which holds the token being computed, and the best count - 1 of the others (Quest's kernel
+    path)."""
     kept = np.ones(scores.shape, np.bool_)
     kept[:, :-1] = best(scores[:, :-1], count - 1)
     return kept

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kv.attention import attend
-from kv.cache import PagedCache
 from kv.errors import KVError
 from kv.gather import Gather, Scratch, resolve
+from kv.memory.cache import PagedCache
+from kv.memory.traffic import StepTraffic, dense_traffic, table_traffic
 from kv.policies.base import LayerContext, Policy, State, Unit
 from kv.policies.full import Full
 from kv.policies.several import Several, SeveralState
 from kv.selection import PAD, BoolArray, FloatArray, Selection, UnitTable, choose, table_of
-from kv.traffic import StepTraffic, dense_traffic, table_traffic
 
 IntArray = NDArray[np.int64]
 
@@ -39,19 +39,27 @@ class Activity:
 class PagedKV:
     """A sequence of a PagedCache under a policy.
 
-    Several queries at once are a prefill and see everything; a single query sees what the policy chooses within budget_tokens. To have a
-    policy act on a question, feed the question token by token, as Quest's evaluation does.
-    """
+    Several queries at once are a prefill and see everything; a single query sees what the policy chooses within
+    budget_tokens. To have a policy act on a question, feed the question token by token, as Quest's evaluation does."""
 
     def __init__(
-        self, cache: PagedCache, seq: Hashable, policy: Policy | None = None, budget_tokens: int | None = None, computed: int = 0
+        self,
+        cache: PagedCache,
+        seq: Hashable,
+        policy: Policy | None = None,
+        budget_tokens: int | None = None,
+        computed: int = 0,
     ) -> None:
-        """`computed` leading positions of an existing sequence are stored already (a prefix hit, a fork); else the sequence is created."""
+        """`computed` leading positions of an existing sequence are stored already (a prefix hit, a fork); else the
+        sequence is created."""
         policy = policy or Full()
         budget_tokens = 1 << 62 if budget_tokens is None else budget_tokens
         g = cache.geometry
         if budget_tokens < g.page_size:
-            raise KVError(f"a budget of {budget_tokens} tokens is below one page of {g.page_size}: raise the budget or use smaller pages")
+            raise KVError(
+                f"a budget of {budget_tokens} tokens is below one page of {g.page_size}: raise the budget or "
+                "use smaller pages"
+            )
         self.cache, self.seq, self.policy, self.budget_tokens = cache, seq, policy, budget_tokens
         self.activity = Activity()
         self.last_table: list[UnitTable | None] = [None] * g.num_layers
@@ -59,7 +67,9 @@ class PagedKV:
         self._lengths = [0] * g.num_layers
         self._states = [policy.start(self._context(layer)) for layer in range(g.num_layers)]
         self._scratch = Scratch()
-        self._seen: list[tuple[IntArray, BoolArray | None] | None] = [None] * g.num_layers  # positions, valid of the last selection
+        self._seen: list[tuple[IntArray, BoolArray | None] | None] = [
+            None
+        ] * g.num_layers  # positions, valid of the last selection
         if seq not in cache.manager.tables:
             cache.allocate(seq)
         for layer in range(g.num_layers if computed else 0):
@@ -73,7 +83,8 @@ class PagedKV:
 
     @property
     def last_traffic(self) -> list[StepTraffic | None]:
-        """What the last decode step moved in each layer, None where there was none. Counted when asked for: ask before the next append."""
+        """What the last decode step moved in each layer, None where there was none. Counted when asked for: ask before
+        the next append."""
         return [count and count() for count in self._traffic]
 
     def pages_read(self, layer: int) -> BoolArray:
@@ -100,15 +111,18 @@ class PagedKV:
         return self._states[layer]
 
     def append(self, layer: int, k: FloatArray, v: FloatArray) -> None:
-        """Add T tokens to a layer. k, v: float32 [T, kv_heads, head_dim], keys after RoPE. KVError if the pool is full: nothing changes."""
+        """Add T tokens to a layer. k, v: float32 [T, kv_heads, head_dim], keys after RoPE. KVError if the pool is full:
+        nothing changes."""
         g = self.cache.geometry
         if k.shape != v.shape or k.ndim != 3 or k.shape[1:] != (g.num_kv_heads, g.head_dim) or not len(k):
             raise KVError(
-                f"keys {k.shape} and values {v.shape} of layer {layer} must both be [T, {g.num_kv_heads}, {g.head_dim}] with T >= 1"
+                f"keys {k.shape} and values {v.shape} of layer {layer} must both be [T, {g.num_kv_heads}, "
+                f"{g.head_dim}] with T >= 1"
             )
         if not (np.isfinite(k).all() and np.isfinite(v).all()):
             raise KVError(
-                f"keys or values of layer {layer} from position {self._lengths[layer]} on hold NaN or infinity: the model overflowed"
+                f"keys or values of layer {layer} from position {self._lengths[layer]} on hold NaN or "
+                "infinity: the model overflowed"
             )
         start = self._lengths[layer]
         stop = start + len(k)
@@ -124,12 +138,14 @@ class PagedKV:
         self._states[layer].append(start, k)
 
     def select(self, layer: int, q: FloatArray) -> Selection:
-        """What the queries, float32 [T, q_heads, head_dim] after RoPE, attend to. Good until the next call of append or select."""
+        """What the queries, float32 [T, q_heads, head_dim] after RoPE, attend to. Good until the next call of append or
+        select."""
         state = self._states[layer]
         if len(q) > 1:
             if state.pruned:
                 raise KVError(
-                    f"{self.policy.name} has evicted tokens, so {len(q)} queries at once would see more than it kept: feed them one by one"
+                    f"{self.policy.name} has evicted tokens, so {len(q)} queries at once would see more than "
+                    "it kept: feed them one by one"
                 )
             state.prefill(q)
             selection = self._dense(layer)
@@ -140,10 +156,11 @@ class PagedKV:
         return selection
 
     def attend(self, layer: int, q: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Select, attend and observe in one, for one token: [q_heads, head_dim] queries to output of that shape and log-sum-exp [q_heads].
+        """Select, attend and observe in one, for one token: [q_heads, head_dim] queries to output of that shape and
+        log-sum-exp [q_heads].
 
-        Goes through the heads one by one, as a paged attention kernel does, so that what is gathered is still in the CPU's cache when used.
-        """
+        Goes through the heads one by one, as a paged attention kernel does, so that what is gathered is still in the
+        CPU's cache when used."""
         gather = self._choose(layer, q)
         if gather is None or gather.heads is None:
             selection = gather.read(self.cache.pool, layer, self._scratch) if gather else self._dense(layer)
@@ -152,7 +169,10 @@ class PagedKV:
         else:
             self._seen[layer] = (gather.positions, gather.valid)
             rows = np.split(q, len(gather.heads))
-            parts = [attend(part, gather.row(row).read(self.cache.pool, layer, self._scratch)) for row, part in enumerate(rows)]
+            parts = [
+                attend(part, gather.row(row).read(self.cache.pool, layer, self._scratch))
+                for row, part in enumerate(rows)
+            ]
         out, lse, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
         if self.wants_weights:
             self.observe(layer, weights[:, None])
@@ -189,7 +209,10 @@ class PagedKV:
 
     def _fork_pages(self, seq: Hashable) -> None:
         if max(self._lengths) > self.length:
-            raise KVError(f"sequence {self.seq!r} is in the middle of a forward pass: fork it when every layer has stored the same tokens")
+            raise KVError(
+                f"sequence {self.seq!r} is in the middle of a forward pass: fork it when every layer has "
+                "stored the same tokens"
+            )
         self.cache.truncate(self.seq, self.length)  # slots that are reserved and not written would be written by both
         self.cache.fork(self.seq, seq)
 
@@ -211,12 +234,18 @@ class PagedKV:
     def _child(self, seq: Hashable, policy: Policy, budget_tokens: int, states: list[State]) -> PagedKV:
         child = PagedKV(self.cache, seq, policy, budget_tokens)
         child._lengths = list(self._lengths)
-        child._states = deepcopy(states, {id(self): child})  # contexts read keys through self: they now read them through child
+        child._states = deepcopy(
+            states, {id(self): child}
+        )  # contexts read keys through self: they now read them through child
         return child
 
     def _context(self, layer: int) -> LayerContext:
         return LayerContext(
-            self.cache.geometry, layer, self.budget_tokens, self.cache.pool.storage.dtype.itemsize, partial(self._stored_keys, layer)
+            self.cache.geometry,
+            layer,
+            self.budget_tokens,
+            self.cache.pool.storage.dtype.itemsize,
+            partial(self._stored_keys, layer),
         )
 
     def _stored_keys(self, layer: int) -> FloatArray:
@@ -247,5 +276,7 @@ class PagedKV:
         self.activity.sparse_steps += skipped > 0
         self.activity.tokens_skipped += skipped
         self.last_table[layer] = table
-        self._traffic[layer] = partial(table_traffic, self.cache, gather.slots, table, unit_tokens, kept_tokens, state.score_bytes)
+        self._traffic[layer] = partial(
+            table_traffic, self.cache, gather.slots, table, unit_tokens, kept_tokens, state.score_bytes
+        )
         return gather

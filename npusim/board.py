@@ -1,4 +1,5 @@
-"""Boards as frozen data: a chip at a clock, its DRAM, its host CPU and its storage, each with where the figure comes from."""
+"""Boards as frozen data: a chip at a clock, its DRAM, its host CPU and its storage, each with where the figure comes
+from."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Host:
     storage_bytes_per_s: float = 21.2e6
     """Sequential reads."""
     submit_us: float = 115.0
-    """Starting a command buffer that was prepared before and waiting for its end, without the TPU's own time (microseconds)."""
+    """Starting a command buffer that was prepared before and waiting for its end, without the TPU's own time
+    (microseconds)."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ class Board:
         dram_gbps: float | None = None,
         banks: int | None = None,
     ) -> Board:
-        """The board with another TPU clock (MHz), number of lanes, LMEM of a lane (bytes), peak DRAM bandwidth (GB/s) or number of LMEM
-        banks a lane; what is None stays. DRAM keeps its own clock, and banks keep their size where LMEM grows. Raises UsageError for a
-        value that no such chip could have.
+        """The board with another TPU clock (MHz), number of lanes, LMEM of a lane (bytes), peak DRAM bandwidth (GB/s)
+        or number of LMEM banks a lane; what is None stays. DRAM keeps its own clock, and banks keep their size where
+        LMEM grows. Raises UsageError for a value that no such chip could have.
 
         Whether a given program keeps its meaning there is for `npusim.timing.require_runs` to say.
         """
@@ -97,7 +99,11 @@ class Board:
             if value is not None and not 0 < value < 1e6:
                 raise UsageError(f"{name} is {value}; it must be above 0 and below 1000000")
         changes: dict[str, int] = {}
-        limits = (("lanes", lanes, "num_lanes", 512), ("lmem_bytes", lmem_bytes, "lmem_bytes", MIB), ("banks", banks, "num_lmem_banks", 32))
+        limits = (
+            ("lanes", lanes, "num_lanes", 512),
+            ("lmem_bytes", lmem_bytes, "lmem_bytes", MIB),
+            ("banks", banks, "num_lmem_banks", 32),
+        )
         for name, value, attribute, limit in limits:
             if value is None:
                 continue
@@ -110,7 +116,8 @@ class Board:
             chip = replace(chip, **changes)  # type: ignore[arg-type]
         if chip.lmem_bytes < chip.num_lmem_banks * chip.eu_num:
             raise UsageError(
-                f"{chip.lmem_bytes} bytes of LMEM cannot be cut into {chip.num_lmem_banks} banks of {chip.eu_num} bytes or more"
+                f"{chip.lmem_bytes} bytes of LMEM cannot be cut into {chip.num_lmem_banks} banks of "
+                f"{chip.eu_num} bytes or more"
             )
         return replace(
             self,
@@ -124,7 +131,10 @@ _DDR2 = Dram("DDR2", 1333, 2, 64 * MIB)
 _FSBL = "DRAM: sophgo/fsbl ddr_pkg_info.c and the board's ddr configuration in milkv-duo/duo-buildroot-sdk"
 _SG2002_CLOCK = "clock: sophgo/build scripts/fip_v2.mk sets TPU_PERF_MODE (TPLL 1400/2) for sg2002 and cv1812cp"
 _NORMAL_CLOCK = "clock: sophgo/fsbl plat/cv181x/platform.c, FPLL 1500/3"
-_MEASURED = "host speeds: measured on a CV1800B (YorHamodelnumbernine ...-milkv-duo-64m-LLM-deploy); assumed for the rest of the family"
+_MEASURED = (
+    "host speeds: measured on a CV1800B (YorHamodelnumbernine ...-milkv-duo-64m-LLM-deploy); assumed for the rest "
+    "of the family"
+)
 
 
 def _ddr3(num_bytes: int) -> Dram:
@@ -183,9 +193,17 @@ RECAMERA = Board(
     sources=(_FSBL, _SG2002_CLOCK, "ION: the SDK's default for 256 MiB; no storage speed is published", _MEASURED),
 )
 _TABLES = "clock: the PMU's in sophgo/cviruntime scripts/evb/best_performance_*.csv"
-CV180X_EVB = Board("cv180x-evb", "vendor's CV180x evaluation board", CV180X, 500, _DDR2, 27787264, sources=(_TABLES, _FSBL, _MEASURED))
+CV180X_EVB = Board(
+    "cv180x-evb", "vendor's CV180x evaluation board", CV180X, 500, _DDR2, 27787264, sources=(_TABLES, _FSBL, _MEASURED)
+)
 CV181X_EVB = Board(
-    "cv181x-evb", "vendor's CV181x evaluation board", CV181X, 500, _ddr3(256 * MIB), 75 * MIB, sources=(_TABLES, _FSBL, _MEASURED)
+    "cv181x-evb",
+    "vendor's CV181x evaluation board",
+    CV181X,
+    500,
+    _ddr3(256 * MIB),
+    75 * MIB,
+    sources=(_TABLES, _FSBL, _MEASURED),
 )
 CV182X_EVB = Board(
     "cv182x-evb",
@@ -195,7 +213,10 @@ CV182X_EVB = Board(
     _ddr3(0),
     0,
     Host("Cortex-A53", 0, storage_bytes_per_s=0.0),
-    sources=(_TABLES, "DRAM: not published; x16 at 1866 MT/s agrees with the published times, the profiler's 7.5 GB/s does not"),
+    sources=(
+        _TABLES,
+        "DRAM: not published; x16 at 1866 MT/s agrees with the published times, the profiler's 7.5 GB/s does not",
+    ),
 )
 CV183X_EVB = Board(
     "cv183x-evb",
@@ -205,7 +226,10 @@ CV183X_EVB = Board(
     Dram("DDR3 or DDR4", 1886, 4, 0),
     0,
     Host("Cortex-A53", 0, storage_bytes_per_s=0.0),
-    sources=(_TABLES, "DRAM: 1886 MT/s on 4 bytes in CV18xx_profiling.cpp of sophgo/tpu-mlir; a PMU trace reaches 88 % of it"),
+    sources=(
+        _TABLES,
+        "DRAM: 1886 MT/s on 4 bytes in CV18xx_profiling.cpp of sophgo/tpu-mlir; a PMU trace reaches 88 % of it",
+    ),
 )
 BOARDS: tuple[Board, ...] = (
     MILKV_DUO,

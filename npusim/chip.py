@@ -9,7 +9,8 @@ from npusim.errors import UsageError
 
 @dataclass(frozen=True)
 class Chip:
-    """One member of the CV18xx family (source: the per-chip `*_tpu_cfg.h` of wwwuxy/cvikernel, unless said otherwise)."""
+    """One member of the CV18xx family (source: the per-chip `*_tpu_cfg.h` of wwwuxy/cvikernel, unless said
+    otherwise)."""
 
     name: str
     magic: int
@@ -28,13 +29,16 @@ class Chip:
     conv_channels: int = 2
     """Input channels that an int8 convolution's EU takes in one cycle."""
     dma_vanish_exponent: int | None = None
-    """The DMA turns a bf16 number of at least two to this power into the integer 0 instead of saturating it (vendor's model)."""
+    """The DMA turns a bf16 number of at least two to this power into the integer 0 instead of saturating it (vendor's
+    model)."""
     dmabuf_magic: int = 0x1822
     tiu_layout: str = "cv181x"
     missing: frozenset[str] = frozenset()
-    """Features that this chip's cvikernel configuration does not define; an instruction that needs one is refused by name."""
+    """Features that this chip's cvikernel configuration does not define; an instruction that needs one is refused by
+    name."""
     extra: frozenset[str] = frozenset()
-    """What only this chip's functional model does. QM_DEPTHWISE_DILATION: per-channel depthwise convolution honours dilation."""
+    """What only this chip's functional model does. QM_DEPTHWISE_DILATION: per-channel depthwise convolution honours
+    dilation."""
 
     @property
     def lmem_total_bytes(self) -> int:

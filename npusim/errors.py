@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 class NpusimError(Exception):
-    """Base of every error that npusim raises on purpose: one sentence that names the thing, the value, the rule and the way out."""
+    """Base of every error that npusim raises on purpose: one sentence that names the thing, the value, the rule and the
+    way out."""
 
 
 class FileFormatError(NpusimError):
@@ -12,7 +13,8 @@ class FileFormatError(NpusimError):
 
 
 class IllegalInstruction(NpusimError):
-    """A descriptor breaks a rule of the chip. `index` is its place in the command buffer where that is known, else -1."""
+    """A descriptor breaks a rule of the chip. `index` is its place in the command buffer where that is known, else
+    -1."""
 
     def __init__(self, message: str, index: int = -1) -> None:
         super().__init__(message)

@@ -13,8 +13,8 @@ from npusim.state import State
 class BoundProgram:
     """Instructions tied to one State under the base registers of the moment; `run` executes them all in order.
 
-    Binding validates every instruction first, so a program with an illegal one is refused before any byte is written. Commands that do the
-    same share one call: tiled networks repeat themselves, and binding is what loading them takes.
+    Binding validates every instruction first, so a program with an illegal one is refused before any byte is written.
+    Commands that do the same share one call: tiled networks repeat themselves, and binding is what loading them takes.
     """
 
     def __init__(self, state: State, instructions: Sequence[Instruction]) -> None:

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip, chip_named
-from npusim.decode import decode_cmdbuf
 from npusim.errors import UsageError
 from npusim.execute import BoundProgram
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.program.cmdbuf import parse_cmdbuf
+from npusim.program.decode import decode_cmdbuf
 from npusim.state import NUM_BASE_REGS, Gmem, State
 
 
 class Machine:
-    """One chip. GMEM, LMEM and base registers start as zeros and persist between calls, as in the vendor's functional model.
+    """One chip. GMEM, LMEM and base registers start as zeros and persist between calls, as in the vendor's functional
+    model.
 
     >>> machine = Machine("cv181x")
     >>> machine.gmem.write(0x1000000, b"weights")
@@ -25,7 +26,8 @@ class Machine:
     """
 
     def __init__(self, chip: str | Chip, gmem_bytes: int | None = None) -> None:
-        """`chip` is a name such as "cv181x"; `gmem_bytes` caps GMEM, which else spans the chip's 4 GiB (only touched pages cost memory)."""
+        """`chip` is a name such as "cv181x"; `gmem_bytes` caps GMEM, which else spans the chip's 4 GiB (only touched
+        pages cost memory)."""
         self.state = State(chip_named(chip) if isinstance(chip, str) else chip, gmem_bytes)
 
     @property
@@ -56,9 +58,8 @@ class Machine:
     def run_cmdbuf(self, data: bytes | bytearray | memoryview, array_base: Sequence[int] | None = None) -> None:
         """Runs a command buffer to its end; `array_base` is written to the base registers first.
 
-        The whole buffer is validated before any memory is written. Raises FileFormatError, IllegalInstruction, AddressError or Deadlock,
-        each naming the command.
-        """
+        The whole buffer is validated before any memory is written. Raises FileFormatError, IllegalInstruction,
+        AddressError or Deadlock, each naming the command."""
         before = self.array_base
         try:
             if array_base is not None:

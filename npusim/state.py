@@ -45,7 +45,9 @@ class Gmem:
 
     def _check(self, addr: int, nbytes: int) -> None:
         if addr < 0 or nbytes < 0 or addr + nbytes > self.bytes.size:
-            raise AddressError(f"GMEM range [{addr:#x}, {addr + nbytes:#x}) leaves the {self.bytes.size:#x} bytes of GMEM")
+            raise AddressError(
+                f"GMEM range [{addr:#x}, {addr + nbytes:#x}) leaves the {self.bytes.size:#x} bytes of GMEM"
+            )
 
 
 class State:
@@ -62,7 +64,8 @@ class State:
         self.lmem_tensors: dict[tuple, Any] = {}
         """Views of LMEM by (address, shape, strides, dtype), kept by npusim.mem.lmem."""
         self.decoded_room = 2 << 20
-        """Bytes that may yet be spent on keeping decoded streams; a network's weights do not fit, and are decoded in every run."""
+        """Bytes that may yet be spent on keeping decoded streams; a network's weights do not fit, and are decoded in
+        every run."""
 
     @property
     def lmem_flat(self) -> NDArray[np.uint8]:

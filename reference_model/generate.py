@@ -16,7 +16,8 @@ from reference_model.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0 takes the likeliest token; otherwise one is drawn from the top_k likeliest whose joint probability first reaches top_p.
+    """temperature 0 takes the likeliest token; otherwise one is drawn from the top_k likeliest whose joint probability
+    first reaches top_p.
 
     The draws depend on the seed alone.
     """
@@ -51,8 +52,11 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def generate(model: Model, prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY, kv: KVStore | None = None) -> Iterator[int]:
-    """Token ids after the prompt: at most max_tokens, up to an end-of-text token (not given out) or the end of the model's context.
+def generate(
+    model: Model, prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY, kv: KVStore | None = None
+) -> Iterator[int]:
+    """Token ids after the prompt: at most max_tokens, up to an end-of-text token (not given out) or the end of the
+    model's context.
 
     `kv` may hold what came before the prompt; it is appended to.
     """

@@ -1,8 +1,8 @@
 """What the model asks of a KV cache, and the plain cache that keeps everything.
 
-The model knows nothing of pages, budgets or policies: in each layer it appends the new keys and values, asks which ones to attend to, and
-(only if the store wants to see them) hands back the softmax weights. Anything with these members is a cache.
-"""
+The model knows nothing of pages, budgets or policies: in each layer it appends the new keys and values, asks which ones
+to attend to, and (only if the store wants to see them) hands back the softmax weights. Anything with these members is a
+cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Selection:
     """The keys and values that one layer attends to in one step.
 
     k, v        float32 [kv_heads, S, head_dim]; a view of the store when it is dense, so read it before the next append
-    positions   int, ascending, [S] when all KV heads share a selection, else [kv_heads, S]; the model masks what is later than a query,
+    positions   int, ascending, [S] when all KV heads share a selection, else [kv_heads, S]; the model masks what is
+                later than a query,
                 or out of its sliding window, by these
     valid       bool of the shape of positions, False for padding; None when every slot is real
     """
@@ -38,9 +39,8 @@ class Selection:
 class KVStore(Protocol):
     """A cache of keys (after RoPE) and values for one sequence, in all layers.
 
-    One forward pass over T tokens calls, for each layer in order, append, then select, then observe. Keys of position p are appended
-    in the order of p; the T queries are those of the last T positions appended to that layer.
-    """
+    One forward pass over T tokens calls, for each layer in order, append, then select, then observe. Keys of position p
+    are appended in the order of p; the T queries are those of the last T positions appended to that layer."""
 
     @property
     def wants_weights(self) -> bool:
@@ -64,7 +64,8 @@ class KVStore(Protocol):
 
 
 class ContiguousKV:
-    """The dense store: one array for keys and one for values, which double when they are full; select returns views of them."""
+    """The dense store: one array for keys and one for values, which double when they are full; select returns views of
+    them."""
 
     wants_weights = False
 
@@ -96,7 +97,10 @@ class ContiguousKV:
 
     def truncate(self, length: int) -> None:
         if not 0 <= length <= self.length:
-            raise ModelError(f"cannot truncate a cache of {self.length} tokens to {length}: the new length must be from 0 to {self.length}")
+            raise ModelError(
+                f"cannot truncate a cache of {self.length} tokens to {length}: the new length must be from 0 "
+                f"to {self.length}"
+            )
         self._lengths = [length] * len(self._lengths)
 
     def _grow(self, needed: int) -> None:

@@ -15,16 +15,19 @@ BUILTIN = Path(__file__).parent / "data" / "builtin"
 
 
 def load(path_or_name: str | Path) -> Model:
-    """`builtin`, the name of a model that was fetched, a .gguf, a llama2.c .bin, or a directory with config.json and *.safetensors.
+    """`builtin`, the name of a model that was fetched, a .gguf, a llama2.c .bin, or a directory with config.json and
+    *.safetensors.
 
-    Raises ModelError when there is no such model, or when its files are damaged, incomplete or of an architecture not known here.
-    """
+    Raises ModelError when there is no such model, or when its files are damaged, incomplete or of an architecture not
+    known here."""
     path = _resolved(str(path_or_name))
     if path.is_dir():
         return Model(*load_hub(path))
     if not path.is_file():
         names = ", ".join(["builtin", *FETCHABLE])
-        raise ModelError(f"no model at {path}: give {names}, a .gguf or .bin file, or a directory with config.json and safetensors")
+        raise ModelError(
+            f"no model at {path}: give {names}, a .gguf or .bin file, or a directory with config.json and safetensors"
+        )
     if path.suffix == ".bin":
         return Model(*load_llama2c(path))
     return Model(*load_gguf(path))

@@ -32,16 +32,21 @@ class Model:
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
 
     def forward(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
-        """Logits float32 [T, vocab], row i after token i. The tokens follow those that `kv` holds; without one they start a sequence.
+        """Logits float32 [T, vocab], row i after token i. The tokens follow those that `kv` holds; without one they
+        start a sequence.
 
         Raises ModelError for ids outside the vocabulary and for more tokens than the model's context.
         """
         return self.head(self.hidden(token_ids, kv))
 
     def hidden(
-        self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None, tap: Callable[[int, FloatArray], None] | None = None
+        self,
+        token_ids: Sequence[int] | IntArray,
+        kv: KVStore | None = None,
+        tap: Callable[[int, FloatArray], None] | None = None,
     ) -> FloatArray:
-        """The normalised state [T, d] that the head reads: forward without the largest product, where only some rows' logits matter.
+        """The normalised state [T, d] that the head reads: forward without the largest product, where only some rows'
+        logits matter.
 
         `tap` is shown the number of each layer and the residual stream [T, d] behind it.
         """
@@ -50,7 +55,8 @@ class Model:
         kv = self.new_kv(len(ids)) if kv is None else kv
         if kv.length + len(ids) > config.context_length:
             raise ModelError(
-                f"{kv.length + len(ids)} tokens do not fit in this model's context of {config.context_length}: shorten the text"
+                f"{kv.length + len(ids)} tokens do not fit in this model's context of "
+                f"{config.context_length}: shorten the text"
             )
         positions = np.arange(kv.length, kv.length + len(ids))  # [T]
         ropes = self.ropes(positions)
@@ -86,10 +92,15 @@ class Model:
         """(cos, sin) of the full layers, and of the sliding ones."""
         config = self.config
         full = rope_table(positions, config.head_dim, config.rope_theta)
-        return full, rope_table(positions, config.head_dim, config.local_rope_theta) if any(config.sliding_layers) else full
+        return full, rope_table(positions, config.head_dim, config.local_rope_theta) if any(
+            config.sliding_layers
+        ) else full
 
-    def layer(self, index: int, x: FloatArray, kv: KVStore | list[KVStore], positions: IntArray, ropes: tuple[Rope, Rope]) -> FloatArray:
-        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of `kv`.
+    def layer(
+        self, index: int, x: FloatArray, kv: KVStore | list[KVStore], positions: IntArray, ropes: tuple[Rope, Rope]
+    ) -> FloatArray:
+        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of
+        `kv`.
 
         With a list of stores, each row belongs to a sequence of its own.
         """
@@ -118,20 +129,29 @@ class Model:
         heads, kv_heads = config.num_heads, config.num_kv_heads
         qkv = rms_norm(x, layer.attention_norm, config.norm_eps) @ layer.qkv.T  # [T, (heads + 2 kv_heads) * head_dim]
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, config.head_dim)
-        q, k, v = qkv[:, :heads], qkv[:, heads : heads + kv_heads], qkv[:, heads + kv_heads :]  # [T, heads, head_dim] each
+        q, k, v = (
+            qkv[:, :heads],
+            qkv[:, heads : heads + kv_heads],
+            qkv[:, heads + kv_heads :],
+        )  # [T, heads, head_dim] each
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = rms_norm(q, layer.q_norm, config.norm_eps), rms_norm(k, layer.k_norm, config.norm_eps)
         q, k = rotate(q, *rope, config.rope_interleaved), rotate(k, *rope, config.rope_interleaved)
         if isinstance(kv, list):
             rows = [slice(row, row + 1) for row in range(len(kv))]
-            mixed = [self._mix(index, one, positions[at], q[at], k[at], v[at], window) for one, at in zip(kv, rows, strict=True)]
+            mixed = [
+                self._mix(index, one, positions[at], q[at], k[at], v[at], window)
+                for one, at in zip(kv, rows, strict=True)
+            ]
             out = np.concatenate(mixed)
         else:
             out = self._mix(index, kv, positions, q, k, v, window)
         out = out.reshape(len(x), -1) @ layer.output.T  # [T, d]
         return out if layer.post_attention_norm is None else rms_norm(out, layer.post_attention_norm, config.norm_eps)
 
-    def _mix(self, index: int, kv: KVStore, positions: IntArray, q: FloatArray, k: FloatArray, v: FloatArray, window: int) -> FloatArray:
+    def _mix(
+        self, index: int, kv: KVStore, positions: IntArray, q: FloatArray, k: FloatArray, v: FloatArray, window: int
+    ) -> FloatArray:
         """What one sequence's new tokens attend to in a layer: [T, heads, head_dim]."""
         kv.append(index, k, v)
         selection = kv.select(index, q)  # k, v [kv_heads, S, head_dim]
@@ -154,8 +174,12 @@ def check_ids(token_ids: Sequence[int] | IntArray, config: ModelConfig) -> IntAr
     """The ids as an array. Raises ModelError for what is no list of ids, and for ids outside the vocabulary."""
     ids = np.asarray(token_ids)
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
-        raise ModelError(f"token ids of shape {ids.shape} and type {ids.dtype}: give a list of at least one whole number")
+        raise ModelError(
+            f"token ids of shape {ids.shape} and type {ids.dtype}: give a list of at least one whole number"
+        )
     if ids.min() < 0 or ids.max() >= config.vocab_size:
         worst = ids.max() if ids.min() >= 0 else ids.min()
-        raise ModelError(f"token id {worst} is outside this model's vocabulary of {config.vocab_size}: encode with its tokenizer")
+        raise ModelError(
+            f"token id {worst} is outside this model's vocabulary of {config.vocab_size}: encode with its tokenizer"
+        )
     return ids.astype(np.int64)

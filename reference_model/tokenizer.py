@@ -17,7 +17,8 @@ CONTROL, USER_DEFINED = 3, 4  # llama.cpp's llama_token_type
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """backend does the work; bos is put before a text when add_bos; a generation stops at one of eos; chat is how turns are written."""
+    """backend does the work; bos is put before a text when add_bos; a generation stops at one of eos; chat is how turns
+    are written."""
 
     backend: tokenizers.Tokenizer
     bos: int | None = None
@@ -43,7 +44,8 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a GGUF or a SentencePiece file says: pieces by id, their scores or the list of merges, and llama.cpp's type of each piece."""
+    """What a GGUF or a SentencePiece file says: pieces by id, their scores or the list of merges, and llama.cpp's type
+    of each piece."""
 
     pieces: list[str]
     types: list[int]
@@ -56,14 +58,20 @@ def from_json(path: Path) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
-        raise ModelError(f"tokenizer {path} cannot be read ({error}): it must be a tokenizer.json of the tokenizers library") from None
+        raise ModelError(
+            f"tokenizer {path} cannot be read ({error}): it must be a tokenizer.json of the tokenizers library"
+        ) from None
 
 
 def byte_level(vocabulary: Vocabulary, pre: str) -> tokenizers.Tokenizer:
-    """GPT-2's byte-level BPE. `pre` is llama.cpp's name for how text is split first; raises ModelError for one that is not known here."""
+    """GPT-2's byte-level BPE. `pre` is llama.cpp's name for how text is split first; raises ModelError for one that is
+    not known here."""
     splits = {"smollm": [pre_tokenizers.Digits(individual_digits=True)], "gpt-2": [], "default": []}
     if pre not in splits:
-        raise ModelError(f"text splitting {pre!r} is not supported: use a model with one of {', '.join(splits)}, or its tokenizer.json")
+        raise ModelError(
+            f"text splitting {pre!r} is not supported: use a model with one of {', '.join(splits)}, or its "
+            "tokenizer.json"
+        )
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in vocabulary.merges)]
     backend = _bpe(vocabulary, merges)
     backend.pre_tokenizer = pre_tokenizers.Sequence([*splits[pre], pre_tokenizers.ByteLevel(add_prefix_space=False)])
@@ -72,7 +80,8 @@ def byte_level(vocabulary: Vocabulary, pre: str) -> tokenizers.Tokenizer:
 
 
 def sentence_piece(vocabulary: Vocabulary, space_prefix: bool) -> tokenizers.Tokenizer:
-    """SentencePiece's BPE: two pieces whose concatenation is a piece may merge, the best-scored first; unknown characters go by bytes."""
+    """SentencePiece's BPE: two pieces whose concatenation is a piece may merge, the best-scored first; unknown
+    characters go by bytes."""
     backend = _bpe(vocabulary, _merges_by_score(vocabulary), byte_fallback=True, fuse_unk=True, unk_token="<unk>")
     steps = [normalizers.Prepend("▁")] if space_prefix else []
     backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
@@ -92,7 +101,9 @@ def _bpe(vocabulary: Vocabulary, merges: list[tuple[str, str]], **options: objec
 def _with_added(backend: tokenizers.Tokenizer, vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     """Control tokens, and those that a model's maker defined, are matched whole before any splitting."""
     typed = list(zip(vocabulary.pieces, vocabulary.types, strict=False))
-    backend.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece, kind in typed if kind == CONTROL])
+    backend.add_special_tokens(
+        [AddedToken(piece, normalized=False, special=True) for piece, kind in typed if kind == CONTROL]
+    )
     backend.add_tokens([AddedToken(piece, normalized=False) for piece, kind in typed if kind == USER_DEFINED])
     return backend
 

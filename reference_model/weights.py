@@ -14,7 +14,8 @@ from reference_model.kv_store import FloatArray
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """Matrices are [out, in]: y = x @ matrix.T. qkv stacks the rows of queries, keys and values, gate_up those of gate and up.
+    """Matrices are [out, in]: y = x @ matrix.T. qkv stacks the rows of queries, keys and values, gate_up those of gate
+    and up.
 
     In memory they lie transposed, so that matrix.T is contiguous: BLAS reads it 1.5 times as fast when x is one token.
     """
@@ -43,7 +44,9 @@ class Weights:
     @property
     def num_bytes(self) -> int:
         arrays = [self.embedding, self.final_norm] + ([] if self.head is self.embedding else [self.head])
-        return sum(a.nbytes for a in arrays) + sum(a.nbytes for layer in self.layers for a in vars(layer).values() if a is not None)
+        return sum(a.nbytes for a in arrays) + sum(
+            a.nbytes for layer in self.layers for a in vars(layer).values() if a is not None
+        )
 
 
 class TensorSource(Protocol):
@@ -59,7 +62,8 @@ class TensorSource(Protocol):
 
 
 def gather_weights(config: ModelConfig, source: TensorSource) -> Weights:
-    """Raises ModelError for a missing tensor, and for a shape that contradicts the configuration, before anything is allocated for it."""
+    """Raises ModelError for a missing tensor, and for a shape that contradicts the configuration, before anything is
+    allocated for it."""
     d, vocab = config.hidden_size, config.vocab_size
     embedding = _stacked(source, ["token_embd.weight"], [(vocab, d)])
     layers = tuple(_gather_layer(config, source, f"blk.{index}.") for index in range(config.num_layers))
@@ -93,9 +97,13 @@ def _stacked(source: TensorSource, names: list[str], shapes: list[tuple[int, ...
     for name, shape in zip(names, shapes, strict=True):
         found = source.shape(name)
         if found is None:
-            raise ModelError(f"{source.name} has no tensor {name}, which its configuration calls for: the file is incomplete")
+            raise ModelError(
+                f"{source.name} has no tensor {name}, which its configuration calls for: the file is incomplete"
+            )
         if found != shape:
-            raise ModelError(f"tensor {name} of {source.name} has shape {found}, its configuration says {shape}: the file is damaged")
+            raise ModelError(
+                f"tensor {name} of {source.name} has shape {found}, its configuration says {shape}: the file is damaged"
+            )
     rows = sum(shape[0] for shape in shapes)
     out = np.empty((*shapes[0][1:], rows), np.float32).T
     start = 0

@@ -1,4 +1,5 @@
-"""Whole models, compiled by the vendor for four chips in int8 and bf16: every tensor equals what the vendor's functional model gave."""
+"""Whole models, compiled by the vendor for four chips in int8 and bf16: every tensor equals what the vendor's
+functional model gave."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def inputs(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_all_chips_and_formats_are_there() -> None:
-    assert {p.stem.split("_", 1)[1] for p in MODELS} == {f"{chip.name}_{kind}" for chip in CHIPS for kind in ("int8", "bf16")}
+    assert {p.stem.split("_", 1)[1] for p in MODELS} == {
+        f"{chip.name}_{kind}" for chip in CHIPS for kind in ("int8", "bf16")
+    }
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
@@ -31,7 +34,9 @@ def test_every_tensor_equals_the_vendors(path: Path) -> None:
     outputs, wanted = Model(path).forward(inputs(path), all_tensors=True), reference(path)
     assert set(wanted) <= set(outputs)
     for name, array in wanted.items():
-        assert outputs[name].tobytes() == array.tobytes(), f"{name}: {compare({name: outputs[name]}, {name: array}).message}"
+        assert outputs[name].tobytes() == array.tobytes(), (
+            f"{name}: {compare({name: outputs[name]}, {name: array}).message}"
+        )
 
 
 @pytest.mark.parametrize("path", MODELS[::7], ids=lambda p: p.stem)

@@ -1,4 +1,5 @@
-"""Damaged and hostile .cvimodel files: refused with an NpusimError, or loaded and run; nothing else, and never for long.
+"""Damaged and hostile .cvimodel files: refused with an NpusimError, or loaded and run; nothing else, and never for
+long.
 
 NPUSIM_FUZZ=100000 python -m pytest tests/test_hostile_files.py      mutates so many files
 """
@@ -24,7 +25,8 @@ EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFF
 
 
 def mutate(rng: np.random.Generator, original: bytes) -> bytes:
-    """A few bit flips, extreme words, moved or lost bytes; mostly with the md5 made good again, so that what lies behind it is reached."""
+    """A few bit flips, extreme words, moved or lost bytes; mostly with the md5 made good again, so that what lies
+    behind it is reached."""
     data = bytearray(original)
     description = HEADER_BYTES + int.from_bytes(data[8:12], "little")
     for _ in range(int(rng.integers(1, 5))):
@@ -63,7 +65,9 @@ def test_a_mutated_file_is_refused_in_a_sentence_or_runs(victim: str, tmp_path: 
             refused += 1
             assert str(error) and "\n" not in str(error)
         except Exception as error:
-            (Path(os.environ.get("NPUSIM_FUZZ_KEEP", tmp_path)) / f"{victim}-{seed}-{index}.cvimodel").write_bytes(path.read_bytes())
+            (Path(os.environ.get("NPUSIM_FUZZ_KEEP", tmp_path)) / f"{victim}-{seed}-{index}.cvimodel").write_bytes(
+                path.read_bytes()
+            )
             raise AssertionError(f"seed {seed}, file {index}: {type(error).__name__}: {error}") from error
         assert time.perf_counter() - started < 20, f"seed {seed}, file {index}"
     assert 0 < refused < NUM_FILES

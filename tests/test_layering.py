@@ -15,7 +15,7 @@ ALLOWED = {
     "golden": {"golden"},
     "reference_model": {"reference_model", "npusim.numerics"},
 }
-JOINING = ("npusim/cli", "npusim/llm")
+JOINING = ("npusim/cli", "npusim/llm", "npusim/evaluation")
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -35,10 +35,12 @@ def test_package_imports_only_what_lies_below_it(package: str) -> None:
     for path in sources(package):
         for module in imported(path):
             if module.split(".")[0] in OURS:
-                assert any(module == name or module.startswith(name + ".") for name in ALLOWED[package]), f"{path} imports {module}"
+                assert any(module == name or module.startswith(name + ".") for name in ALLOWED[package]), (
+                    f"{path} imports {module}"
+                )
 
 
-def test_only_cli_and_llm_join_the_packages() -> None:
+def test_only_cli_llm_and_evaluation_join_the_packages() -> None:
     for path in sources("npusim"):
         where = path.relative_to(ROOT).as_posix()
         for module in imported(path):
@@ -62,5 +64,9 @@ def test_isa_has_no_semantics_and_numerics_no_machine() -> None:
 def test_no_pickle_and_no_eval(package: str) -> None:
     for path in sources(package):
         assert not {"pickle", "marshal", "shelve"} & set(imported(path)), path
-        calls = {n.func.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        calls = {
+            n.func.id
+            for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
         assert not {"eval", "exec"} & calls, path

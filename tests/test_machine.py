@@ -8,17 +8,28 @@ import pytest
 from npusim import AddressError, Deadlock, FileFormatError, IllegalInstruction, Machine, UsageError
 from npusim.chip import CHIPS, Chip, chip_named
 from npusim.isa.opcodes import Engine, SpecFunc
-from npusim.loader.cmdbuf import build_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf
 from tests.differential.case import tdma, tiu
 
 CV181X = chip_named("cv181x")
-COPY = dict(tsk_typ=3, tsk_eu_typ=10, tsk_opd_num=1, opt_shift_typ=0, opt_opd1_sign=0, short_res0_str=3, short_opd0_str=3, opt_rshift_typ=0)
+COPY = dict(
+    tsk_typ=3,
+    tsk_eu_typ=10,
+    tsk_opd_num=1,
+    opt_shift_typ=0,
+    opt_opd1_sign=0,
+    short_res0_str=3,
+    short_opd0_str=3,
+    opt_rshift_typ=0,
+)
 
 
 def store(**fields: int) -> tuple[Engine, bytes]:
     """Four bytes from lane 0, offset 0 to GMEM."""
     shape = dict(src_n=1, src_c=1, src_h=1, src_w=4, dst_c=1, dst_h=1, dst_w=4)
-    strides = dict(src_n_stride=16, src_c_stride_low=16, src_h_stride=4, dst_n_stride=4, dst_c_stride_low=4, dst_h_stride=4)
+    strides = dict(
+        src_n_stride=16, src_c_stride_low=16, src_h_stride=4, dst_n_stride=4, dst_c_stride_low=4, dst_h_stride=4
+    )
     base = dict(trans_dir=1, src_fmt=1, dst_fmt=1, cmd_id=1, dst_base_addr_low=0x1000000)
     return tdma(CV181X, **{**shape, **strides, **base, **fields})
 
@@ -99,7 +110,9 @@ def test_engines_take_turns_and_waits_hold() -> None:
         machine.gmem.write(0x1000000, bytes([9] * 4))
         shape = dict(res0_w=4, opd0_w=4, res0_addr=64, opd0_addr=0, res0_h_str=4, opd0_h_str=4)
         copy = tiu(CV181X, **COPY, **shape, cmd_id_gdma=wait)
-        load = store(trans_dir=0, src_base_addr_low=0x1000000, dst_base_addr_low=0, dst_c_stride_low=16, dst_n_stride=16)
+        load = store(
+            trans_dir=0, src_base_addr_low=0x1000000, dst_base_addr_low=0, dst_c_stride_low=16, dst_n_stride=16
+        )
         machine.run_cmdbuf(build_cmdbuf(CV181X, [load, copy]))
         assert np.all(machine.lmem[0, 64:68] == seen)
 
@@ -107,13 +120,28 @@ def test_engines_take_turns_and_waits_hold() -> None:
 def fill_16(id_: int, value: int, addr: int) -> tuple[Engine, bytes]:
     """`value` to 16 bytes of lane 0."""
     at = dict(dst_base_addr_low=addr)
-    shape = dict(src_n=1, src_c=1, src_h=1, src_w=16, dst_c=1, dst_h=1, dst_w=16, dst_n_stride=16, dst_c_stride_low=16, dst_h_stride=16)
-    return tdma(CV181X, **shape, spec_func=SpecFunc.FILL_CONSTANT, src_fmt=1, dst_fmt=1, cmd_id=id_, const_val=value, **at)
+    shape = dict(
+        src_n=1,
+        src_c=1,
+        src_h=1,
+        src_w=16,
+        dst_c=1,
+        dst_h=1,
+        dst_w=16,
+        dst_n_stride=16,
+        dst_c_stride_low=16,
+        dst_h_stride=16,
+    )
+    return tdma(
+        CV181X, **shape, spec_func=SpecFunc.FILL_CONSTANT, src_fmt=1, dst_fmt=1, cmd_id=id_, const_val=value, **at
+    )
 
 
 def copy_16(id_: int, waits_for: int, source: int, target: int) -> tuple[Engine, bytes]:
     strides = {f"{opd}_{dim}_str": 1 if dim == "w" else 16 for opd in ("res0", "opd0") for dim in "nchw"}
-    fields = dict(cmd_id_tpu=id_, cmd_id_gdma=waits_for, opd0_addr=source, res0_addr=target, opt_res0_sign=0, opt_opd0_sign=0)
+    fields = dict(
+        cmd_id_tpu=id_, cmd_id_gdma=waits_for, opd0_addr=source, res0_addr=target, opt_res0_sign=0, opt_opd0_sign=0
+    )
     return tiu(CV181X, **{**COPY, **fields, **strides, "res0_w": 16, "opd0_w": 16, "opd1_w": 16})
 
 
@@ -136,7 +164,9 @@ def test_what_stands_before_ids_start_over_is_finished_first() -> None:
 
 def test_a_command_that_is_repeated_runs_each_time_and_fails_under_its_own_index() -> None:
     machine = Machine("cv181x")
-    planes = dict(opd0_b_str=16, res0_b_str=16, opt_opd0_seg=0, opt_res0_seg=0, opt_res0_sign=1, opt_opd0_sign=1, opt_shift_typ=1)
+    planes = dict(
+        opd0_b_str=16, res0_b_str=16, opt_opd0_seg=0, opt_res0_seg=0, opt_res0_sign=1, opt_opd0_sign=1, opt_shift_typ=1
+    )
     strides = {f"{opd}_{dim}_str": 1 if dim == "w" else 16 for opd in ("res0", "opd0", "opd1") for dim in "nchw"}
     modes = {f"short_{opd}_str": 3 for opd in ("res0", "opd0", "opd1")}
     shift = tiu(CV181X, tsk_typ=3, tsk_eu_typ=6, opt_rshift_typ=0, opd1_addr=64, **planes, **strides, **modes)

@@ -1,8 +1,9 @@
-"""Probe programs, recorded on the vendor's functional model: each replays to the same bytes of GMEM and the same CRC of every lane.
+"""Probe programs, recorded on the vendor's functional model: each replays to the same bytes of GMEM and the same CRC of
+every lane.
 
-A file is one machine: its records run in order, LMEM starts as zeros. Arrays of a file: `reg` rows are (address, length, offset of the
-bytes before, offset of the bytes after) into `data`, -1 for "as it was"; `patch` rows are (LMEM address, length, offset).
-"""
+A file is one machine: its records run in order, LMEM starts as zeros. Arrays of a file: `reg` rows are (address,
+length, offset of the bytes before, offset of the bytes after) into `data`, -1 for "as it was"; `patch` rows are (LMEM
+address, length, offset)."""
 
 from __future__ import annotations
 
@@ -72,5 +73,7 @@ def test_probe_replays_to_the_same_bytes(path: Path) -> None:
         unchanged = {addr: machine.gmem.read(addr, length) for addr, length, content in record.after if content is None}
         machine.run_cmdbuf(record.cmdbuf, record.bases)
         for addr, length, content in record.after:
-            assert machine.gmem.read(addr, length) == (unchanged[addr] if content is None else content), f"record {index}, GMEM {addr:#x}"
+            assert machine.gmem.read(addr, length) == (unchanged[addr] if content is None else content), (
+                f"record {index}, GMEM {addr:#x}"
+            )
         assert [zlib.crc32(lane.tobytes()) for lane in machine.lmem] == record.lane_crcs, f"record {index}, LMEM"

@@ -40,11 +40,13 @@ POLICIES: tuple[Policy, ...] = (
     ArkVale(),
     Twilight(Quest()),
 )
-"""With the defaults that a comparison starts from. Quest chooses for each KV head here; Quest() alone does for each query head."""
+"""With the defaults that a comparison starts from. Quest chooses for each KV head here; Quest() alone does for each
+query head."""
 
 
 def policy_named(spec: str) -> Policy:
-    """NAME or NAME:FIELD=VALUE[:FIELD=VALUE...], as "twilight:p=0.95": a policy of POLICIES, some hyper-parameters set. Or KVError."""
+    """NAME or NAME:FIELD=VALUE[:FIELD=VALUE...], as "twilight:p=0.95": a policy of POLICIES, some hyper-parameters set.
+    Or KVError."""
     name, *settings = spec.split(":")
     for policy in POLICIES:
         if policy.name == name:
@@ -55,11 +57,19 @@ def policy_named(spec: str) -> Policy:
 def _setting(policy: Policy, setting: str) -> tuple[str, Any]:
     """A field's name and its value, of the kind that it has now."""
     name, _, text = setting.partition("=")
-    now = {field.name: getattr(policy, field.name) for field in fields(policy) if not isinstance(getattr(policy, field.name), Policy)}
+    now = {
+        field.name: getattr(policy, field.name)
+        for field in fields(policy)
+        if not isinstance(getattr(policy, field.name), Policy)
+    }
     if name not in now:
         raise KVError(f"{policy.name} has no setting {name!r}: it has {', '.join(now) or 'none'}")
     try:
         return name, type(now[name])(text)
     except ValueError:
-        kind = " or ".join(item.value for item in type(now[name])) if isinstance(now[name], Enum) else f"a number, as {now[name]}"
+        kind = (
+            " or ".join(item.value for item in type(now[name]))
+            if isinstance(now[name], Enum)
+            else f"a number, as {now[name]}"
+        )
         raise KVError(f"{name} of {policy.name} is {text!r}: it must be {kind}") from None

@@ -30,7 +30,9 @@ class DigestState(PageVectors):
         size = self.geometry.page_size
         first, last = start // size, self.num_described
         keys = np.concatenate([self._tail[: start % size], keys])
-        pages = keys[: (last - first) * size].reshape(last - first, size, *keys.shape[1:]).transpose(2, 0, 1, 3)  # [kv_heads, P, S, dim]
+        pages = (
+            keys[: (last - first) * size].reshape(last - first, size, *keys.shape[1:]).transpose(2, 0, 1, 3)
+        )  # [kv_heads, P, S, dim]
         self._tail = keys[(last - first) * size :].copy()
         if last == first:
             return

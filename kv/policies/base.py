@@ -1,7 +1,7 @@
 """What a policy is: a frozen dataclass of hyper-parameters, and the state that it keeps for one layer of one sequence.
 
-A policy sees logical blocks and positions only, never a physical page, so it cannot reach what another sequence holds or a freed page.
-"""
+A policy sees logical blocks and positions only, never a physical page, so it cannot reach what another sequence holds
+or a freed page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.geometry import Geometry
+from kv.memory.geometry import Geometry
 from kv.selection import BoolArray, FloatArray
 
 
@@ -29,7 +29,8 @@ class LayerContext:
 
     budget_tokens   tokens that a decode step may attend to, the one being computed included
     element_bytes   of a stored key or value; page maxima and minima are stored keys themselves, so they take no more
-    keys            reads the stored keys, float32 [kv_heads, length, head_dim]; whoever calls it in a step has read them all
+    keys            reads the stored keys, float32 [kv_heads, length, head_dim]; whoever calls it in a step has read
+                    them all
     """
 
     geometry: Geometry
@@ -59,7 +60,8 @@ class State:
 
     @property
     def pruned(self) -> bool:
-        """Whether some token is gone for ever, so that not even a budget above the length brings the dense result back."""
+        """Whether some token is gone for ever, so that not even a budget above the length brings the dense result
+        back."""
         return False
 
     @property
@@ -67,7 +69,8 @@ class State:
         return self.geometry.pages(self.length)
 
     def append(self, start: int, keys: FloatArray) -> None:
-        """Keys as stored, float32 [T, kv_heads, head_dim], of the positions from `start` on; those already known from there are replaced.
+        """Keys as stored, float32 [T, kv_heads, head_dim], of the positions from `start` on; those already known from
+        there are replaced.
 
         `start` is the length, or the first position of a page at or before it (an int8 page changes when it closes).
         """
@@ -77,10 +80,12 @@ class State:
         """Queries of a dense step, float32 [T, q_heads, head_dim]."""
 
     def observe(self, weights: FloatArray) -> None:
-        """Softmax weights, summed over the query heads of each KV head: float32 [kv_heads, T, length], zero where not attended."""
+        """Softmax weights, summed over the query heads of each KV head: float32 [kv_heads, T, length], zero where not
+        attended."""
 
     def learn(self) -> None:
-        """Build what decoding needs from the prompt now, rather than when the first token is decoded: a copy then has it too."""
+        """Build what decoding needs from the prompt now, rather than when the first token is decoded: a copy then has
+        it too."""
 
     def rebudget(self, budget_tokens: int) -> None:
         """Go on under another budget: a prompt that was stored once is decoded under several."""
@@ -89,8 +94,8 @@ class State:
     def scores(self, q: FloatArray) -> FloatArray:
         """What each unit is worth to the query, float32 [q_heads, head_dim].
 
-        -> float32 [rows, units], rows being q_heads, kv_heads or 1; +inf must be kept, -inf must not. The last unit is kept in any case.
-        """
+        -> float32 [rows, units], rows being q_heads, kv_heads or 1; +inf must be kept, -inf must not. The last unit is
+        kept in any case."""
         raise NotImplementedError
 
     def width(self, count: int, num_units: int) -> int:
@@ -133,7 +138,8 @@ class Policy:
 
 
 def grown(array: np.ndarray, needed: int, axis: int) -> np.ndarray:
-    """The array, or a copy of at least twice the length along `axis` if that is below `needed`; new entries are zero."""
+    """The array, or a copy of at least twice the length along `axis` if that is below `needed`; new entries are
+    zero."""
     if array.shape[axis] >= needed:
         return array
     shape = list(array.shape)
@@ -150,5 +156,6 @@ def softmax(scores: FloatArray) -> FloatArray:
 
 
 def group_scores(q: FloatArray, keys: FloatArray) -> FloatArray:
-    """q.k of each query head with each key of its KV head: float32 [kv_heads, group, L] from [q_heads, dim] and [kv_heads, L, dim]."""
+    """q.k of each query head with each key of its KV head: float32 [kv_heads, group, L] from [q_heads, dim] and
+    [kv_heads, L, dim]."""
     return q.reshape(len(keys), -1, q.shape[-1]) @ keys.swapaxes(1, 2)

@@ -25,7 +25,8 @@ class EvictingState(State):
         return ranks
 
     def ranks(self) -> FloatArray:
-        """Float32 [rows, length], the caller's to change; +inf must be kept. The entries of dead tokens do not matter."""
+        """Float32 [rows, length], the caller's to change; +inf must be kept. The entries of dead tokens do not
+        matter."""
         raise NotImplementedError
 
     def chosen(self, kept: BoolArray) -> None:

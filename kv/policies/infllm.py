@@ -79,10 +79,12 @@ class RepresentativeState(State):
 
 @dataclass(frozen=True)
 class InfLLM(Policy):
-    """A page's key is the mean of its `representatives` most attended tokens; q.key, summed over heads, makes one choice for the layer.
+    """A page's key is the mean of its `representatives` most attended tokens; q.key, summed over heads, makes one
+    choice for the layer.
 
-    Left out: the paper's block of 128 tokens is the cache's page here (set page_size), its prefill is sparse too, and it gives all distant
-    tokens one rotary distance, which keys that are cached after RoPE do not allow. Its 128 sinks and 4,096 local tokens become shares.
+    Left out: the paper's block of 128 tokens is the cache's page here (set page_size), its prefill is sparse too, and
+    it gives all distant tokens one rotary distance, which keys that are cached after RoPE do not allow. Its 128 sinks
+    and 4,096 local tokens become shares.
 
     representatives     tokens that stand for a page
     sinks               first tokens that are always kept

@@ -40,7 +40,9 @@ class InvertedFileState(State):
         self._visited = int(probed.sum())
         scores = softmax(group_scores(q, keys) / np.float32(np.sqrt(g.head_dim))).sum(1)
         scores[~probed] = -np.inf
-        keep_ends(scores, 1, self.length, *within_budget(self._policy.sinks, self._policy.recent, self.context.budget_tokens))
+        keep_ends(
+            scores, 1, self.length, *within_budget(self._policy.sinks, self._policy.recent, self.context.budget_tokens)
+        )
         return scores
 
     def learn(self) -> None:
@@ -66,7 +68,8 @@ class InvertedFileState(State):
 
 @dataclass(frozen=True)
 class IVF(Policy):
-    """Clusters the prompt's keys when decoding begins; each query head visits its `probes` nearest lists, and the best tokens there win.
+    """Clusters the prompt's keys when decoding begins; each query head visits its `probes` nearest lists, and the best
+    tokens there win.
 
     list_tokens     tokens of an average list
     probes          lists that a query head visits

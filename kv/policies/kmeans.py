@@ -16,7 +16,8 @@ def nearest(points: FloatArray, centroids: FloatArray) -> IntArray:
 
 
 def kmeans(points: FloatArray, count: int, iterations: int = 10, seed: int = 0) -> FloatArray:
-    """`count` centroids of float32 [n, dim] points; exact if there are no more distinct points than that. Float32 [<= count, dim]."""
+    """`count` centroids of float32 [n, dim] points; exact if there are no more distinct points than that. Float32 [<=
+    count, dim]."""
     distinct = np.unique(points, axis=0)
     if len(distinct) <= count:
         return distinct
@@ -27,5 +28,7 @@ def kmeans(points: FloatArray, count: int, iterations: int = 10, seed: int = 0) 
         order = np.argsort(member, kind="stable")
         occupied = sizes > 0
         starts = (np.cumsum(sizes) - sizes)[occupied]
-        centroids[occupied] = np.add.reduceat(points[order], starts, axis=0) / sizes[occupied, None]  # an empty one stays where it was
+        centroids[occupied] = (
+            np.add.reduceat(points[order], starts, axis=0) / sizes[occupied, None]
+        )  # an empty one stays where it was
     return centroids

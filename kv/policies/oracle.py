@@ -24,7 +24,8 @@ class OracleState(State):
 
 @dataclass(frozen=True)
 class OracleTopK(Policy):
-    """The tokens of each KV head with the largest softmax weight, summed over its query heads. Reads every key to find them."""
+    """The tokens of each KV head with the largest softmax weight, summed over its query heads. Reads every key to find
+    them."""
 
     name: ClassVar[str] = "oracle"
     unit: ClassVar[Unit] = Unit.TOKEN

@@ -11,8 +11,8 @@ from kv.selection import FloatArray
 class PageVectors(State):
     """Float32 [kv_heads, 2, head_dim, pages], beside the keys.
 
-    Pages are the innermost axis, which makes a score a sum of long rows: the order in which BLAS multiplies by one vector fastest.
-    """
+    Pages are the innermost axis, which makes a score a sum of long rows: the order in which BLAS multiplies by one
+    vector fastest."""
 
     def __init__(self, context: LayerContext) -> None:
         super().__init__(context)
@@ -35,7 +35,8 @@ class PageVectors(State):
         self._vectors[..., first : first + fresh.shape[-1]] = fresh
 
     def weigh(self, by_first: FloatArray, by_second: FloatArray) -> FloatArray:
-        """by_first . first vector + by_second . second vector of each page, from [q_heads, head_dim] each: float32 [q_heads, pages]."""
+        """by_first . first vector + by_second . second vector of each page, from [q_heads, head_dim] each: float32
+        [q_heads, pages]."""
         heads, pages = self.geometry.num_kv_heads, self.num_described
         both = np.concatenate([by_first, by_second], 1).reshape(heads, self.geometry.group, -1)
         rows = self._vectors.reshape(heads, both.shape[-1], -1)[..., :pages]

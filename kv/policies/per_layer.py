@@ -11,7 +11,8 @@ from kv.policies.wrapper import Wrapper
 
 @dataclass(frozen=True)
 class PerLayer(Wrapper):
-    """Attends to everything in the first layers, where attention is not sparse (Quest, section 3.3: below 10 % in the first two).
+    """Attends to everything in the first layers, where attention is not sparse (Quest, section 3.3: below 10 % in the
+    first two).
 
     dense_layers    how many
     """

@@ -33,7 +33,9 @@ class CodebookState(State):
         self.learn()
         assert self._codebook is not None
         g = self.geometry
-        parts = q.reshape(g.num_kv_heads, g.group, *self._parts[1:]).swapaxes(1, 2)  # [kv_heads, subspaces, group, dim / subspaces]
+        parts = q.reshape(g.num_kv_heads, g.group, *self._parts[1:]).swapaxes(
+            1, 2
+        )  # [kv_heads, subspaces, group, dim / subspaces]
         table = parts @ self._codebook.swapaxes(2, 3)  # [kv_heads, subspaces, group, centroids]
         codes = self._codes[:, :, None, : self.length].astype(np.intp)
         dots = np.take_along_axis(table, np.broadcast_to(codes, (*table.shape[:3], self.length)), 3).sum(1)
@@ -78,7 +80,8 @@ class CodebookState(State):
 
 @dataclass(frozen=True)
 class PQCache(Policy):
-    """Splits keys into sub-vectors, each coded by its nearest of 2**bits centroids, learnt from the prompt when decoding begins.
+    """Splits keys into sub-vectors, each coded by its nearest of 2**bits centroids, learnt from the prompt when
+    decoding begins.
 
     A token's score is its softmax weight under the coded keys, summed over the query heads of its KV head.
 
@@ -100,5 +103,8 @@ class PQCache(Policy):
 
     def start(self, context: LayerContext) -> State:
         if context.geometry.head_dim % self.subspaces:
-            raise KVError(f"{self.subspaces} subspaces do not divide a head of {context.geometry.head_dim} elements: choose a divisor")
+            raise KVError(
+                f"{self.subspaces} subspaces do not divide a head of {context.geometry.head_dim} elements: "
+                "choose a divisor"
+            )
         return CodebookState(context, self)

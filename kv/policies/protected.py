@@ -13,13 +13,15 @@ from kv.selection import FloatArray
 
 
 def keep_ends(scores: FloatArray, unit_tokens: int, length: int, sinks: int, recent: int) -> None:
-    """Give +inf to the units that hold one of the first `sinks` or last `recent` of `length` tokens, in scores [rows, units]."""
+    """Give +inf to the units that hold one of the first `sinks` or last `recent` of `length` tokens, in scores [rows,
+    units]."""
     scores[:, : -(-sinks // unit_tokens)] = np.inf
     scores[:, max(0, length - recent) // unit_tokens :] = np.inf
 
 
 def within_budget(sinks: int, recent: int, budget_tokens: int) -> tuple[int, int]:
-    """Of a policy's own sinks and recent tokens at most a quarter and a half of the budget, so that something is left to choose."""
+    """Of a policy's own sinks and recent tokens at most a quarter and a half of the budget, so that something is left
+    to choose."""
     return min(sinks, budget_tokens // 4), min(recent, budget_tokens // 2)
 
 
@@ -49,6 +51,7 @@ class Protected(Wrapper):
     def start(self, context: LayerContext) -> State:
         if self.sinks + self.recent > context.budget_tokens:
             raise KVError(
-                f"{self.sinks} sinks and {self.recent} recent tokens exceed the budget of {context.budget_tokens} tokens: protect fewer"
+                f"{self.sinks} sinks and {self.recent} recent tokens exceed the budget of "
+                f"{context.budget_tokens} tokens: protect fewer"
             )
         return ProtectedState(self.base.start(context), context.unit_tokens(self.unit), self.sinks, self.recent)

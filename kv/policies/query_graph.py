@@ -12,12 +12,13 @@ Links = NDArray[np.int32]
 
 
 def query_graph(keys: FloatArray, queries: FloatArray, links: int, degree: int) -> tuple[Links, Links]:
-    """Neighbours of each key, int32 [L, degree + 2] padded with PAD, and where a search starts, int32 [degree + 16], padded too.
+    """Neighbours of each key, int32 [L, degree + 2] padded with PAD, and where a search starts, int32 [degree + 16],
+    padded too.
 
-    Decode queries lie far from keys, so a key's nearest keys are a poor way towards them (RetrievalAttention, section 3). Instead each of
-    the prompt's queries, float32 [n, dim], joins the `links` keys that it matches best: the best with each of the others, as RoarGraph
-    projects them. Keys keep their most frequent neighbours, and are joined with the ones before and after, so that all can be reached.
-    """
+    Decode queries lie far from keys, so a key's nearest keys are a poor way towards them (RetrievalAttention, section
+    3). Instead each of the prompt's queries, float32 [n, dim], joins the `links` keys that it matches best: the best
+    with each of the others, as RoarGraph projects them. Keys keep their most frequent neighbours, and are joined with
+    the ones before and after, so that all can be reached."""
     num_keys = len(keys)
     links = min(links, num_keys)
     dots = queries @ keys.T

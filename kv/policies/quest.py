@@ -15,8 +15,8 @@ from kv.selection import FloatArray
 class PageBoxes(PageVectors):
     """The box around the keys of each page: element-wise maximum and minimum, per KV head.
 
-    They are elements of the stored keys, so they are exact in the storage's own format: metadata is 1 / page_size of the cache.
-    """
+    They are elements of the stored keys, so they are exact in the storage's own format: metadata is 1 / page_size of
+    the cache."""
 
     def append(self, start: int, keys: FloatArray) -> None:
         super().append(start, keys)
@@ -37,7 +37,8 @@ class PageBoxes(PageVectors):
         return self.vectors
 
     def upper(self, q: FloatArray) -> FloatArray:
-        """Of each page, a bound that q.k of no key in it exceeds: float32 [q_heads, pages], not divided by sqrt(head_dim)."""
+        """Of each page, a bound that q.k of no key in it exceeds: float32 [q_heads, pages], not divided by
+        sqrt(head_dim)."""
         return self.weigh(np.maximum(q, 0), np.minimum(q, 0))
 
     def lower(self, q: FloatArray) -> FloatArray:
@@ -52,7 +53,8 @@ class QuestState(PageBoxes):
 
 @dataclass(frozen=True)
 class Quest(Policy):
-    """Ranks pages by the largest q.k that their box allows (Tang et al., section 3): sum_i max(q_i max_i, q_i min_i), per query head.
+    """Ranks pages by the largest q.k that their box allows (Tang et al., section 3): sum_i max(q_i max_i, q_i min_i),
+    per query head.
 
     A rollback leaves the boxes of the tokens that are gone, which only loosens the bound.
     The paper keeps its first two layers dense: PerLayer(Quest(), 2).

@@ -14,7 +14,8 @@ from kv.selection import PAD, FloatArray
 
 
 class QuerySample:
-    """Between n and 2 n of the queries of a prompt, evenly spread whatever its length and the parts in which it comes."""
+    """Between n and 2 n of the queries of a prompt, evenly spread whatever its length and the parts in which it
+    comes."""
 
     def __init__(self, least: int) -> None:
         self._least, self._stride = least, 1
@@ -51,7 +52,13 @@ class GraphState(State):
         self._extend()
         assert self._graphs is not None
         scaled = q.reshape(g.num_kv_heads, g.group, -1) / np.float32(np.sqrt(g.head_dim))
-        dots = search(scaled, self.context.keys(), self._graphs[:, : self.length], self._starts, max(self._policy.beam, budget // 4))
+        dots = search(
+            scaled,
+            self.context.keys(),
+            self._graphs[:, : self.length],
+            self._starts,
+            max(self._policy.beam, budget // 4),
+        )
         unseen = np.isneginf(dots)
         self._visited = int(dots.size - unseen.sum())
         scores = softmax(dots).sum(1)
@@ -65,7 +72,8 @@ class GraphState(State):
         g, keys = self.geometry, self.context.keys()
         queries = self._queries.all().reshape(-1, g.num_kv_heads, g.group, g.head_dim).transpose(1, 0, 2, 3)
         built = [
-            query_graph(k, q.reshape(-1, g.head_dim), self._policy.links, self._policy.degree) for k, q in zip(keys, queries, strict=True)
+            query_graph(k, q.reshape(-1, g.head_dim), self._policy.links, self._policy.degree)
+            for k, q in zip(keys, queries, strict=True)
         ]
         graphs, starts = zip(*built, strict=True)
         self._graphs, self._starts = np.stack(graphs), np.stack(starts)
@@ -99,14 +107,18 @@ class GraphState(State):
 
 @dataclass(frozen=True)
 class RetrievalAttention(Policy):
-    """Searches a graph over each KV head's keys, built from the prompt's queries when decoding begins, from every query head.
+    """Searches a graph over each KV head's keys, built from the prompt's queries when decoding begins, from every query
+    head.
 
-    Left out: attention on the host of what was found there (only its bytes are counted), and RoarGraph's pruning of occluded edges.
+    Left out: attention on the host of what was found there (only its bytes are counted), and RoarGraph's pruning of
+    occluded edges.
 
     links           keys that a query of the prompt joins
     degree          neighbours of a key
-    beam            least width of the search; a quarter of the budget where that is more, since each key brings its neighbours
-    train_queries   positions of the prompt whose queries build the graph: between this many and twice as many, evenly spread
+    beam            least width of the search; a quarter of the budget where that is more, since each key brings its
+                    neighbours
+    train_queries   positions of the prompt whose queries build the graph: between this many and twice as many, evenly
+                    spread
     sinks, recent   first and last tokens that are always kept (at most a quarter and a half of the budget)
     """
 

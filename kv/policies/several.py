@@ -45,7 +45,8 @@ class SeveralState(State):
 
 @dataclass(frozen=True)
 class Several(Policy):
-    """Dense itself. PagedKV.under goes on from it under one of its policies, so that a prompt is computed once for all of them.
+    """Dense itself. PagedKV.under goes on from it under one of its policies, so that a prompt is computed once for all
+    of them.
 
     policies    different ones
     """

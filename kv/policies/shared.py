@@ -17,7 +17,8 @@ class Sharing(Enum):
     Q_HEAD = "q_head"
     """Each query head has its own (Quest's kernels)."""
     KV_MAX = "kv_max"
-    """One for a KV head, by the largest score among its query heads: still a bound if the scores are (ShadowKV, imp)."""
+    """One for a KV head, by the largest score among its query heads: still a bound if the scores are (ShadowKV,
+    imp)."""
     KV_SUM = "kv_sum"
     """By the sum (sparse-frontier, PQCache)."""
     KV_MEAN = "kv_mean"
@@ -61,7 +62,8 @@ class SharedState(WrappedState):
 
 @dataclass(frozen=True)
 class Shared(Wrapper):
-    """Reduces scores per query head before the choice. Scores that the policy gives per KV head or per layer stay as they are.
+    """Reduces scores per query head before the choice. Scores that the policy gives per KV head or per layer stay as
+    they are.
 
     sharing     who shares, and how scores are joined
     """
@@ -71,5 +73,8 @@ class Shared(Wrapper):
 
     def start(self, context: LayerContext) -> State:
         if self.sharing is Sharing.UNION and self.evicts:
-            raise KVError(f"{self.name} evicts, so a union of selections has no meaning for it: share by kv_max, kv_sum, kv_mean or layer")
+            raise KVError(
+                f"{self.name} evicts, so a union of selections has no meaning for it: share by kv_max, "
+                "kv_sum, kv_mean or layer"
+            )
         return SharedState(self.base.start(context), self.sharing, context.unit_tokens(self.unit))

@@ -18,7 +18,9 @@ class SnapState(EvictingState):
         super().__init__(context, rows=context.geometry.num_kv_heads)
         self._most_window = window
         self._kernel = kernel
-        self._queries = np.zeros((context.geometry.num_kv_heads, 0, 0), np.float32)  # weights of the prompt's last queries
+        self._queries = np.zeros(
+            (context.geometry.num_kv_heads, 0, 0), np.float32
+        )  # weights of the prompt's last queries
         self._votes: FloatArray | None = None
 
     @property
@@ -58,9 +60,11 @@ class SnapState(EvictingState):
 
 @dataclass(frozen=True)
 class SnapKV(Policy):
-    """Once, when the first token is decoded: keeps the prompt's last `window` tokens and those they attended to most, per KV head.
+    """Once, when the first token is decoded: keeps the prompt's last `window` tokens and those they attended to most,
+    per KV head.
 
-    The original then keeps every generated token; under an absolute budget these take at most half of it, the latest first.
+    The original then keeps every generated token; under an absolute budget these take at most half of it, the latest
+    first.
 
     window  last queries of the prompt that vote (at most half of the budget)
     kernel  width of the max pooling over votes

@@ -29,7 +29,8 @@ class LastQueryState(EvictingState):
 
 @dataclass(frozen=True)
 class TOVA(Policy):
-    """Evicts the token with the lowest weight from the last query, averaged over all heads: one set for a whole layer."""
+    """Evicts the token with the lowest weight from the last query, averaged over all heads: one set for a whole
+    layer."""
 
     name: ClassVar[str] = "tova"
     paper: ClassVar[str] = "arXiv 2401.06104"

@@ -18,7 +18,8 @@ LEVELS = 15
 
 
 def top_p(weights: FloatArray, p: float) -> BoolArray:
-    """The smallest set of each row whose weights, largest first, sum to at least p of 1: bool of the shape [rows, n]."""
+    """The smallest set of each row whose weights, largest first, sum to at least p of 1: bool of the shape [rows,
+    n]."""
     order = np.argsort(-weights, axis=1, kind="stable")
     ranked = np.take_along_axis(weights, order, 1)
     before = np.cumsum(ranked, axis=1) - ranked
@@ -44,7 +45,9 @@ class TopPState(WrappedState):
         step = (keys.max(-1) - least) / LEVELS
         self._codes = grown(self._codes, self.length, axis=1)
         self._ranges = grown(self._ranges, self.length, axis=1)
-        self._codes[:, start : self.length] = np.rint((keys - least[..., None]) / np.where(step > 0, step, 1)[..., None])
+        self._codes[:, start : self.length] = np.rint(
+            (keys - least[..., None]) / np.where(step > 0, step, 1)[..., None]
+        )
         self._ranges[:, start : self.length] = np.stack([least, step], -1)
 
     def scores(self, q: FloatArray) -> FloatArray:
@@ -89,10 +92,11 @@ class TopPState(WrappedState):
 
 @dataclass(frozen=True)
 class Twilight(Policy):
-    """Lets `base` choose within the budget, estimates those tokens' weights from 4-bit keys, and keeps the fewest whose weights sum to p.
+    """Lets `base` choose within the budget, estimates those tokens' weights from 4-bit keys, and keeps the fewest whose
+    weights sum to p.
 
-    A KV head keeps what any of its query heads kept, so how many are kept changes with every step and head: the table stays as wide as
-    the budget and its count tells.
+    A KV head keeps what any of its query heads kept, so how many are kept changes with every step and head: the table
+    stays as wide as the budget and its count tells.
 
     base    any policy that does not evict
     p       share of the estimated softmax mass
@@ -109,7 +113,10 @@ class Twilight(Policy):
         if not 0 < self.p <= 1:
             raise KVError(f"p is {self.p}: the kept share of the mass must be above 0 and at most 1")
         if self.base.evicts:
-            raise KVError(f"{self.base.name} evicts, and Twilight prunes anew in every step: give it a policy that keeps everything")
+            raise KVError(
+                f"{self.base.name} evicts, and Twilight prunes anew in every step: give it a policy that "
+                "keeps everything"
+            )
         object.__setattr__(self, "wants_weights", self.base.wants_weights)
 
     def start(self, context: LayerContext) -> State:

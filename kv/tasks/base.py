@@ -24,7 +24,8 @@ class Sample:
     answers         references
     max_new_tokens  that the answer may take; 0 where the question itself is what the model is to predict
     depth           place of the needle from 0 (start) to 1 (end), where there is one
-    answer_prefix   how the answer begins: follows the question, or the mark by which a chat model takes its turn (RULER's term)
+    answer_prefix   how the answer begins: follows the question, or the mark by which a chat model takes its turn
+                    (RULER's term)
     classes         names of which the answer is one, where a file lists them
     """
 
@@ -46,11 +47,13 @@ class Task:
     """Whether a chat model is asked in its own format."""
 
     def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
-        """A sample whose context and question have at most num_tokens tokens, and as many as fit. KVError if even the shortest does not."""
+        """A sample whose context and question have at most num_tokens tokens, and as many as fit. KVError if even the
+        shortest does not."""
         raise NotImplementedError
 
     def score(self, prediction: str, sample: Sample) -> float:
-        """From 0 to 1: the share of the references that occur in the prediction, whatever their case (RULER's string_match_all)."""
+        """From 0 to 1: the share of the references that occur in the prediction, whatever their case (RULER's
+        string_match_all)."""
         return string_match_all(prediction, sample.answers)
 
     def is_decided(self, prediction: str, sample: Sample) -> bool:
@@ -69,7 +72,9 @@ def string_match_part(prediction: str, answers: tuple[str, ...]) -> float:
     return float(string_match_all(prediction, answers) > 0)
 
 
-def largest_fit(build: Callable[[int], str], num_tokens: int, count_tokens: CountTokens, least: int = 0, most: int | None = None) -> int:
+def largest_fit(
+    build: Callable[[int], str], num_tokens: int, count_tokens: CountTokens, least: int = 0, most: int | None = None
+) -> int:
     """The largest n from `least` (to `most`) for which build(n), longer with every n, has at most num_tokens tokens."""
 
     def fits(n: int) -> bool:

@@ -29,7 +29,8 @@ class FileTask(Task):
         return self.fitted(int(rng.integers(len(self.samples))), num_tokens, count_tokens)
 
     def fitted(self, index: int, num_tokens: int, count_tokens: CountTokens) -> Sample:
-        """Sample `index` in at most num_tokens: of a context that is too long the beginning and the end stay, as in LongBench."""
+        """Sample `index` in at most num_tokens: of a context that is too long the beginning and the end stay, as in
+        LongBench."""
         sample = self.samples[index]
         text = sample.context
         if count_tokens(text + sample.question) <= num_tokens:
@@ -46,7 +47,8 @@ class FileTask(Task):
 
 
 def longbench_file(path: Path, max_samples: int | None = None, template: str = PLAIN_TEMPLATE) -> FileTask:
-    """The LongBench task that the file is named after, as hotpotqa.jsonl. KVError if there is none or the file is no such file."""
+    """The LongBench task that the file is named after, as hotpotqa.jsonl. KVError if there is none or the file is no
+    such file."""
     task = longbench.longbench_task(path.stem)
 
     def score(prediction: str, sample: Sample) -> float:
@@ -67,7 +69,9 @@ def infinitebench_file(path: Path, max_samples: int | None = None) -> FileTask:
             try:
                 label = [int(answer) for answer in sample.answers]
             except ValueError:
-                raise KVError(f"{path.name}: an answer of {task.name} is {sample.answers[0][:40]!r}, where whole numbers belong") from None
+                raise KVError(
+                    f"{path.name}: an answer of {task.name} is {sample.answers[0][:40]!r}, where whole numbers belong"
+                ) from None
         return infinitebench.score(task.name, prediction, label)
 
     samples = tuple(infinitebench_samples(path, path.stem, max_samples=max_samples))

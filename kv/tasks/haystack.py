@@ -15,18 +15,20 @@ MAX_TEXT_BYTES = 256 << 20
 NOISE_SENTENCES = tuple(re.findall(r"[^.]+\.", NOISE.replace(". ", ".")))
 
 _ADJECTIVES = """
-able amber ample basic bitter bold brave brief bright broad calm careful cheap clean clever cloudy cold common cruel curious daily damp
-dark deep dense eager early empty equal exact faint famous fancy fierce final firm flat fluffy fond fresh gentle glad golden grand great
-green happy harsh heavy hollow honest humble icy idle jolly keen kind large lazy light lively lonely loud lucky mellow merry mild modern
-narrow neat noble odd old pale plain polite proud quick quiet rapid rare ready rich ripe rough round royal rusty sacred sharp shiny short
-silent simple sleepy slow smooth soft solid sour spare steady steep stiff strange strong sturdy sweet swift tall tame tender thick tidy
+able amber ample basic bitter bold brave brief bright broad calm careful cheap clean clever cloudy cold common cruel
+curious daily damp dark deep dense eager early empty equal exact faint famous fancy fierce final firm flat fluffy fond
+fresh gentle glad golden grand great green happy harsh heavy hollow honest humble icy idle jolly keen kind large lazy
+light lively lonely loud lucky mellow merry mild modern narrow neat noble odd old pale plain polite proud quick quiet
+rapid rare ready rich ripe rough round royal rusty sacred sharp shiny short silent simple sleepy slow smooth soft solid
+sour spare steady steep stiff strange strong sturdy sweet swift tall tame tender thick tidy
 """
 _NOUNS = """
-anchor apple arrow badge barrel basket beacon bell bench blanket boat bottle bridge brush bucket button cabin candle canyon carpet castle
-cellar chair cliff clock cloud coat comet corner cotton cradle crown curtain desert dragon drum eagle engine fabric falcon feather fence
-field flame flute forest fountain garden gate glove hammer harbor helmet hill island jacket jungle kettle ladder lantern lemon library
-marble meadow mirror mountain needle nest oar ocean orchard oven paddle palace pebble pencil pepper piano pillow planet pocket pond quilt
-rabbit raft ribbon river rocket saddle sail shell shovel silver spoon stone storm table temple thimble tower tractor trumpet tunnel valley
+anchor apple arrow badge barrel basket beacon bell bench blanket boat bottle bridge brush bucket button cabin candle
+canyon carpet castle cellar chair cliff clock cloud coat comet corner cotton cradle crown curtain desert dragon drum
+eagle engine fabric falcon feather fence field flame flute forest fountain garden gate glove hammer harbor helmet hill
+island jacket jungle kettle ladder lantern lemon library marble meadow mirror mountain needle nest oar ocean orchard
+oven paddle palace pebble pencil pepper piano pillow planet pocket pond quilt rabbit raft ribbon river rocket saddle
+sail shell shovel silver spoon stone storm table temple thimble tower tractor trumpet tunnel valley
 """
 
 ADJECTIVES, NOUNS = _ADJECTIVES.split(), _NOUNS.split()

@@ -1,8 +1,8 @@
 """InfiniteBench (OpenBMB/InfiniteBench): its files and its twelve scorers, with the original's quirks or without.
 
-strict_original=True gives the published numbers. Without it, what is plainly a mistake of the scorer is mended: labels of another type than
-expected, negative and decimal numbers, names of several words, a prediction that merely begins with the letter A, B, C or D.
-"""
+strict_original=True gives the published numbers. Without it, what is plainly a mistake of the scorer is mended: labels
+of another type than expected, negative and decimal numbers, names of several words, a prediction that merely begins
+with the letter A, B, C or D."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def _spaced(text: str, characters: Sequence[str]) -> str:
 
 
 def _after(text: str, prefixes: Sequence[str]) -> str | None:
-    """What follows the first of these prefixes that occurs, and one more character; "" if nothing does; None if no prefix occurs."""
+    """What follows the first of these prefixes that occurs, and one more character; "" if nothing does; None if no
+    prefix occurs."""
     for prefix in prefixes:
         if (place := text.find(prefix)) != -1:
             return text[place + len(prefix) + 1 :]
@@ -38,7 +39,8 @@ def _after(text: str, prefixes: Sequence[str]) -> str | None:
 
 
 def first_digits(prediction: str, label: Any, strict: bool) -> float:
-    """passkey, number_string: whether the first run of digits is the label. Strict: a label that is a number never matches."""
+    """passkey, number_string: whether the first run of digits is the label. Strict: a label that is a number never
+    matches."""
     digits = re.search("[0-9]+", prediction)
     found = digits.group() if digits else ""
     return float((_first(label) if strict else str(_first(label))) == found)
@@ -61,7 +63,8 @@ def code_run(prediction: str, label: Any, strict: bool) -> float:
 
 
 def code_debug(prediction: str, label: Any, strict: bool) -> float:
-    """Label: [function, letter]. Whether it begins with "letter." or "letter:", or either follows "answer is:" and such."""
+    """Label: [function, letter]. Whether it begins with "letter." or "letter:", or either follows "answer is:" and
+    such."""
     function, letter = label
     if prediction.strip()[:2] in (f"{letter}.", f"{letter}:"):
         return 1.0
@@ -71,7 +74,8 @@ def code_debug(prediction: str, label: Any, strict: bool) -> float:
 
 
 def math_find(prediction: str, label: Any, strict: bool) -> float:
-    """Whether the first number is the label. Strict: signs are not seen, and a decimal for a whole label raises ValueError."""
+    """Whether the first number is the label. Strict: signs are not seen, and a decimal for a whole label raises
+    ValueError."""
     label = _first(label)
     number = re.search(r"\d+\.\d+|\d+" if strict else r"-?\d+\.\d+|-?\d+", prediction)
     if number is None:
@@ -100,7 +104,8 @@ def dialogue(prediction: str, label: Any, strict: bool) -> float:
 
 
 def choice(prediction: str, label: Any, strict: bool) -> float:
-    """Label: [text, letter]. Strict: a prediction that begins with A, B, C or D, as in "A man", counts as that letter."""
+    """Label: [text, letter]. Strict: a prediction that begins with A, B, C or D, as in "A man", counts as that
+    letter."""
     text = prediction.strip()
     if not text:
         return 0.0
@@ -158,11 +163,16 @@ def infinitebench_task(name: str) -> InfiniteBenchTask:
     for task in INFINITEBENCH_TASKS:
         if task.name == name:
             return task
-    raise KVError(f"there is no InfiniteBench task {name!r}: choose one of {', '.join(task.name for task in INFINITEBENCH_TASKS)}")
+    raise KVError(
+        f"there is no InfiniteBench task {name!r}: choose one of {', '.join(task.name for task in INFINITEBENCH_TASKS)}"
+    )
 
 
-def score(name: str, prediction: str, label: Any, strict_original: bool = False, skip_first_number: bool = False) -> float:
-    """Score from 0 to 1 of one prediction. skip_first_number: math_calc leaves out the first number, as the original does for GPT-4."""
+def score(
+    name: str, prediction: str, label: Any, strict_original: bool = False, skip_first_number: bool = False
+) -> float:
+    """Score from 0 to 1 of one prediction. skip_first_number: math_calc leaves out the first number, as the original
+    does for GPT-4."""
     task = infinitebench_task(name)
     if task.scorer is math_calc:
         return math_calc(prediction, label, strict_original, int(skip_first_number))
@@ -176,15 +186,20 @@ class FileScore:
     damaged: tuple[tuple[int, str], ...]
 
 
-def score_predictions(path: Path, name: str, strict_original: bool = False, skip_first_number: bool = False) -> FileScore:
-    """Mean over a file whose lines hold `prediction` or `pred`, and `ground_truth` or `label`; KVError names one that cannot be scored."""
+def score_predictions(
+    path: Path, name: str, strict_original: bool = False, skip_first_number: bool = False
+) -> FileScore:
+    """Mean over a file whose lines hold `prediction` or `pred`, and `ground_truth` or `label`; KVError names one that
+    cannot be scored."""
     lines = read_jsonl(path)
     total = 0.0
     for number, row in lines.rows:
         prediction = row.get("prediction", row.get("pred"))
         label = row.get("ground_truth", row.get("label"))
         if not isinstance(prediction, str) or label is None:
-            raise KVError(f"{path.name}, line {number} lacks a prediction or a label: fields are {', '.join(sorted(row))}")
+            raise KVError(
+                f"{path.name}, line {number} lacks a prediction or a label: fields are {', '.join(sorted(row))}"
+            )
         try:
             total += score(name, prediction, label, strict_original, skip_first_number)
         except (TypeError, ValueError, IndexError, AttributeError) as error:

@@ -31,11 +31,15 @@ class JsonLines:
         for number, row in self.rows:
             for name in names:
                 if name not in row:
-                    raise KVError(f"{self.path.name}, line {number} has no field {name!r}: fields are {', '.join(sorted(row)) or 'none'}")
+                    raise KVError(
+                        f"{self.path.name}, line {number} has no field {name!r}: fields are "
+                        f"{', '.join(sorted(row)) or 'none'}"
+                    )
 
 
 def read_jsonl(path: Path, max_rows: int | None = None) -> JsonLines:
-    """Reads up to max_rows objects. A line with a whole object and something after it is kept and reported. KVError if nothing is left."""
+    """Reads up to max_rows objects. A line with a whole object and something after it is kept and reported. KVError if
+    nothing is left."""
     found = JsonLines(path)
     decoder = json.JSONDecoder()
     try:
@@ -70,5 +74,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise KVError(f"{path.name}, line {number} is longer than {MAX_LINE_BYTES >> 20} MiB: this is no task file")
+                raise KVError(
+                    f"{path.name}, line {number} is longer than {MAX_LINE_BYTES >> 20} MiB: this is no task file"
+                )
             yield number, line

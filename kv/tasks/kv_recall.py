@@ -26,7 +26,9 @@ class KeyValueRecall(Task):
         prefix = ' The value is "'
 
         def build(count: int) -> tuple[str, str]:
-            context = "Look up the value of a key in this JSON object.\n" + json.dumps(dict(zip(keys[:count], values, strict=False)))
+            context = "Look up the value of a key in this JSON object.\n" + json.dumps(
+                dict(zip(keys[:count], values, strict=False))
+            )
             return context, f'\nWhat is the value of the key "{keys[int(place * count)]}"?'
 
         count = largest_fit(lambda n: "".join(build(n)) + prefix, num_tokens, count_tokens, least=1, most=most)

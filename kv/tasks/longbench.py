@@ -23,12 +23,15 @@ def qa_f1(prediction: str, truth: str, **_: Any) -> float:
 
 def qa_f1_chinese(prediction: str, truth: str, **_: Any) -> float:
     """F1 over normalised jieba words."""
-    said, true = ([word for word in map(normalise_chinese, chinese_words(text)) if word] for text in (prediction, truth))
+    said, true = (
+        [word for word in map(normalise_chinese, chinese_words(text)) if word] for text in (prediction, truth)
+    )
     return token_f1(said, true)
 
 
 def rouge(prediction: str, truth: str, **_: Any) -> float:
-    """ROUGE-L F of whole texts. The original gives 0 where it meets an error, as for sentences of about 1,000 words; this does not."""
+    """ROUGE-L F of whole texts. The original gives 0 where it meets an error, as for sentences of about 1,000 words;
+    this does not."""
     return rouge_l(prediction, truth)
 
 
@@ -36,11 +39,14 @@ def rouge_chinese(prediction: str, truth: str, **_: Any) -> float:
     return rouge_l(" ".join(chinese_words(prediction)), " ".join(chinese_words(truth)))
 
 
-def classification(prediction: str, truth: str, all_classes: Sequence[str] | None = None, strict_original: bool = False, **_: Any) -> float:
-    """1 / number of class names in the prediction if the true one is among them, names that are part of the true one not counted.
+def classification(
+    prediction: str, truth: str, all_classes: Sequence[str] | None = None, strict_original: bool = False, **_: Any
+) -> float:
+    """1 / number of class names in the prediction if the true one is among them, names that are part of the true one
+    not counted.
 
-    The original removes those names from the list it is walking over, so every second one of a row of them stays: strict_original.
-    """
+    The original removes those names from the list it is walking over, so every second one of a row of them stays:
+    strict_original."""
     named = [name for name in all_classes or () if name in prediction]
     if strict_original:
         for name in named:
@@ -128,16 +134,24 @@ def longbench_task(name: str) -> LongBenchTask:
     for task in LONGBENCH_TASKS:
         if name in (task.name, f"{task.name}_e"):
             return task
-    raise KVError(f"there is no LongBench task {name!r}: choose one of {', '.join(task.name for task in LONGBENCH_TASKS)}")
+    raise KVError(
+        f"there is no LongBench task {name!r}: choose one of {', '.join(task.name for task in LONGBENCH_TASKS)}"
+    )
 
 
 def score_sample(
-    task: LongBenchTask, prediction: str, answers: Sequence[str], all_classes: Sequence[str] | None = None, strict_original: bool = False
+    task: LongBenchTask,
+    prediction: str,
+    answers: Sequence[str],
+    all_classes: Sequence[str] | None = None,
+    strict_original: bool = False,
 ) -> float:
     """Best score from 0 to 1 over the answers."""
     if task.first_line:
         prediction = prediction.lstrip("\n").split("\n")[0]
-    scores = (task.metric(prediction, answer, all_classes=all_classes, strict_original=strict_original) for answer in answers)
+    scores = (
+        task.metric(prediction, answer, all_classes=all_classes, strict_original=strict_original) for answer in answers
+    )
     return max(scores, default=0.0)
 
 
@@ -152,10 +166,11 @@ class Scores:
 
 
 def score_predictions(path: Path, task_name: str, strict_original: bool = False) -> Scores:
-    """Scores a file with `pred`, `answers`, `all_classes` and, for LongBench-E, `length` on each line, rounded to 2 decimals.
+    """Scores a file with `pred`, `answers`, `all_classes` and, for LongBench-E, `length` on each line, rounded to 2
+    decimals.
 
-    Under strict_original the class names of the last line serve for the whole file. Buckets are LongBench-E's, by length in words.
-    """
+    Under strict_original the class names of the last line serve for the whole file. Buckets are LongBench-E's, by
+    length in words."""
     task = longbench_task(task_name)
     lines = read_jsonl(path)
     lines.require("pred", "answers", "all_classes")

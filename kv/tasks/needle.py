@@ -28,14 +28,19 @@ class Needle(Task):
 
     def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
         depth = float(rng.random()) if self.depth is None else self.depth
-        question, prefix = "\nWhat is the best thing to do in San Francisco?", " The best thing to do in San Francisco is"
+        question, prefix = (
+            "\nWhat is the best thing to do in San Francisco?",
+            " The best thing to do in San Francisco is",
+        )
 
         def build(num_sentences: int) -> str:
             sentences = [self.haystack[i % len(self.haystack)] for i in range(num_sentences)]
             return " ".join(insert_at_depth(sentences, NEEDLE, depth))
 
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens)
-        return Sample(build(count), question, ("eat a sandwich and sit in Dolores Park on a sunny day",), 32, depth, prefix)
+        return Sample(
+            build(count), question, ("eat a sandwich and sit in Dolores Park on a sunny day",), 32, depth, prefix
+        )
 
     def score(self, prediction: str, sample: Sample) -> float:
         """ROUGE-L F of the first line against the answer, without the full stop."""

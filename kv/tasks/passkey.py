@@ -11,7 +11,9 @@ import numpy as np
 from kv.tasks.base import CountTokens, Sample, Task, insert_at_depth, largest_fit
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
-INTRODUCTION = "Important information is hidden in the text below. Find it and remember it. You will be asked about it.\n"
+INTRODUCTION = (
+    "Important information is hidden in the text below. Find it and remember it. You will be asked about it.\n"
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Benchmark files as samples: a row's fields put into a prompt, cut in two after the context so that the question can be fed on its own."""
+"""Benchmark files as samples: a row's fields put into a prompt, cut in two after the context so that the question can
+be fed on its own."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def read_templates(path: Path) -> dict[str, str]:
         raise KVError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise KVError(f"{path} is not JSON: {error}") from error
-    if not isinstance(templates, dict) or not all(isinstance(text, str) and "{context}" in text for text in templates.values()):
+    if not isinstance(templates, dict) or not all(
+        isinstance(text, str) and "{context}" in text for text in templates.values()
+    ):
         raise KVError(f"{path} holds no templates: it must be an object of texts that contain {{context}}")
     return templates
 
@@ -44,7 +47,9 @@ def fill(template: str, fields: Mapping[str, Any]) -> tuple[str, str]:
     return filled(before) + str(fields["context"]), filled(after)
 
 
-def longbench_samples(path: Path, task_name: str, template: str = PLAIN_TEMPLATE, max_samples: int | None = None) -> list[Sample]:
+def longbench_samples(
+    path: Path, task_name: str, template: str = PLAIN_TEMPLATE, max_samples: int | None = None
+) -> list[Sample]:
     """Samples of a LongBench file: `context`, `input` and `answers` on each line."""
     task = longbench_task(task_name)
     lines = read_jsonl(path, max_samples)
@@ -60,8 +65,11 @@ def longbench_samples(path: Path, task_name: str, template: str = PLAIN_TEMPLATE
     ]
 
 
-def infinitebench_samples(path: Path, task_name: str, template: str | None = None, max_samples: int | None = None) -> list[Sample]:
-    """Samples of an InfiniteBench file: `context`, `input`, `answer` and, where one of four is to be chosen, `options` on each line.
+def infinitebench_samples(
+    path: Path, task_name: str, template: str | None = None, max_samples: int | None = None
+) -> list[Sample]:
+    """Samples of an InfiniteBench file: `context`, `input`, `answer` and, where one of four is to be chosen, `options`
+    on each line.
 
     The answers of a choice are the option's text and its letter, as the scorers want them.
     """
@@ -76,7 +84,10 @@ def infinitebench_samples(path: Path, task_name: str, template: str | None = Non
         if choice:
             options = row.get("options")
             if not isinstance(options, list) or len(options) != 4 or answers[0] not in options:
-                raise KVError(f"{path.name}, line {number}: {answers[0][:40]!r} must be one of four options, which are {str(options)[:80]}")
+                raise KVError(
+                    f"{path.name}, line {number}: {answers[0][:40]!r} must be one of four options, which are "
+                    f"{str(options)[:80]}"
+                )
             fields |= {f"OPTION_{letter}": option for letter, option in zip("ABCD", options, strict=True)}
             answers = (answers[0], "ABCD"[options.index(answers[0])])
         context, question = fill(template or (OPTIONS_TEMPLATE if choice else PLAIN_TEMPLATE), fields)

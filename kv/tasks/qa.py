@@ -1,4 +1,5 @@
-"""RULER's question answering: paragraphs that answer a question among others that do not, from files of SQuAD or HotpotQA."""
+"""RULER's question answering: paragraphs that answer a question among others that do not, from files of SQuAD or
+HotpotQA."""
 
 from __future__ import annotations
 
@@ -67,7 +68,9 @@ def read_squad(path: Path) -> QuestionAnswering:
                     if answers and not entry.get("is_impossible", False):
                         questions.append(Question(entry["question"], answers, (len(paragraphs) - 1,)))
     except (KeyError, TypeError) as error:
-        raise KVError(f"{path} is not a SQuAD file: {type(error).__name__} {error} in paragraph {len(paragraphs)}") from error
+        raise KVError(
+            f"{path} is not a SQuAD file: {type(error).__name__} {error} in paragraph {len(paragraphs)}"
+        ) from error
     return _task("qa_1", path, questions, paragraphs)
 
 
@@ -81,7 +84,9 @@ def read_hotpotqa(path: Path) -> QuestionAnswering:
             own = tuple(dict.fromkeys(place.setdefault(text, len(place)) for text in texts))
             questions.append(Question(entry["question"], (entry["answer"],), own))
     except (KeyError, TypeError, ValueError) as error:
-        raise KVError(f"{path} is not a HotpotQA file: {type(error).__name__} {error} in question {len(questions) + 1}") from error
+        raise KVError(
+            f"{path} is not a HotpotQA file: {type(error).__name__} {error} in question {len(questions) + 1}"
+        ) from error
     return _task("qa_2", path, questions, list(place))
 
 

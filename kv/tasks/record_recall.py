@@ -1,4 +1,5 @@
-"""Recall of planted records: ` [ key value ]` somewhere, ` [ key` at the end. The form that small models are trained on here."""
+"""Recall of planted records: ` [ key value ]` somewhere, ` [ key` at the end. The form that small models are trained on
+here."""
 
 from __future__ import annotations
 

@@ -23,7 +23,11 @@ class Contained(Task):
         return self.score(prediction, sample) == 1
 
 
-KINDS: dict[str, Callable[[np.random.Generator, int], list[str]]] = {"words": word_pairs, "numbers": numbers, "uuids": uuids}
+KINDS: dict[str, Callable[[np.random.Generator, int], list[str]]] = {
+    "words": word_pairs,
+    "numbers": numbers,
+    "uuids": uuids,
+}
 
 
 def needle_sentence(kind: str, key: str, value: str) -> str:
@@ -65,7 +69,10 @@ class NeedleTask(Contained):
         asked = keys[: self.num_queries]
         plural = len(asked) * self.num_values > 1
         named = ", ".join(asked)
-        question = f"\nWhat {'are all the special magic' if plural else 'is the special magic'} {kind} for {named} mentioned in the text?"
+        question = (
+            f"\nWhat {'are all the special magic' if plural else 'is the special magic'} {kind} for {named} "
+            "mentioned in the text?"
+        )
         prefix = f" The special magic {kind} for {named} mentioned in the text {'are' if plural else 'is'}"
 
         def build(count: int) -> str:
@@ -73,7 +80,9 @@ class NeedleTask(Contained):
             for depth, needle in zip(depths[::-1].tolist(), needles[::-1], strict=True):
                 hay.insert(round(depth * count), needle)
             separator = " " if self.haystack == "sentences" else "\n"
-            return f"Some special magic {kind} are hidden within the following text. Memorize them.\n" + separator.join(hay)
+            return f"Some special magic {kind} are hidden within the following text. Memorize them.\n" + separator.join(
+                hay
+            )
 
         most = len(keys) - num_keys if self.haystack == "needles" else None
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens, most=most)
@@ -110,7 +119,8 @@ class VariableTracking(Contained):
             steps.append([f"VAR {own[0]} = {values[chain]}"] + [f"VAR {new} = VAR {old}" for old, new in pairwise(own)])
         depths = [np.sort(rng.random(length)).tolist() for _ in range(self.chains)]
         placed = sorted(
-            ((depth, step) for ds, ss in zip(depths, steps, strict=True) for depth, step in zip(ds, ss, strict=True)), reverse=True
+            ((depth, step) for ds, ss in zip(depths, steps, strict=True) for depth, step in zip(ds, ss, strict=True)),
+            reverse=True,
         )
         question = f"\nFind all variables that are assigned the value {values[0]} in the text above."
         prefix = f" There are {length} of them, and they are:"
@@ -119,7 +129,9 @@ class VariableTracking(Contained):
             hay = [NOISE] * count
             for depth, step in placed:
                 hay.insert(round(depth * count), step)
-            return "Memorize and track the chains of variable assignment hidden in the following text.\n" + "\n".join(hay)
+            return "Memorize and track the chains of variable assignment hidden in the following text.\n" + "\n".join(
+                hay
+            )
 
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens)
         return Sample(build(count), question, tuple(names[:length]), 30, answer_prefix=prefix)
@@ -149,9 +161,9 @@ class CommonWords(Contained):
             shuffled = np.argsort(order[: len(listed)])
             items = (f"{place}. {listed[i]}" for place, i in enumerate(shuffled.tolist(), 1))
             return (
-                "Below is a numbered list of words. Some appear more often than others. Memorize those that appear most often.\n"
-                + " ".join(items)
-            )
+                "Below is a numbered list of words. Some appear more often than others. Memorize those that "
+                "appear most often.\n"
+            ) + " ".join(items)
 
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens, most=most)
         return Sample(build(count), question, tuple(words[: self.num_common]), 120, answer_prefix=prefix)
@@ -190,7 +202,8 @@ class FrequentWords(Contained):
 
 
 def ruler_tasks(sentences: tuple[str, ...] = NOISE_SENTENCES) -> tuple[Task, ...]:
-    """RULER's eleven synthetic tasks; `sentences` are the haystack of those that want prose (the original's is Paul Graham's essays)."""
+    """RULER's eleven synthetic tasks; `sentences` are the haystack of those that want prose (the original's is Paul
+    Graham's essays)."""
     prose: dict[str, Any] = {"haystack": "sentences", "sentences": sentences}
     return (
         NeedleTask("niah_single_1", haystack="noise"),

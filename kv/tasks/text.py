@@ -12,9 +12,7 @@ import numpy as np
 
 from kv.errors import KVError
 
-CHINESE_PUNCTUATION = (
-    "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."  # noqa: RUF001
-)
+CHINESE_PUNCTUATION = "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."  # noqa: E501, RUF001
 _DELETE = {ord(character): None for character in string.punctuation}
 _DELETE_CHINESE = _DELETE | {ord(character): None for character in CHINESE_PUNCTUATION}
 
@@ -34,7 +32,9 @@ def chinese_words(text: str) -> list[str]:
     try:
         jieba = import_module("jieba")
     except ImportError as error:
-        raise KVError("scoring Chinese text by words needs the package jieba, which is not installed: pip install jieba") from error
+        raise KVError(
+            "scoring Chinese text by words needs the package jieba, which is not installed: pip install jieba"
+        ) from error
     return list(jieba.cut(text, cut_all=False))
 
 
@@ -48,7 +48,8 @@ def token_f1(prediction: Sequence[str], truth: Sequence[str]) -> float:
 
 
 def common_subsequence(left: Sequence[str], right: Sequence[str], skip_left_on_tie: bool) -> list[int]:
-    """Indices in `left` of one longest common subsequence. Where both ways are as long, the one that skips a word of left or of right."""
+    """Indices in `left` of one longest common subsequence. Where both ways are as long, the one that skips a word of
+    left or of right."""
     ids: dict[str, int] = {}
     rows = np.array([ids.setdefault(word, len(ids)) for word in left], np.int64)
     columns = np.array([ids.setdefault(word, len(ids)) for word in right], np.int64)
@@ -70,10 +71,11 @@ def common_subsequence(left: Sequence[str], right: Sequence[str], skip_left_on_t
 
 
 def rouge_l(prediction: str, truth: str) -> float:
-    """ROUGE-L F as the package rouge 1.0.1 has it: sentences end at ".", words are counted once, case matters; 0 for an empty text.
+    """ROUGE-L F as the package rouge 1.0.1 has it: sentences end at ".", words are counted once, case matters; 0 for an
+    empty text.
 
-    Each sentence of the truth adds the words that its longest common subsequences with all sentences of the prediction bring in anew.
-    """
+    Each sentence of the truth adds the words that its longest common subsequences with all sentences of the prediction
+    bring in anew."""
     said, true = ([" ".join(part.split()) for part in text.split(".") if part] for text in (prediction, truth))
     if not said or not true:
         return 0.0
@@ -88,8 +90,11 @@ def rouge_l(prediction: str, truth: str) -> float:
 
 
 def rouge_lsum(prediction: str, truth: str) -> float:
-    """ROUGE-Lsum F as the package rouge_score has it without stemming: lines are sentences, tokens are lower-case letters and digits."""
-    said, true = ([re.findall("[a-z0-9]+", line.lower()) for line in text.split("\n") if line] for text in (prediction, truth))
+    """ROUGE-Lsum F as the package rouge_score has it without stemming: lines are sentences, tokens are lower-case
+    letters and digits."""
+    said, true = (
+        [re.findall("[a-z0-9]+", line.lower()) for line in text.split("\n") if line] for text in (prediction, truth)
+    )
     said_left, true_left = (Counter(token for sentence in text for token in sentence) for text in (said, true))
     num_said, num_true = sum(said_left.values()), sum(true_left.values())
     hits = 0

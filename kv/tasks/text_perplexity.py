@@ -13,7 +13,8 @@ from kv.tasks.base import CountTokens, Sample, Task, largest_fit
 
 @dataclass(frozen=True)
 class Perplexity(Task):
-    """A passage of a text, drawn by lot. All but its last `scored` tokens (or so) are context; the rest is the question, and is predicted.
+    """A passage of a text, drawn by lot. All but its last `scored` tokens (or so) are context; the rest is the
+    question, and is predicted.
 
     sentences   of the text, in order
     """
@@ -30,7 +31,9 @@ class Perplexity(Task):
         place = int(rng.random() * max(1, len(words) - num_tokens))  # a token is at most a word
         words = words[place : place + num_tokens]
         total = largest_fit(lambda n: " ".join(words[:n]), num_tokens, count_tokens, most=len(words))
-        scored = largest_fit(lambda n: " " + " ".join(words[total - n : total]), self.scored, count_tokens, most=total - 1)
+        scored = largest_fit(
+            lambda n: " " + " ".join(words[total - n : total]), self.scored, count_tokens, most=total - 1
+        )
         if scored < 1:
             raise KVError(f"the text has {len(words)} words: perplexity needs some to predict and some before them")
         return Sample(" ".join(words[: total - scored]), " " + " ".join(words[total - scored : total]), (), 0)

@@ -17,18 +17,20 @@ from npusim.check.timeline import Step, Timeline, timeline_of
 from npusim.chip import Chip
 from npusim.errors import NpusimError
 from npusim.insn import Instruction
-from npusim.isa.disasm import commands, write_command
-from npusim.loader.cmdbuf import Cmdbuf
+from npusim.program.cmdbuf import Cmdbuf
+from npusim.program.disasm import commands, write_command
 from npusim.state import State
 
 
-def check(cmdbufs: Cmdbuf | Sequence[Cmdbuf], areas: Iterable[Area] = (), *, array_base: Sequence[int] | None = None) -> list[Finding]:
+def check(
+    cmdbufs: Cmdbuf | Sequence[Cmdbuf], areas: Iterable[Area] = (), *, array_base: Sequence[int] | None = None
+) -> list[Finding]:
     """What is wrong with `cmdbufs`: one command buffer, or the segments of a dmabuf, which share LMEM.
 
-    `areas` are the parts of GMEM that the program has; without them GMEM is taken to hold data everywhere. `array_base` are the base
-    registers, which decide whether an address lies in GMEM at all (default 0). Commands that the chip refuses are findings too, and left
-    out of what follows. LMEM holds nothing at first. Findings come in the order of the commands.
-    """
+    `areas` are the parts of GMEM that the program has; without them GMEM is taken to hold data everywhere. `array_base`
+    are the base registers, which decide whether an address lies in GMEM at all (default 0). Commands that the chip
+    refuses are findings too, and left out of what follows. LMEM holds nothing at first. Findings come in the order of
+    the commands."""
     parts = [cmdbufs] if isinstance(cmdbufs, Cmdbuf) else list(cmdbufs)
     if not parts:
         return []
@@ -50,7 +52,8 @@ class Checker:
         self._found: list[Found] = []
 
     def submit(self, segments: dict[str, Cmdbuf]) -> None:
-        """Checks command buffers, by section name, that run as one job: LMEM keeps its content from one to the next, and no longer."""
+        """Checks command buffers, by section name, that run as one job: LMEM keeps its content from one to the next,
+        and no longer."""
         lmem = LocalMemory(self.chip)
         for section, cmdbuf in segments.items():
             self._cmdbufs[section] = cmdbuf
@@ -67,7 +70,13 @@ class Checker:
                 wanted.setdefault(step.section, set()).add(step.index)
         lines = {section: _disassembled(self._cmdbufs[section], sorted(places)) for section, places in wanted.items()}
         return [
-            Finding(kind, text, tuple(s.index for s in steps), tuple(lines[s.section][s.index] for s in steps), _section(steps))
+            Finding(
+                kind,
+                text,
+                tuple(s.index for s in steps),
+                tuple(lines[s.section][s.index] for s in steps),
+                _section(steps),
+            )
             for kind, text, steps in found
         ]
 
@@ -86,7 +95,9 @@ class Checker:
             instruction.bind(self._scratch)
         except NpusimError as error:
             text = str(error)
-            return text if text.startswith("command ") else f"command {instruction.index} ({instruction.mnemonic}): {text}"
+            return (
+                text if text.startswith("command ") else f"command {instruction.index} ({instruction.mnemonic}): {text}"
+            )
         return ""
 
 

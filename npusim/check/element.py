@@ -18,7 +18,11 @@ _MOVE_BYTES = (Copy, Bitwise, GeneralCopy, TensorFillConstant)
 def element_bytes(step: Step, operand: Operand) -> int:
     """1 or 2; 0 where it may be either."""
     insn = step.instruction
-    if isinstance(insn, _MOVE_BYTES) or not operand.tensors or (isinstance(insn, LookupTable) and operand.name == "opd0"):
+    if (
+        isinstance(insn, _MOVE_BYTES)
+        or not operand.tensors
+        or (isinstance(insn, LookupTable) and operand.name == "opd0")
+    ):
         return 0
     if isinstance(insn, Convolution | DepthwiseConvolution) and isinstance(insn, TiuInstruction):
         return 2 if insn.regs.opd_typ else 1  # kernels and biases are given in bytes a channel

@@ -55,12 +55,16 @@ MEANING = {
     Kind.ID_GAP: "A command waits for an id that no command has; a later one meets it, which may be later than meant.",
     Kind.RACE: "Both engines touch the same bytes, one writes, and no id puts them in order.",
     Kind.UNINITIALISED: "Bytes are read, and matter, that nothing has written.",
-    Kind.PARTLY_UNSET: "Part of a bias, of quantisation records or of a load from GMEM is read, though nothing has written it.",
+    Kind.PARTLY_UNSET: (
+        "Part of a bias, of quantisation records or of a load from GMEM is read, though nothing has written it."
+    ),
     Kind.TORN: "Bytes are read that are left of a tensor after another command has overwritten part of it.",
     Kind.TYPE: "Bytes are read as elements of another size than they were written as.",
     Kind.LOST: "Everything that a command wrote is overwritten before anything reads it.",
     Kind.OVERLAP: "A command's result lies over an operand that it still reads.",
-    Kind.ONE_PLACE: "Two operands that only make sense apart are one tensor: x - x, the larger of x and x, a copy onto itself.",
+    Kind.ONE_PLACE: (
+        "Two operands that only make sense apart are one tensor: x - x, the larger of x and x, a copy onto itself."
+    ),
     Kind.OUT_OF_RANGE: "GMEM is touched outside the memory that the program has.",
     Kind.READ_ONLY: "A store goes to memory that is only to be read.",
     Kind.OUTPUT_LOST: "The memory of an output is used again before the program ends, when a runtime would copy it.",
@@ -71,7 +75,8 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. `commands` are places in the command buffer, the later command first; `disassembly` has a line for each."""
+    """One fault. `commands` are places in the command buffer, the later command first; `disassembly` has a line for
+    each."""
 
     kind: Kind
     message: str

@@ -1,4 +1,5 @@
-"""Faults in GMEM, which the DMA alone touches, in order: addresses outside what the program has, stores to weights, reads of nothing."""
+"""Faults in GMEM, which the DMA alone touches, in order: addresses outside what the program has, stores to weights,
+reads of nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Area:
-    """A range of GMEM that a program may use, by its base register. Areas may lie in one another; what any of them says holds."""
+    """A range of GMEM that a program may use, by its base register. Areas may lie in one another; what any of them says
+    holds."""
 
     name: str
     base_reg: int
@@ -52,7 +54,8 @@ class _Store:
 
 
 class GlobalMemory:
-    """What is known of each byte of GMEM as command buffers run one after the other; nothing where the program's areas are not known."""
+    """What is known of each byte of GMEM as command buffers run one after the other; nothing where the program's areas
+    are not known."""
 
     def __init__(self, areas: Iterable[Area]) -> None:
         self.areas = tuple(areas)
@@ -76,7 +79,9 @@ class GlobalMemory:
         """Marks bytes as written: by a command, by a CPU routine or by the host."""
         writer, was_read = region.view(self._writer[region.memory]), region.view(self._was_read[region.memory])
         self._count_lost(writer[~was_read])
-        is_output = any(a.base_reg == region.memory and a.start <= region.start and region.end <= a.end for a in self._kept)
+        is_output = any(
+            a.base_reg == region.memory and a.start <= region.start and region.end <= a.end for a in self._kept
+        )
         self._stores.append(_Store(step, name, region.num_bytes, is_output))
         region.view(self._is_set[region.memory])[...] = True
         was_read[...] = False
@@ -103,7 +108,9 @@ class GlobalMemory:
         for region in operand.regions:
             if region.memory != LMEM and region.start >= 0:
                 if operand.at_most:
-                    ends = [a.end for a in self.areas if a.base_reg == region.memory and a.start <= region.start < a.end]
+                    ends = [
+                        a.end for a in self.areas if a.base_reg == region.memory and a.start <= region.start < a.end
+                    ]
                     region = region._replace(run=min(region.run, min(ends, default=0) - region.start))
                 if region.run > 0 and region.end <= self.sizes[region.memory]:
                     yield region
@@ -115,7 +122,10 @@ class GlobalMemory:
                     continue
                 end, size = region.start + 1 if operand.at_most else region.end, self.sizes[region.memory]
                 if region.start < 0 or end > size:
-                    text = f"the {operand.name} of {step.name} is bytes {region.start:#x} to {end:#x} behind base register {region.memory}"
+                    text = (
+                        f"the {operand.name} of {step.name} is bytes {region.start:#x} to {end:#x} behind base "
+                        f"register {region.memory}"
+                    )
                     yield Kind.OUT_OF_RANGE, f"{text}, but the program has {size:#x} bytes there", (step,)
 
     def _load(self, step: Step, operand: Operand, region: Region) -> Iterator[Found]:
@@ -125,7 +135,10 @@ class GlobalMemory:
             is_set = region.view(self._is_set[region.memory])
             missing = is_set.size - np.count_nonzero(is_set)
             if missing:
-                text = f"{step.name} loads {is_set.size:,} bytes from {self._where(region)}, of which nothing has stored {missing:,}"
+                text = (
+                    f"{step.name} loads {is_set.size:,} bytes from {self._where(region)}, of which nothing has "
+                    f"stored {missing:,}"
+                )
                 yield Kind.PARTLY_UNSET if missing < is_set.size else Kind.UNINITIALISED, text, (step,)
         self.read(region)
 
@@ -139,12 +152,17 @@ class GlobalMemory:
         return f"base{region.memory}+{region.start:#x}" + (f" ({names[-1]})" if names else "")
 
     def unread(self) -> Iterator[Found]:
-        """What nothing has read by the end of the program: bytes of a store or of a weight, or the whole of what the host gave."""
+        """What nothing has read by the end of the program: bytes of a store or of a weight, or the whole of what the
+        host gave."""
         for area in self._kept:
             self.read(_whole(area))
         for area in self.areas:
             unread = area.num_bytes - np.count_nonzero(self._was_read[area.base_reg][area.start : area.end])
-            if area.is_whole and unread and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams):
+            if (
+                area.is_whole
+                and unread
+                and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams)
+            ):
                 yield Kind.UNREAD, f"{unread:,} of {area.num_bytes:,} bytes of {area.name} are never loaded", ()
         for writer, was_read in zip(self._writer, self._was_read, strict=True):
             for at in range(0, writer.size, _CHUNK):

@@ -1,8 +1,8 @@
 """Faults in LMEM: races, reads of what nothing wrote, and data that another command destroyed.
 
-Every byte remembers the last command of each engine that wrote it and that read it. As each engine runs in order, a command that comes
-behind the last of them by its ids comes behind all of them, so one pass over the timeline sees every race.
-"""
+Every byte remembers the last command of each engine that wrote it and that read it. As each engine runs in order, a
+command that comes behind the last of them by its ids comes behind all of them, so one pass over the timeline sees every
+race."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class LocalMemory:
 
 
 class _Run:
-    """One command buffer. Commands go by position in their engine's stream, or by place in the timeline (`owner`), both from 1 on."""
+    """One command buffer. Commands go by position in their engine's stream, or by place in the timeline (`owner`), both
+    from 1 on."""
 
     def __init__(self, chip: Chip, timeline: Timeline, is_set: NDArray[np.bool_]) -> None:
         self.timeline = timeline
@@ -92,7 +93,12 @@ class _Run:
             if not _only_clears(loser):
                 self.cut_by[owner] = self.cut_by[owner] or place
                 if not self.was_read[owner] and self._is_gone(loser, owner):
-                    yield from self._tell(Kind.LOST, f"{step.name} overwrites what {loser.name} wrote before anything read it", step, loser)
+                    yield from self._tell(
+                        Kind.LOST,
+                        f"{step.name} overwrites what {loser.name} wrote before anything read it",
+                        step,
+                        loser,
+                    )
 
     def unused(self) -> Iterator[Found]:
         """Commands whose results stay in LMEM unread."""
@@ -109,7 +115,9 @@ class _Run:
                     self.was_read[self._owners(region.view(self.owner))] = True
 
     def _is_gone(self, loser: Step, owner: int) -> bool:
-        return not any((r.view(self.owner) == owner).any() for operand in loser.footprint.writes for r in operand.regions)
+        return not any(
+            (r.view(self.owner) == owner).any() for operand in loser.footprint.writes for r in operand.regions
+        )
 
     def _race(
         self, step: Step, region: Region, mask: NDArray[np.bool_] | None, last: NDArray[np.int32], does: str, did: str
@@ -122,16 +130,24 @@ class _Run:
             yield from self._tell(Kind.RACE, text, step, partner)
 
     def _loads_the_same(self, step: Step, region: Region) -> bool:
-        """Whether the bytes there come from a load of the same bytes: compilers load a shared operand again for every tile."""
+        """Whether the bytes there come from a load of the same bytes: compilers load a shared operand again for every
+        tile."""
         (owner, *others) = self._owners(region.view(self.owner))
         if others or not owner:
             return False
         before = self.timeline.order[owner - 1]
-        if before.engine != TDMA or step.engine != TDMA or before.footprint != step.footprint or not _same_work(before, step):
+        if (
+            before.engine != TDMA
+            or step.engine != TDMA
+            or before.footprint != step.footprint
+            or not _same_work(before, step)
+        ):
             return False
         sources = [r for operand in step.footprint.reads for r in operand.regions]
         between = self.timeline.streams[TDMA][before.position : step.position]
-        return not any(r.overlaps(s) for b in between for operand in b.footprint.writes for r in operand.regions for s in sources)
+        return not any(
+            r.overlaps(s) for b in between for operand in b.footprint.writes for r in operand.regions for s in sources
+        )
 
     def _unset(self, step: Step, operand: Operand, region: Region, mask: NDArray[np.bool_] | None) -> Iterator[Found]:
         unset = (region.view(self.owner) == 0) & ~region.view(self.is_set)
@@ -144,17 +160,25 @@ class _Run:
 
     def _torn(self, step: Step, operand: Operand, owner: int) -> Iterator[Found]:
         writer, cutter = self.timeline.order[owner - 1], self.timeline.order[self.cut_by[owner] - 1]
-        text = f"{step.name} reads in {operand.name} what {writer.name} wrote, but {cutter.name} has overwritten a part of that since"
+        text = (
+            f"{step.name} reads in {operand.name} what {writer.name} wrote, but {cutter.name} has overwritten a "
+            "part of that since"
+        )
         yield from self._tell(Kind.TORN, text, step, writer)
 
     def _type(self, step: Step, operand: Operand, owner: int) -> Iterator[Found]:
         writer = self.timeline.order[owner - 1]
         written, read = element_bytes(writer, writer.footprint.writes[0]), element_bytes(step, operand)
         if written and read and written != read:
-            text = f"{step.name} reads {operand.name} in elements of {read} bytes, but {writer.name} wrote elements of {written}"
+            text = (
+                f"{step.name} reads {operand.name} in elements of {read} bytes, but {writer.name} wrote elements "
+                f"of {written}"
+            )
             yield from self._tell(Kind.TYPE, text, step, writer)
         elif are_no_indices(step, operand, writer):
-            yield from self._tell(Kind.TYPE, f"{step.name} takes for indices what {writer.name} found in a table of bf16", step, writer)
+            yield from self._tell(
+                Kind.TYPE, f"{step.name} takes for indices what {writer.name} found in a table of bf16", step, writer
+            )
 
     def _tell(self, kind: Kind, text: str, step: Step, other: Step) -> Iterator[Found]:
         """Each pair of commands once a kind."""
@@ -166,9 +190,9 @@ class _Run:
     def _without_padding(self, step: Step, needed: list[NeededRead]) -> Iterator[NeededRead]:
         """Leaves out the channel that makes an odd number of channels even.
 
-        double_conv works on pairs of input channels; the compiler pads an odd number with a channel whose kernel is zero and leaves the
-        channel itself to chance. It is one where nothing of it comes from the commands that wrote the other channels.
-        """
+        double_conv works on pairs of input channels; the compiler pads an odd number with a channel whose kernel is
+        zero and leaves the channel itself to chance. It is one where nothing of it comes from the commands that wrote
+        the other channels."""
         insn = step.instruction
         if not (isinstance(insn, Convolution) and insn.regs.double_conv):
             yield from needed
@@ -185,7 +209,9 @@ class _Run:
         ifmap = operand.tensors[0]
         last = ifmap.from_channel(ifmap.shape[1] - 1, 1, chip)
         others = ifmap.from_channel(0, ifmap.shape[1] - 1, chip)
-        theirs, its = ({o for r in tensor.regions(chip) for o in self._owners(r.view(self.owner))} for tensor in (others, last))
+        theirs, its = (
+            {o for r in tensor.regions(chip) for o in self._owners(r.view(self.owner))} for tensor in (others, last)
+        )
         return not theirs & its
 
     def _owners(self, owners: NDArray[np.int32]) -> list[int]:

@@ -1,4 +1,5 @@
-"""A .cvimodel as the checker sees it: where its weights, inputs, outputs and activations lie, and its routines in their order."""
+"""A .cvimodel as the checker sees it: where its weights, inputs, outputs and activations lie, and its routines in their
+order."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from npusim.check.gmem import Area, GlobalMemory
 from npusim.footprint import Region
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program
 from npusim.mem.lmem import align_up
-from npusim.runtime.bind import HOST_OFFSET, placed_tensors, section_cmdbufs
+from npusim.program.model import by_segment, section_cmdbufs
+from npusim.runtime.bind import HOST_OFFSET, placed_tensors
 from npusim.runtime.memory_map import PAGE_BYTES, WEIGHT, plan_memory, split_offset
 
 _NAMES = ("shared memory", "weights", "private memory")
@@ -20,15 +22,18 @@ def check_model(model: Cvimodel, program: int = 0) -> list[Finding]:
     """What is wrong with one program of `model`. Raises NpusimError where the file does not hold together."""
     chosen = model.programs[program]
     activations, weights = placed_tensors(model, chosen)
-    placed = {info.name: _region(offset, info.num_bytes) for info, offset in weights + activations if offset != HOST_OFFSET}
-    memory = plan_memory(model, chosen, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET])
+    placed = {
+        info.name: _region(offset, info.num_bytes) for info, offset in weights + activations if offset != HOST_OFFSET
+    }
+    memory = plan_memory(
+        model, chosen, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET]
+    )
     # In files of version 1.0 two base registers stand for the same memory, which areas by register cannot tell.
     gmem = GlobalMemory(() if chosen.neuron_bytes else _areas(model, chosen, placed, memory.sizes))
     checker = Checker(model.chip, gmem, memory.array_base)
     for routine in chosen.routines:
         if not isinstance(routine, CpuRoutine):
-            parts = section_cmdbufs(model, routine.section)
-            checker.submit({routine.section if len(parts) == 1 else f"{routine.section}.segment{i}": p for i, p in enumerate(parts)})
+            checker.submit(by_segment(routine.section, section_cmdbufs(model, routine.section)))
         elif gmem.areas:
             for name in routine.inputs:
                 if name in placed:
@@ -43,7 +48,14 @@ def _areas(model: Cvimodel, program: Program, placed: dict[str, Region], sizes: 
     for base_reg, num_bytes in enumerate(sizes):
         name = _NAMES[base_reg] if base_reg < len(_NAMES) else f"the input or output behind base register {base_reg}"
         # The runtime allocates whole pages; what lies behind the stated size can be touched without harm.
-        yield Area(name, base_reg, 0, align_up(num_bytes, PAGE_BYTES), is_set=base_reg == WEIGHT, is_writable=base_reg != WEIGHT)
+        yield Area(
+            name,
+            base_reg,
+            0,
+            align_up(num_bytes, PAGE_BYTES),
+            is_set=base_reg == WEIGHT,
+            is_writable=base_reg != WEIGHT,
+        )
     for weight in model.weights:
         start = weight.offset & ((1 << 40) - 1)
         if start + weight.num_bytes <= sizes[WEIGHT]:

@@ -1,9 +1,9 @@
-"""Which of the bytes that a command reads matter: those that reach, through results that are read later, what leaves LMEM.
+"""Which of the bytes that a command reads matter: those that reach, through results that are read later, what leaves
+LMEM.
 
-Programs read more than they need: a matrix multiplication works on whole channels of the right matrix, though the last one may be
-half filled, and so do the operations behind it until a store takes the valid columns alone. Such reads touch whatever lies there, and
-no harm comes of it. A pass from the end to the start finds them.
-"""
+Programs read more than they need: a matrix multiplication works on whole channels of the right matrix, though the last
+one may be half filled, and so do the operations behind it until a store takes the valid columns alone. Such reads touch
+whatever lies there, and no harm comes of it. A pass from the end to the start finds them."""
 
 from __future__ import annotations
 
@@ -66,19 +66,24 @@ class Marks(State):
         return self._elements(tensor).load() != 0
 
     def set(self, tensor: LocalTensor, wanted: Mask) -> None:
-        """Marks every byte of the elements where `wanted` (broadcast to the tensor's shape) is set; elements may overlap."""
+        """Marks every byte of the elements where `wanted` (broadcast to the tensor's shape) is set; elements may
+        overlap."""
         addrs = self._elements(tensor).element_addrs()[np.broadcast_to(wanted, tensor.shape)]
         for i in range(tensor.itemsize):
             self.bytes[addrs + i] = 1
 
     def _elements(self, tensor: LocalTensor) -> TensorLmem:
-        return TensorLmem(self, tensor.addr, tensor.shape, tensor.strides, np.uint16 if tensor.itemsize == 2 else np.uint8)
+        return TensorLmem(
+            self, tensor.addr, tensor.shape, tensor.strides, np.uint16 if tensor.itemsize == 2 else np.uint8
+        )
 
 
 def _needed_of(step: Step, need: Marks, marks: Marks) -> Iterator[NeededRead]:
     if not any(place.memory == LMEM for operand in step.footprint.reads for place in operand.regions):
         return
-    outputs = [place.view(need.bytes) for operand in step.footprint.writes for place in operand.regions if place.memory == LMEM]
+    outputs = [
+        place.view(need.bytes) for operand in step.footprint.writes for place in operand.regions if place.memory == LMEM
+    ]
     is_needed = [bool(view.any()) for view in outputs]
     if outputs and not any(is_needed):
         return

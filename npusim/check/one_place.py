@@ -1,8 +1,7 @@
 """Two operands of one command that are one and the same tensor, where what the command does then makes no sense.
 
-x * x and x + x do; x - x, the larger of x and x, or a sum of products whose factor is the sum itself are what is left where two buffers
-have come to lie at one place.
-"""
+x * x and x + x do; x - x, the larger of x and x, or a sum of products whose factor is the sum itself are what is left
+where two buffers have come to lie at one place."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Results that lie over an operand of the same command.
 
-The vendor's model reads every operand of a TIU command whole before it writes; hardware works element by element, so only a result that
-takes the very place of its operand is safe there. A DMA copy onto itself goes element by element in the model too.
-"""
+The vendor's model reads every operand of a TIU command whole before it writes; hardware works element by element, so
+only a result that takes the very place of its operand is safe there. A DMA copy onto itself goes element by element in
+the model too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def check_overlap(step: Step, scratch: State) -> Iterator[Found]:
             if _apart_in_lane(operand, result, scratch):
                 continue
             if any(a.overlaps(b) for a in operand.regions for b in result.regions) and not _is_safe(step, scratch):
-                yield Kind.OVERLAP, f"the {result.name} of {step.name} lies over its {operand.name}, which is still read", (step,)
+                yield (
+                    Kind.OVERLAP,
+                    f"the {result.name} of {step.name} lies over its {operand.name}, which is still read",
+                    (step,),
+                )
                 return
 
 
@@ -49,7 +53,9 @@ def _offsets(operand: Operand, scratch: State) -> tuple[int, int]:
     for addr, (n, c, h, w), (n_str, c_str, h_str, w_str), itemsize in operand.tensors:
         lane, offset = divmod(addr, lane_bytes)
         starts.append(offset)
-        ends.append(offset + (n - 1) * n_str + ((lane + c - 1) // lanes) * c_str + (h - 1) * h_str + (w - 1) * w_str + itemsize)
+        ends.append(
+            offset + (n - 1) * n_str + ((lane + c - 1) // lanes) * c_str + (h - 1) * h_str + (w - 1) * w_str + itemsize
+        )
     return min(starts), max(ends)
 
 

@@ -1,8 +1,7 @@
 """Which commands happen before which, from the ids alone.
 
-Each engine runs its own commands in order, so a clock of two numbers says all: how far a command is in its own stream, and how many of the
-other engine's commands have surely ended when it starts.
-"""
+Each engine runs its own commands in order, so a clock of two numbers says all: how far a command is in its own stream,
+and how many of the other engine's commands have surely ended when it starts."""
 
 from __future__ import annotations
 
@@ -14,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
-from npusim.decode import decode_tdma, decode_tiu
 from npusim.errors import IllegalInstruction
 from npusim.footprint import Footprint, footprint_of
 from npusim.insn import Instruction
 from npusim.isa.regs import tdma_rows, tiu_rows
-from npusim.loader.cmdbuf import Cmdbuf
+from npusim.program.cmdbuf import Cmdbuf
+from npusim.program.decode import decode_tdma, decode_tiu
 
 TIU, TDMA = 0, 1
 """Engines as indices."""
@@ -35,7 +34,8 @@ class Step:
     position: int
     """Its place in its engine's stream, from 1 on."""
     known: int
-    """Commands of the other engine that have ended when this one starts, by this wait or an earlier one of its stream."""
+    """Commands of the other engine that have ended when this one starts, by this wait or an earlier one of its
+    stream."""
     index: int
     """Its place in the command buffer."""
     id: int
@@ -57,7 +57,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Both streams, and all commands that can run in an order that the ids allow: that of the buffer, where it is one."""
+    """Both streams, and all commands that can run in an order that the ids allow: that of the buffer, where it is
+    one."""
 
     streams: tuple[list[Step], list[Step]]
     order: list[Step]
@@ -91,7 +92,8 @@ def timeline_of(cmdbuf: Cmdbuf, refuse: Callable[[Instruction], str], section: s
 
 
 def _known(ids: list[int], waits: list[int]) -> NDArray[np.int64]:
-    """How many of the other engine's commands have ended: those up to the first whose id meets the wait, and all known before."""
+    """How many of the other engine's commands have ended: those up to the first whose id meets the wait, and all known
+    before."""
     wanted = np.array(waits, np.int64)
     reached = np.maximum.accumulate(np.array(ids, np.int64)) if ids else np.zeros(0, np.int64)
     first = np.searchsorted(reached, wanted, "left") + 1

@@ -13,9 +13,14 @@ DEFAULT_BUDGET = 256
 
 
 def add_board_options(parser: argparse._ActionsContainer) -> None:
-    """--precision, --policy, --budget, --context, --gather, --submit, --ion and what-if; the board itself is the command's own option."""
-    parser.add_argument("--precision", choices=("int8", "bf16"), default="int8", help="of the weights on the chip (default: int8)")
-    parser.add_argument("--policy", choices=("full", "quest"), default="quest", help="which pages a step attends to (default: quest)")
+    """--precision, --policy, --budget, --context, --gather, --submit, --ion and what-if; the board itself is the
+    command's own option."""
+    parser.add_argument(
+        "--precision", choices=("int8", "bf16"), default="int8", help="of the weights on the chip (default: int8)"
+    )
+    parser.add_argument(
+        "--policy", choices=("full", "quest"), default="quest", help="which pages a step attends to (default: quest)"
+    )
     parser.add_argument(
         "--budget",
         type=int,
@@ -23,19 +28,32 @@ def add_board_options(parser: argparse._ActionsContainer) -> None:
         metavar="N",
         help=f"tokens that a step attends to (default: {DEFAULT_BUDGET})",
     )
-    parser.add_argument("--context", type=int, metavar="N", help="tokens that the cache holds (default: as many as needed)")
+    parser.add_argument(
+        "--context", type=int, metavar="N", help="tokens that the cache holds (default: as many as needed)"
+    )
     add_variant_options(parser)
-    parser.add_argument("--ion", type=int, metavar="MIB", help="memory for the chip's buffers, if the board's image is built with another")
+    parser.add_argument(
+        "--ion",
+        type=int,
+        metavar="MIB",
+        help="memory for the chip's buffers, if the board's image is built with another",
+    )
     add_speed_options(parser)
 
 
 def add_variant_options(parser: argparse._ActionsContainer) -> None:
     """--gather and --submit."""
     parser.add_argument(
-        "--gather", choices=[g.value for g in Gather], default="patch", help="move addresses to the pages, or copy the pages by CPU"
+        "--gather",
+        choices=[g.value for g in Gather],
+        default="patch",
+        help="move addresses to the pages, or copy the pages by CPU",
     )
     parser.add_argument(
-        "--submit", choices=[s.value for s in Submit], default="layer", help="choose pages in each layer, or for all by the step before"
+        "--submit",
+        choices=[s.value for s in Submit],
+        default="layer",
+        help="choose pages in each layer, or for all by the step before",
     )
 
 

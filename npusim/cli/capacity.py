@@ -24,10 +24,18 @@ class CapacityCommand(Command):
     example = "npusim capacity --model builtin --board duo256m --board duo"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help="as for `npusim generate` (default: builtin)")
-        parser.add_argument("--board", action="append", choices=board_names(), help="this board only; may be given again (default: all)")
-        parser.add_argument("--precision", action="append", choices=PRECISIONS, help="this precision only (default: both)")
-        parser.add_argument("--context", action="append", type=int, metavar="N", help="this length only; may be given again")
+        parser.add_argument(
+            "--model", default="builtin", metavar="NAME|PATH", help="as for `npusim generate` (default: builtin)"
+        )
+        parser.add_argument(
+            "--board", action="append", choices=board_names(), help="this board only; may be given again (default: all)"
+        )
+        parser.add_argument(
+            "--precision", action="append", choices=PRECISIONS, help="this precision only (default: both)"
+        )
+        parser.add_argument(
+            "--context", action="append", type=int, metavar="N", help="this length only; may be given again"
+        )
         add_variant_options(parser)
         add_speed_options(parser)
         parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON: into FILE, or printed")
@@ -42,7 +50,13 @@ class CapacityCommand(Command):
         boards = [what_if(board, options) for board in BOARDS if board.name in (options.board or board_names())]
         found: list[Capacity] = []
         with working("lowering and timing"):
-            found += capacity(config, boards, options.precision or PRECISIONS, options.context or contexts_of(config), *_variant(options))
+            found += capacity(
+                config,
+                boards,
+                options.precision or PRECISIONS,
+                options.context or contexts_of(config),
+                *_variant(options),
+            )
         names = [board.name for board in boards]
         rows = [_row(answer) for answer in sorted(found, key=lambda answer: names.index(answer.board))]
         if options.plot:
@@ -61,7 +75,9 @@ def _variant(options: argparse.Namespace) -> tuple[Gather, Submit]:
 def _row(answer: Capacity) -> dict[str, Any]:
     """JSON-ready."""
     step = answer.step
-    row: dict[str, Any] = {name: getattr(answer, name) for name in ("board", "precision", "context", "budget", "fits", "reason")}
+    row: dict[str, Any] = {
+        name: getattr(answer, name) for name in ("board", "precision", "context", "budget", "fits", "reason")
+    }
     row |= {"needed_bytes": answer.needed_bytes, "ion_bytes": answer.ion_bytes}
     if step is None:
         return row | {"tokens_per_second": None, "ms_per_token": None, "dram_bytes_per_token": None, "binds": None}

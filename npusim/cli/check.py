@@ -9,9 +9,8 @@ from pathlib import Path
 from npusim.check import Finding, Severity, check, check_model
 from npusim.chip import CHIPS
 from npusim.cli.command import Command, console, print_json, working
-from npusim.cli.program import is_cvimodel, read_cmdbufs
 from npusim.cli.reporters.findings import finding_renderables, summary
-from npusim.loader.cvimodel import load_cvimodel
+from npusim.program.open import open_program
 
 SHOWN = 20
 EXIT_CODES = """exit codes:
@@ -22,16 +21,25 @@ EXIT_CODES = """exit codes:
 
 class CheckCommand(Command):
     name = "check"
-    summary = "Find races, reads of unset memory, clobbered buffers, bad addresses and deadlocks in a program without running it."
+    summary = (
+        "Find races, reads of unset memory, clobbered buffers, bad addresses and deadlocks in a program without "
+        "running it."
+    )
     example = "npusim check mlp.cvimodel"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         parser.epilog = f"{parser.epilog}\n\n{EXIT_CODES}"
         parser.add_argument("model", type=Path, metavar="MODEL", help="a .cvimodel, a raw command buffer or a dmabuf")
-        parser.add_argument("--chip", choices=[chip.name for chip in CHIPS], help="chip of a dmabuf (its header does not tell all apart)")
+        parser.add_argument(
+            "--chip",
+            choices=[chip.name for chip in CHIPS],
+            help="chip of a dmabuf (its header does not tell all apart)",
+        )
         parser.add_argument("--no-md5", action="store_true", help="read a .cvimodel that was edited after compilation")
         parser.add_argument("--all", action="store_true", help=f"show every finding, not only the first {SHOWN}")
-        parser.add_argument("--json", action="store_true", help="print JSON: every finding with its commands disassembled")
+        parser.add_argument(
+            "--json", action="store_true", help="print JSON: every finding with its commands disassembled"
+        )
 
     def run(self, options: argparse.Namespace) -> int:
         with working(f"checking {options.model}"):
@@ -39,7 +47,13 @@ class CheckCommand(Command):
         counts = Counter(finding.severity for finding in findings)
         if options.json:
             by_severity = {severity.value: counts[severity] for severity in Severity}
-            print_json({"file": str(options.model), "counts": by_severity, "findings": [finding.as_json() for finding in findings]})
+            print_json(
+                {
+                    "file": str(options.model),
+                    "counts": by_severity,
+                    "findings": [finding.as_json() for finding in findings],
+                }
+            )
         else:
             out = console()
             worst_first = sorted(findings, key=lambda finding: list(Severity).index(finding.severity))
@@ -50,7 +64,7 @@ class CheckCommand(Command):
 
 
 def _findings(path: Path, chip_name: str | None, verify_md5: bool) -> list[Finding]:
-    if is_cvimodel(path):
-        model = load_cvimodel(path, verify_md5=verify_md5)
-        return [finding for i in range(len(model.programs)) for finding in check_model(model, i)]
-    return check(list(read_cmdbufs(path, chip_name).values()))
+    program = open_program(path, chip=chip_name, verify_md5=verify_md5)
+    if program.model is None:
+        return check(list(program.cmdbufs.values()))
+    return [finding for i in range(len(program.model.programs)) for finding in check_model(program.model, i)]

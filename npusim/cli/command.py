@@ -61,7 +61,8 @@ def write_json(target: str, data: Any) -> None:
 
 
 def check_writable(path: Path, *sources: Path) -> None:
-    """Refuses an output in a directory that does not exist, or one that would overwrite a source, before the work is done."""
+    """Refuses an output in a directory that does not exist, or one that would overwrite a source, before the work is
+    done."""
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {path}: the directory {path.absolute().parent} does not exist")
     for source in sources:

@@ -21,7 +21,10 @@ from reference_model.load import load
 
 class DemoCommand(Command):
     name = "demo"
-    summary = "Generate text on a simulated Milk-V Duo 256M with a pruned cache, and hold the chip's logits against the vendor's."
+    summary = (
+        "Generate text on a simulated Milk-V Duo 256M with a pruned cache, and hold the chip's logits against the "
+        "vendor's."
+    )
     example = "npusim demo"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,10 @@ class DemoCommand(Command):
             print_json(report | {"equal": bool(result)})
             return 0 if result else 1
         out.print(*board_run_renderables(report), sep="\n")
-        out.print("the logits of every step against those that the vendor's functional model gave for the same command buffers:")
+        out.print(
+            "the logits of every step against those that the vendor's functional model gave for the same "
+            "command buffers:"
+        )
         out.print(comparison_table(result))
         out.print(result.message)
         return 0 if result else 1

@@ -18,10 +18,10 @@ from npusim.cli.generate import MODEL_HELP
 from npusim.cli.reporters.evaluation import EvaluationProgress, markdown, policy_table, result_tables, task_table
 from npusim.cli.reporters.evaluation_plot import check_plot, draw
 from npusim.errors import UsageError
-from npusim.llm.evaluation.journal import Journal
-from npusim.llm.evaluation.plan import Plan, rows
-from npusim.llm.evaluation.run import evaluate
-from npusim.llm.evaluation.tasks import RECALL, task_from, task_names
+from npusim.evaluation.journal import Journal
+from npusim.evaluation.plan import Plan, rows
+from npusim.evaluation.run import evaluate
+from npusim.evaluation.tasks import RECALL, task_from, task_names
 from reference_model.model import Model
 
 DEFAULT_POLICIES = "full,streaming_llm,h2o,quest"
@@ -29,10 +29,14 @@ DEFAULT_POLICIES = "full,streaming_llm,h2o,quest"
 
 class EvalCommand(Command):
     name = "eval"
-    summary = "Ask a language model about a long context under pruned caches: score, KL, bytes and DMA descriptors of each policy."
+    summary = (
+        "Ask a language model about a long context under pruned caches: score, KL, bytes and DMA descriptors of "
+        "each policy."
+    )
     example = (
         "npusim eval                                                (the bundled model, half a minute)\n"
-        "  npusim eval --model smollm2 --policy full,quest,h2o --budget 64,256 --task passkey --context 2k --json f.json --plot f.png\n"
+        "  npusim eval --model smollm2 --policy full,quest,h2o --budget 64,256 --task passkey --context 2k --json "
+        "f.json --plot f.png\n"
         "  npusim eval --list"
     )
 
@@ -45,20 +49,33 @@ class EvalCommand(Command):
             help=f"names from --list, NAME:SETTING=VALUE, or all (default: {DEFAULT_POLICIES})",
         )
         parser.add_argument(
-            "--budget", default="64,128", metavar="B[,B...]", help="tokens that a step may attend to in each layer (default: 64,128)"
+            "--budget",
+            default="64,128",
+            metavar="B[,B...]",
+            help="tokens that a step may attend to in each layer (default: 64,128)",
         )
-        parser.add_argument("--task", default=RECALL, metavar="T", help="a name, or NAME:FILE, from --list (default: recall)")
+        parser.add_argument(
+            "--task", default=RECALL, metavar="T", help="a name, or NAME:FILE, from --list (default: recall)"
+        )
         parser.add_argument(
             "--context",
             metavar="L[,L...]",
             help="tokens of prompt and answer; 4k is 4096 (default: 768, or what the model takes for files)",
         )
-        parser.add_argument("--haystack", type=Path, metavar="F", help="a text that hides the needles of needle and RULER tasks")
-        parser.add_argument("--templates", type=Path, metavar="F", help="prompts of LongBench tasks: its config/dataset2prompt.json")
+        parser.add_argument(
+            "--haystack", type=Path, metavar="F", help="a text that hides the needles of needle and RULER tasks"
+        )
+        parser.add_argument(
+            "--templates", type=Path, metavar="F", help="prompts of LongBench tasks: its config/dataset2prompt.json"
+        )
         parser.add_argument("--samples", type=int, default=10, metavar="N", help="prompts of each length (default: 10)")
         parser.add_argument("--page-size", type=int, default=16, metavar="S", help="tokens of a page (default: 16)")
         parser.add_argument(
-            "--dense-layers", type=int, default=2, metavar="D", help="first layers that no policy prunes, as in Quest's paper (default: 2)"
+            "--dense-layers",
+            type=int,
+            default=2,
+            metavar="D",
+            help="first layers that no policy prunes, as in Quest's paper (default: 2)",
         )
         parser.add_argument(
             "--device-tokens",
@@ -69,9 +86,14 @@ class EvalCommand(Command):
         )
         parser.add_argument("--seed", type=int, default=0, help="of the prompts (default: 0)")
         parser.add_argument(
-            "--json", type=Path, metavar="F", help="store the rows; F.journal keeps finished samples, from which the same command goes on"
+            "--json",
+            type=Path,
+            metavar="F",
+            help="store the rows; F.journal keeps finished samples, from which the same command goes on",
         )
-        parser.add_argument("--plot", type=Path, metavar="F", help="draw score against bytes a step (.png, .svg or .pdf)")
+        parser.add_argument(
+            "--plot", type=Path, metavar="F", help="draw score against bytes a step (.png, .svg or .pdf)"
+        )
         parser.add_argument("--markdown", type=Path, metavar="F", help="store the tables as Markdown")
         parser.add_argument("--list", action="store_true", help="print the tasks and policies, and stop")
 
@@ -136,7 +158,9 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part[:-1]) * 1024 if part[-1:] in ("k", "K") else int(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} is {text!r}: give whole numbers of tokens with commas between them, as 64,128 or 2k,4k") from None
+        raise UsageError(
+            f"{option} is {text!r}: give whole numbers of tokens with commas between them, as 64,128 or 2k,4k"
+        ) from None
 
 
 def _warn_of_damage(task: Task) -> None:

@@ -17,28 +17,51 @@ from npusim.cli.reporters.generation import TextStream, Timings, closing_line
 from npusim.errors import UsageError
 from reference_model.generate import Sampling, generate, stream_text
 
-MODEL_HELP = "builtin, smollm2 (after `npusim model fetch smollm2`), a .gguf or .bin file, a directory with config.json (default: builtin)"
+MODEL_HELP = (
+    "builtin, smollm2 (after `npusim model fetch smollm2`), a .gguf or .bin file, a directory with config.json "
+    "(default: builtin)"
+)
 
 
 class GenerateCommand(Command):
     name = "generate"
-    summary = "Continue a prompt with a language model and print the text as it comes; tokens per second follow on standard error."
+    summary = (
+        "Continue a prompt with a language model and print the text as it comes; tokens per second follow on "
+        "standard error."
+    )
     example = (
-        'npusim generate "And it came to pass" --max-tokens 60\n  npusim generate "Why is the sky blue?" --model smollm2 --chat\n'
+        'npusim generate "And it came to pass" --max-tokens 60\n'
+        '  npusim generate "Why is the sky blue?" --model smollm2 --chat\n'
         '  npusim generate "And it came to pass" --on duo256m --policy quest --budget 256'
     )
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it from standard input")
         parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=MODEL_HELP)
-        parser.add_argument("--chat", action="store_true", help="put the prompt as a question to a model that was tuned for conversation")
-        parser.add_argument("--max-tokens", type=int, default=200, metavar="N", help="stop after N tokens (default: 200)")
-        parser.add_argument("--temperature", type=float, default=0.7, metavar="T", help="0 takes the likeliest token (default: 0.7)")
-        parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens only (default: 0, all)")
         parser.add_argument(
-            "--top-p", type=float, default=0.95, metavar="P", help="draw from the likeliest tokens that reach P together (default: 0.95)"
+            "--chat",
+            action="store_true",
+            help="put the prompt as a question to a model that was tuned for conversation",
         )
-        parser.add_argument("--seed", type=int, default=0, help="another seed draws another text; the same seed the same (default: 0)")
+        parser.add_argument(
+            "--max-tokens", type=int, default=200, metavar="N", help="stop after N tokens (default: 200)"
+        )
+        parser.add_argument(
+            "--temperature", type=float, default=0.7, metavar="T", help="0 takes the likeliest token (default: 0.7)"
+        )
+        parser.add_argument(
+            "--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens only (default: 0, all)"
+        )
+        parser.add_argument(
+            "--top-p",
+            type=float,
+            default=0.95,
+            metavar="P",
+            help="draw from the likeliest tokens that reach P together (default: 0.95)",
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, help="another seed draws another text; the same seed the same (default: 0)"
+        )
         parser.add_argument(
             "--json",
             nargs="?",
@@ -47,8 +70,12 @@ class GenerateCommand(Command):
             help="text, tokens and times as JSON: into FILE, or printed",
         )
         on = parser.add_argument_group("on a simulated board")
-        on.add_argument("--on", choices=board_names(), metavar="BOARD", help=f"run on this board's chip: {', '.join(board_names())}")
-        on.add_argument("--compare", action="store_true", help="each layer's error on the chip, accumulated and its own")
+        on.add_argument(
+            "--on", choices=board_names(), metavar="BOARD", help=f"run on this board's chip: {', '.join(board_names())}"
+        )
+        on.add_argument(
+            "--compare", action="store_true", help="each layer's error on the chip, accumulated and its own"
+        )
         add_board_options(on)
 
     def run(self, options: argparse.Namespace) -> int:
@@ -72,8 +99,14 @@ class GenerateCommand(Command):
                 stream.write(piece)
         timings.stopped_by = _reason(model, timings, options.max_tokens)
         if options.json:
-            rates = {"prefill_tokens_per_s": timings.prefill_tokens_per_s, "decode_tokens_per_s": timings.decode_tokens_per_s}
-            write_json(options.json, {"model": options.model, "text": stream.text, "tokens": tokens, **asdict(timings), **rates})
+            rates = {
+                "prefill_tokens_per_s": timings.prefill_tokens_per_s,
+                "decode_tokens_per_s": timings.decode_tokens_per_s,
+            }
+            write_json(
+                options.json,
+                {"model": options.model, "text": stream.text, "tokens": tokens, **asdict(timings), **rates},
+            )
         if options.json != "-":
             print(closing_line(timings), file=sys.stderr)
         return 0
@@ -90,7 +123,9 @@ def _encoded(model: reference_model.Model, text: str, chat: bool) -> list[int]:
     if not chat:
         return model.tokenizer.encode(text)
     if model.tokenizer.chat is None:
-        raise UsageError("this model was not tuned for conversation: leave --chat out, or use one that was, such as smollm2")
+        raise UsageError(
+            "this model was not tuned for conversation: leave --chat out, or use one that was, such as smollm2"
+        )
     return model.tokenizer.encode(model.tokenizer.chat.render([("user", text)]))
 
 

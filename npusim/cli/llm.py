@@ -9,7 +9,7 @@ import reference_model
 from npusim.cli.board_options import add_board_options, board_names, setup_of
 from npusim.cli.command import Command, console, print_json, working
 from npusim.errors import UsageError
-from npusim.llm.export import export
+from npusim.llm.board.export import export
 from npusim.llm.run import prepare
 
 
@@ -20,12 +20,22 @@ class LlmCommand(Command):
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-        exporting = actions.add_parser("export", help="write a bundle; copy it to the board and run `python3 run.py` there")
+        exporting = actions.add_parser(
+            "export", help="write a bundle; copy it to the board and run `python3 run.py` there"
+        )
         exporting.add_argument("directory", type=Path, metavar="DIR", help="a new directory for the bundle")
-        exporting.add_argument("--model", default="builtin", metavar="NAME|PATH", help="as for `npusim generate` (default: builtin)")
-        exporting.add_argument("--on", choices=board_names(), default="duo256m", metavar="BOARD", help=f"one of {', '.join(board_names())}")
-        exporting.add_argument("--prompt", default="And it came to pass", help="what the bundle runs unless it is given other tokens")
-        exporting.add_argument("--steps", type=int, default=16, metavar="N", help="tokens to generate behind the prompt (default: 16)")
+        exporting.add_argument(
+            "--model", default="builtin", metavar="NAME|PATH", help="as for `npusim generate` (default: builtin)"
+        )
+        exporting.add_argument(
+            "--on", choices=board_names(), default="duo256m", metavar="BOARD", help=f"one of {', '.join(board_names())}"
+        )
+        exporting.add_argument(
+            "--prompt", default="And it came to pass", help="what the bundle runs unless it is given other tokens"
+        )
+        exporting.add_argument(
+            "--steps", type=int, default=16, metavar="N", help="tokens to generate behind the prompt (default: 16)"
+        )
         exporting.add_argument("--json", action="store_true", help="print what was written as JSON")
         add_board_options(exporting)
 
@@ -45,5 +55,8 @@ class LlmCommand(Command):
         out = console()
         for path in written:
             out.print(f"{path}: {path.stat().st_size:,} bytes", markup=False)
-        out.print(f"on the board: python3 {options.directory.name}/run.py, then: npusim diff logits.npz {options.directory}/golden.npz")
+        out.print(
+            f"on the board: python3 {options.directory.name}/run.py, then: npusim diff logits.npz "
+            f"{options.directory}/golden.npz"
+        )
         return 0

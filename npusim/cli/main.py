@@ -55,7 +55,9 @@ TROUBLE = 2
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="npusim", description="Runs CVITEK CV18xx TPU programs, bit for bit, without a board.")
+    parser = argparse.ArgumentParser(
+        prog="npusim", description="Runs CVITEK CV18xx TPU programs, bit for bit, without a board."
+    )
     parser.add_argument("--version", action="version", version=f"npusim {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:

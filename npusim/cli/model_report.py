@@ -41,18 +41,27 @@ class Texts:
 def prepare_parser(parser: argparse.ArgumentParser) -> None:
     """The arguments of `npusim model report`."""
     parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=MODEL_HELP)
-    parser.add_argument("--text", type=Path, required=True, metavar="FILE", help="plain text (UTF-8) to measure on, from its beginning")
-    parser.add_argument("--tokens", type=int, default=2048, metavar="N", help="measure on the first N tokens (default: 2048)")
+    parser.add_argument(
+        "--text", type=Path, required=True, metavar="FILE", help="plain text (UTF-8) to measure on, from its beginning"
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=2048, metavar="N", help="measure on the first N tokens (default: 2048)"
+    )
     parser.add_argument(
         "--precision", default=",".join(PRECISIONS), metavar="LIST",
-        help="comma-separated: bf16 (all in bf16), int8 (int8 weights, bf16 activations), w8a8 (both int8) (default: all three)",
+        help=("comma-separated: bf16 (all in bf16), int8 (int8 weights, bf16 activations), w8a8 (both int8) "
+            "(default: all three)"),
     )  # fmt: skip
-    parser.add_argument("--calibration", type=Path, metavar="FILE", help="text for w8a8's ranges (default: what follows in --text)")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="text for w8a8's ranges (default: what follows in --text)"
+    )
     parser.add_argument(
         "--smoothing", type=float, default=SMOOTHING, metavar="S",
         help=f"0 to 1: how much of what w8a8's inputs differ in size is moved into the weights (default: {SMOOTHING})",
     )  # fmt: skip
-    parser.add_argument("--max-loss", type=float, metavar="PERCENT", help="exit with 1 if any precision raises the perplexity by more")
+    parser.add_argument(
+        "--max-loss", type=float, metavar="PERCENT", help="exit with 1 if any precision raises the perplexity by more"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -69,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
     with _counting("measuring", len(texts.measured) - 1) as advance:
         results = measure(model, twins, texts.measured, advance)
     if options.json:
-        print_json({"model": options.model, "text": str(options.text), "precisions": [_as_dict(result) for result in results]})
+        print_json(
+            {"model": options.model, "text": str(options.text), "precisions": [_as_dict(result) for result in results]}
+        )
     else:
         out = console()
         for part in fidelity_renderables(results):
@@ -88,7 +99,9 @@ def _texts(model: Model, options: argparse.Namespace, calibrated: bool) -> Texts
     ids = _encoded(model, options.text)
     measured, rest = ids[: options.tokens + 1], ids[options.tokens + 1 :]
     if len(measured) < 2:
-        raise UsageError(f"{options.text} has {len(measured)} tokens: at least 2 are needed to predict one from another")
+        raise UsageError(
+            f"{options.text} has {len(measured)} tokens: at least 2 are needed to predict one from another"
+        )
     if not calibrated:
         return Texts(measured, rest)
     source = options.calibration or options.text

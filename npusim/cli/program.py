@@ -7,19 +7,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from npusim.chip import CHIPS, Chip
+from npusim.chip import CHIPS
 from npusim.cli.command import Command, check_writable, console, print_json, working, write_whole
 from npusim.cli.reporters.model import info_renderables
 from npusim.cli.reporters.tensors import tensor_rows
 from npusim.errors import FileFormatError, UsageError
-from npusim.isa.asm import assemble
-from npusim.isa.disasm import commands, disassemble, disassemble_json
-from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf
-from npusim.loader.cvimodel import MAGIC, load_cvimodel
-from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, SectionType
-from npusim.loader.dmabuf import MAGIC as DMABUF_MAGIC
-from npusim.loader.dmabuf import parse_dmabuf
-from npusim.runtime.bind import section_cmdbufs
+from npusim.loader.cvimodel import load_cvimodel
+from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel
+from npusim.program.asm import assemble
+from npusim.program.disasm import commands, disassemble, disassemble_json
+from npusim.program.model import named_cmdbufs
+from npusim.program.open import open_program
 from npusim.runtime.frame import FRAME_ALIGNMENT, tensor_bytes
 from npusim.runtime.tensor import TensorInfo, info_of_tensor
 
@@ -46,17 +44,24 @@ class InfoCommand(Command):
 
 class DisasmCommand(Command):
     name = "disasm"
-    summary = "Print the commands of a .cvimodel, command buffer or dmabuf as text that `npusim asm` turns back into the same bytes."
+    summary = (
+        "Print the commands of a .cvimodel, command buffer or dmabuf as text that `npusim asm` turns back into "
+        "the same bytes."
+    )
     example = "npusim disasm mlp.cvimodel > mlp.s"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("model", type=Path, metavar="MODEL", help="a .cvimodel, a raw command buffer or a dmabuf")
-        parser.add_argument("--chip", choices=[chip.name for chip in CHIPS], help="chip of a dmabuf (its header does not tell all apart)")
+        parser.add_argument(
+            "--chip",
+            choices=[chip.name for chip in CHIPS],
+            help="chip of a dmabuf (its header does not tell all apart)",
+        )
         parser.add_argument("--json", action="store_true", help="print JSON with every field that is not 0")
 
     def run(self, options: argparse.Namespace) -> int:
         with working(f"reading {options.model}"):
-            cmdbufs = list(read_cmdbufs(options.model, options.chip).items())
+            cmdbufs = list(open_program(options.model, chip=options.chip).cmdbufs.items())
         if options.json:
             print_json([{"section": name, "chip": c.chip.name, "commands": disassemble_json(c)} for name, c in cmdbufs])
             return 0
@@ -72,7 +77,9 @@ class AsmCommand(Command):
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("text", type=Path, metavar="TEXT", help="a file as `npusim disasm` prints it")
-        parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="command buffer; several become OUT.SECTION")
+        parser.add_argument(
+            "-o", "--output", type=Path, required=True, metavar="OUT", help="command buffer; several become OUT.SECTION"
+        )
 
     def run(self, options: argparse.Namespace) -> int:
         check_writable(options.output, options.text)
@@ -87,61 +94,17 @@ class AsmCommand(Command):
         if not parts:
             raise FileFormatError(f"{options.text} holds no command; `npusim disasm` shows the form")
         for part in parts:
-            path = options.output if len(parts) == 1 else options.output.with_name(f"{options.output.name}.{part.section}")
+            path = (
+                options.output if len(parts) == 1 else options.output.with_name(f"{options.output.name}.{part.section}")
+            )
             write_whole(path, part.data)
             console().print(f"{path}: {len(part.data):,} bytes for {part.chip.name}")
         return 0
 
 
-def is_cvimodel(path: Path) -> bool:
-    """Whether the file at `path` begins as a .cvimodel does. Raises UsageError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def read_cmdbufs(path: Path, chip_name: str | None = None) -> dict[str, Cmdbuf]:
-    """Every command buffer in the file at `path`, by section name ("" for a file that is one itself)."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    head = data[:8]
-    if head == MAGIC:
-        return _model_cmdbufs(load_cvimodel(path))
-    try:
-        if int.from_bytes(head[:2], "little") == DMABUF_MAGIC:
-            if chip_name is None:
-                raise UsageError(f"{path} is a dmabuf; say with --chip which chip it is for")
-            chip = next(c for c in CHIPS if c.name == chip_name)
-            return {f"segment{i}": cmdbuf for i, cmdbuf in enumerate(parse_dmabuf(chip, data))}
-        return {"": parse_cmdbuf(_chip_of_magic(path, head), data)}
-    except FileFormatError as error:
-        raise FileFormatError(f"{path}: {error}") from None
-
-
-def _chip_of_magic(path: Path, head: bytes) -> Chip:
-    for chip in CHIPS:
-        if head[:1] == bytes([chip.magic]):
-            return chip
-    magics = ", ".join(f"{chip.magic:#04x}" for chip in CHIPS)
-    raise FileFormatError(f"{path} starts with {head.hex() or 'nothing'}: neither a .cvimodel, a dmabuf nor a command buffer ({magics})")
-
-
-def _model_cmdbufs(model: Cvimodel) -> dict[str, Cmdbuf]:
-    found: dict[str, Cmdbuf] = {}
-    for section in model.sections:
-        if section.kind in (SectionType.CMDBUF, SectionType.DMABUF):
-            parts = section_cmdbufs(model, section.name)
-            found |= {section.name if len(parts) == 1 else f"{section.name}.segment{i}": part for i, part in enumerate(parts)}
-    return found
-
-
 def describe(model: Cvimodel) -> dict[str, Any]:
     """Everything that `npusim info` tells, JSON-ready."""
-    counts = {name: Counter(c.mnemonic for c in commands(cmdbuf)) for name, cmdbuf in _model_cmdbufs(model).items()}
+    counts = {name: Counter(c.mnemonic for c in commands(cmdbuf)) for name, cmdbuf in named_cmdbufs(model).items()}
     return {
         "chip": model.chip.name,
         "name": model.name,
@@ -161,7 +124,9 @@ def describe(model: Cvimodel) -> dict[str, Any]:
                 "outputs": _rows(model, program.outputs, i),
                 "num_tensors": len(program.tensors),
                 "routines": [
-                    {"kind": "CPU", "function": r.function} if isinstance(r, CpuRoutine) else {"kind": "TPU", "section": r.section}
+                    {"kind": "CPU", "function": r.function}
+                    if isinstance(r, CpuRoutine)
+                    else {"kind": "TPU", "section": r.section}
                     for r in program.routines
                 ],
             }

@@ -19,10 +19,18 @@ class RunCommand(Command):
     example = "npusim run mlp.cvimodel -i in.npz -o out.npz --all-tensors"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", type=Path, metavar="MODEL", help="a .cvimodel for cv180x, cv181x, cv182x or cv183x")
-        parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN.npz", help="input arrays by tensor name")
-        parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npz", help="where the outputs go (.npz or .bin)")
-        parser.add_argument("--all-tensors", action="store_true", help="store every tensor that is still in memory, not only outputs")
+        parser.add_argument(
+            "model", type=Path, metavar="MODEL", help="a .cvimodel for cv180x, cv181x, cv182x or cv183x"
+        )
+        parser.add_argument(
+            "-i", "--input", type=Path, required=True, metavar="IN.npz", help="input arrays by tensor name"
+        )
+        parser.add_argument(
+            "-o", "--output", type=Path, required=True, metavar="OUT.npz", help="where the outputs go (.npz or .bin)"
+        )
+        parser.add_argument(
+            "--all-tensors", action="store_true", help="store every tensor that is still in memory, not only outputs"
+        )
         parser.add_argument("--json", action="store_true", help="say what was done as JSON")
 
     def run(self, options: argparse.Namespace) -> int:
@@ -42,6 +50,8 @@ class RunCommand(Command):
             print_json(report | {"load_s": loaded - started, "run_s": done - loaded, "tensors": tensor_rows(infos)})
         else:
             out = console()
-            out.print(f"{model.name} on {model.chip.name}: loaded in {loaded - started:.2f} s, ran in {done - loaded:.2f} s")
+            out.print(
+                f"{model.name} on {model.chip.name}: loaded in {loaded - started:.2f} s, ran in {done - loaded:.2f} s"
+            )
             out.print(tensor_table(f"stored in {options.output}", infos))
         return 0

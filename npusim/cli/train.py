@@ -40,8 +40,19 @@ class TrainCommand(Command):
     example = "npusim train mytext.txt -o mymodel\n  npusim generate 'Once upon' --model mymodel"
 
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("text", type=Path, metavar="TEXTFILE", help="UTF-8 text; every twentieth part of it is held out for validation")
-        parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where model and run go (default: TEXTFILE's name and -model)")
+        parser.add_argument(
+            "text",
+            type=Path,
+            metavar="TEXTFILE",
+            help="UTF-8 text; every twentieth part of it is held out for validation",
+        )
+        parser.add_argument(
+            "-o",
+            "--output",
+            type=Path,
+            metavar="DIR",
+            help="where model and run go (default: TEXTFILE's name and -model)",
+        )
         parser.add_argument("--steps", type=int, metavar="N", help="training steps")
         parser.add_argument("--context", type=int, metavar="N", help="the model's context, in tokens")
         parser.add_argument("--hidden", type=int, metavar="N", help="hidden size, a multiple of 32")
@@ -56,7 +67,9 @@ class TrainCommand(Command):
             default=None,
             help="mix in key-value records: learn to look up what is far back",
         )
-        parser.add_argument("--start", type=Path, metavar="DIR", help="begin from weights and tokenizer of a model made by this command")
+        parser.add_argument(
+            "--start", type=Path, metavar="DIR", help="begin from weights and tokenizer of a model made by this command"
+        )
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
     def run(self, options: argparse.Namespace) -> int:
@@ -65,7 +78,9 @@ class TrainCommand(Command):
         with working(f"reading {options.text}"):
             run = prepare(options.text, directory, recipe, options.start)
         reporter = TrainingReporter(quiet=options.json)
-        reporter.begin(str(directory), run.num_params, recipe.context, len(run.corpus.training), run.state.step, recipe.num_steps)
+        reporter.begin(
+            str(directory), run.num_params, recipe.context, len(run.corpus.training), run.state.step, recipe.num_steps
+        )
         last, interrupted = _train(run, reporter)
         picture, no_picture = _picture(directory)
         interrupted = interrupted and (last is None or last.step < recipe.num_steps)
@@ -107,7 +122,8 @@ def _train(run: Run, reporter: TrainingReporter) -> tuple[StepReport | None, boo
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """Grows with the first Ctrl-C or SIGTERM, so that the step at hand can end; the second Ctrl-C stops at once, as ever."""
+    """Grows with the first Ctrl-C or SIGTERM, so that the step at hand can end; the second Ctrl-C stops at once, as
+    ever."""
     requests: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -38,7 +38,9 @@ class NpzToolCommand(Command):
         parser.add_argument("reference", type=Path, metavar="REFERENCE")
         parser.add_argument("--tolerance", default="0.99,0.9")
         parser.add_argument("--except", dest="excepts", default="-")
-        parser.add_argument("-v", "--verbose", action="count", default=0, help="accepted and ignored: everything is always shown")
+        parser.add_argument(
+            "-v", "--verbose", action="count", default=0, help="accepted and ignored: everything is always shown"
+        )
 
     def run(self, options: argparse.Namespace) -> int:
         result = run_comparison(options.target, options.reference, options.tolerance, options.excepts)

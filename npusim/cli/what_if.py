@@ -15,7 +15,12 @@ def add_speed_options(parser: argparse._ActionsContainer) -> None:
 
 def add_layout_options(parser: argparse._ActionsContainer) -> None:
     """--lanes, --lmem and --banks, under which a compiled program may be refused."""
-    parser.add_argument("--lanes", type=int, metavar="N", help="what if: another number of lanes (for programs that do not go round them)")
+    parser.add_argument(
+        "--lanes",
+        type=int,
+        metavar="N",
+        help="what if: another number of lanes (for programs that do not go round them)",
+    )
     parser.add_argument("--lmem", type=int, metavar="BYTES", help="what if: another size of each lane's LMEM")
     parser.add_argument("--banks", type=int, metavar="N", help="what if: another number of LMEM banks a lane")
 

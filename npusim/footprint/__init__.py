@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from npusim.footprint.operand import Footprint, Operand
-from npusim.footprint.region import LMEM, Region
 from npusim.footprint.tdma import TDMA_FOOTPRINTS
 from npusim.footprint.tiu import TIU_FOOTPRINTS
 from npusim.insn import INSTRUCTIONS, Instruction
+from npusim.mem.region import LMEM, Region
 
 __all__ = ["LMEM", "Footprint", "Operand", "Region", "footprint_of"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from npusim.chip import Chip
-from npusim.footprint.region import LMEM, Region, region
 from npusim.insn.base import TiuInstruction
 from npusim.insn.operands import addr_of, shape_of, strides_of
 from npusim.mem.lmem import Shape
+from npusim.mem.region import LMEM, Region, region
 
 
 class LocalTensor(NamedTuple):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from npusim.footprint.operand import Footprint, LocalTensor, Operand, local_operand
-from npusim.footprint.region import LMEM, Region, region
 from npusim.insn.base import TdmaInstruction
 from npusim.insn.tdma_base import ITEMSIZE, LOCAL_DESTINATION, LOCAL_SOURCE, Transfer
 from npusim.insn.tdma_copy import GeneralCopy, TensorCopy, TensorFillConstant
@@ -21,11 +20,14 @@ from npusim.insn.tdma_vlc import (
 )
 from npusim.isa.opcodes import TransDir, TransposeMd
 from npusim.mem.lmem import Shape
+from npusim.mem.region import LMEM, Region, region
 from npusim.numerics.vlc import stream_limit
 
 
 def _remote(insn: Transfer, side: str, axes: tuple[tuple[int, int], ...], run: int) -> Region:
-    base_reg, addr = (insn.regs.src_base_reg_sel, insn.src_addr) if side == "source" else (insn.regs.dst_base_reg_sel, insn.dst_addr)
+    base_reg, addr = (
+        (insn.regs.src_base_reg_sel, insn.src_addr) if side == "source" else (insn.regs.dst_base_reg_sel, insn.dst_addr)
+    )
     return region(base_reg, addr - insn.chip.gmem_base, axes, run)
 
 
@@ -46,7 +48,9 @@ def _moved(source: Operand, destination: Operand) -> Footprint:
 
 def tensor_copy(insn: TensorCopy) -> Footprint:
     src_size, dst_size = insn.itemsizes()
-    return _moved(_tensor(insn, "source", insn.src_shape, src_size), _tensor(insn, "destination", insn.dst_shape, dst_size))
+    return _moved(
+        _tensor(insn, "source", insn.src_shape, src_size), _tensor(insn, "destination", insn.dst_shape, dst_size)
+    )
 
 
 def fill_constant(insn: TensorFillConstant) -> Footprint:
@@ -85,7 +89,9 @@ def _local_matrix(insn: MatrixTransfer, side: str, rows: int, columns: int, size
     """The LMEM side: `rows` of `columns` elements in channels of w, the last of which may be shorter."""
     w = insn.local_shape[3]
     whole, rest = divmod(columns, w)
-    addr, strides = (insn.src_addr, insn.src_strides(size)) if side == "source" else (insn.dst_addr, insn.dst_strides(size))
+    addr, strides = (
+        (insn.src_addr, insn.src_strides(size)) if side == "source" else (insn.dst_addr, insn.dst_strides(size))
+    )
     tensor = LocalTensor(addr, (rows, 1, 1, w), (strides[0], strides[1], 0, size), size)
     pieces = [tensor.from_channel(0, whole, insn.chip)] if whole else []
     if rest:
@@ -125,12 +131,16 @@ def compressed(insn: L2gTensorCopyCompressed) -> Footprint:
 
 def matrix_decompressed(insn: G2lMatrixCopyDecompressed) -> Footprint:
     (rows, columns), size = insn.matrix_shape, ITEMSIZE[insn.regs.src_fmt]
-    return _moved(_stream(insn, "source", rows * columns, size), _local_matrix(insn, "destination", rows, columns, size))
+    return _moved(
+        _stream(insn, "source", rows * columns, size), _local_matrix(insn, "destination", rows, columns, size)
+    )
 
 
 def matrix_compressed(insn: L2gMatrixCopyCompressed) -> Footprint:
     (rows, columns), size = insn.matrix_shape, ITEMSIZE[insn.regs.src_fmt]
-    return _moved(_local_matrix(insn, "source", rows, columns, size), _stream(insn, "destination", rows * columns, size))
+    return _moved(
+        _local_matrix(insn, "source", rows, columns, size), _stream(insn, "destination", rows * columns, size)
+    )
 
 
 TDMA_FOOTPRINTS: tuple[tuple[type[TdmaInstruction], Callable[[Any], Footprint]], ...] = (

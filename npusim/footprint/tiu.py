@@ -24,7 +24,9 @@ def _itemsize(insn: TiuInstruction) -> int:
     return 2 if insn.regs.opd_typ else 1
 
 
-def _operand(insn: TiuInstruction, name: str, num_planes: int = 1, b_str: int = 0, shape: Shape | None = None) -> Operand:
+def _operand(
+    insn: TiuInstruction, name: str, num_planes: int = 1, b_str: int = 0, shape: Shape | None = None
+) -> Operand:
     """Operand `name` as `num_planes` tensors of the instruction's element type, `b_str` bytes apart."""
     return local_operand(insn.chip, name, planes(tiu_tensor(insn, name, _itemsize(insn), shape), num_planes, b_str))
 
@@ -37,7 +39,11 @@ def _post(insn: TiuInstruction) -> list[Operand]:
         return [local_operand(insn.chip, "opd2", [per_channel(insn, "opd2", 9 if has_bias else 5)])]
     if not has_bias:
         return []
-    return [local_operand(insn.chip, "opd2", [per_channel(insn, "opd2", _itemsize(insn), at) for at in (0, regs.opd2_b_str)])]
+    return [
+        local_operand(
+            insn.chip, "opd2", [per_channel(insn, "opd2", _itemsize(insn), at) for at in (0, regs.opd2_b_str)]
+        )
+    ]
 
 
 def convolution(insn: Convolution) -> Footprint:

@@ -33,11 +33,13 @@ class Instruction:
 
     @classmethod
     def matches(cls, regs: Any) -> bool:
-        """Whether a descriptor with these fields is this instruction. Exactly one class of INSTRUCTIONS matches, or none."""
+        """Whether a descriptor with these fields is this instruction. Exactly one class of INSTRUCTIONS matches, or
+        none."""
         raise NotImplementedError
 
     def bind(self, state: State) -> Bound:
-        """Validates the whole instruction against `state` and returns what runs it; memory is untouched until that is called.
+        """Validates the whole instruction against `state` and returns what runs it; memory is untouched until that is
+        called.
 
         Raises IllegalInstruction or AddressError. The bound call sees the base registers as they are now.
         """
@@ -58,12 +60,14 @@ class Instruction:
         raise IllegalInstruction(f"command {self.index} ({self.mnemonic} on {self.chip.name}): {rule}", self.index)
 
     def require(self, condition: bool, rule: str) -> None:
-        """Raises IllegalInstruction with `rule`, a clause that names the field, its value and what is allowed, unless `condition`."""
+        """Raises IllegalInstruction with `rule`, a clause that names the field, its value and what is allowed, unless
+        `condition`."""
         if not condition:
             self.refuse(rule)
 
     def require_feature(self, feature: str) -> None:
-        """Refuses the instruction on a chip whose feature set lacks `feature` (a name of cvikernel's configuration headers)."""
+        """Refuses the instruction on a chip whose feature set lacks `feature` (a name of cvikernel's configuration
+        headers)."""
         self.require(feature not in self.chip.missing, f"{self.chip.name} lacks the feature {feature}")
 
 

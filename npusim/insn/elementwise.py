@@ -1,4 +1,5 @@
-"""What the elementwise TIU operations share: their rules, and operands as 8-bit, 16-bit and bf16 sources that are read at run time.
+"""What the elementwise TIU operations share: their rules, and operands as 8-bit, 16-bit and bf16 sources that are read
+at run time.
 
 The rules are those that the vendor's functional model asserts; field names are cv181x_tiu_reg.h's (wwwuxy/cvikernel).
 """
@@ -25,7 +26,8 @@ STRIDES = {name: attrgetter(*(f"{name}_{dim}_str" for dim in "nchw")) for name i
 """Fields of an operand in one call: programs bind tens of thousands of these instructions."""
 
 Source = Callable[[], NDArray]
-"""Reads an operand as it is now; the array broadcasts to the result's shape, may be a view of LMEM and is not written to."""
+"""Reads an operand as it is now; the array broadcasts to the result's shape, may be a view of LMEM and is not written
+to."""
 Sink = Callable[[NDArray], None]
 """Writes a result that was computed into an array of its own."""
 
@@ -42,7 +44,11 @@ class Elementwise(TiuInstruction):
 
     @classmethod
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
-        return regs.tsk_typ == TskTyp.TENSOR_ARITH and regs.tsk_eu_typ == cls.eu_typ and not (regs.tens_lookup or regs.tens_mdsum)
+        return (
+            regs.tsk_typ == TskTyp.TENSOR_ARITH
+            and regs.tsk_eu_typ == cls.eu_typ
+            and not (regs.tens_lookup or regs.tens_mdsum)
+        )
 
     def bind(self, state: State) -> Bound:
         self.check()
@@ -56,7 +62,8 @@ class Elementwise(TiuInstruction):
         raise NotImplementedError
 
     def check(self) -> None:
-        """All operands have one shape, constants too, and the tensors' strides are their own and even where the descriptor says bf16."""
+        """All operands have one shape, constants too, and the tensors' strides are their own and even where the
+        descriptor says bf16."""
         regs = self.regs
         if regs.tsk_opd_num != self.num_operands:
             self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
@@ -66,7 +73,9 @@ class Elementwise(TiuInstruction):
         if 0 in (shape[1:] if self.chip.tiu_layout == "cv183x" else shape):  # with n 0, cv183x does nothing
             self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
         if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
-            self.refuse(f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones")
+            self.refuse(
+                f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones"
+            )
         self._check_strides("res0", regs.short_res0_str)
         self._check_strides("opd0", regs.short_opd0_str)
         if self.num_operands == 2 and not regs.opt_opd1_const:
@@ -92,7 +101,8 @@ class Elementwise(TiuInstruction):
         return not ((name == "opd0" and regs.opt_opd0_const) or (name == "opd1" and regs.opt_opd1_const))
 
     def _find_pieces(self) -> None:
-        """Notes whether every tensor is one strided view of LMEM, and all of one shape: none wraps round the lanes, or all do so wholly."""
+        """Notes whether every tensor is one strided view of LMEM, and all of one shape: none wraps round the lanes, or
+        all do so wholly."""
         names = ("res0", "opd0", "opd1")[: 1 + self.num_operands]
         last_lane = max(addr_of(self, name) for name in names if self.is_tensor(name)) // self.chip.lmem_bytes
         channels, lanes = self.regs.res0_c, self.chip.num_lanes
@@ -101,7 +111,10 @@ class Elementwise(TiuInstruction):
     def _tensor(self, state: State, name: str, dtype: DTypeLike, offset: int) -> TensorLmem:
         regs, addr = self.regs, addr_of(self, name)
         if offset and addr % self.chip.lmem_bytes + offset >= self.chip.lmem_bytes:
-            self.refuse(f"{name}_b_str is {offset}, which puts the high bytes of {name} at {addr:#x} on another lane than the low ones")
+            self.refuse(
+                f"{name}_b_str is {offset}, which puts the high bytes of {name} at {addr:#x} on another lane than "
+                "the low ones"
+            )
         return lmem_tensor(state, addr + offset, SHAPE["res0"](regs), STRIDES[name](regs), dtype, name)
 
     def load_of(self, state: State, name: str, dtype: DTypeLike, offset: int = 0) -> Source:
@@ -166,7 +179,8 @@ class Elementwise(TiuInstruction):
         return lambda: value
 
     def finish_int(self, state: State, relu: bool) -> Sink:
-        """Shift, ReLU, saturation to 8 or 16 bits and the store of int32 values; a logical shift takes them as 32 unsigned bits."""
+        """Shift, ReLU, saturation to 8 or 16 bits and the store of int32 values; a logical shift takes them as 32
+        unsigned bits."""
         regs = self.regs
         shift, rounding, signed = regs.opt_res_shift, bool(regs.opt_rshift_typ), bool(regs.opt_res0_sign)
         logical = bool(shift) and not regs.opt_shift_typ
@@ -198,7 +212,8 @@ class Elementwise(TiuInstruction):
         return write
 
     def finish_float(self, state: State, relu: bool) -> Sink:
-        """Rounding to bf16, ReLU and the store of float32 values. An overflow is 0x7f7f before ReLU sees it, also a negative one."""
+        """Rounding to bf16, ReLU and the store of float32 values. An overflow is 0x7f7f before ReLU sees it, also a
+        negative one."""
         store = self.store_of(state, np.uint16)
         if not relu:
             return lambda values: store(bf16.from_float(values))

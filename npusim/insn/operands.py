@@ -23,13 +23,15 @@ def shape_of(insn: TiuInstruction, name: str) -> Shape:
 
 
 def addr_of(insn: TiuInstruction, name: str) -> int:
-    """Linear LMEM address of operand `name`. opd1 and opd2 hold 16 bits; their higher bits (lane / 2) are those of res0."""
+    """Linear LMEM address of operand `name`. opd1 and opd2 hold 16 bits; their higher bits (lane / 2) are those of
+    res0."""
     addr = int(getattr(insn.regs, f"{name}_addr"))
     return addr if name in ("res0", "opd0") else insn.regs.res0_addr & ~0xFFFF | addr
 
 
 def strides_of(insn: TiuInstruction, name: str, shape: Shape, itemsize: int) -> Shape:
-    """Byte strides of an operand, as its `short_*_str` says: 0 aligned to EUs, 1 kernel, 2 packed, 3 given by the descriptor."""
+    """Byte strides of an operand, as its `short_*_str` says: 0 aligned to EUs, 1 kernel, 2 packed, 3 given by the
+    descriptor."""
     regs, mode = insn.regs, getattr(insn.regs, f"short_{name}_str")
     if mode == 3:
         return tuple(getattr(regs, f"{name}_{dim}_str") for dim in "nchw")
@@ -41,7 +43,9 @@ def strides_of(insn: TiuInstruction, name: str, shape: Shape, itemsize: int) -> 
     return (c_str * -(-(lane0 + c) // insn.chip.num_lanes), c_str, w * itemsize, itemsize)
 
 
-def tensor(insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, shape: Shape | None = None, offset: int = 0) -> TensorLmem:
+def tensor(
+    insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, shape: Shape | None = None, offset: int = 0
+) -> TensorLmem:
     """Operand `name` as a tensor of `dtype`, `offset` bytes behind its address."""
     shape = shape or shape_of(insn, name)
     strides = strides_of(insn, name, shape, np.dtype(dtype).itemsize)
@@ -51,7 +55,8 @@ def tensor(insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, shap
 def per_channel(
     insn: TiuInstruction, state: State, name: str, count: int, dtype: DTypeLike = np.uint8, offset: int = 0
 ) -> TensorLmem:
-    """`count` packed elements for each channel of the result, shape (1, c, 1, count): kernels, biases, quantisation records."""
+    """`count` packed elements for each channel of the result, shape (1, c, 1, count): kernels, biases, quantisation
+    records."""
     itemsize = np.dtype(dtype).itemsize
     strides = (0, count * itemsize, 0, itemsize)
     return lmem_tensor(state, addr_of(insn, name) + offset, (1, insn.regs.res0_c, 1, count), strides, dtype, name)
@@ -68,7 +73,8 @@ def fill_int8(insn: TiuInstruction) -> int:
 
 
 def fill_float(insn: TiuInstruction) -> float:
-    """What padding and insertion put into the bf16 opd0 of a sum of products: the field's integer as a float32, not its bit pattern."""
+    """What padding and insertion put into the bf16 opd0 of a sum of products: the field's integer as a float32, not its
+    bit pattern."""
     return float(_fill_field(insn))
 
 
@@ -112,6 +118,8 @@ class Planes:
         self._planes[1].store((bits & 0xFFFF).astype(np.uint16))
 
 
-def planes(insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, count: int, b_str: int, shape: Shape | None = None) -> Planes:
+def planes(
+    insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, count: int, b_str: int, shape: Shape | None = None
+) -> Planes:
     """Operand `name` as `count` planes of `dtype`, `b_str` bytes apart."""
     return Planes([tensor(insn, state, name, dtype, shape, i * b_str) for i in range(count)])

@@ -1,4 +1,5 @@
-"""What happens to a sum of products on its way to the result: partial sums, bias, ReLU, shift or multiplier, saturation."""
+"""What happens to a sum of products on its way to the result: partial sums, bias, ReLU, shift or multiplier,
+saturation."""
 
 from __future__ import annotations
 
@@ -25,11 +26,15 @@ def require_relu_of_signed(insn: TiuInstruction) -> None:
     """Refuses ReLU on an integer sum that cannot be negative: unsigned operands and no bias."""
     regs = insn.regs
     can_be_negative = regs.opd_typ or regs.opt_opd0_sign or regs.opt_opd1_sign or regs.tsk_opd_num == 3
-    insn.require(bool(can_be_negative or not regs.opt_relu_typ), "opt_relu_typ is set, but unsigned operands without a bias need no ReLU")
+    insn.require(
+        bool(can_be_negative or not regs.opt_relu_typ),
+        "opt_relu_typ is set, but unsigned operands without a bias need no ReLU",
+    )
 
 
 def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
-    """Bias (if `tsk_opd_num` is 3), multiplier and shift of every channel from packed records of 9 or 5 bytes in opd2."""
+    """Bias (if `tsk_opd_num` is 3), multiplier and shift of every channel from packed records of 9 or 5 bytes in
+    opd2."""
     regs = insn.regs
     has_bias = regs.tsk_opd_num == 3
     nbytes = 9 if has_bias else 5
@@ -42,7 +47,9 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
         multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
         left, right = split_shift(record[:, -1].reshape(1, -1, 1, 1), shift_bits)
         if has_bias:
-            sums += record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)  # int32 on both sides: wraps as the adder does
+            sums += (
+                record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)
+            )  # int32 on both sides: wraps as the adder does
         if left.any():
             sums <<= left.astype(np.int32)
         values = multiply_by_quantized(sums, multiplier, right)
@@ -52,8 +59,8 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
 
 
 def quantize_by_register(insn: TiuInstruction, relu: bool) -> Finish:
-    """One multiplier `quan_m` and one shift `opt_res_shift` for all, both signed: 32 and more shift to the left, in front of the
-    multiplier and within 32 bits (QM_LSHIFT)."""
+    """One multiplier `quan_m` and one shift `opt_res_shift` for all, both signed: 32 and more shift to the left, in
+    front of the multiplier and within 32 bits (QM_LSHIFT)."""
     regs = insn.regs
     multiplier = (regs.quan_m ^ 1 << 31) - (1 << 31)
     left, right = (int(shift) for shift in split_shift(regs.opt_res_shift, 6))
@@ -110,6 +117,8 @@ def bias_float(insn: TiuInstruction, state: State) -> Callable[[], NDArray[np.fl
 def finish_float(sums: NDArray[np.float32], bias: NDArray[np.float32] | None, relu: bool) -> NDArray[np.uint16]:
     """Float32 sums with the bias added toward zero, negative values cut where `relu`, rounded to bf16."""
     if bias is not None:
-        sums = sum_in_order([np.broadcast_to(bf16.flush(bias.copy()), sums.shape)], sums, normal=False)  # a denormal bias reads as 0
+        sums = sum_in_order(
+            [np.broadcast_to(bf16.flush(bias.copy()), sums.shape)], sums, normal=False
+        )  # a denormal bias reads as 0
     patterns = bf16.from_float(sums)
     return np.where(patterns & 0x8000, np.uint16(0), patterns) if relu else patterns

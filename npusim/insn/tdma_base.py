@@ -46,7 +46,8 @@ class Transfer(TdmaInstruction):
 
     @property
     def src_addr(self) -> int:
-        """Where the source starts: linear in LMEM, behind a base register in GMEM. LMEM addresses leave out the high 8 bits."""
+        """Where the source starts: linear in LMEM, behind a base register in GMEM. LMEM addresses leave out the high 8
+        bits."""
         low = self.regs.src_base_addr_low
         return low if self.direction in LOCAL_SOURCE else self.regs.src_base_addr_high << 32 | low
 
@@ -109,7 +110,9 @@ class Transfer(TdmaInstruction):
         """Bytes of an element where source and destination must have the same format, one of `legal`."""
         formats = (self.regs.src_fmt, self.regs.dst_fmt)
         pairs = ", ".join(f"({fmt:d}, {fmt:d})" for fmt in legal)
-        self.require(formats[0] == formats[1] and formats[0] in legal, f"(src_fmt, dst_fmt) is {formats}; it must be {pairs}")
+        self.require(
+            formats[0] == formats[1] and formats[0] in legal, f"(src_fmt, dst_fmt) is {formats}; it must be {pairs}"
+        )
         return ITEMSIZE[formats[0]]
 
     def table(self) -> NDArray | None:

@@ -20,7 +20,8 @@ from npusim.state import State
 
 
 class TensorCopy(Transfer):
-    """(src_n, src_c, src_h, src_w) to (src_n, dst_c, dst_h, dst_w) in that order of elements, converted between int8, uint8 and bf16."""
+    """(src_n, src_c, src_h, src_w) to (src_n, dst_c, dst_h, dst_w) in that order of elements, converted between int8,
+    uint8 and bf16."""
 
     __slots__ = ()
 
@@ -70,11 +71,14 @@ class L2lTensorCopy(TensorCopy):
         return regs.spec_func == SpecFunc.COPY
 
     def table(self) -> NDArray | None:
-        """From bf16 to bf16 a copy can turn numbers into what a table lookup needs: their index, or the entry's own argument."""
+        """From bf16 to bf16 a copy can turn numbers into what a table lookup needs: their index, or the entry's own
+        argument."""
         regs = self.regs
         if (regs.src_fmt, regs.dst_fmt) != (TdmaFmt.BF16, TdmaFmt.BF16) or not (regs.mv_lut_idx or regs.mv_lut_base):
             return super().table()
-        self.require(not (regs.mv_lut_idx and regs.mv_lut_base), "mv_lut_idx and mv_lut_base are both set; at most one may be")
+        self.require(
+            not (regs.mv_lut_idx and regs.mv_lut_base), "mv_lut_idx and mv_lut_base are both set; at most one may be"
+        )
         return lut_index_from_bf16() if regs.mv_lut_idx else lut_base_from_bf16()
 
 
@@ -122,8 +126,12 @@ class GeneralCopy(Transfer):
             regs.src_fmt == regs.dst_fmt or self.direction == TransDir.G2G,
             f"src_fmt {regs.src_fmt} and dst_fmt {regs.dst_fmt} must be the same; a general copy does not convert",
         )
-        src = self._bytes(state, self.direction in LOCAL_SOURCE, regs.src_base_reg_sel, self.src_addr, num_bytes, "source")
-        dst = self._bytes(state, self.direction in LOCAL_DESTINATION, regs.dst_base_reg_sel, self.dst_addr, num_bytes, "destination")
+        src = self._bytes(
+            state, self.direction in LOCAL_SOURCE, regs.src_base_reg_sel, self.src_addr, num_bytes, "source"
+        )
+        dst = self._bytes(
+            state, self.direction in LOCAL_DESTINATION, regs.dst_base_reg_sel, self.dst_addr, num_bytes, "destination"
+        )
         return partial(np.copyto, dst, src)
 
     @staticmethod
@@ -132,7 +140,8 @@ class GeneralCopy(Transfer):
         offset = addr if local else physical_addr(state, base_reg, addr, what)
         if offset + num_bytes > memory.size:
             raise AddressError(
-                f"{what}: {num_bytes} bytes from {offset:#x} end past {'LMEM' if local else 'GMEM'}, which has {memory.size:#x} bytes"
+                f"{what}: {num_bytes} bytes from {offset:#x} end past {'LMEM' if local else 'GMEM'}, which has "
+                f"{memory.size:#x} bytes"
             )
         return memory[offset : offset + num_bytes]
 

@@ -1,4 +1,5 @@
-"""Matrices: rows in GMEM; in LMEM row i is n = i, and its columns are cut into channels of w elements, the last of which may be shorter."""
+"""Matrices: rows in GMEM; in LMEM row i is n = i, and its columns are cut into channels of w elements, the last of
+which may be shorter."""
 
 from __future__ import annotations
 
@@ -36,30 +37,43 @@ class MatrixTransfer(Transfer):
 
     def check_channels(self, c: int, h: int, w: int, columns: int) -> None:
         self.require(h == 1, f"h is {h} in LMEM; a matrix has 1")
-        self.require(w > 0 and columns > 0, f"w is {w} in LMEM and the matrix has {columns} columns; both must be at least 1")
-        self.require(c == -(-columns // w), f"{c} channels of {w} in LMEM must be ceil({columns} / {w}) for {columns} columns")
+        self.require(
+            w > 0 and columns > 0, f"w is {w} in LMEM and the matrix has {columns} columns; both must be at least 1"
+        )
+        self.require(
+            c == -(-columns // w), f"{c} channels of {w} in LMEM must be ceil({columns} / {w}) for {columns} columns"
+        )
 
     def pieces(self, state: State, n: int, columns: int, itemsize: int) -> list[tuple[slice, TensorLmem]]:
-        """The LMEM side as tensors that start at its first channel or at the short last one, each with the columns that it holds."""
+        """The LMEM side as tensors that start at its first channel or at the short last one, each with the columns that
+        it holds."""
         _, _, _, w = self.local_shape
         whole, rest = divmod(columns, w)
         found = []
         for first, shape in ((0, (n, whole, 1, w)), (whole, (n, 1, 1, rest))):
             if shape[1] and shape[3]:
-                found.append((slice(first * w, first * w + shape[1] * shape[3]), self._channels(state, shape, first, itemsize)))
+                found.append(
+                    (slice(first * w, first * w + shape[1] * shape[3]), self._channels(state, shape, first, itemsize))
+                )
         return found
 
-    def bind_pieces(self, state: State, n: int, columns: int, steps: tuple[int, int], near_size: int, far_size: int) -> Bound:
-        """The transfer of every piece. `steps` are the distances in GMEM, in bytes, from one n to the next and from one column to the next;
-        the sizes are those of an element in LMEM and in GMEM."""
+    def bind_pieces(
+        self, state: State, n: int, columns: int, steps: tuple[int, int], near_size: int, far_size: int
+    ) -> Bound:
+        """The transfer of every piece. `steps` are the distances in GMEM, in bytes, from one n to the next and from one
+        column to the next; the sizes are those of an element in LMEM and in GMEM."""
         n_step, step = steps
         pairs: list[tuple[Tensor, Tensor]] = []
         for held, near in self.pieces(state, n, columns, near_size):
             strides = (n_step, near.shape[3] * step, 0, step)
             if self.direction == TransDir.L2G:
-                pairs.append((near, self.destination(state, near.shape, strides, far_size, self.dst_addr + held.start * step)))
+                pairs.append(
+                    (near, self.destination(state, near.shape, strides, far_size, self.dst_addr + held.start * step))
+                )
             else:
-                pairs.append((self.source(state, near.shape, strides, far_size, self.src_addr + held.start * step), near))
+                pairs.append(
+                    (self.source(state, near.shape, strides, far_size, self.src_addr + held.start * step), near)
+                )
         return transfer_rows(pairs, self.table())
 
     def _channels(self, state: State, shape: Shape, first: int, itemsize: int) -> TensorLmem:
@@ -72,7 +86,9 @@ class MatrixTransfer(Transfer):
         turn, lane = divmod(lane + first, self.chip.num_lanes)
         offset += turn * c_str
         if addr >= self.chip.lmem_total_bytes or offset >= self.chip.lmem_bytes:
-            raise AddressError(f"{what}: channel {first} of the matrix at {addr:#x} with channel stride {c_str} lies outside LMEM")
+            raise AddressError(
+                f"{what}: channel {first} of the matrix at {addr:#x} with channel stride {c_str} lies outside LMEM"
+            )
         addr = lane * self.chip.lmem_bytes + offset
         return lmem_tensor(state, addr, shape, (n_str, c_str, 0, itemsize), UNSIGNED[itemsize], what)
 
@@ -127,9 +143,16 @@ class G2lMatrixCopyRowColTransposed(MatrixTransfer):
 
 
 def check_aligned(insn: Transfer) -> None:
-    """The rule for LMEM where the DMA turns data round: rows packed, everything else at multiples of the number of EUs."""
+    """The rule for LMEM where the DMA turns data round: rows packed, everything else at multiples of the number of
+    EUs."""
     regs, unit = insn.regs, insn.chip.eu_num
-    places = {"the destination address": insn.dst_addr, "dst_n_stride": regs.dst_n_stride, "dst_c_stride": insn.dst_c_stride}
+    places = {
+        "the destination address": insn.dst_addr,
+        "dst_n_stride": regs.dst_n_stride,
+        "dst_c_stride": insn.dst_c_stride,
+    }
     for name, value in places.items():
         insn.require(value % unit == 0, f"{name} is {value:#x}; it must be a multiple of {unit}")
-    insn.require(regs.dst_h_stride == regs.dst_w, f"dst_h_stride is {regs.dst_h_stride}; it must equal dst_w, {regs.dst_w}")
+    insn.require(
+        regs.dst_h_stride == regs.dst_w, f"dst_h_stride is {regs.dst_h_stride}; it must equal dst_w, {regs.dst_w}"
+    )

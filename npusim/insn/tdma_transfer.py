@@ -1,4 +1,5 @@
-"""How elements get from one tensor to another: pairs of views found when an instruction is bound, or element by element in order."""
+"""How elements get from one tensor to another: pairs of views found when an instruction is bound, or element by element
+in order."""
 
 from __future__ import annotations
 
@@ -15,15 +16,16 @@ from npusim.mem.lmem import TensorLmem
 
 Tensor = TensorLmem | TensorGmem
 MAX_ORDERED = 1 << 24
-"""Elements of a transfer onto itself, each of which costs some 50 bytes while it is bound. LMEM of the largest chip has 2**20 bytes."""
+"""Elements of a transfer onto itself, each of which costs some 50 bytes while it is bound. LMEM of the largest chip has
+2**20 bytes."""
 
 
 def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
-    """What writes `src` to `dst`, element after element in the order of both shapes, each looked up in `table` if there is one.
+    """What writes `src` to `dst`, element after element in the order of both shapes, each looked up in `table` if there
+    is one.
 
-    The shapes hold equally many elements. Where source and destination overlap, or destination elements each other, the result is that of
-    copying one element at a time in ascending order.
-    """
+    The shapes hold equally many elements. Where source and destination overlap, or destination elements each other, the
+    result is that of copying one element at a time in ascending order."""
     if _may_collide(src, dst):
         steps = _ordered(src, dst, table)
         if steps is not None:
@@ -37,7 +39,8 @@ def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
 
 
 def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = None) -> Bound:
-    """Several transfers from GMEM to LMEM or back that take turns: row 0 (n = 0) of each (source, destination), then row 1 of each."""
+    """Several transfers from GMEM to LMEM or back that take turns: row 0 (n = 0) of each (source, destination), then
+    row 1 of each."""
     num_rows, row_stride = pairs[0][1].shape[0], pairs[0][1].footprint.strides[0]
     spans = [dst.span for _, dst in pairs]
     reach = max(end for _, end in spans) - min(start for start, _ in spans) - (num_rows - 1) * row_stride
@@ -45,7 +48,9 @@ def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = No
         return chain([transfer(src, dst, table) for src, dst in pairs])
     _check_ordered(sum(math.prod(dst.shape) for _, dst in pairs))
     read, write = (
-        np.hstack([_byte_addrs(pair[side]).reshape(num_rows, -1) for pair in pairs]).reshape(-1, pairs[0][side].footprint.itemsize)
+        np.hstack([_byte_addrs(pair[side]).reshape(num_rows, -1) for pair in pairs]).reshape(
+            -1, pairs[0][side].footprint.itemsize
+        )
         for side in (0, 1)
     )
     src, dst = pairs[0]
@@ -112,7 +117,8 @@ def distinct(tensor: Tensor) -> bool:
 
 
 def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | None:
-    """Runs of elements none of which reads what an earlier one of the same run has written; None where order does not matter after all."""
+    """Runs of elements none of which reads what an earlier one of the same run has written; None where order does not
+    matter after all."""
     num_elements = math.prod(dst.shape)
     _check_ordered(num_elements)
     read, write = _byte_addrs(src), _byte_addrs(dst)
@@ -128,7 +134,8 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
 def _check_ordered(num_elements: int) -> None:
     if num_elements > MAX_ORDERED:
         raise AddressError(
-            f"{num_elements} elements are copied onto one another, of which the limit is {MAX_ORDERED}; give strides that keep them apart"
+            f"{num_elements} elements are copied onto one another, of which the limit is {MAX_ORDERED}; give "
+            "strides that keep them apart"
         )
 
 

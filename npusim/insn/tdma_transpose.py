@@ -78,7 +78,10 @@ class L2gTensorCopyCwTransposed(TensorTranspose):
     def bind(self, state: State) -> Bound:
         self.same_itemsize((TdmaFmt.INT8,))
         (n, c, h, w), dst_shape = self.src_shape, self.dst_shape
-        self.require(dst_shape == (n, w, h, c), f"destination shape {dst_shape} must be source shape {(n, c, h, w)} with c and w exchanged")
+        self.require(
+            dst_shape == (n, w, h, c),
+            f"destination shape {dst_shape} must be source shape {(n, c, h, w)} with c and w exchanged",
+        )
         src = self.source(state, (n, c, h, w), self.src_strides(1), 1)
         dst = self.destination(state, dst_shape, self.dst_strides(1), 1)
         assert isinstance(dst, TensorGmem)
@@ -86,7 +89,8 @@ class L2gTensorCopyCwTransposed(TensorTranspose):
 
 
 class G2lTensorCopyChwRotated(TensorTranspose):
-    """Pixels of 3 or 4 interleaved int8 channels in GMEM to planes: channel j starts j * src_c_stride on, pixels are c bytes apart."""
+    """Pixels of 3 or 4 interleaved int8 channels in GMEM to planes: channel j starts j * src_c_stride on, pixels are c
+    bytes apart."""
 
     __slots__ = ()
     mnemonic = "tdma_g2l_tensor_copy_chw_rotated"
@@ -100,8 +104,13 @@ class G2lTensorCopyChwRotated(TensorTranspose):
         regs, shape = self.regs, self.dst_shape
         self.same_itemsize((TdmaFmt.INT8,))
         num_channels = 3 if regs.transpose_md == TransposeMd.CHW_C3 else 4
-        self.require(self.src_shape == shape, f"source shape {self.src_shape} and destination shape {shape} must be equal")
-        self.require(regs.dst_c == num_channels, f"dst_c is {regs.dst_c}; with transpose_md {regs.transpose_md} it must be {num_channels}")
+        self.require(
+            self.src_shape == shape, f"source shape {self.src_shape} and destination shape {shape} must be equal"
+        )
+        self.require(
+            regs.dst_c == num_channels,
+            f"dst_c is {regs.dst_c}; with transpose_md {regs.transpose_md} it must be {num_channels}",
+        )
         check_aligned(self)
         src = self.source(state, shape, self.src_strides(num_channels), 1)
         return transfer(src, self.destination(state, shape, self.dst_strides(1), 1))

@@ -35,14 +35,20 @@ class Compressed(Transfer):
 
     def check_extent(self, count: int) -> None:
         limit = self.chip.lmem_total_bytes
-        self.require(0 < count <= limit, f"{count} elements are transferred; a compressed transfer has 1 to {limit}, what LMEM can hold")
+        self.require(
+            0 < count <= limit,
+            f"{count} elements are transferred; a compressed transfer has 1 to {limit}, what LMEM can hold",
+        )
 
     def bind_decompress(self, state: State, count: int, itemsize: int, store: Callable[[Elements], None]) -> Bound:
-        """Reads `count` elements. The stream says how they were remapped; the biases, zero guard and cmprs_fmt mean nothing."""
+        """Reads `count` elements. The stream says how they were remapped; the biases, zero guard and cmprs_fmt mean
+        nothing."""
         start = self._stream_start(state, self.regs.src_base_reg_sel, self.src_addr, count, "source")
         stream = state.gmem.bytes[start : start + stream_limit(count, itemsize)]
 
-        kept: list[NDArray] = []  # a stream and its elements: small programs run so often that decoding is most of what they take
+        kept: list[
+            NDArray
+        ] = []  # a stream and its elements: small programs run so often that decoding is most of what they take
 
         def run() -> None:
             if kept and np.array_equal(stream[: kept[0].size], kept[0]):
@@ -52,7 +58,8 @@ class Compressed(Transfer):
                 elements = decompress(stream, count, itemsize)
             except ValueError as error:
                 raise IllegalInstruction(
-                    f"command {self.index} ({self.mnemonic}): the compressed stream at GMEM offset {start:#x} is damaged: {error}",
+                    f"command {self.index} ({self.mnemonic}): the compressed stream at GMEM offset {start:#x} is "
+                    f"damaged: {error}",
                     self.index,
                 ) from None
             used = stream[: stream_bytes(stream, count)]
@@ -70,7 +77,10 @@ class Compressed(Transfer):
         def run() -> None:
             stream = compress(load(), params)
             if start + stream.size > len(state.gmem):
-                raise AddressError(f"command {self.index} ({self.mnemonic}): {stream.size} bytes from GMEM offset {start:#x} end past GMEM")
+                raise AddressError(
+                    f"command {self.index} ({self.mnemonic}): {stream.size} bytes from GMEM offset {start:#x} end "
+                    "past GMEM"
+                )
             state.gmem.bytes[start : start + stream.size] = stream
 
         return run
@@ -79,7 +89,10 @@ class Compressed(Transfer):
         regs, bf16 = self.regs, itemsize == 2
         bias0 = 127 if bf16 else 0
         what = "bf16" if bf16 else "int8"
-        self.require(regs.compress_bias0 == bias0, f"compress_bias0 is {regs.compress_bias0}; the DMA compresses {what} with {bias0}")
+        self.require(
+            regs.compress_bias0 == bias0,
+            f"compress_bias0 is {regs.compress_bias0}; the DMA compresses {what} with {bias0}",
+        )
         self.require(regs.compress_bias1 == 0, f"compress_bias1 is {regs.compress_bias1}; the DMA compresses with 0")
         self.require(bf16 or not regs.compress_zero_guard, "compress_zero_guard is set, but int8 has no zero guard")
         self.require(not (bf16 and regs.cmprs_fmt), "cmprs_fmt is set (signed), but bf16 is compressed unsigned")
@@ -89,12 +102,16 @@ class Compressed(Transfer):
         start = physical_addr(state, base_reg, addr, what)
         least = HEADER_BYTES + table_bytes(-(-count // BLOCK))
         if start + least > len(state.gmem):
-            raise AddressError(f"{what}: header and table of the compressed stream, {least} bytes from offset {start:#x}, end past GMEM")
+            raise AddressError(
+                f"{what}: header and table of the compressed stream, {least} bytes from offset {start:#x}, end past "
+                "GMEM"
+            )
         return start
 
 
 class G2lTensorCopyDecompressed(Compressed):
-    """A stream to (src_n, dst_c, dst_h, dst_w), where int8 may become bf16. spec_func and the source's shape mean nothing."""
+    """A stream to (src_n, dst_c, dst_h, dst_w), where int8 may become bf16. spec_func and the source's shape mean
+    nothing."""
 
     __slots__ = ()
     mnemonic = "tdma_g2l_tensor_copy_decompressed"
@@ -118,7 +135,8 @@ class G2lTensorCopyDecompressed(Compressed):
 
 
 class L2gTensorCopyCompressed(Compressed):
-    """(src_n, src_c, src_h, src_w) to a stream; the destination's shape only has to have dense strides. spec_func means nothing."""
+    """(src_n, src_c, src_h, src_w) to a stream; the destination's shape only has to have dense strides. spec_func means
+    nothing."""
 
     __slots__ = ()
     mnemonic = "tdma_l2g_tensor_copy_compressed"
@@ -152,7 +170,10 @@ class CompressedMatrix(Compressed, MatrixTransfer):
         self.check_rows()
         rows, columns = self.matrix_shape
         self.check_extent(rows * columns)
-        self.require(row_stride == columns * size, f"the stride of rows in GMEM is {row_stride}; it must be dense, {columns * size}")
+        self.require(
+            row_stride == columns * size,
+            f"the stride of rows in GMEM is {row_stride}; it must be dense, {columns * size}",
+        )
         return size, self.pieces(state, rows, columns, size)
 
 

@@ -1,7 +1,7 @@
 """Tensor arithmetic in 8 bit, 16 bit and bf16: mul, mac, add, sub, max, min, ge, copy.
 
-Sources: wwwuxy/cvikernel src/cv181x/tiu_*.c for the fields, sophgo/cviruntime test/181x/test_181x_*tensor_*.c for the results.
-"""
+Sources: wwwuxy/cvikernel src/cv181x/tiu_*.c for the fields, sophgo/cviruntime test/181x/test_181x_*tensor_*.c for the
+results."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Mul(Arith):
 
 
 class MulQm(Mul):
-    """8 x 8 bits, then a 32-bit multiplier and a shift as in gemmlowp. `opd_typ` does not matter: the operands are bytes."""
+    """8 x 8 bits, then a 32-bit multiplier and a shift as in gemmlowp. `opd_typ` does not matter: the operands are
+    bytes."""
 
     __slots__ = ()
     mnemonic = "tiu_mul_qm"
@@ -139,7 +140,8 @@ class Mac(Arith):
 
 
 class Add(Arith):
-    """16-bit integers, shifted right and saturated, or bf16. The functional model has no sum of 8-bit operands, on no chip."""
+    """16-bit integers, shifted right and saturated, or bf16. The functional model has no sum of 8-bit operands, on no
+    chip."""
 
     __slots__ = ()
     mnemonic = "tiu_add"
@@ -161,7 +163,8 @@ class Add(Arith):
         finish, operation = self.finish_float(state, self.relu), self.operation
 
         def run() -> None:
-            # No rounding mode is needed: the float32 sum of two bf16 is exact, or so near the larger one that it rounds to that.
+            # No rounding mode is needed: the float32 sum of two bf16 is exact, or so near the larger one that it rounds
+            # to that.
             with np.errstate(over="ignore"):
                 total = operation(a(), b())
             finish(total)
@@ -251,7 +254,8 @@ class Ge(Max):
 
 
 class Copy(Arith):
-    """8-bit or bf16; a bf16 copy is no copy of bits: zeros and denormals become +0, infinities and NaN the largest number."""
+    """8-bit or bf16; a bf16 copy is no copy of bits: zeros and denormals become +0, infinities and NaN the largest
+    number."""
 
     __slots__ = ()
     mnemonic = "tiu_copy"

@@ -1,4 +1,5 @@
-"""Bitwise tensor operations and the shift by a tensor of counts. They work on bytes: `opd_typ` only asks for even strides.
+"""Bitwise tensor operations and the shift by a tensor of counts. They work on bytes: `opd_typ` only asks for even
+strides.
 
 Sources: tiu_and.c, tiu_or.c, tiu_xor.c, tiu_shift.c in wwwuxy/cvikernel src/cv181x.
 """
@@ -38,7 +39,10 @@ class ArithShift(Elementwise):
         if not regs.opd_typ:
             check_signs(self)
         if regs.opt_res_shift or regs.opt_rshift_typ:
-            self.refuse(f"opt_res_shift is {regs.opt_res_shift} and opt_rshift_typ {regs.opt_rshift_typ}; the counts alone shift (0, 0)")
+            self.refuse(
+                f"opt_res_shift is {regs.opt_res_shift} and opt_rshift_typ {regs.opt_rshift_typ}; the counts "
+                "alone shift (0, 0)"
+            )
         if regs.opt_shift_typ != regs.opt_opd0_sign:
             self.refuse(f"opt_shift_typ is {regs.opt_shift_typ}; it must be opt_opd0_sign, {regs.opt_opd0_sign}")
         if not regs.opt_opd1_sign:
@@ -52,7 +56,9 @@ class ArithShift(Elementwise):
             count = counts().astype(np.int32)
             left, right = np.maximum(count, 0), np.maximum(-count, 0)
             if left.max() > LARGEST_COUNT or right.max() > LARGEST_COUNT:
-                self.refuse(f"opd1 holds the shift count {count[np.abs(count) > LARGEST_COUNT][0]}; counts are -16 to 16")
+                self.refuse(
+                    f"opd1 holds the shift count {count[np.abs(count) > LARGEST_COUNT][0]}; counts are -16 to 16"
+                )
             shifted = (values() << left) >> right
             low(shifted)
             high(shifted >> 8)

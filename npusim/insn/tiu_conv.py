@@ -47,13 +47,22 @@ class Convolution(TiuInstruction):
         ifmap, ofmap, weight = shape_of(self, "opd0"), shape_of(self, "res0"), shape_of(self, "opd1")
         window = Window.of(self, weight[2:])
         window.check(self, ifmap, ofmap)
-        self.require(weight[:2] == (ifmap[1], ofmap[1]), f"opd1 (ic, oc) is {weight[:2]}, but opd0 and res0 have {(ifmap[1], ofmap[1])}")
-        self.require(regs.short_opd0_str == 0, f"short_opd0_str is {regs.short_opd0_str}; a convolution reads opd0 at aligned strides (0)")
+        self.require(
+            weight[:2] == (ifmap[1], ofmap[1]),
+            f"opd1 (ic, oc) is {weight[:2]}, but opd0 and res0 have {(ifmap[1], ofmap[1])}",
+        )
+        self.require(
+            regs.short_opd0_str == 0,
+            f"short_opd0_str is {regs.short_opd0_str}; a convolution reads opd0 at aligned strides (0)",
+        )
         self.require(regs.res0_n_str % 16 == 0, f"res0_n_str is {regs.res0_n_str}; it must be a multiple of 16")
         require_relu_of_signed(self)
         self.require(
             not (regs.opt_chl_quan and regs.ps32_md & WRITE_PS32),
-            f"opt_chl_quan with ps32_md {regs.ps32_md}; the multiplier is applied only where the sum is finished (0 or 1)",
+            (
+                f"opt_chl_quan with ps32_md {regs.ps32_md}; the multiplier is applied only where the sum is "
+                "finished (0 or 1)"
+            ),
         )
         if regs.opd_typ:
             self.require(not regs.double_conv, "double_conv is set, but two-channel mode exists for int8 only")
@@ -132,7 +141,9 @@ def _weight_rows(opd1: TensorLmem | None, constant: NDArray, count: int) -> NDAr
     return np.broadcast_to(constant, (len(constant), count)) if opd1 is None else opd1.load()[0, :, 0]
 
 
-def _columns(window: Window, extended: NDArray[np.float32], ofmap: Shape) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def _columns(
+    window: Window, extended: NDArray[np.float32], ofmap: Shape
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Rows of the result, and under each of their elements what its kernel meets, in the order of summation.
 
     Shape (kh * kw * ic, n * rows * ow); as many rows at once as keep it within a processor's cache.

@@ -1,8 +1,7 @@
 """Depthwise convolution and pooling: every channel meets its own kernel, or none.
 
-Sources: wwwuxy/cvikernel src/cv181x/tiu_depthwise_convolution.c, tiu_pt_depthwise_convolution.c, tiu_max_pooling.c, tiu_min_pooling.c,
-tiu_average_pooling.c.
-"""
+Sources: wwwuxy/cvikernel src/cv181x/tiu_depthwise_convolution.c, tiu_pt_depthwise_convolution.c, tiu_max_pooling.c,
+tiu_min_pooling.c, tiu_average_pooling.c."""
 
 from __future__ import annotations
 
@@ -34,7 +33,8 @@ class _PerChannel(TiuInstruction):
 
     @property
     def dilates(self) -> bool:
-        """Whether the kernel is spread as conv_opd1_*_ins0 says; the vendor's model ignores them otherwise, but not in the ofmap's size."""
+        """Whether the kernel is spread as conv_opd1_*_ins0 says; the vendor's model ignores them otherwise, but not in
+        the ofmap's size."""
         return False
 
     @classmethod
@@ -104,7 +104,8 @@ class MinPooling(_ExtremePooling):
 
 
 class DepthwiseConvolution(_PerChannel):
-    """tiu_depthwise_convolution and tiu_pt_depthwise_convolution. Products are summed with kh outside kw; a bf16 bias is added last."""
+    """tiu_depthwise_convolution and tiu_pt_depthwise_convolution. Products are summed with kh outside kw; a bf16 bias
+    is added last."""
 
     __slots__ = ()
     mnemonic = "tiu_depthwise_convolution"
@@ -167,7 +168,8 @@ class DepthwiseConvolution(_PerChannel):
 
 
 class AveragePooling(_PerChannel):
-    """tiu_average_pooling: the sum under the window times a constant, then shifted; bf16 multiplies every element before adding."""
+    """tiu_average_pooling: the sum under the window times a constant, then shifted; bf16 multiplies every element
+    before adding."""
 
     __slots__ = ()
     mnemonic = "tiu_average_pooling"
@@ -225,4 +227,9 @@ def _fold(ufunc: np.ufunc, taps: NDArray, dtype: np.dtype) -> NDArray:
     return total
 
 
-DEPTHWISE_POOL_INSTRUCTIONS: tuple[type[Instruction], ...] = (MaxPooling, MinPooling, DepthwiseConvolution, AveragePooling)
+DEPTHWISE_POOL_INSTRUCTIONS: tuple[type[Instruction], ...] = (
+    MaxPooling,
+    MinPooling,
+    DepthwiseConvolution,
+    AveragePooling,
+)

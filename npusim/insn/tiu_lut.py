@@ -1,8 +1,7 @@
 """Table lookup: 256 elements for each lane, indexed by the low byte of each element.
 
-Source: wwwuxy/cvikernel src/cv181x/tiu_lookup_table.c. An interpolating or scientific bf16 table is this instruction several times, on
-indices that TDMA moves and conversions have made.
-"""
+Source: wwwuxy/cvikernel src/cv181x/tiu_lookup_table.c. An interpolating or scientific bf16 table is this instruction
+several times, on indices that TDMA moves and conversions have made."""
 
 from __future__ import annotations
 
@@ -54,11 +53,15 @@ class LookupTable(TiuInstruction):
             self.refuse("a lookup's operands are tensors (opt_opd0_const and opt_opd1_const 0)")
         for name in ("res0", "opd0", "opd1"):
             if getattr(regs, f"short_{name}_str"):
-                self.refuse(f"short_{name}_str is {getattr(regs, f'short_{name}_str')}; a lookup works at aligned strides (0)")
+                self.refuse(
+                    f"short_{name}_str is {getattr(regs, f'short_{name}_str')}; a lookup works at aligned strides (0)"
+                )
         if shape_of(self, "opd0") != shape_of(self, "res0"):
             self.refuse(f"opd0 has shape {shape_of(self, 'opd0')}, but res0 has {shape_of(self, 'res0')}")
         if _window(regs.res0_addr) != _window(regs.opd0_addr):
-            self.refuse(f"res0_addr {regs.res0_addr:#x} and opd0_addr {regs.opd0_addr:#x} must lie in the same 64 KiB of LMEM")
+            self.refuse(
+                f"res0_addr {regs.res0_addr:#x} and opd0_addr {regs.opd0_addr:#x} must lie in the same 64 KiB of LMEM"
+            )
         shape = (1, self.chip.num_lanes, 32, 8) if regs.opd_typ else (1, self.chip.num_lanes, 16, 16)
         if shape_of(self, "opd1") != shape:
             self.refuse(f"opd1 has shape {shape_of(self, 'opd1')}; a table is {shape}")
@@ -76,14 +79,18 @@ class LookupTable(TiuInstruction):
         else:
             signs = (regs.opt_res0_sign, regs.opt_opd0_sign, regs.opt_opd1_sign, regs.opt_opd2_sign)
             if signs != (1, 1, 1, 1) or (*segs, regs.opt_opd2_seg) != (1, 1, 1, 1):
-                self.refuse(f"opt_*_sign are {signs} and opt_*_seg {(*segs, regs.opt_opd2_seg)}; a bf16 lookup sets them all to 1")
+                self.refuse(
+                    f"opt_*_sign are {signs} and opt_*_seg {(*segs, regs.opt_opd2_seg)}; a bf16 lookup sets "
+                    "them all to 1"
+                )
 
 
 def _window(addr: int) -> int:
-    """The 64 KiB that `addr` lies in, for the functional model a lane of a lookup: channel j of the result takes row (window + j) of opd1.
+    """The 64 KiB that `addr` lies in, for the functional model a lane of a lookup: channel j of the result takes row
+    (window + j) of opd1.
 
-    Tensors that start on lane 0 or 1, as cvikernel allocates them, lie in window 0, where the table of channel j is that of lane j.
-    """
+    Tensors that start on lane 0 or 1, as cvikernel allocates them, lie in window 0, where the table of channel j is
+    that of lane j."""
     return addr >> 16
 
 

@@ -1,4 +1,5 @@
-"""Matrix multiplication: a matrix row is spread over lanes in pieces of w columns, so (n, c, 1, w) holds n rows of c * w columns."""
+"""Matrix multiplication: a matrix row is spread over lanes in pieces of w columns, so (n, c, 1, w) holds n rows of c *
+w columns."""
 
 from __future__ import annotations
 
@@ -25,10 +26,11 @@ from npusim.state import State
 
 
 class MatrixMultiplication(TiuInstruction):
-    """tiu_matrix_multiplication and its quantised twin (wwwuxy/cvikernel src/cv181x/tiu_matrix_multiplication.c, *_qm.c).
+    """tiu_matrix_multiplication and its quantised twin (wwwuxy/cvikernel src/cv181x/tiu_matrix_multiplication.c,
+    *_qm.c).
 
-    bf16 products are summed with the column inside a piece (w) outermost and the piece (c) innermost; the bias is added last.
-    """
+    bf16 products are summed with the column inside a piece (w) outermost and the piece (c) innermost; the bias is added
+    last."""
 
     __slots__ = ()
     mnemonic = "tiu_matrix_multiplication"
@@ -41,12 +43,21 @@ class MatrixMultiplication(TiuInstruction):
         regs = self.regs
         left, res = shape_of(self, "opd0"), shape_of(self, "res0")
         count = left[3] * (left[1] - 1) + regs.opd1_w
-        self.require(res[0] == left[0], f"res0_n is {res[0]}, but opd0_n is {left[0]}; each row of opd0 gives one of res0")
-        self.require(regs.opd1_c == res[1], f"opd1_c is {regs.opd1_c}, but res0_c is {res[1]}; columns of opd1 are columns of res0")
-        self.require(0 < regs.opd1_w <= left[3], f"opd1_w is {regs.opd1_w}; the last piece of an opd0 row has 1 to {left[3]} columns")
+        self.require(
+            res[0] == left[0], f"res0_n is {res[0]}, but opd0_n is {left[0]}; each row of opd0 gives one of res0"
+        )
+        self.require(
+            regs.opd1_c == res[1],
+            f"opd1_c is {regs.opd1_c}, but res0_c is {res[1]}; columns of opd1 are columns of res0",
+        )
+        self.require(
+            0 < regs.opd1_w <= left[3],
+            f"opd1_w is {regs.opd1_w}; the last piece of an opd0 row has 1 to {left[3]} columns",
+        )
         self.require(count == regs.opd1_n, f"opd1_n is {regs.opd1_n}, but opd0 rows have {count} columns")
         self.require(
-            regs.short_opd0_str == regs.short_opd1_str == regs.short_res0_str == 0, "matrices lie at aligned strides (short_*_str 0)"
+            regs.short_opd0_str == regs.short_opd1_str == regs.short_res0_str == 0,
+            "matrices lie at aligned strides (short_*_str 0)",
         )
         require_relu_of_signed(self)
         order = np.arange(left[1] * left[3]).reshape(left[1], left[3]).T.reshape(-1)

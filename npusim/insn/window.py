@@ -1,4 +1,5 @@
-"""The sliding window that convolution, depthwise convolution and pooling share: insertion, padding, stride and dilation."""
+"""The sliding window that convolution, depthwise convolution and pooling share: insertion, padding, stride and
+dilation."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Window:
     def output(self, ifmap: Shape) -> tuple[int, int]:
         """(h, w) of the ofmap; below 1 where the kernel is larger than the extended ifmap."""
         h, w = (
-            (size - ((self.kernel[i] - 1) * self.dilation[i] + 1)) // self.stride[i] + 1 for i, size in enumerate(self.extended(ifmap))
+            (size - ((self.kernel[i] - 1) * self.dilation[i] + 1)) // self.stride[i] + 1
+            for i, size in enumerate(self.extended(ifmap))
         )
         return h, w
 
@@ -67,10 +69,13 @@ class Window:
         """Refuses a result whose extents do not follow from the ifmap, the kernel and the window."""
         want = (ifmap[0], *self.output(ifmap))
         got = (ofmap[0], ofmap[2], ofmap[3])
-        insn.require(want == got, f"res0 (n, h, w) is {got}, but opd0 {ifmap} under a {self.kernel} kernel gives {want}")
+        insn.require(
+            want == got, f"res0 (n, h, w) is {got}, but opd0 {ifmap} under a {self.kernel} kernel gives {want}"
+        )
 
     def extend(self, values: NDArray, fill: float, dtype: DTypeLike | None = None) -> NDArray:
-        """`values` (..., h, w) with `fill` inserted and padded, as `dtype` if that is given; `values` itself where nothing changes."""
+        """`values` (..., h, w) with `fill` inserted and padded, as `dtype` if that is given; `values` itself where
+        nothing changes."""
         dtype = values.dtype if dtype is None else dtype
         if self.is_plain:
             return values.astype(dtype, copy=False)
@@ -84,7 +89,11 @@ class Window:
     def span(self, patterns: NDArray[np.uint16], fill: float) -> Span:
         """Span of bf16 `patterns` together with an integer `fill`, where the window fills anything in."""
         span = Span.of_bf16(patterns)
-        return span if self.is_plain or not fill else replace(span, lowest=min(span.lowest, 127), highest=max(span.highest, 142))
+        return (
+            span
+            if self.is_plain or not fill
+            else replace(span, lowest=min(span.lowest, 127), highest=max(span.highest, 142))
+        )
 
     def taps(self, extended: NDArray, out_hw: tuple[int, int]) -> NDArray:
         """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element meets."""
@@ -92,6 +101,13 @@ class Window:
         return as_strided(
             extended,
             (*self.kernel, *extended.shape[:2], *out_hw),
-            (self.dilation[0] * h_str, self.dilation[1] * w_str, n_str, c_str, self.stride[0] * h_str, self.stride[1] * w_str),
+            (
+                self.dilation[0] * h_str,
+                self.dilation[1] * w_str,
+                n_str,
+                c_str,
+                self.stride[0] * h_str,
+                self.stride[1] * w_str,
+            ),
             writeable=False,
         )

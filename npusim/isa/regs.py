@@ -14,9 +14,20 @@ from npusim.chip import Chip
 from npusim.isa.descriptors import CV183X_ALIASES, TDMA_CV181X, TIU_CV181X, TIU_CV183X, tdma_layout, tiu_layout
 from npusim.isa.layout import Columns, Layout
 
-_ONLY_CV183X = tuple(f.name for f in TIU_CV183X.fields if f.name not in TIU_CV181X.by_name and f.name not in CV183X_ALIASES)
+_ONLY_CV183X = tuple(
+    f.name for f in TIU_CV183X.fields if f.name not in TIU_CV181X.by_name and f.name not in CV183X_ALIASES
+)
 
-TIU_SCHEDULING = ("cmd_en", "cmd_end", "cmd_id_en", "cmd_keep", "cmd_intr_en", "cmd_id_tpu", "cmd_id_gdma", "layer_info")
+TIU_SCHEDULING = (
+    "cmd_en",
+    "cmd_end",
+    "cmd_id_en",
+    "cmd_keep",
+    "cmd_intr_en",
+    "cmd_id_tpu",
+    "cmd_id_gdma",
+    "layer_info",
+)
 TDMA_SCHEDULING = (
     *("vld", "eod", "intp_en", "bar_en", "outstanding_en", "intra_cmd_paral"),
     *("cmd_id", "wait_id_tpu", "wait_id_other_tdma", "wait_id_sdma", "layer_ID"),
@@ -39,7 +50,8 @@ if TYPE_CHECKING:
     class TdmaRegs(_Regs): ...
 else:
     TiuRegs = namedtuple("TiuRegs", [*TIU_CV181X.by_name, *_ONLY_CV183X])
-    """A TIU descriptor under the cv181x header's names, plus cv183x's own (`tens_lookup`, `opd0_ins_fp`, ...; 0 elsewhere)."""
+    """A TIU descriptor under the cv181x header's names, plus cv183x's own (`tens_lookup`, `opd0_ins_fp`, ...; 0
+    elsewhere)."""
 
     TdmaRegs = namedtuple("TdmaRegs", list(TDMA_CV181X.by_name))
     """A TDMA descriptor under the cv181x header's names; what cv183x lacks is 0."""

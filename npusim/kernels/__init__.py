@@ -1,4 +1,5 @@
-"""Programs for the chip: KernelBuilder with cvikernel's call names, and the kernels of a transformer written with it."""
+"""Programs for the chip: KernelBuilder with cvikernel's call names, and the kernels of a transformer written with
+it."""
 
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.program import Program, Relocation

@@ -1,10 +1,11 @@
-"""Attention over gathered pages: every KV head attends with its group of query heads to the pages that its descriptors name.
+"""Attention over gathered pages: every KV head attends with its group of query heads to the pages that its descriptors
+name.
 
-A K page is [head_dim][page_size] in GMEM and becomes one piece of the right-hand matrix K^T, a V page [page_size][head_dim] becomes
-page_size of its rows; each is one transfer whose address can be patched. Pages are gathered in tiles as large as the free LMEM allows.
-Masked scores go to a GMEM scratch, come back as rows over lanes for the softmax, and again as left-hand pieces for the product with V,
-whose sums run on from tile to tile (ps32). Bit for bit ops.attention of reference_model.quant, however it is cut.
-"""
+A K page is [head_dim][page_size] in GMEM and becomes one piece of the right-hand matrix K^T, a V page
+[page_size][head_dim] becomes page_size of its rows; each is one transfer whose address can be patched. Pages are
+gathered in tiles as large as the free LMEM allows. Masked scores go to a GMEM scratch, come back as rows over lanes for
+the softmax, and again as left-hand pieces for the product with V, whose sums run on from tile to tile (ps32). Bit for
+bit ops.attention of reference_model.quant, however it is cut."""
 
 from __future__ import annotations
 
@@ -80,19 +81,30 @@ def attention(
 
 
 def _check(
-    shape: AttentionShape, q: Tl, res: Tl, k_pages: Sequence[Sequence[PageAddress]], v_pages: Sequence[Sequence[PageAddress]], mask: Tg
+    shape: AttentionShape,
+    q: Tl,
+    res: Tl,
+    k_pages: Sequence[Sequence[PageAddress]],
+    v_pages: Sequence[Sequence[PageAddress]],
+    mask: Tg,
 ) -> None:
     wanted = (1, shape.num_tokens, 1, shape.num_heads * shape.head_dim)
     if q.shape != wanted or res.shape != wanted or shape.num_heads % shape.num_kv_heads:
-        raise UsageError(f"q has shape {q.shape} and res {res.shape}; for {shape} both are {wanted}, heads a multiple of KV heads")
+        raise UsageError(
+            f"q has shape {q.shape} and res {res.shape}; for {shape} both are {wanted}, heads a multiple of KV heads"
+        )
     for name, pages in (("k_pages", k_pages), ("v_pages", v_pages)):
         found = [len(row) for row in pages]
         if found != [shape.num_pages] * shape.num_kv_heads:
-            raise UsageError(f"{name} names {found} pages; it takes {shape.num_pages} for each of {shape.num_kv_heads} KV heads")
+            raise UsageError(
+                f"{name} names {found} pages; it takes {shape.num_pages} for each of {shape.num_kv_heads} KV heads"
+            )
     if mask.shape != (1, shape.num_tokens, 1, shape.num_slots):
         raise UsageError(f"mask has shape {mask.shape}; it is {(1, shape.num_tokens, 1, shape.num_slots)}")
     if shape.num_slots > 4095:
-        raise UsageError(f"{shape.num_pages} pages are {shape.num_slots} slots; the TIU takes 4095 in a row: use a smaller budget")
+        raise UsageError(
+            f"{shape.num_pages} pages are {shape.num_slots} slots; the TIU takes 4095 in a row: use a smaller budget"
+        )
 
 
 @dataclass
@@ -107,9 +119,12 @@ class _Attention:
     base_reg: int
 
     def __post_init__(self) -> None:
-        """Rows of a head are cut into blocks of whole tokens, each of which lies on a lane of its own as a left-hand matrix."""
+        """Rows of a head are cut into blocks of whole tokens, each of which lies on a lane of its own as a left-hand
+        matrix."""
         shape, lanes = self.shape, self.b.chip.num_lanes
-        tokens = next(t for t in range(1, shape.num_tokens + 1) if shape.num_tokens % t == 0 and shape.num_tokens // t <= lanes)
+        tokens = next(
+            t for t in range(1, shape.num_tokens + 1) if shape.num_tokens % t == 0 and shape.num_tokens // t <= lanes
+        )
         self.block_tokens, self.num_blocks = tokens, shape.num_tokens // tokens
         self.block_rows = tokens * shape.group
 
@@ -119,7 +134,9 @@ class _Attention:
         with b.lmem_scope():
             factor = b.lmem_alloc_tensor((1, rows, 1, 1), BF16)
             page = PageShape(shape.head_dim, shape.page_size, shape.num_pages)
-            groups = [range(first, first + shape.heads_at_once) for first in range(0, shape.num_kv_heads, shape.heads_at_once)]
+            groups = [
+                range(first, first + shape.heads_at_once) for first in range(0, shape.num_kv_heads, shape.heads_at_once)
+            ]
             sides = [
                 HeadPages(pages[h], bool(are_values))
                 for g in groups
@@ -138,7 +155,8 @@ class _Attention:
                 b.tdma_g2l_tensor_copy(self._far(self._result, res.shape), res)
 
     def _beside(self, pages: int) -> int:
-        """LMEM a lane that is used beside a tile of so many pages: for scores, for the softmax, or for the product with V."""
+        """LMEM a lane that is used beside a tile of so many pages: for scores, for the softmax, or for the product with
+        V."""
         shape, chip = self.shape, self.b.chip
         piece = align_up(2 * shape.page_size, chip.eu_num) * -(-pages // chip.num_lanes)
         queries = self.block_rows * align_up(2 * shape.head_dim, 16)
@@ -167,7 +185,9 @@ class _Attention:
             masked = self._masked(scores, mask, block)
             row = turn * shape.rows_a_head + block * self.block_rows
             to = self._scores(row) + 2 * tile.first * shape.page_size
-            b.tdma_l2g_matrix_copy(masked, mg(to, self.block_rows, slots, BF16, 2 * shape.num_slots, base_reg=self.base_reg))
+            b.tdma_l2g_matrix_copy(
+                masked, mg(to, self.block_rows, slots, BF16, 2 * shape.num_slots, base_reg=self.base_reg)
+            )
 
     def _masked(self, scores: Ml, mask: Tl, block: int) -> Ml:
         """Scores plus mask. Each token's mask serves its whole group of rows."""
@@ -189,7 +209,9 @@ class _Attention:
         near = b.lmem_alloc_tensor((self.shape.num_tokens, tile.count, 1, size), BF16)
         strides = (self.mask.stride[1], 2 * size, 2 * size, 2)
         start = self.mask.addr + 2 * tile.first * size
-        b.tdma_g2l_tensor_copy(tg(start, near.shape, BF16, strides, base_reg=self.mask.base_reg, label=self.mask.label), near)
+        b.tdma_g2l_tensor_copy(
+            tg(start, near.shape, BF16, strides, base_reg=self.mask.base_reg, label=self.mask.label), near
+        )
         return near
 
     def _queries(self, q: Tl, head: int) -> list[Ml]:
@@ -205,13 +227,16 @@ class _Attention:
         return lefts
 
     def _lefts(self, columns: int) -> tuple[list[Ml], Tl]:
-        """Room for a head's rows of `columns` as left-hand matrices, and all of it as a tensor (1, blocks, block_rows, columns)."""
+        """Room for a head's rows of `columns` as left-hand matrices, and all of it as a tensor (1, blocks, block_rows,
+        columns)."""
         b = self.b
         one = MlShape(self.block_rows, 1, columns, columns)
         addr = b.lmem_alloc_matrix(one, BF16, way_out="take fewer tokens at a time").addr
         lefts = [ml_at(b.chip, addr + block * b.chip.lmem_bytes, one) for block in range(self.num_blocks)]
         step = lefts[0].n_stride
-        return lefts, Tl(addr, (1, self.num_blocks, self.block_rows, columns), (0, step * self.block_rows, step, 2), BF16)
+        return lefts, Tl(
+            addr, (1, self.num_blocks, self.block_rows, columns), (0, step * self.block_rows, step, 2), BF16
+        )
 
     def _weigh(self, gather: Gather, turn: int) -> None:
         """exp(scores) @ V of one KV head, to the scratch."""
@@ -225,13 +250,17 @@ class _Attention:
                     lefts, near = self._lefts(slots)
                     start = self._scores(turn * shape.rows_a_head) + 2 * tile.first * shape.page_size
                     step = 2 * shape.num_slots
-                    b.tdma_g2l_tensor_copy(tg(start, near.shape, BF16, (0, step * self.block_rows, step, 2), base_reg=self.base_reg), near)
+                    b.tdma_g2l_tensor_copy(
+                        tg(start, near.shape, BF16, (0, step * self.block_rows, step, 2), base_reg=self.base_reg), near
+                    )
                     mode = (1 if tile.first else 0) | (2 if tile.first + tile.count < shape.num_pages else 0)
                     for left, out in zip(lefts, outs, strict=True):
                         b.tiu_matrix_multiplication(out, left, tile.matrix, ps32_mode=mode)
             for block, out in enumerate(outs):
                 row = turn * shape.rows_a_head + block * self.block_rows
-                b.tdma_l2g_matrix_copy(out, mg(self._products(row), self.block_rows, shape.head_dim, BF16, base_reg=self.base_reg))
+                b.tdma_l2g_matrix_copy(
+                    out, mg(self._products(row), self.block_rows, shape.head_dim, BF16, base_reg=self.base_reg)
+                )
 
     def _deliver(self, factor: Tl, res: Tl, head: int) -> None:
         """Products times each row's factor; rows (token, query head) become columns of their token."""

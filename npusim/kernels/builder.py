@@ -25,13 +25,17 @@ class KernelBuilder(TdmaCalls, TiuCalls):
     (1, 2, 128)
     """
 
-    def lmem_alloc_tensor(self, shape: Shape, fmt: Fmt, eu_align: bool = True, *, way_out: str = "free or split tensors") -> Tl:
+    def lmem_alloc_tensor(
+        self, shape: Shape, fmt: Fmt, eu_align: bool = True, *, way_out: str = "free or split tensors"
+    ) -> Tl:
         """A tensor at the next free address of every lane. Raises UsageError with sizes where it does not fit."""
         stride = tl_default_stride(self.chip, shape, fmt, eu_align)
         addr = self.lmem.alloc(shape[0] * stride[0], f"a tensor of {shape} {fmt.value}", way_out)
         return Tl(addr, shape, stride, fmt)
 
-    def lmem_alloc_matrix(self, shape: MlShape, fmt: Fmt, *, ps32: bool = False, way_out: str = "free or split matrices") -> Ml:
+    def lmem_alloc_matrix(
+        self, shape: MlShape, fmt: Fmt, *, ps32: bool = False, way_out: str = "free or split matrices"
+    ) -> Ml:
         """A matrix at aligned strides; `ps32` leaves room for 32-bit partial sums (lmem_alloc_ps32_matrix)."""
         matrix = ml_at(self.chip, 0, shape, fmt)
         planes = 4 // fmt.itemsize if ps32 else 1

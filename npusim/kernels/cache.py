@@ -1,9 +1,10 @@
-"""The paged cache as the chip keeps it: new keys and values into pages, the box around the keys of each page, scores of pages.
+"""The paged cache as the chip keeps it: new keys and values into pages, the box around the keys of each page, scores of
+pages.
 
-A key page of one head lies dim-major, [head_dim][page_size], a value page token-major, [page_size][head_dim]; heads are head_bytes apart.
-Boxes of one head are the rows of a matrix with a column a block: [2 * head_dim][blocks], maxima in front of minima.
-Rows of queries, keys and values are (1, m, 1, heads * head_dim) in LMEM, a token a channel, as products leave them.
-"""
+A key page of one head lies dim-major, [head_dim][page_size], a value page token-major, [page_size][head_dim]; heads are
+head_bytes apart. Boxes of one head are the rows of a matrix with a column a block: [2 * head_dim][blocks], maxima in
+front of minima. Rows of queries, keys and values are (1, m, 1, heads * head_dim) in LMEM, a token a channel, as
+products leave them."""
 
 from __future__ import annotations
 
@@ -31,33 +32,43 @@ class CacheShape:
 
 @dataclass(frozen=True)
 class Boxes:
-    """One layer's boxes: [num_kv_heads][2 * head_dim][num_blocks] bf16 at `addr` (relative to `label` for what moves)."""
+    """One layer's boxes: [num_kv_heads][2 * head_dim][num_blocks] bf16 at `addr` (relative to `label` for what
+    moves)."""
 
     addr: int
     num_blocks: int
 
     def column(self, shape: CacheShape, label: str | None, dims: str) -> Tg:
-        """The column of one block in all heads, as (2 * heads, 1, head_dim, 1) or, for "channels", (2 * heads, head_dim, 1, 1)."""
+        """The column of one block in all heads, as (2 * heads, 1, head_dim, 1) or, for "channels", (2 * heads,
+        head_dim, 1, 1)."""
         step = 2 * self.num_blocks
-        extents = (2 * shape.num_kv_heads, shape.head_dim, 1, 1) if dims == "channels" else (2 * shape.num_kv_heads, 1, shape.head_dim, 1)
+        extents = (
+            (2 * shape.num_kv_heads, shape.head_dim, 1, 1)
+            if dims == "channels"
+            else (2 * shape.num_kv_heads, 1, shape.head_dim, 1)
+        )
         return Tg(self.addr, extents, BF16, (shape.head_dim * step, step, step, 2), label=label)
 
 
 def store_rows(b: KernelBuilder, shape: CacheShape, k: Tl, v: Tl, k_to: Tg, v_to: Tg) -> None:
-    """The keys and values of m tokens into consecutive slots of one page. `k_to` and `v_to` say where the first one of head 0 goes."""
+    """The keys and values of m tokens into consecutive slots of one page. `k_to` and `v_to` say where the first one of
+    head 0 goes."""
     heads, m, dim = shape.num_kv_heads, k.shape[1], shape.head_dim
     by_dim, rows = (heads, m, dim, 1), (heads, m, 1, dim)
     k_strides, v_strides = (shape.head_bytes, 2, 2 * PAGE_SIZE, 2), (shape.head_bytes, 2 * dim, 2 * dim, 2)
     b.tdma_l2g_tensor_copy(
-        Tl(k.addr, by_dim, (2 * dim, k.stride[1], 2, 2), BF16), Tg(k_to.addr, by_dim, BF16, k_strides, k_to.base_reg, k_to.label)
+        Tl(k.addr, by_dim, (2 * dim, k.stride[1], 2, 2), BF16),
+        Tg(k_to.addr, by_dim, BF16, k_strides, k_to.base_reg, k_to.label),
     )
     b.tdma_l2g_tensor_copy(
-        Tl(v.addr, rows, (2 * dim, v.stride[1], 2 * dim, 2), BF16), Tg(v_to.addr, rows, BF16, v_strides, v_to.base_reg, v_to.label)
+        Tl(v.addr, rows, (2 * dim, v.stride[1], 2 * dim, 2), BF16),
+        Tg(v_to.addr, rows, BF16, v_strides, v_to.base_reg, v_to.label),
     )
 
 
 def update_boxes(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k: Tl, label: str) -> None:
-    """The box of the last page with one more key: k is one row (1, 1, 1, heads * head_dim). `label` names the block's column."""
+    """The box of the last page with one more key: k is one row (1, 1, 1, heads * head_dim). `label` names the block's
+    column."""
     heads, dim = shape.num_kv_heads, shape.head_dim
     with b.lmem_scope():
         box = b.lmem_alloc_tensor((1, 1, 2 * heads, dim), BF16)
@@ -88,7 +99,9 @@ def box_page(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_rows: Tg, labe
         b.tiu_max_pooling(box[1], keys, (1, count))
         b.tiu_mul(box[1], box[1], NEG_ONE)
         for side, tensor in enumerate(box):
-            column = Tg(boxes.addr + side * dim * step, tensor.shape, BF16, (2 * dim * step, step, step, 2), label=label)
+            column = Tg(
+                boxes.addr + side * dim * step, tensor.shape, BF16, (2 * dim * step, step, step, 2), label=label
+            )
             if count < PAGE_SIZE:
                 old = b.lmem_alloc_tensor(tensor.shape, BF16)
                 b.tdma_g2l_tensor_copy(column, old)
@@ -117,7 +130,9 @@ def page_scores(b: KernelBuilder, shape: CacheShape, boxes: Boxes, q: Tl, scores
                 _score_columns(b, shape, boxes, queries, head, blocks, scores)
 
 
-def _score_columns(b: KernelBuilder, shape: CacheShape, boxes: Boxes, queries: Ml, head: int, blocks: range, scores: int) -> None:
+def _score_columns(
+    b: KernelBuilder, shape: CacheShape, boxes: Boxes, queries: Ml, head: int, blocks: range, scores: int
+) -> None:
     """Scores of some blocks for one KV head's group."""
     group, dim, total = shape.group, shape.head_dim, boxes.num_blocks
     start, count = blocks.start, len(blocks)
@@ -125,7 +140,9 @@ def _score_columns(b: KernelBuilder, shape: CacheShape, boxes: Boxes, queries: M
         way_out = "keep fewer blocks or smaller heads"
         right = b.lmem_alloc_matrix(ml_default_shape(b.chip, 2 * dim, count), BF16, way_out=way_out)
         result = b.lmem_alloc_matrix(ml_default_shape(b.chip, group, count), BF16, ps32=True, way_out=way_out)
-        b.tdma_g2l_matrix_copy(Mg(boxes.addr + 2 * (head * 2 * dim * total + start), 2 * dim, count, BF16, 2 * total), right)
+        b.tdma_g2l_matrix_copy(
+            Mg(boxes.addr + 2 * (head * 2 * dim * total + start), 2 * dim, count, BF16, 2 * total), right
+        )
         b.tiu_matrix_multiplication(result, queries, right, ps32_mode=2)
         planes = ml_default_shape(b.chip, 2 * group, count)
         to = Mg(scores + 2 * (head * 2 * group * total + start), 2 * group, count, BF16, 2 * total)

@@ -13,7 +13,7 @@ from npusim.kernels.hazards import HazardTracker, Span, span_of
 from npusim.kernels.lmem import LmemStack
 from npusim.kernels.program import Program, Relocation
 from npusim.kernels.tensors import Mg, Tg, Tl
-from npusim.loader.cmdbuf import HEADER_BYTES, build_cmdbuf
+from npusim.program.cmdbuf import HEADER_BYTES, build_cmdbuf
 
 LARGEST_ID = 0xFFFF
 """Ids have 16 bits and start at 1 in every command buffer; a longer program continues in another one."""
@@ -32,14 +32,16 @@ class _Command:
 class Emitter:
     """Takes commands in program order and gives each its id and the id that it waits for.
 
-    With `sync="hazards"` a command waits for the last command of the other engine that conflicts with it in LMEM, so the engines run in
-    parallel as far as the data allow. With `sync="vendor"` it waits for everything before it, as cvikernel does, but for what stands
-    between parallel_enable and parallel_disable: that waits only for what came before the pair.
-    """
+    With `sync="hazards"` a command waits for the last command of the other engine that conflicts with it in LMEM, so
+    the engines run in parallel as far as the data allow. With `sync="vendor"` it waits for everything before it, as
+    cvikernel does, but for what stands between parallel_enable and parallel_disable: that waits only for what came
+    before the pair."""
 
     def __init__(self, chip: Chip | str, *, sync: str = "hazards") -> None:
         if sync not in ("hazards", "vendor"):
-            raise UsageError(f"sync is {sync!r}; it is 'hazards' (waits follow from the operands) or 'vendor' (cvikernel's modes)")
+            raise UsageError(
+                f"sync is {sync!r}; it is 'hazards' (waits follow from the operands) or 'vendor' (cvikernel's modes)"
+            )
         self.chip = chip_named(chip) if isinstance(chip, str) else chip
         self.lmem = LmemStack(self.chip)
         self._hazards = HazardTracker(self.chip) if sync == "hazards" else None
@@ -81,7 +83,8 @@ class Emitter:
         span = span_of(self.chip, tensor, extra)
         if span.stop > self.chip.lmem_bytes or span.lane0 >= self.chip.num_lanes or min(tensor.shape) < 1:
             raise UsageError(
-                f"the tensor of shape {tensor.shape} and strides {tensor.stride} at {tensor.addr:#x} ends at {span.stop:#x} of lane "
+                f"the tensor of shape {tensor.shape} and strides {tensor.stride} at {tensor.addr:#x} ends at "
+                f"{span.stop:#x} of lane "
                 f"{span.lane0}, but {self.chip.name} has {self.chip.num_lanes} lanes of {self.chip.lmem_bytes:#x} bytes"
             )
         return span
@@ -90,14 +93,19 @@ class Emitter:
         """The same for bytes that run on from lane to lane."""
         size, end = self.chip.lmem_bytes, addr + num_bytes
         if end > self.chip.lmem_total_bytes:
-            raise UsageError(f"{num_bytes} bytes from {addr:#x} on end at {end:#x}, past the {self.chip.lmem_total_bytes:#x} bytes of LMEM")
+            raise UsageError(
+                f"{num_bytes} bytes from {addr:#x} on end at {end:#x}, past the {self.chip.lmem_total_bytes:#x} "
+                "bytes of LMEM"
+            )
         lanes = range(addr // size, -(-end // size))
         return [Span(lane, lane + 1, max(addr - lane * size, 0), min(end - lane * size, size)) for lane in lanes]
 
     def emit_tiu(self, fields: Fields, reads: Sequence[Span], writes: Sequence[Span]) -> None:
         self._emit(_Command(Engine.TIU, {**fields, "layer_info": self._layer_id}), reads, writes)
 
-    def emit_tdma(self, fields: Fields, reads: Sequence[Span], writes: Sequence[Span], far: Sequence[tuple[str, Tg | Mg]] = ()) -> None:
+    def emit_tdma(
+        self, fields: Fields, reads: Sequence[Span], writes: Sequence[Span], far: Sequence[tuple[str, Tg | Mg]] = ()
+    ) -> None:
         """`far` names the sides that lie in GMEM with their tensors; their addresses are put in here."""
         command = _Command(Engine.TDMA, {**fields, "layer_ID": self._layer_id})
         for side, tensor in far:
@@ -130,7 +138,8 @@ class Emitter:
         self._buffers[-1].append(command)
 
     def _vendor_wait(self, other: Engine) -> int:
-        """In serial mode a command depends on the one before it, in whichever engine; behind a parallel region on all before."""
+        """In serial mode a command depends on the one before it, in whichever engine; behind a parallel region on all
+        before."""
         if self._before_parallel is not None:
             return self._before_parallel[other]
         return self._last_id[other] if self._previous in (None, other) else 0
@@ -142,7 +151,10 @@ class Emitter:
             buffer, found = self._encode(number, commands)
             buffers.append(buffer)
             points += found
-        counts = [sum(command.engine == engine for buffer in self._buffers for command in buffer) for engine in (Engine.TIU, Engine.TDMA)]
+        counts = [
+            sum(command.engine == engine for buffer in self._buffers for command in buffer)
+            for engine in (Engine.TIU, Engine.TDMA)
+        ]
         return Program(self.chip, tuple(buffers), tuple(points), self.lmem.high_water, *counts)
 
     def _encode(self, number: int, commands: list[_Command]) -> tuple[bytes, list[Relocation]]:

@@ -12,15 +12,18 @@ Fields = dict[str, int]
 
 _OPERANDS = ("res0", "opd0", "opd1", "opd2")
 TIU_RESET: Fields = dict(
-    cmd_en=1, cmd_id_en=1, tsk_opd_num=2, opt_left_shift=2, opt_shift_typ=1, opt_rshift_typ=1, opt_opd1_sign=1, opt_opd2_sign=1,
-    opt_res0_seg=1, opt_opd0_seg=1, opt_opd1_seg=1, rsvd1=1, rsvd2=2, rsvd3=3, rsvd4=4, rsvd5=5, rsvd6=6, conv_op_x_str=1, conv_op_y_str=1,
+    cmd_en=1, cmd_id_en=1, tsk_opd_num=2, opt_left_shift=2, opt_shift_typ=1, opt_rshift_typ=1, opt_opd1_sign=1,
+    opt_opd2_sign=1,
+    opt_res0_seg=1, opt_opd0_seg=1, opt_opd1_seg=1, rsvd1=1, rsvd2=2, rsvd3=3, rsvd4=4, rsvd5=5, rsvd6=6,
+    conv_op_x_str=1, conv_op_y_str=1,
     **{f"{opd}_{dim}": 16 if dim == "w" else 1 for opd in _OPERANDS for dim in "nchw"},
     **{f"{opd}_{dim}_str": step for opd in _OPERANDS for dim, step in (("n", 16), ("c", 16), ("w", 1), ("b", 16))},
 )  # fmt: skip
 """What cvikernel starts every TIU descriptor from (reset_tiu_reg in cv181x_tiu_reg.h)."""
 TDMA_RESET: Fields = dict(
     vld=1, bar_en=1, dst_fmt=1, src_fmt=1, src_n=1,
-    **{f"{side}_{name}": 1 for side in ("src", "dst") for name in ("c", "h", "w", "n_stride", "c_stride_low", "h_stride")},
+    **{f"{side}_{name}": 1 for side in ("src", "dst") for name in ("c", "h", "w", "n_stride", "c_stride_low",
+    "h_stride")},
 )  # fmt: skip
 """The same for TDMA descriptors (reset_tdma_reg in cv181x_tdma_reg.h)."""
 _CV183X_NAMES = {new: old for old, new in CV183X_ALIASES.items()}
@@ -49,5 +52,7 @@ def tdma_bytes(chip: Chip, commands: list[Fields]) -> list[bytes]:
 
 def _encode(layout: Layout, reset: Fields, commands: list[Fields]) -> list[bytes]:
     names = set(reset).union(*commands)
-    columns = {name: np.array([fields.get(name, reset.get(name, 0)) for fields in commands], np.int64) for name in names}
+    columns = {
+        name: np.array([fields.get(name, reset.get(name, 0)) for fields in commands], np.int64) for name in names
+    }
     return [row.tobytes() for row in layout.encode(columns, len(commands))]

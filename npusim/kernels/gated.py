@@ -1,8 +1,7 @@
 """The first half of a gated MLP in one product: activation(x @ gate) * (x @ up), on all lanes at once.
 
-Each lane holds some columns of the gate and the same columns of what it opens, side by side; so the activation's table is looked up where
-the product lies, before the row is gathered on one lane.
-"""
+Each lane holds some columns of the gate and the same columns of what it opens, side by side; so the activation's table
+is looked up where the product lies, before the row is gathered on one lane."""
 
 from __future__ import annotations
 
@@ -37,7 +36,8 @@ class GatedPlan:
         return self.plan.lane_columns // 2
 
     def arrange(self, gate: NDArray, up: NDArray) -> NDArray:
-        """Columns (or scales) of gate and up, on the last axis, in the matrix' order; zeros where a lane is not full."""
+        """Columns (or scales) of gate and up, on the last axis, in the matrix' order; zeros where a lane is not
+        full."""
         if gate.shape != up.shape or gate.shape[-1] != self.width:
             raise UsageError(f"gate has shape {gate.shape} and up {up.shape}; both have {self.width} columns")
         lanes = self.plan.num_lanes_used
@@ -52,20 +52,32 @@ def plan_gated(chip: Chip, k: int, width: int, fmt: Fmt, buffer_bytes: int = DEF
     return GatedPlan(width, plan_weight(chip, k, -(-width // half) * 2 * half, fmt, buffer_bytes, 2 * half))
 
 
-def pack_gated(gated: GatedPlan, gate: NDArray, up: NDArray, scales: tuple[NDArray[np.uint16], NDArray[np.uint16]] | None = None) -> bytes:
+def pack_gated(
+    gated: GatedPlan, gate: NDArray, up: NDArray, scales: tuple[NDArray[np.uint16], NDArray[np.uint16]] | None = None
+) -> bytes:
     """Both matrices [k, width] (with int8 weights, the scales [width] of each) as pack_weight packs one."""
     return pack_weight(gated.plan, gated.arrange(gate, up), None if scales is None else gated.arrange(*scales))
 
 
 def matmul_gated(
-    b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl | Tg, gated: GatedPlan, table: InterpolatedTable, *, scratch: Tg | None = None
+    b: KernelBuilder,
+    stream: WeightStream,
+    x: Tl,
+    res: Tl | Tg,
+    gated: GatedPlan,
+    table: InterpolatedTable,
+    *,
+    scratch: Tg | None = None,
 ) -> None:
-    """res = f(x @ gate) * (x @ up), f(y) = y * table(y), for the stream's next matrix, which `gated` planned. See matmul for res."""
+    """res = f(x @ gate) * (x @ up), f(y) = y * table(y), for the stream's next matrix, which `gated` planned. See
+    matmul for res."""
     rows = x.shape[1]
     if res.shape != (1, rows, 1, gated.width):
         raise UsageError(f"res has shape {res.shape}; it is {(1, rows, 1, gated.width)}")
     with next_product(b, stream, x, (1, rows, 1, gated.plan.n)) as product:
-        opened = b.lmem_alloc_matrix(MlShape(rows, product.shape.c, gated.half, gated.width), BF16, way_out="take fewer columns at a time")
+        opened = b.lmem_alloc_matrix(
+            MlShape(rows, product.shape.c, gated.half, gated.width), BF16, way_out="take fewer columns at a time"
+        )
         near = opened.tl
         gate, up = (product.tl.view(near.shape, product.tl.stride, 2 * side * gated.half) for side in (0, 1))
         interpolate(b, table, near, gate)

@@ -35,7 +35,8 @@ class HeadPages:
 
 @dataclass(frozen=True)
 class PageTile:
-    """Pages [first, first + count) of a head in LMEM, as a right-hand matrix: K^T (head_dim, slots) or V (slots, head_dim)."""
+    """Pages [first, first + count) of a head in LMEM, as a right-hand matrix: K^T (head_dim, slots) or V (slots,
+    head_dim)."""
 
     first: int
     count: int
@@ -45,7 +46,14 @@ class PageTile:
 class Gather:
     """Loads all tiles of `sides` in order; the next load is issued as soon as a buffer is free."""
 
-    def __init__(self, b: KernelBuilder, shape: PageShape, sides: Sequence[HeadPages], base_reg: int, beside: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        b: KernelBuilder,
+        shape: PageShape,
+        sides: Sequence[HeadPages],
+        base_reg: int,
+        beside: Callable[[int], int],
+    ) -> None:
         """`beside(pages)` is the LMEM a lane that the work on a tile of so many pages needs besides the tile."""
         self.b, self.shape, self._base_reg = b, shape, base_reg
         pages, buffers, size = self._choose(beside)
@@ -66,7 +74,8 @@ class Gather:
             self._load()
 
     def _choose(self, beside: Callable[[int], int]) -> tuple[int, int, int]:
-        """(pages of a tile, buffers, bytes a lane of each): the largest tiles that leave room for what is used beside them."""
+        """(pages of a tile, buffers, bytes a lane of each): the largest tiles that leave room for what is used beside
+        them."""
         free = self.b.lmem.free_bytes
         for buffers, share in ((2, _SHARE), (2, 2), (1, 1)):
             for count in range(self.shape.num_pages, 0, -1):
@@ -74,14 +83,17 @@ class Gather:
                 if size <= free // share and buffers * size + beside(count) <= free:
                     return count, buffers, size
         raise UsageError(
-            f"attention takes at least {self._bytes(1) + beside(1):,} bytes of LMEM a lane for a page of {self.shape.page_size} slots of "
-            f"head_dim {self.shape.head_dim}, but {free:,} are free; free LMEM (smaller weight buffers), or take fewer tokens or slots"
+            f"attention takes at least {self._bytes(1) + beside(1):,} bytes of LMEM a lane for a page of "
+            f"{self.shape.page_size} slots of head_dim {self.shape.head_dim}, but {free:,} are free; "
+            "free LMEM (smaller weight buffers), or take fewer tokens or slots"
         )
 
     def _shapes(self, count: int) -> tuple[MlShape, MlShape]:
         """Shapes of K^T and V of `count` pages."""
         shape, slots = self.shape, count * self.shape.page_size
-        return MlShape(shape.head_dim, count, shape.page_size, slots), ml_default_shape(self.b.chip, slots, shape.head_dim)
+        return MlShape(shape.head_dim, count, shape.page_size, slots), ml_default_shape(
+            self.b.chip, slots, shape.head_dim
+        )
 
     def _bytes(self, count: int) -> int:
         return max(shape.n * ml_at(self.b.chip, 0, shape).n_stride for shape in self._shapes(count))

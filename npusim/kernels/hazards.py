@@ -1,8 +1,8 @@
 """Who touched which part of LMEM last: what a command of one engine must wait for in the other.
 
-Each engine runs its own commands in order, and only the TDMA touches GMEM; so conflicts between the engines are conflicts in LMEM.
-A command waits for the last command of the other engine that wrote what it reads or writes, or read what it writes.
-"""
+Each engine runs its own commands in order, and only the TDMA touches GMEM; so conflicts between the engines are
+conflicts in LMEM. A command waits for the last command of the other engine that wrote what it reads or writes, or read
+what it writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The language model's head: logits over the whole vocabulary to GMEM, group of columns by group, with the largest of every tile.
+"""The language model's head: logits over the whole vocabulary to GMEM, group of columns by group, with the largest of
+every tile.
 
 The host finds the largest logit in two looks: the largest of the tiles' maxima, and in that tile the column.
 """
@@ -44,14 +45,22 @@ class HeadPlan:
 
 
 def plan_head(
-    chip: Chip, k: int, vocab_size: int, fmt: Fmt, *, group_columns: int = 4096, buffer_bytes: int = DEFAULT_BUFFER_BYTES
+    chip: Chip,
+    k: int,
+    vocab_size: int,
+    fmt: Fmt,
+    *,
+    group_columns: int = 4096,
+    buffer_bytes: int = DEFAULT_BUFFER_BYTES,
 ) -> HeadPlan:
     """Groups of at most `group_columns` columns: a group's logits and scales lie in LMEM at once."""
     sizes = [min(group_columns, vocab_size - start) for start in range(0, vocab_size, group_columns)]
     return HeadPlan(tuple(plan_weight(chip, k, n, fmt, buffer_bytes) for n in sizes))
 
 
-def lm_head(b: KernelBuilder, stream: WeightStream, plan: HeadPlan, x: Tl, logits: Tg, maxima: Tg | None = None) -> None:
+def lm_head(
+    b: KernelBuilder, stream: WeightStream, plan: HeadPlan, x: Tl, logits: Tg, maxima: Tg | None = None
+) -> None:
     """logits (1, m, 1, vocab) in GMEM = x @ the stream's next len(plan.groups) matrices.
 
     `maxima` (1, 1, 1, len(plan.tiles)) in GMEM, for one row, gets the largest logit of each of plan.tiles.
@@ -60,11 +69,21 @@ def lm_head(b: KernelBuilder, stream: WeightStream, plan: HeadPlan, x: Tl, logit
     for start, group in zip(plan.starts, plan.groups, strict=True):
         rows = x.shape[1]
         with next_product(b, stream, x, (1, rows, 1, group.n)) as product:
-            to = mg(logits.addr + 2 * start, rows, group.n, BF16, logits.stride[1], base_reg=logits.base_reg, label=logits.label)
+            to = mg(
+                logits.addr + 2 * start,
+                rows,
+                group.n,
+                BF16,
+                logits.stride[1],
+                base_reg=logits.base_reg,
+                label=logits.label,
+            )
             b.tdma_l2g_matrix_copy(product, to)
             if maxima is not None:
                 lanes = (1, group.num_lanes_used, 1, 1)
-                tile_maxima(b, product, tg(maxima.addr + 2 * done, lanes, BF16, base_reg=maxima.base_reg, label=maxima.label))
+                tile_maxima(
+                    b, product, tg(maxima.addr + 2 * done, lanes, BF16, base_reg=maxima.base_reg, label=maxima.label)
+                )
         done += group.num_lanes_used
 
 
@@ -84,7 +103,8 @@ def tile_maxima(b: KernelBuilder, row: Ml, res: Tg) -> None:
 
 
 def largest_token(plan: HeadPlan, maxima: Sequence[float], logits: Sequence[float]) -> int:
-    """The first column with the largest logit, as the host finds it: `maxima` of plan.tiles, then `logits` of one tile."""
+    """The first column with the largest logit, as the host finds it: `maxima` of plan.tiles, then `logits` of one
+    tile."""
     best = max(range(len(maxima)), key=lambda i: (maxima[i], -i))
     start, stop = plan.tiles[best]
     return max(range(start, stop), key=lambda i: (logits[i], -i))

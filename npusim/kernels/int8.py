@@ -1,9 +1,9 @@
-"""Products in int8 throughout (W8A8): int8 activations, int32 sums, a quantised multiplier for each column, int8 results.
+"""Products in int8 throughout (W8A8): int8 activations, int32 sums, a quantised multiplier for each column, int8
+results.
 
-A matrix multiplication has one multiplier for all its columns; a 1x1 convolution has one for each channel. So columns are channels here:
-column j lies on lane j % lanes, and activations are channels of the input, spread over the lanes in the same way.
-Bit for bit reference_model.quant's Int8ActivationLinear.
-"""
+A matrix multiplication has one multiplier for all its columns; a 1x1 convolution has one for each channel. So columns
+are channels here: column j lies on lane j % lanes, and activations are channels of the input, spread over the lanes in
+the same way. Bit for bit reference_model.quant's Int8ActivationLinear."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ RECORD_BYTES = 5
 
 @dataclass(frozen=True)
 class ChannelTile:
-    """Columns [first, first + turns * lanes). On every lane: `turns` columns of k weights, then their records, each part on 16 bytes."""
+    """Columns [first, first + turns * lanes). On every lane: `turns` columns of k weights, then their records, each
+    part on 16 bytes."""
 
     first: int
     turns: int
@@ -86,12 +87,17 @@ class Int8Plan:
 
 
 def plan_int8(chip: Chip, k: int, n: int, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> Int8Plan:
-    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane. Raises UsageError where not even one column does."""
-    turns = next((t for t in range(min(buffer_bytes // k, -(-n // chip.num_lanes)), 0, -1) if _tile_bytes(k, t) <= buffer_bytes), 0)
+    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane. Raises UsageError where not even one column
+    does."""
+    turns = next(
+        (t for t in range(min(buffer_bytes // k, -(-n // chip.num_lanes)), 0, -1) if _tile_bytes(k, t) <= buffer_bytes),
+        0,
+    )
     if not turns or k > 4095:
         need = _tile_bytes(k, 1)
         raise UsageError(
-            f"a column of {k:,} int8 weights takes {need:,} bytes a lane (and 4,095 rows at most); buffer_bytes is {buffer_bytes:,}"
+            f"a column of {k:,} int8 weights takes {need:,} bytes a lane (and 4,095 rows at most); buffer_bytes is "
+            f"{buffer_bytes:,}"
         )
     return Int8Plan(chip.num_lanes, k, n, turns)
 
@@ -108,9 +114,12 @@ def pack_int8(
     to_int8: NDArray[np.uint16],
     scale: NDArray[np.uint16],
 ) -> bytes:
-    """weight [k, n], multiplier and right shift [n], to_int8 [k] and scale [n] (bf16 patterns) as the plan's tiles and rows."""
+    """weight [k, n], multiplier and right shift [n], to_int8 [k] and scale [n] (bf16 patterns) as the plan's tiles and
+    rows."""
     if weight.shape != (plan.k, plan.n) or weight.dtype != np.int8:
-        raise UsageError(f"weights are {weight.dtype} of shape {weight.shape}; the plan is for int8 of {(plan.k, plan.n)}")
+        raise UsageError(
+            f"weights are {weight.dtype} of shape {weight.shape}; the plan is for int8 of {(plan.k, plan.n)}"
+        )
     pad = plan.num_channels - plan.n
     by_lane = np.pad(weight, ((0, 0), (0, pad))).T.reshape(-1, plan.lanes, plan.k).transpose(1, 0, 2)
     records = np.zeros((plan.num_channels, RECORD_BYTES), np.uint8)
@@ -122,14 +131,17 @@ def pack_int8(
         turns = slice(tile.first // plan.lanes, tile.first // plan.lanes + tile.turns)
         part = np.zeros((plan.lanes, tile.elements), np.uint8)
         part[:, : tile.turns * plan.k] = by_lane[:, turns].reshape(plan.lanes, -1).view(np.uint8)
-        part[:, tile.record_offset :][:, : tile.turns * RECORD_BYTES] = records_by_lane[:, turns].reshape(plan.lanes, -1)
+        part[:, tile.record_offset :][:, : tile.turns * RECORD_BYTES] = records_by_lane[:, turns].reshape(
+            plan.lanes, -1
+        )
         parts.append(part.tobytes())
     packed = b"".join([*parts, to_int8.tobytes()]).ljust(plan.scale_offset, b"\0") + scale.tobytes()
     return packed.ljust(plan.num_bytes, b"\0")
 
 
 def matmul_int8(b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl, *, scratch: Tg | None = None) -> None:
-    """res (1, m, 1, n) = the bf16 result of x (1, m, 1, k) times the stream's next matrix, an Int8Plan: int8 inside, then times scale.
+    """res (1, m, 1, n) = the bf16 result of x (1, m, 1, k) times the stream's next matrix, an Int8Plan: int8 inside,
+    then times scale.
 
     Several rows go through `scratch`, 2 * m * max(k, n) bytes of GMEM (its address counts).
     """
@@ -153,10 +165,16 @@ def _product(b: KernelBuilder, stream: WeightStream, x: Tl, columns: int, scratc
         raise UsageError(f"x has shape {x.shape} and the result {columns} columns; this matrix is {plan.k} x {plan.n}")
     if rows > 1 and scratch is None:
         raise UsageError(f"a product of {rows} rows needs `scratch`, {2 * rows * max(plan.k, plan.n)} bytes of GMEM")
-    product = b.lmem_alloc_tensor((1, rows, 1, plan.n), BF16, way_out=f"take fewer than {rows} rows or {plan.n} columns at a time")
-    scale = load_constant(b, tg(addr + plan.scale_offset, (1, 1, 1, plan.n), BF16, base_reg=stream.base_reg), product.shape)
+    product = b.lmem_alloc_tensor(
+        (1, rows, 1, plan.n), BF16, way_out=f"take fewer than {rows} rows or {plan.n} columns at a time"
+    )
+    scale = load_constant(
+        b, tg(addr + plan.scale_offset, (1, 1, 1, plan.n), BF16, base_reg=stream.base_reg), product.shape
+    )
     with b.lmem_scope():
-        result = b.lmem_alloc_tensor((1, plan.num_channels, 1, rows), I8, way_out=f"multiply by fewer than {plan.n} columns")
+        result = b.lmem_alloc_tensor(
+            (1, plan.num_channels, 1, rows), I8, way_out=f"multiply by fewer than {plan.n} columns"
+        )
         with b.lmem_scope():
             to_int8 = tg(addr + plan.to_int8_offset, (1, 1, 1, plan.k), BF16, base_reg=stream.base_reg)
             channels = _to_channels(b, x, load_constant(b, to_int8, x.shape), scratch)
@@ -167,11 +185,15 @@ def _product(b: KernelBuilder, stream: WeightStream, x: Tl, columns: int, scratc
     return product, scale
 
 
-def _convolve(b: KernelBuilder, stream: WeightStream, plan: Int8Plan, tile: ChannelTile, channels: Tl, result: Tl) -> None:
+def _convolve(
+    b: KernelBuilder, stream: WeightStream, plan: Int8Plan, tile: ChannelTile, channels: Tl, result: Tl
+) -> None:
     count = tile.turns * plan.lanes
     weight = Tl(stream.tile_addr, (1, count, 1, plan.k), (0, plan.k, 0, 1), I8)
     record = Tl(stream.tile_addr + tile.record_offset, (1, count, 1, RECORD_BYTES), (0, RECORD_BYTES, 0, 1), Fmt.U8)
-    ofmap = Tl(result.addr + tile.first // plan.lanes * result.stride[1], (1, count, 1, result.shape[3]), result.stride, I8)
+    ofmap = Tl(
+        result.addr + tile.first // plan.lanes * result.stride[1], (1, count, 1, result.shape[3]), result.stride, I8
+    )
     b.tiu_convolution_1x1_qm(ofmap, channels, weight, record)
 
 

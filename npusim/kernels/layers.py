@@ -1,6 +1,5 @@
-"""What stands between the matrix products of a decoder layer: RMSNorm, RoPE, gated activations. Rows over lanes, bf16, bit for bit
-reference_model.quant.ops.
-"""
+"""What stands between the matrix products of a decoder layer: RMSNorm, RoPE, gated activations. Rows over lanes, bf16,
+bit for bit reference_model.quant.ops."""
 
 from __future__ import annotations
 
@@ -27,27 +26,32 @@ def rms_norm(b: KernelBuilder, res: Tl, x: Tl, gain: Tg, eps: int, rsqrt: Scient
 
 
 def heads_norm(b: KernelBuilder, x: Tl, gain: Tg, eps: int, rsqrt: ScientificTable, head_dim: int) -> None:
-    """RMSNorm of each head of x (1, m, 1, heads * head_dim) by itself, in place; a head is a row on its own lane meanwhile."""
+    """RMSNorm of each head of x (1, m, 1, heads * head_dim) by itself, in place; a head is a row on its own lane
+    meanwhile."""
     rows, heads = x.shape[1], x.shape[3] // head_dim
     if heads * head_dim != x.shape[3]:
         raise UsageError(f"x is {x.shape}; it takes whole heads of {head_dim}")
     apart = Tl(x.addr, (1, rows, heads, head_dim), (x.stride[0], x.stride[1], 2 * head_dim, 2), BF16)
     with b.lmem_scope():
-        each = b.lmem_alloc_tensor((1, rows * heads, 1, head_dim), BF16, way_out=f"take fewer than {rows} rows at a time")
+        each = b.lmem_alloc_tensor(
+            (1, rows * heads, 1, head_dim), BF16, way_out=f"take fewer than {rows} rows at a time"
+        )
         b.tdma_l2l_tensor_copy(apart, each)
         rms_norm(b, each, each, gain, eps, rsqrt)
         b.tdma_l2l_tensor_copy(each, apart)
 
 
 def rope(b: KernelBuilder, res: Tl, x: Tl, cos: Tl, sin: Tl, head_dim: int) -> None:
-    """x (1, m, 1, heads * head_dim) turned by each row's cos and sin (1, m, 1, head_dim), halves against each other: mul, mac.
+    """x (1, m, 1, heads * head_dim) turned by each row's cos and sin (1, m, 1, head_dim), halves against each other:
+    mul, mac.
 
     The first half of sin is negated. res is another tensor than x.
     """
     rows, width = x.shape[1], x.shape[3]
     if width % head_dim or cos.shape != (1, rows, 1, head_dim) or sin.shape != cos.shape or res.addr == x.addr:
         raise UsageError(
-            f"x is {x.shape}, cos {cos.shape}; rope takes whole heads of {head_dim}, cos and sin (1, m, 1, {head_dim}), res apart from x"
+            f"x is {x.shape}, cos {cos.shape}; rope takes whole heads of {head_dim}, cos and sin (1, m, 1, "
+            f"{head_dim}), res apart from x"
         )
     heads, half = width // head_dim, head_dim // 2
     whole = (1, rows, heads, head_dim)
@@ -66,7 +70,8 @@ def rope(b: KernelBuilder, res: Tl, x: Tl, cos: Tl, sin: Tl, head_dim: int) -> N
 
 
 def gated(b: KernelBuilder, res: Tl, gate: Tl, up: Tl, table: InterpolatedTable) -> None:
-    """res = gate * table(gate) * up, each product rounded: SiLU with the sigmoid's table, GELU with its gate's. res may be gate or up."""
+    """res = gate * table(gate) * up, each product rounded: SiLU with the sigmoid's table, GELU with its gate's. res may
+    be gate or up."""
     with b.lmem_scope():
         factor = b.lmem_alloc_tensor(gate.shape, BF16)
         interpolate(b, table, factor, gate)

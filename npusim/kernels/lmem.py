@@ -27,7 +27,8 @@ class LmemStack:
         return self._chip.lmem_bytes // self._chip.num_lmem_banks
 
     def alloc(self, num_bytes: int, what: str, way_out: str, align: int = 16) -> int:
-        """Start of `num_bytes` in every lane. Raises UsageError that says how much is wanted, how much is free and the way out."""
+        """Start of `num_bytes` in every lane. Raises UsageError that says how much is wanted, how much is free and the
+        way out."""
         num_bytes = align_up(max(num_bytes, 1), self._chip.eu_num)
         start = align_up(self.top, align)
         if start + num_bytes > self._chip.lmem_bytes:
@@ -43,7 +44,9 @@ class LmemStack:
     def free(self, addr: int) -> None:
         if not self._used or self._used[-1][0] != addr:
             last = f"the last one, at {self._used[-1][0]:#x}" if self._used else "none is allocated"
-            raise UsageError(f"LMEM at {addr:#x} cannot be freed; tensors are freed in the reverse of their order, {last}")
+            raise UsageError(
+                f"LMEM at {addr:#x} cannot be freed; tensors are freed in the reverse of their order, {last}"
+            )
         self.top = self._used.pop()[1]
 
     def mark(self) -> int:

@@ -1,8 +1,7 @@
 """Products with weights that stream through LMEM: [m, k] @ [k, n], bf16 or int8 weights with a scale for each column.
 
-Sums run over k in order, in float32 toward zero, tile by tile through 32-bit partial sums; each result is rounded to bf16 once, then
-multiplied by its column's scale.
-"""
+Sums run over k in order, in float32 toward zero, tile by tile through 32-bit partial sums; each result is rounded to
+bf16 once, then multiplied by its column's scale."""
 
 from __future__ import annotations
 
@@ -30,7 +29,8 @@ def matmul(b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl | Tg, *, scrat
 
 
 def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, scratch: Tg | None = None) -> None:
-    """residual += x @ the stream's next matrix, (1, m, 1, n) in LMEM: one add, or with int8 weights one mac of product and scale."""
+    """residual += x @ the stream's next matrix, (1, m, 1, n) in LMEM: one add, or with int8 weights one mac of product
+    and scale."""
     plan, addr = _take(stream, x, residual.shape)
     with b.lmem_scope():
         product = b.lmem_alloc_tensor(residual.shape, BF16)
@@ -47,7 +47,8 @@ def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, s
 
 @contextmanager
 def next_product(b: KernelBuilder, stream: WeightStream, x: Tl, shape: Shape) -> Iterator[Ml]:
-    """x @ the stream's next matrix, scaled, spread over lanes; it stays in LMEM within the context. `shape` is (1, m, 1, n)."""
+    """x @ the stream's next matrix, scaled, spread over lanes; it stays in LMEM within the context. `shape` is (1, m,
+    1, n)."""
     plan, addr = _take(stream, x, shape)
     with b.lmem_scope():
         scale = _load_scale(b, stream, plan, addr) if plan.fmt is Fmt.I8 else None
@@ -60,7 +61,9 @@ def _take(stream: WeightStream, x: Tl, shape: Shape) -> tuple[WeightPlan, int]:
     rows = x.shape[1]
     if x.shape != (1, rows, 1, plan.k) or shape != (1, rows, 1, plan.n):
         wanted = f"(1, m, 1, {plan.k}) and (1, m, 1, {plan.n})"
-        raise UsageError(f"x has shape {x.shape} and the result {shape}; this matrix is {plan.k} x {plan.n}, so they are {wanted}")
+        raise UsageError(
+            f"x has shape {x.shape} and the result {shape}; this matrix is {plan.k} x {plan.n}, so they are {wanted}"
+        )
     return plan, addr
 
 
@@ -69,7 +72,8 @@ def _product(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, sc
 
 
 def _one_row(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None) -> Ml:
-    """Tiles write straight into their columns of the product; a partial sum's second plane lies over columns that come later."""
+    """Tiles write straight into their columns of the product; a partial sum's second plane lies over columns that come
+    later."""
     lanes = plan.num_lanes_used
     fit = b.chip.num_lanes * max(b.lmem.free_bytes // 2 - plan.tile_columns, 0)
     room = b.lmem_alloc_tensor(
@@ -110,7 +114,8 @@ def _many_rows(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, 
 
 
 def _left_blocks(b: KernelBuilder, plan: WeightPlan, x: Tl, way_out: str) -> dict[int, Ml]:
-    """All rows of x for each piece of k. A piece lies on one lane, so that k stays in order; the pieces lie on different lanes."""
+    """All rows of x for each piece of k. A piece lies on one lane, so that k stays in order; the pieces lie on
+    different lanes."""
     rows, lanes = x.shape[1], b.chip.num_lanes
     starts = range(0, plan.k, plan.tile_rows)
     widest = MlShape(rows, 1, plan.tile_rows, plan.tile_rows)
@@ -118,7 +123,9 @@ def _left_blocks(b: KernelBuilder, plan: WeightPlan, x: Tl, way_out: str) -> dic
     blocks = {}
     for piece, k in enumerate(starts):
         count = min(plan.tile_rows, plan.k - k)
-        block = ml_at(b.chip, places[piece // lanes] + piece % lanes * b.chip.lmem_bytes, MlShape(rows, 1, count, count))
+        block = ml_at(
+            b.chip, places[piece // lanes] + piece % lanes * b.chip.lmem_bytes, MlShape(rows, 1, count, count)
+        )
         source = Tl(x.addr + 2 * k, (1, rows, 1, count), x.stride, BF16)
         b.tdma_l2l_tensor_copy(source, Tl(block.addr, (1, 1, rows, count), (0, 0, block.n_stride, 2), BF16))
         blocks[k] = block
@@ -147,7 +154,9 @@ def deliver(b: KernelBuilder, product: Ml, res: Tl | Tg, scratch: Tg | None) -> 
     """A matrix that is spread over lanes, to rows over lanes or to GMEM."""
     rows, columns = product.shape.n, product.shape.col
     if isinstance(res, Tg):
-        b.tdma_l2g_matrix_copy(product, mg(res.addr, rows, columns, BF16, res.stride[1], base_reg=res.base_reg, label=res.label))
+        b.tdma_l2g_matrix_copy(
+            product, mg(res.addr, rows, columns, BF16, res.stride[1], base_reg=res.base_reg, label=res.label)
+        )
         return
     if rows > 1:
         if scratch is None or scratch.shape != res.shape:
@@ -166,4 +175,6 @@ def gather_row(b: KernelBuilder, product: Ml, res: Tl) -> None:
         b.tdma_l2l_tensor_copy(product.tl.view((1, whole, 1, w), product.tl.stride), res.view((1, 1, 1, whole * w)))
     if rest := columns - whole * w:
         last = product.addr + whole % b.chip.num_lanes * b.chip.lmem_bytes
-        b.tdma_l2l_tensor_copy(Tl(last, (1, 1, 1, rest), product.tl.stride, BF16), res.view((1, 1, 1, rest), offset=2 * whole * w))
+        b.tdma_l2l_tensor_copy(
+            Tl(last, (1, 1, 1, rest), product.tl.stride, BF16), res.view((1, 1, 1, rest), offset=2 * whole * w)
+        )

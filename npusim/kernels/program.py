@@ -1,4 +1,5 @@
-"""A finished program: command buffers, and the places in them where GMEM addresses can be moved without building again."""
+"""A finished program: command buffers, and the places in them where GMEM addresses can be moved without building
+again."""
 
 from __future__ import annotations
 
@@ -62,17 +63,22 @@ class Program:
         return {label: tuple(points) for label, points in found.items()}
 
     def patch(self, addrs: Mapping[str, int]) -> Program:
-        """The program with the labels in `addrs` at those GMEM addresses (offsets behind the tensors' base registers)."""
+        """The program with the labels in `addrs` at those GMEM addresses (offsets behind the tensors' base
+        registers)."""
         buffers = [bytearray(buffer) for buffer in self.cmdbufs]
         for label, addr in addrs.items():
             for point in self._points(label):
                 write_addr(self.chip, np.frombuffer(buffers[point.buffer], np.uint8), point, addr)
-        return Program(self.chip, tuple(map(bytes, buffers)), self.relocations, self.lmem_bytes, self.num_tiu, self.num_tdma)
+        return Program(
+            self.chip, tuple(map(bytes, buffers)), self.relocations, self.lmem_bytes, self.num_tiu, self.num_tdma
+        )
 
     def _points(self, label: str) -> tuple[Relocation, ...]:
         if label not in self._by_label:
             known = ", ".join(list(self._by_label)[:8]) or "none"
-            raise UsageError(f"the program has no label {label!r}; it has {known}{', ...' if len(self._by_label) > 8 else ''}")
+            raise UsageError(
+                f"the program has no label {label!r}; it has {known}{', ...' if len(self._by_label) > 8 else ''}"
+            )
         return self._by_label[label]
 
 

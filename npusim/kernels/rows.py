@@ -1,7 +1,7 @@
 """Rows over lanes: activations in LMEM as (1, m, 1, d), row r on lane r % lanes. One row is contiguous on lane 0.
 
-All kernels take and give this layout: sums and maxima over a row stay on its lane, and elementwise work runs on all lanes at once.
-"""
+All kernels take and give this layout: sums and maxima over a row stay on its lane, and elementwise work runs on all
+lanes at once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def columns_of(tensor: Tl, first: int, count: int) -> Tl:
 
 
 def row_dot(b: KernelBuilder, res: Tl, a: Tl, weight: Tl) -> None:
-    """res (1, m, 1, 1) = sum over each row of a * weight: float32, in order, toward zero, rounded once. `weight` lies as allocated."""
+    """res (1, m, 1, 1) = sum over each row of a * weight: float32, in order, toward zero, rounded once. `weight` lies
+    as allocated."""
     b.tiu_pt_depthwise_convolution(res, a, weight)
 
 

@@ -1,7 +1,7 @@
 """Softmax of rows that lie in GMEM: exponentials go back in place, the reciprocal of each row's sum stays in LMEM.
 
-Rows are taken all at once where they fit, else as many as there are lanes; then the exponential, which needs room, goes column by column.
-"""
+Rows are taken all at once where they fit, else as many as there are lanes; then the exponential, which needs room, goes
+column by column."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def _cut(b: KernelBuilder, count: int, columns: int) -> tuple[int, int]:
     if chunk < min(_LEAST_CHUNK, columns):
         fit = (free - _small(chip, count)) // 2 - _TEMPORARIES * _LEAST_CHUNK
         raise UsageError(
-            f"a row of {columns} slots does not fit the {free:,} bytes of LMEM that are free; at most {fit} would: use fewer pages"
+            f"a row of {columns} slots does not fit the {free:,} bytes of LMEM that are free; at most {fit} would: "
+            "use fewer pages"
         )
     return min(count, chip.num_lanes), chunk
 
@@ -89,10 +90,14 @@ def _small(chip: Chip, count: int) -> int:
 
 
 def _chunk(b: KernelBuilder, rows: Tl, start: int, count: int) -> Tl:
-    """Columns of rows, as a tensor of its own: with no more rows than lanes, one channel stride is as good as another."""
+    """Columns of rows, as a tensor of its own: with no more rows than lanes, one channel stride is as good as
+    another."""
     if count == rows.shape[3]:
         return rows
     if rows.shape[1] > b.chip.num_lanes:
-        raise UsageError(f"{rows.shape[1]} rows go through a table in chunks only up to the {b.chip.num_lanes} lanes of {b.chip.name}")
+        raise UsageError(
+            f"{rows.shape[1]} rows go through a table in chunks only up to the {b.chip.num_lanes} lanes of "
+            f"{b.chip.name}"
+        )
     shape = (1, rows.shape[1], 1, count)
     return Tl(rows.addr + 2 * start, shape, tl_default_stride(b.chip, shape, BF16), BF16)

@@ -36,13 +36,17 @@ _P = TypeVar("_P", bound=StreamPlan)
 
 
 class WeightStream:
-    """Loads the tiles of many matrices, in order, into a ring of LMEM buffers; the next loads are issued as soon as a buffer is used up.
+    """Loads the tiles of many matrices, in order, into a ring of LMEM buffers; the next loads are issued as soon as a
+    buffer is used up.
 
     The DMA thus reads ahead over the borders of matrices and over whatever is computed between them.
     """
 
-    def __init__(self, b: KernelBuilder, weights: Sequence[tuple[StreamPlan, int]], *, num_buffers: int = 2, base_reg: int = 0) -> None:
-        """`weights` are plans with their GMEM addresses, in the order of use. Buffers are allocated here and stay allocated."""
+    def __init__(
+        self, b: KernelBuilder, weights: Sequence[tuple[StreamPlan, int]], *, num_buffers: int = 2, base_reg: int = 0
+    ) -> None:
+        """`weights` are plans with their GMEM addresses, in the order of use. Buffers are allocated here and stay
+        allocated."""
         self.b = b
         self.base_reg = base_reg
         self._weights = list(weights)
@@ -63,10 +67,15 @@ class WeightStream:
     def next_weight(self, kind: type[_P]) -> tuple[_P, int]:
         """Plan and GMEM address of the matrix whose turn it is; it must be a `kind`, which the caller multiplies by."""
         if self._taken == len(self._weights):
-            raise UsageError(f"the stream's {len(self._weights)} matrices are all used; list every matrix that the program multiplies by")
+            raise UsageError(
+                f"the stream's {len(self._weights)} matrices are all used; list every matrix that the program "
+                "multiplies by"
+            )
         plan, addr = self._weights[self._taken]
         if not isinstance(plan, kind):
-            raise UsageError(f"the stream's next matrix has a {type(plan).__name__}; this product takes a {kind.__name__}")
+            raise UsageError(
+                f"the stream's next matrix has a {type(plan).__name__}; this product takes a {kind.__name__}"
+            )
         self._taken += 1
         return plan, addr
 
@@ -84,6 +93,8 @@ class WeightStream:
             return
         plan, addr, tile = self._pending[self._loaded]
         shape = (1, plan.num_lanes_used, 1, tile.elements)
-        near = Tl(self._buffers[self._loaded % len(self._buffers)], shape, (0, 0, 0, plan.near_fmt.itemsize), plan.near_fmt)
+        near = Tl(
+            self._buffers[self._loaded % len(self._buffers)], shape, (0, 0, 0, plan.near_fmt.itemsize), plan.near_fmt
+        )
         self._loaded += 1
         self.b.tdma_g2l_tensor_copy(tg(addr + tile.offset, shape, plan.fmt, base_reg=self.base_reg), near)

@@ -1,9 +1,8 @@
 """Functions by table: 256 entries on every lane, looked up by the low byte of each element.
 
-An interpolating table adds slope * (distance from the nearest of 256 steps); a scientific one multiplies an entry for the exponent by one
-for the fraction. Both are two tables of 256 bf16 entries, 1 KiB in GMEM one behind the other.
-Sequences after wwwuxy/cvikernel src/cv181x and sophgo/tpu-mlir's use of mv_lut_idx and int8 conversions.
-"""
+An interpolating table adds slope * (distance from the nearest of 256 steps); a scientific one multiplies an entry for
+the exponent by one for the fraction. Both are two tables of 256 bf16 entries, 1 KiB in GMEM one behind the other.
+Sequences after wwwuxy/cvikernel src/cv181x and sophgo/tpu-mlir's use of mv_lut_idx and int8 conversions."""
 
 from __future__ import annotations
 
@@ -20,7 +19,8 @@ TABLE_BYTES = 1024
 
 @dataclass(frozen=True)
 class InterpolatedTable:
-    """base and slope in LMEM, and the constants of the index: bf16 patterns of the clamps and of the (power of two) scale."""
+    """base and slope in LMEM, and the constants of the index: bf16 patterns of the clamps and of the (power of two)
+    scale."""
 
     base: Tl
     slope: Tl
@@ -39,7 +39,9 @@ def load_tables(b: KernelBuilder, src: Tg) -> tuple[Tl, Tl]:
     """Both tables of a pair from GMEM (any shape: its address counts) to every lane, in one transfer."""
     lanes = b.chip.num_lanes
     pair = b.lmem_alloc_tensor((2, lanes, 32, 8), BF16, way_out="free what is not used by the function")
-    b.tdma_g2l_tensor_copy(tg(src.addr, pair.shape, BF16, (TABLE_BYTES // 2, 0, 16, 2), base_reg=src.base_reg, label=src.label), pair)
+    b.tdma_g2l_tensor_copy(
+        tg(src.addr, pair.shape, BF16, (TABLE_BYTES // 2, 0, 16, 2), base_reg=src.base_reg, label=src.label), pair
+    )
     one = (1, lanes, 32, 8)
     return pair.view(one, pair.stride), pair.view(one, pair.stride, pair.stride[0])
 
@@ -55,11 +57,14 @@ def scientific(b: KernelBuilder, table: ScientificTable, res: Tl, x: Tl) -> None
 
 
 def interpolate(b: KernelBuilder, table: InterpolatedTable, res: Tl, x: Tl) -> None:
-    """res = base[i] + slope[i] * (scale * x - i), i = scale * x to nearest. Both are (n, c, 1, w), res as allocated; res may be x."""
+    """res = base[i] + slope[i] * (scale * x - i), i = scale * x to nearest. Both are (n, c, 1, w), res as allocated;
+    res may be x."""
     if x.shape != res.shape or x.shape[2] != 1:
         raise UsageError(f"x has shape {x.shape} and res {res.shape}; a table takes (n, c, 1, w), both alike")
     with b.lmem_scope():
-        index, near = (b.lmem_alloc_tensor(x.shape, BF16, way_out="take fewer rows or columns at a time") for _ in range(2))
+        index, near = (
+            b.lmem_alloc_tensor(x.shape, BF16, way_out="take fewer rows or columns at a time") for _ in range(2)
+        )
         scaled = res
         b.tiu_max(scaled, x, table.low)
         b.tiu_min(scaled, scaled, table.high)

@@ -1,7 +1,7 @@
 """The DMA's calls, by cvikernel's names. Source of fields and rules: wwwuxy/cvikernel src/cv181x/tdma.c.
 
-One call serves all formats: a conversion happens where the formats of source and destination differ (cvikernel's *_bf16_* calls).
-"""
+One call serves all formats: a conversion happens where the formats of source and destination differ (cvikernel's
+*_bf16_* calls)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class TdmaCalls(Emitter):
         self.emit_tdma(fields, [], [self.span(dst)], [("src", src)])
 
     def tdma_l2g_tensor_copy(self, src: Tl, dst: Tg, *, int8_rnd_mode: int = 0) -> None:
-        """LMEM to GMEM; bf16 becomes int8 or uint8 where the formats say so, rounded to even or (mode 1) toward zero."""
+        """LMEM to GMEM; bf16 becomes int8 or uint8 where the formats say so, rounded to even or (mode 1) toward
+        zero."""
         self._same_elements(src, dst)
         fields = self._sides(TransDir.L2G, src, dst) | self._formats(src.fmt, dst.fmt, widening=False)
         self.emit_tdma(fields | {"int8_rnd_mode": int8_rnd_mode}, [self.span(src)], [], [("dst", dst)])
@@ -33,7 +34,8 @@ class TdmaCalls(Emitter):
     def tdma_l2l_tensor_copy(
         self, src: Tl, dst: Tl, *, mv_lut_idx: bool = False, mv_lut_base: bool = False, int8_rnd_mode: int = 0
     ) -> None:
-        """LMEM to LMEM. mv_lut_idx turns bf16 numbers into their exponents' place in a table, mv_lut_base into their powers of two."""
+        """LMEM to LMEM. mv_lut_idx turns bf16 numbers into their exponents' place in a table, mv_lut_base into their
+        powers of two."""
         self._same_elements(src, dst)
         if mv_lut_idx and mv_lut_base:
             raise UsageError("mv_lut_idx and mv_lut_base are both set; at most one may be")
@@ -85,16 +87,28 @@ class TdmaCalls(Emitter):
         self._same_matrix(dst, src)
         fields = self._formats(src.fmt, dst.fmt, widening=False) | self._side("src", src.tl)
         fields |= {"trans_dir": TransDir.L2G, "sys_dtype": 1, "src_n": src.shape.n, "dst_c": dst.row, "dst_w": dst.col}
-        fields |= {"dst_c_stride_low": dst.stride & 0xFFFF, "dst_c_stride_high": dst.stride >> 16, "int8_rnd_mode": int8_rnd_mode}
+        fields |= {
+            "dst_c_stride_low": dst.stride & 0xFFFF,
+            "dst_c_stride_high": dst.stride >> 16,
+            "int8_rnd_mode": int8_rnd_mode,
+        }
         self.emit_tdma(fields, [self.span(src.tl)], [], [("dst", dst)])
 
     def tdma_g2l_matrix_copy_row_col_transposed(self, src: Mg, dst: Ml) -> None:
         """int8: column i of GMEM to row i in LMEM."""
         if (src.col, src.row) != (dst.shape.n, dst.shape.col) or src.fmt is Fmt.BF16 or src.fmt != dst.fmt:
-            raise UsageError(f"the matrix is {src.row} x {src.col} {src.fmt.value} in GMEM; in LMEM it is its transpose, 8 bits as well")
+            raise UsageError(
+                f"the matrix is {src.row} x {src.col} {src.fmt.value} in GMEM; in LMEM it is its transpose, 8 "
+                "bits as well"
+            )
         fields = self._formats(src.fmt, dst.fmt) | self._side("dst", dst.tl)
         fields |= {"trans_dir": TransDir.G2L, "sys_dtype": 1, "spec_func": SpecFunc.TRANSPOSE, "src_n": src.row}
-        fields |= {"src_c": src.row, "src_w": src.col, "src_c_stride_low": src.stride & 0xFFFF, "src_c_stride_high": src.stride >> 16}
+        fields |= {
+            "src_c": src.row,
+            "src_w": src.col,
+            "src_c_stride_low": src.stride & 0xFFFF,
+            "src_c_stride_high": src.stride >> 16,
+        }
         self.emit_tdma(fields | {"dst_h_stride": dst.shape.w}, [], [self.span(dst.tl)], [("src", src)])
 
     def tdma_l2g_tensor_copy_cw_transposed(self, src: Tl, dst: Tg) -> None:
@@ -102,7 +116,8 @@ class TdmaCalls(Emitter):
         n, c, h, w = src.shape
         if dst.shape != (n, w, h, c) or src.fmt is Fmt.BF16 or src.fmt != dst.fmt:
             raise UsageError(
-                f"destination shape {dst.shape} must be {(n, w, h, c)}, and both sides 8 bits: the DMA exchanges c and w of bytes"
+                f"destination shape {dst.shape} must be {(n, w, h, c)}, and both sides 8 bits: the DMA "
+                "exchanges c and w of bytes"
             )
         fields = self._sides(TransDir.L2G, src, dst) | self._formats(src.fmt, dst.fmt)
         fields |= {"spec_func": SpecFunc.TRANSPOSE, "transpose_md": TransposeMd.CW}
@@ -147,11 +162,15 @@ class TdmaCalls(Emitter):
         if max(n, c, h, w * tensor.fmt.itemsize) >= 1 << 16 or min(tensor.shape) < 1:
             raise UsageError(f"{side} has shape {tensor.shape}; a DMA tensor has extents of 1 to 65535 (w in bytes)")
         if w > 1 and w_str != tensor.fmt.itemsize:
-            raise UsageError(f"{side} has strides {tensor.stride}; the DMA moves packed rows, w stride {tensor.fmt.itemsize}")
+            raise UsageError(
+                f"{side} has strides {tensor.stride}; the DMA moves packed rows, w stride {tensor.fmt.itemsize}"
+            )
         fields = {f"{side}_c": c, f"{side}_h": h, f"{side}_w": w, f"{side}_n_stride": n_str}
         fields[f"{side}_h_stride"] = h_str if h > 1 or h_str < 1 << 16 else 0
         if fields[f"{side}_h_stride"] >= 1 << 16:
-            raise UsageError(f"{side} has h stride {h_str:,}; it has 16 bits: put that axis into n or c, whose strides have 32")
+            raise UsageError(
+                f"{side} has h stride {h_str:,}; it has 16 bits: put that axis into n or c, whose strides have 32"
+            )
         fields |= {f"{side}_c_stride_low": c_str & 0xFFFF, f"{side}_c_stride_high": c_str >> 16}
         if isinstance(tensor, Tl):
             fields[f"{side}_base_addr_low"] = tensor.addr
@@ -161,7 +180,8 @@ class TdmaCalls(Emitter):
     def _formats(src: Fmt, dst: Fmt, *, widening: bool = True, narrowing: bool = True) -> Fields:
         if (src.tdma < dst.tdma and not widening) or (src.tdma > dst.tdma and not narrowing):
             raise UsageError(
-                f"{src.value} to {dst.value}: the DMA widens on the way into LMEM and narrows on the way out, or does both within it"
+                f"{src.value} to {dst.value}: the DMA widens on the way into LMEM and narrows on the way out, "
+                "or does both within it"
             )
         signed = dst.is_signed if src is Fmt.BF16 else src.is_signed
         return {"src_fmt": src.tdma, "dst_fmt": dst.tdma, "int8_sign": int(signed)}
@@ -181,7 +201,9 @@ class TdmaCalls(Emitter):
     @staticmethod
     def _same_elements(src: Tl | Tg, dst: Tl | Tg) -> None:
         if src.shape[0] != dst.shape[0] or math.prod(src.shape) != math.prod(dst.shape):
-            raise UsageError(f"source shape {src.shape} and destination shape {dst.shape} must have one n and equally many elements")
+            raise UsageError(
+                f"source shape {src.shape} and destination shape {dst.shape} must have one n and equally many elements"
+            )
 
     @staticmethod
     def _nc(src: Shape, dst: Shape) -> None:
@@ -192,5 +214,6 @@ class TdmaCalls(Emitter):
     def _same_matrix(far: Mg, near: Ml) -> None:
         if (far.row, far.col) != (near.shape.n, near.shape.col):
             raise UsageError(
-                f"the matrix is {far.row} x {far.col} in GMEM, but {near.shape.n} x {near.shape.col} in LMEM; they must be equal"
+                f"the matrix is {far.row} x {far.col} in GMEM, but {near.shape.n} x {near.shape.col} in LMEM; "
+                "they must be equal"
             )

@@ -1,8 +1,9 @@
-"""Tensors and matrices in local and global memory ("tl", "ml", "tg", "mg") as cvikernel describes them, and their default strides.
+"""Tensors and matrices in local and global memory ("tl", "ml", "tg", "mg") as cvikernel describes them, and their
+default strides.
 
-Source: wwwuxy/cvikernel include/cvikernel/cvikernel.h and src/cv181x/cvkcv181x.c (tl_default_stride, ml_default_shape, ml_default_stride).
-Strides and addresses are in bytes; an LMEM address is lane * bytes a lane + offset, a GMEM address an offset behind a base register.
-"""
+Source: wwwuxy/cvikernel include/cvikernel/cvikernel.h and src/cv181x/cvkcv181x.c (tl_default_stride, ml_default_shape,
+ml_default_stride). Strides and addresses are in bytes; an LMEM address is lane * bytes a lane + offset, a GMEM address
+an offset behind a base register."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Tl:
     fmt: Fmt
 
     def view(self, shape: Shape, stride: Shape | None = None, offset: int = 0) -> Tl:
-        """The same memory under another shape, `offset` bytes on; strides default to packed rows within this tensor's channels."""
+        """The same memory under another shape, `offset` bytes on; strides default to packed rows within this tensor's
+        channels."""
         if stride is None:
             size = self.fmt.itemsize
             stride = (self.stride[0], self.stride[1], shape[3] * size, size)
@@ -54,8 +56,12 @@ class Tl:
     def broadcast(self, shape: Shape) -> Tl:
         """This tensor under `shape`: extents of 1 are repeated (stride 0). Only TIU arithmetic reads such a tensor."""
         if any(have not in (1, want) for have, want in zip(self.shape, shape, strict=True)):
-            raise UsageError(f"a tensor of shape {self.shape} cannot be broadcast to {shape}; extents must be equal or 1")
-        stride = tuple(0 if have != want else step for have, want, step in zip(self.shape, shape, self.stride, strict=True))
+            raise UsageError(
+                f"a tensor of shape {self.shape} cannot be broadcast to {shape}; extents must be equal or 1"
+            )
+        stride = tuple(
+            0 if have != want else step for have, want, step in zip(self.shape, shape, self.stride, strict=True)
+        )
         return Tl(self.addr, shape, stride, self.fmt)  # type: ignore[arg-type]
 
 
@@ -84,13 +90,17 @@ class Ml:
         """The matrix as a tensor (n, c, 1, w)."""
         size = self.fmt.itemsize
         return Tl(
-            self.addr, (self.shape.n, self.shape.c, 1, self.shape.w), (self.n_stride, self.c_stride, self.shape.w * size, size), self.fmt
+            self.addr,
+            (self.shape.n, self.shape.c, 1, self.shape.w),
+            (self.n_stride, self.c_stride, self.shape.w * size, size),
+            self.fmt,
         )
 
 
 @dataclass(frozen=True)
 class Tg:
-    """A tensor in GMEM: physical offset (or offset behind base register `base_reg`), shape and byte strides (n, c, h, w).
+    """A tensor in GMEM: physical offset (or offset behind base register `base_reg`), shape and byte strides (n, c, h,
+    w).
 
     With a `label`, `addr` counts from wherever Program.patch puts the label (from 0 until then).
     """
@@ -105,7 +115,9 @@ class Tg:
     @property
     def num_bytes(self) -> int:
         """From the first byte to behind the last one."""
-        return sum((extent - 1) * step for extent, step in zip(self.shape, self.stride, strict=True)) + self.fmt.itemsize
+        return (
+            sum((extent - 1) * step for extent, step in zip(self.shape, self.stride, strict=True)) + self.fmt.itemsize
+        )
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,9 @@ class Mg:
     label: str | None = None
 
 
-def tg(addr: int, shape: Shape, fmt: Fmt, stride: Shape | None = None, *, base_reg: int = 0, label: str | None = None) -> Tg:
+def tg(
+    addr: int, shape: Shape, fmt: Fmt, stride: Shape | None = None, *, base_reg: int = 0, label: str | None = None
+) -> Tg:
     """A GMEM tensor, dense unless `stride` says otherwise."""
     if stride is None:
         _, c, h, w = shape
@@ -130,7 +144,9 @@ def tg(addr: int, shape: Shape, fmt: Fmt, stride: Shape | None = None, *, base_r
     return Tg(addr, shape, fmt, stride, base_reg, label)
 
 
-def mg(addr: int, row: int, col: int, fmt: Fmt, stride: int | None = None, *, base_reg: int = 0, label: str | None = None) -> Mg:
+def mg(
+    addr: int, row: int, col: int, fmt: Fmt, stride: int | None = None, *, base_reg: int = 0, label: str | None = None
+) -> Mg:
     """A GMEM matrix, dense unless `stride` says otherwise."""
     return Mg(addr, row, col, fmt, col * fmt.itemsize if stride is None else stride, base_reg, label)
 
@@ -141,7 +157,8 @@ def tl_default_stride(chip: Chip, shape: Shape, fmt: Fmt, eu_align: bool = True)
 
 
 def ml_default_shape(chip: Chip, row: int, col: int, fmt: Fmt = Fmt.BF16) -> MlShape:
-    """The vendor's spread of `col` columns over the lanes: whole EU rows a lane, as even as they allow; few columns stay on one lane."""
+    """The vendor's spread of `col` columns over the lanes: whole EU rows a lane, as even as they allow; few columns
+    stay on one lane."""
     unit = chip.eu_num // fmt.itemsize
     if col < unit:
         return MlShape(row, 1, col, col)

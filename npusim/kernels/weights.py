@@ -1,8 +1,8 @@
 """Weights in GMEM, tile after tile in the order in which a program reads them.
 
-A matrix [k, n] is cut into tiles of some rows and, on every lane, some columns. Lane c holds the columns c * lane_columns and on; tile t of
-them is columns t * w .. of each lane. A tile lies in GMEM as [lane][row][column]: one contiguous burst, and one row of LMEM a lane.
-"""
+A matrix [k, n] is cut into tiles of some rows and, on every lane, some columns. Lane c holds the columns c *
+lane_columns and on; tile t of them is columns t * w .. of each lane. A tile lies in GMEM as [lane][row][column]: one
+contiguous burst, and one row of LMEM a lane."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class WeightPlan:
-    """How a [k, n] matrix is cut for a chip. `fmt` is what GMEM holds; int8 is followed by one bf16 scale for each column."""
+    """How a [k, n] matrix is cut for a chip. `fmt` is what GMEM holds; int8 is followed by one bf16 scale for each
+    column."""
 
     lanes: int
     k: int
@@ -96,11 +97,15 @@ def plan_weight(
         raise UsageError(f"weights in {fmt.value} are not supported; use bf16 or i8")
     lane_columns = lane_columns or align_up(ml_default_shape(chip, 1, n).w, _EU_COLUMNS)
     if lane_columns > _MAX_EXTENT:
-        raise UsageError(f"{n:,} columns are too many at once for {chip.name}; plan at most {_MAX_EXTENT // 8 * 8 * chip.num_lanes:,}")
+        raise UsageError(
+            f"{n:,} columns are too many at once for {chip.name}; plan at most "
+            f"{_MAX_EXTENT // 8 * 8 * chip.num_lanes:,}"
+        )
     most_rows = min(buffer_bytes // (2 * _EU_COLUMNS), _MAX_EXTENT) // _EU_COLUMNS * _EU_COLUMNS
     if most_rows < _EU_COLUMNS:
         raise UsageError(
-            f"a weight buffer of {buffer_bytes} bytes a lane holds no tile; the smallest is {2 * _EU_COLUMNS * _EU_COLUMNS} bytes"
+            f"a weight buffer of {buffer_bytes} bytes a lane holds no tile; the smallest is "
+            f"{2 * _EU_COLUMNS * _EU_COLUMNS} bytes"
         )
     least = -(-k // most_rows)
     cuts = [_cut(k, lane_columns, pieces, buffer_bytes) for pieces in range(least, least + _MORE_PIECES)]
@@ -117,10 +122,13 @@ def _cut(k: int, lane_columns: int, pieces: int, buffer_bytes: int) -> tuple[int
 
 
 def pack_weight(plan: WeightPlan, weight: NDArray, scale: NDArray[np.uint16] | None = None) -> bytes:
-    """`weight` [k, n] (uint16 bf16 patterns, or int8 with a bf16 `scale` a column) as the plan's tiles. `len` is plan.num_bytes."""
+    """`weight` [k, n] (uint16 bf16 patterns, or int8 with a bf16 `scale` a column) as the plan's tiles. `len` is
+    plan.num_bytes."""
     wanted = np.dtype(np.int8 if plan.fmt is Fmt.I8 else np.uint16)
     if weight.shape != (plan.k, plan.n) or weight.dtype != wanted:
-        raise UsageError(f"weights are {weight.dtype} of shape {weight.shape}; the plan is for {wanted} of {(plan.k, plan.n)}")
+        raise UsageError(
+            f"weights are {weight.dtype} of shape {weight.shape}; the plan is for {wanted} of {(plan.k, plan.n)}"
+        )
     lanes = plan.num_lanes_used
     padded = np.zeros((plan.k, lanes * plan.lane_columns), wanted)
     padded[:, : plan.n] = weight

@@ -1,7 +1,7 @@
 """Which boards can hold a model, at what speed, and what binds, for every precision, context length and page budget.
 
-A layer's programs differ from another layer's in addresses alone, so two and three layers are lowered and timed, and the others follow.
-"""
+A layer's programs differ from another layer's in addresses alone, so two and three layers are lowered and timed, and
+the others follow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _ENOUGH = 1 << 32
 
 @dataclass(frozen=True)
 class Capacity:
-    """One question's answer. `step` is None where the programs do not fit LMEM; `reason` says why something does not fit."""
+    """One question's answer. `step` is None where the programs do not fit LMEM; `reason` says why something does not
+    fit."""
 
     board: str
     precision: str
@@ -48,7 +49,10 @@ class _Timed:
 
     def step(self, num_layers: int) -> StepTime:
         two, three = self.steps
-        values = {f.name: getattr(two, f.name) + (num_layers - 2) * (getattr(three, f.name) - getattr(two, f.name)) for f in fields(two)}
+        values = {
+            f.name: getattr(two, f.name) + (num_layers - 2) * (getattr(three, f.name) - getattr(two, f.name))
+            for f in fields(two)
+        }
         return StepTime(**values)
 
     def commands(self, num_layers: int) -> int:
@@ -76,7 +80,9 @@ def capacity(
             for budget in BUDGETS:
                 if budget is not None and budget >= context:
                     continue
-                yield from _answers(config, [Setup(board, precision, context, budget, gather, submit) for board in boards])
+                yield from _answers(
+                    config, [Setup(board, precision, context, budget, gather, submit) for board in boards]
+                )
 
 
 def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]:
@@ -94,25 +100,38 @@ def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]
         else:
             on_board = [Predictor(p.lowered, board) for p in found]
             timed = _Timed(
-                (on_board[0].decode(context), on_board[1].decode(context)), (found[0].lowered.command_bytes, found[1].lowered.command_bytes)
+                (on_board[0].decode(context), on_board[1].decode(context)),
+                (found[0].lowered.command_bytes, found[1].lowered.command_bytes),
             )
             step, needed = timed.step(config.num_layers), needed + timed.commands(config.num_layers)
             if needed > board.ion_bytes:
-                reason = f"needs {needed / 2**20:.0f} MiB of ION memory{_from_storage(step, placed.weights.matrix_bytes, board)}"
-        yield Capacity(board.name, setup.precision, context, setup.budget, needed, board.ion_bytes, not reason, step, reason)
+                reason = (
+                    f"needs {needed / 2**20:.0f} MiB of ION "
+                    f"memory{_from_storage(step, placed.weights.matrix_bytes, board)}"
+                )
+        yield Capacity(
+            board.name, setup.precision, context, setup.budget, needed, board.ion_bytes, not reason, step, reason
+        )
 
 
 def _from_storage(step: StepTime, weight_bytes: int, board: Board) -> str:
     """What reading the weights for every token would come to, where anybody has published how fast that is."""
     if not board.host.storage_bytes_per_s:
         return ""
-    return f"; {streamed(step, weight_bytes, board.host).tokens_per_second:.2f} tokens/s with weights from {board.host.storage}"
+    return (
+        f"; {streamed(step, weight_bytes, board.host).tokens_per_second:.2f} tokens/s with weights from "
+        f"{board.host.storage}"
+    )
 
 
 def _lowerings(config: ModelConfig, setup: Setup) -> tuple[Predictor, Predictor] | NpusimError:
     try:
         two, three = (
-            lower(replace(config, num_layers=n, sliding_layers=(False,) * n), replace(setup, ion_bytes=_ENOUGH), prefill=False)
+            lower(
+                replace(config, num_layers=n, sliding_layers=(False,) * n),
+                replace(setup, ion_bytes=_ENOUGH),
+                prefill=False,
+            )
             for n in (2, 3)
         )
     except NpusimError as error:

@@ -1,10 +1,9 @@
 """What the board's CPU does around the chip, in microseconds.
 
-Source: measurements on a CV1800B board (C906) published in the YorHamodelnumbernine LLM-deploy repository, SUMMARY.md and REPORT_*: a
-prebuilt command buffer is submitted and waited for in 0.115 ms, in 0.140 to 0.145 ms with the cache invalidated; 256 KiB are invalidated
-in 0.020 to 0.052 ms; ION memory is written at 753 MB/s and read at about 2,200 MB/s. What has no published figure is counted in CPU
-cycles and said to be an estimate.
-"""
+Source: measurements on a CV1800B board (C906) published in the YorHamodelnumbernine LLM-deploy repository, SUMMARY.md
+and REPORT_*: a prebuilt command buffer is submitted and waited for in 0.115 ms, in 0.140 to 0.145 ms with the cache
+invalidated; 256 KiB are invalidated in 0.020 to 0.052 ms; ION memory is written at 753 MB/s and read at about 2,200
+MB/s. What has no published figure is counted in CPU cycles and said to be an estimate."""
 
 from __future__ import annotations
 

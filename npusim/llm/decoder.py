@@ -29,7 +29,8 @@ class Context:
     rows        new tokens
     num_slots   pages that each KV head attends to
     turns       cos and sin of the new tokens' positions
-    softmax, gate   tables that stay in LMEM; None: each layer loads them where it needs them, for many rows need the room
+    softmax, gate   tables that stay in LMEM; None: each layer loads them where it needs them, for many rows need the
+                    room
     """
 
     placement: Placement
@@ -68,7 +69,8 @@ def start(
     """A program that will multiply by `matrices` in that order. The residual stream is loaded from the io region.
 
     num_buffers     tiles of weights in LMEM: with one, loads and products take turns
-    begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in the program
+    begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in
+                        the program
     """
     b = KernelBuilder(placement.setup.board.chip)
     weights = placement.memory["weights"].addr
@@ -84,14 +86,17 @@ def start(
         num_slots,
         x=load_rows(b, tg(places.x, (1, rows, 1, c.hidden_size), BF16)),
         rsqrt=_scientific(b, placement, "rsqrt"),
-        turns=[load_rows(b, Tg(at, (1, rows, 1, c.head_dim), BF16, row, label="rope")) for at in (0, 2 * c.head_dim)] if begins else [],
+        turns=[load_rows(b, Tg(at, (1, rows, 1, c.head_dim), BF16, row, label="rope")) for at in (0, 2 * c.head_dim)]
+        if begins
+        else [],
         softmax=softmax_tables(b, placement) if attends and rows == 1 else None,
         gate=gate_table(b, placement) if attends and rows == 1 else None,
     )
 
 
 def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
-    """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries if wanted."""
+    """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries
+    if wanted."""
     b, p = ctx.b, ctx.placement
     c, shape = p.config, p.cache_shape
     q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
@@ -109,7 +114,14 @@ def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
         v = columns_of(qkv, q_dim + kv_dim, kv_dim)
         here = (1, 1, 1, 1)
         k_to = tg(p.pages.offset(0, layer, 0, 0), here, BF16, label="k_new")
-        store_rows(b, shape, k, v, k_to, tg(p.pages.offset(1, layer, 0, 0) - p.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"))
+        store_rows(
+            b,
+            shape,
+            k,
+            v,
+            k_to,
+            tg(p.pages.offset(1, layer, 0, 0) - p.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"),
+        )
         if not p.setup.prunes:
             return
         if ctx.rows == 1 and q is not None:
@@ -164,7 +176,10 @@ def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
     p = ctx.placement
     c = p.config
     shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots, PAGE_SIZE)
-    keys, values = ([[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)] for side in (0, 1))
+    keys, values = (
+        [[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)]
+        for side in (0, 1)
+    )
     step = mask_row_bytes(p.setup)
     mask = Tg(0, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2), label="mask")
     scratch = tg(p.scratch, (1, 1, 1, shape.scratch_bytes // 2), BF16)

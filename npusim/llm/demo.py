@@ -1,4 +1,5 @@
-"""The demonstration: what the bundled model is asked, on which board, and the logits that the vendor's model gave for it."""
+"""The demonstration: what the bundled model is asked, on which board, and the logits that the vendor's model gave for
+it."""
 
 from __future__ import annotations
 
@@ -16,10 +17,12 @@ from reference_model.generate import GREEDY
 from reference_model.load import load
 
 PROMPT = (
-    " [ king gold ] And there were in the same country shepherds abiding in the field, keeping watch over their flock by night."
+    " [ king gold ] And there were in the same country shepherds abiding in the field, keeping watch over their "
+    "flock by night."
     " [ water house ] And the angel of the Lord came upon them, and the glory of the Lord shone round about them:"
     " and they were sore afraid."
-    " And the angel said unto them, Fear not: for, behold, I bring you good tidings of great joy, which shall be to all people. [ king"
+    " And the angel said unto them, Fear not: for, behold, I bring you good tidings of great joy, which shall be to "
+    "all people. [ king"
 )
 """The value that it asks for stands more than a budget back: Quest has to find its page."""
 STEPS = 12

@@ -19,7 +19,8 @@ from npusim.llm.weights import MATRICES, PlacedMatrix
 from reference_model.config import ModelConfig
 
 BUFFER_BYTES = (8192, 4096, 2048)
-"""LMEM a lane of one weight buffer, largest first: whole banks, so that loads and products do not meet in one; small ones leave room."""
+"""LMEM a lane of one weight buffer, largest first: whole banks, so that loads and products do not meet in one; small
+ones leave room."""
 
 MAX_PAGES = 255
 """That attention takes: the TIU's extents have 12 bits. What a prompt has beyond goes through decode."""
@@ -117,7 +118,8 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
 
 
 def _prefill(p: Placement, num_slots: int, num_buffers: int) -> Program:
-    """A chunk of tokens up to the last layer's keys and values: no more is asked for, since a prompt's last token goes through decode."""
+    """A chunk of tokens up to the last layer's keys and values: no more is asked for, since a prompt's last token goes
+    through decode."""
     last, rows = p.config.num_layers - 1, p.setup.chunk
     matrices = [m for index in range(last) for m in _layer(p, index)] + _layer(p, last, names=MATRICES[:1])
     ctx = decoder.start(p, matrices, rows, num_slots, num_buffers=num_buffers)

@@ -14,7 +14,8 @@ from reference_model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Prefill:
-    """A program that takes `chunk` tokens at once and attends to at most `num_slots` pages, those of the chunk included."""
+    """A program that takes `chunk` tokens at once and attends to at most `num_slots` pages, those of the chunk
+    included."""
 
     name: str
     num_slots: int
@@ -22,7 +23,8 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Lowered:
-    """`decode` names the programs of one step in order; where pages are chosen a layer at a time, program i ends with layer i's scores."""
+    """`decode` names the programs of one step in order; where pages are chosen a layer at a time, program i ends with
+    layer i's scores."""
 
     placement: Placement
     programs: dict[str, Program]

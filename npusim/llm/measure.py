@@ -16,7 +16,8 @@ from reference_model.quant.compare import LayerError, compare_layers
 
 @dataclass(frozen=True)
 class Agreement:
-    """Over all generated tokens: how often the likeliest token is the same, and the mean KL divergence from the float model, in nats."""
+    """Over all generated tokens: how often the likeliest token is the same, and the mean KL divergence from the float
+    model, in nats."""
 
     argmax: float
     kl: float
@@ -32,7 +33,8 @@ def agreement(model: Model, prompt: Sequence[int], tokens: Sequence[int], logits
 
 
 def residual_streams(run: BoardRun) -> list[FloatArray]:
-    """The prompt token by token through a lowering by layers: the stream in front of each layer and behind the last, [L + 1] of [T, d]."""
+    """The prompt token by token through a lowering by layers: the stream in front of each layer and behind the last, [L
+    + 1] of [T, d]."""
     streams: list[list[FloatArray]] = [[] for _ in range(run.lowered.config.num_layers + 1)]
     session = run.session()
     session.watch = lambda index, x: streams[index].append(x)
@@ -42,5 +44,6 @@ def residual_streams(run: BoardRun) -> list[FloatArray]:
 
 
 def layer_errors(model: Model, run: BoardRun) -> list[LayerError]:
-    """Each layer's accumulated ("entire") and own ("single") error on the chip against the float model, in dB, over the prompt."""
+    """Each layer's accumulated ("entire") and own ("single") error on the chip against the float model, in dB, over the
+    prompt."""
     return compare_layers(model, run.prompt, residual_streams(run))

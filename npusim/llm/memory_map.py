@@ -73,9 +73,13 @@ def require_fit(memory: MemoryMap, command_bytes: int, budget_bytes: int, who: s
     needed = memory.num_bytes + command_bytes
     if needed <= budget_bytes:
         return
-    parts = sorted([*((r.name, r.num_bytes) for r in memory.regions), ("command buffers", command_bytes)], key=lambda part: -part[1])
+    parts = sorted(
+        [*((r.name, r.num_bytes) for r in memory.regions), ("command buffers", command_bytes)],
+        key=lambda part: -part[1],
+    )
     largest = ", ".join(f"{name} {num_bytes / MIB:.1f}" for name, num_bytes in parts[:3])
     raise DoesNotFit(
-        f"{who} needs {needed / MIB:.1f} MiB of the board's {budget_bytes / MIB:.1f} MiB of ION memory (MiB: {largest}); "
+        f"{who} needs {needed / MIB:.1f} MiB of the board's {budget_bytes / MIB:.1f} MiB of ION memory (MiB: "
+        f"{largest}); "
         "use int8, a shorter context, a smaller model, or an image that reserves more of the board's memory (--ion)"
     )

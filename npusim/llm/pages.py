@@ -15,10 +15,9 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PageLayout:
-    """Head-major pages. Keys lie dim-major, [head_dim, page_size], so that a page is one descriptor into columns of a right-hand matrix;
-    values lie token-major, [page_size, head_dim], so that a page is rows of one. Page 0 of each head is the null page, all zeros, which
-    stands in for a slot that is not used.
-    """
+    """Head-major pages. Keys lie dim-major, [head_dim, page_size], so that a page is one descriptor into columns of a
+    right-hand matrix; values lie token-major, [page_size, head_dim], so that a page is rows of one. Page 0 of each head
+    is the null page, all zeros, which stands in for a slot that is not used."""
 
     num_layers: int
     num_kv_heads: int
@@ -56,7 +55,8 @@ class PageLayout:
 
 @dataclass(frozen=True)
 class PageChoice:
-    """What each KV head of one layer attends to: logical blocks int [kv_heads, slots], ascending, then -1; tokens valid in front."""
+    """What each KV head of one layer attends to: logical blocks int [kv_heads, slots], ascending, then -1; tokens valid
+    in front."""
 
     blocks: IntArray
     num_valid: int
@@ -72,7 +72,8 @@ def every_block(num_kv_heads: int, num_slots: int, length: int, page_size: int) 
 
 
 def best_blocks(scores: FloatArray, num_slots: int, length: int, page_size: int) -> PageChoice:
-    """The last block and the highest-scored others, as kv.policies chooses. scores: float32 [kv_heads, blocks], one a block so far."""
+    """The last block and the highest-scored others, as kv.policies chooses. scores: float32 [kv_heads, blocks], one a
+    block so far."""
     kept = choose(scores, min(num_slots, scores.shape[1]))
     table = table_of(kept, num_slots).units
     skipped = scores.shape[1] - int(kept[0].sum())

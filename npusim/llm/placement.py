@@ -21,7 +21,8 @@ from reference_model.quant.twin import TwinModel
 
 FORMATS = {"bf16": Fmt.BF16, "int8": Fmt.I8}
 EMPTY_BOX = 1e30
-"""A box that holds no key yet reaches from +EMPTY_BOX down to -EMPTY_BOX: any key is inside, and no product overflows."""
+"""A box that holds no key yet reaches from +EMPTY_BOX down to -EMPTY_BOX: any key is inside, and no product
+overflows."""
 TABLE_BYTES = 1024
 TABLES = ("exp", "sigmoid", "gelu_gate", "reciprocal", "rsqrt")
 
@@ -33,7 +34,8 @@ class Places:
     x          residual stream of the new tokens, bf16 [chunk, hidden]: the embedding goes in here
     queries    bf16 [q_heads * head_dim], between two programs of a step
     logits     bf16 [vocab]
-    scores     of each layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of float32 numbers
+    scores     of each layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of float32
+               numbers
     rope       rows of (cos, sin), rope_bytes a position
     mask       as placement.masks lays them out
     boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
@@ -109,7 +111,8 @@ class Placement:
 
 
 def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
-    """Places for a model of configuration `c` under `setup`, whose tiles of weights take buffer_bytes of LMEM a lane."""
+    """Places for a model of configuration `c` under `setup`, whose tiles of weights take buffer_bytes of LMEM a
+    lane."""
     weights = place_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
     pages = PageLayout(c.num_layers, c.num_kv_heads, c.head_dim, setup.num_pages, PAGE_SIZE)
     box_bytes = c.num_layers * c.num_kv_heads * 2 * c.head_dim * setup.num_pages * 2
@@ -120,7 +123,9 @@ def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
     x_bytes = align_up(2 * setup.chunk * c.hidden_size, 64)
     q_bytes = align_up(2 * c.num_heads * c.head_dim, 64)
     logit_bytes = align_up(2 * c.vocab_size, 64)
-    staging = 2 * c.num_layers * c.num_kv_heads * setup.num_slots * pages.page_bytes if setup.gather is Gather.COPY else 0
+    staging = (
+        2 * c.num_layers * c.num_kv_heads * setup.num_slots * pages.page_bytes if setup.gather is Gather.COPY else 0
+    )
     memory = lay_out(
         [
             ("weights", weights.num_bytes, f"{setup.precision}, {c.num_layers} layers and the head"),
@@ -129,7 +134,11 @@ def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
             ("tables", table_bytes, "functions, rope, masks"),
             ("scratch", _scratch_bytes(setup, c), "between the operators of a layer"),
             *((("staging", staging, "pages that the CPU copied"),) if staging else ()),
-            ("io", x_bytes + q_bytes + logit_bytes + c.num_layers * score_bytes, "embedding in, logits and page scores out"),
+            (
+                "io",
+                x_bytes + q_bytes + logit_bytes + c.num_layers * score_bytes,
+                "embedding in, logits and page scores out",
+            ),
         ]
     )
     io, table = memory["io"].addr, memory["tables"].addr
@@ -150,14 +159,18 @@ def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
 
 def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
     """What a product or the attention of a chunk's rows may put between two operators."""
-    shapes = (AttentionShape(rows, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages) for rows in (1, setup.chunk))
+    shapes = (
+        AttentionShape(rows, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages) for rows in (1, setup.chunk)
+    )
     attention = max(shape.scratch_bytes for shape in shapes)
     widest = max(2 * c.intermediate_size, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.hidden_size)
     return max(attention, 2 * setup.chunk * widest)
 
 
 def _pair(table: tables.Interpolated | tables.Scientific) -> Patterns:
-    first, second = (table.base, table.slope) if isinstance(table, tables.Interpolated) else (table.by_exponent, table.by_fraction)
+    first, second = (
+        (table.base, table.slope) if isinstance(table, tables.Interpolated) else (table.by_exponent, table.by_fraction)
+    )
     return np.concatenate([first, second])
 
 
@@ -168,7 +181,9 @@ def mask_row_bytes(setup: Setup) -> int:
 def masks(setup: Setup) -> Patterns:
     """[chunk, 2 * context]: row t is 0 up to place context + t, then MASKED.
 
-    A chunk that starts at position p reads from place context - p on: its token t sees slots 0 to p + t of those that it attends to.
-    """
+    A chunk that starts at position p reads from place context - p on: its token t sees slots 0 to p + t of those that
+    it attends to."""
     place = np.arange(2 * setup.context)
-    return np.where(place <= setup.context + np.arange(setup.chunk)[:, None], np.uint16(0), ops.MASKED).astype(np.uint16)
+    return np.where(place <= setup.context + np.arange(setup.chunk)[:, None], np.uint16(0), ops.MASKED).astype(
+        np.uint16
+    )

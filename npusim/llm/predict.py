@@ -45,11 +45,14 @@ class StepTime:
     def binds(self) -> str:
         """What takes most of the time: DRAM, TIU, CPU, submit or storage."""
         chip = "DRAM" if self.tdma_ms >= self.tiu_ms else "TIU"
-        return max(((self.chip_ms, chip), (self.cpu_ms, "CPU"), (self.submit_ms, "submit"), (self.storage_ms, "storage")))[1]
+        return max(
+            ((self.chip_ms, chip), (self.cpu_ms, "CPU"), (self.submit_ms, "submit"), (self.storage_ms, "storage"))
+        )[1]
 
 
 def streamed(step: StepTime, weight_bytes: int, host: Host) -> StepTime:
-    """The step where all weights come from the board's storage for every token, one layer after the other, before the chip computes."""
+    """The step where all weights come from the board's storage for every token, one layer after the other, before the
+    chip computes."""
     if not host.storage_bytes_per_s:
         raise UsageError("nobody has published how fast this board's storage is")
     return replace(step, storage_ms=weight_bytes / host.storage_bytes_per_s * 1000)
@@ -69,14 +72,17 @@ class Predictor:
         """One a command buffer of the program called `name`."""
         if name not in self._timelines:
             program, board = self.lowered.programs[name], self.board
-            self._timelines[name] = tuple(time_workload(workload_of_bytes(program.chip, c), board) for c in program.cmdbufs)
+            self._timelines[name] = tuple(
+                time_workload(workload_of_bytes(program.chip, c), board) for c in program.cmdbufs
+            )
         return self._timelines[name]
 
     def program_ms(self, name: str) -> float:
         return sum(timeline.ms for timeline in self.timelines(name))
 
     def decode(self, length: int) -> StepTime:
-        """A step that makes the sequence `length` tokens long. The chip's part does not depend on it: its programs are static."""
+        """A step that makes the sequence `length` tokens long. The chip's part does not depend on it: its programs are
+        static."""
         lowered, setup, config = self.lowered, self.lowered.setup, self.lowered.config
         timelines = [timeline for name in lowered.decode for timeline in self.timelines(name)]
         blocks = -(-length // PAGE_SIZE)
@@ -87,7 +93,9 @@ class Predictor:
             cpu_us += config.num_layers * choose
         if setup.gather is Gather.COPY:
             page_bytes = 2 * config.num_layers * config.num_kv_heads * setup.num_slots * lowered.pages.page_bytes
-            cpu_us += self.cpu.copy(page_bytes) + config.num_layers * self.cpu.invalidate(page_bytes / config.num_layers)
+            cpu_us += self.cpu.copy(page_bytes) + config.num_layers * self.cpu.invalidate(
+                page_bytes / config.num_layers
+            )
         cpu_us += self.cpu.patches(moved)
         return StepTime(
             chip_ms=sum(t.ms for t in timelines),

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.decode import decode_cmdbuf, decode_tdma
 from npusim.errors import UsageError
 from npusim.insn import Instruction
 from npusim.insn.base import Bound
 from npusim.kernels.program import Program, Relocation, write_addr
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.program.cmdbuf import parse_cmdbuf
+from npusim.program.decode import decode_cmdbuf, decode_tdma
 from npusim.state import State
 
 

@@ -24,7 +24,8 @@ Watch = Callable[[int, FloatArray], None]
 
 @dataclass
 class BoardRun:
-    """A model on a board. `tokens` and `logits` fill up while it generates: logits[i] is what tokens[i] was chosen from."""
+    """A model on a board. `tokens` and `logits` fill up while it generates: logits[i] is what tokens[i] was chosen
+    from."""
 
     lowered: Lowered
     twin: TwinModel

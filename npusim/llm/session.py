@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kv.block_manager import BlockManager
+from kv.pages.block_manager import BlockManager
 from npusim.errors import UsageError
 from npusim.llm.device import Device
 from npusim.llm.lowered import Lowered, Prefill
@@ -19,7 +19,8 @@ SEQUENCE = "sequence"
 
 
 class Session:
-    """One sequence on one device. `decode` takes a token and gives the logits after it, as the chip left them in bf16."""
+    """One sequence on one device. `decode` takes a token and gives the logits after it, as the chip left them in
+    bf16."""
 
     def __init__(self, lowered: Lowered, twin: TwinModel, device: Device) -> None:
         self.lowered = lowered
@@ -29,7 +30,8 @@ class Session:
         self.choices: list[PageChoice] = []
         """What each layer attended to in the last decode step."""
         self.watch: Callable[[int, FloatArray], None] | None = None
-        """Shown the residual stream [hidden] in front of layer 0, 1, ..., and behind the last, where a step is a program a layer."""
+        """Shown the residual stream [hidden] in front of layer 0, 1, ..., and behind the last, where a step is a
+        program a layer."""
         self._twin = twin
         self._scores: list[FloatArray] = []
         for name, program in lowered.programs.items():
@@ -45,7 +47,8 @@ class Session:
         return self._blocks.tables[SEQUENCE].length
 
     def prefill(self, tokens: Sequence[int]) -> FloatArray:
-        """Feeds a prompt: whole chunks densely by the prefill programs, what is left over token by token. Logits [vocab] after the last."""
+        """Feeds a prompt: whole chunks densely by the prefill programs, what is left over token by token. Logits
+        [vocab] after the last."""
         if not len(tokens):
             raise UsageError("the prompt is empty: give at least one token")
         self._require_room(len(tokens))
@@ -59,7 +62,8 @@ class Session:
         return logits
 
     def decode(self, token: int) -> FloatArray:
-        """One token in, float32 logits [vocab] out (values of bf16 numbers). Raises UsageError where the cache is full."""
+        """One token in, float32 logits [vocab] out (values of bf16 numbers). Raises UsageError where the cache is
+        full."""
         self._require_room(1)
         self._append(1)
         self._write_x([token])
@@ -75,7 +79,9 @@ class Session:
         self.choices = []
         for index, name in enumerate(self.lowered.decode):
             if index:
-                choice = self._choose(self._read_scores(index - 1) if self.lowered.setup.prunes else self._old_scores(index - 1))
+                choice = self._choose(
+                    self._read_scores(index - 1) if self.lowered.setup.prunes else self._old_scores(index - 1)
+                )
                 self.choices.append(choice)
                 moves |= self._mask_move(choice.num_valid - 1) | self._page_moves(index - 1, choice)
             self._run(name, moves)
@@ -100,7 +106,8 @@ class Session:
         return best_blocks(scores, num_slots, self.length, PAGE_SIZE)
 
     def _old_scores(self, layer: int) -> FloatArray:
-        """The scores of the step before. Blocks that had none, or were incomplete then, count as recent: they are kept."""
+        """The scores of the step before. Blocks that had none, or were incomplete then, count as recent: they are
+        kept."""
         num_blocks = -(-self.length // PAGE_SIZE)
         scores = np.full((self.lowered.config.num_kv_heads, num_blocks), np.inf, np.float32)
         if self._scores:
@@ -116,7 +123,9 @@ class Session:
         num_pages = lowered.setup.num_pages
         raw = self.device.read(lowered.places.scores + layer * lowered.places.score_bytes, lowered.places.score_bytes)
         planes = np.frombuffer(raw, np.uint16)[: 2 * config.num_heads * num_pages]
-        planes = planes.reshape(config.num_kv_heads, 2, config.group_size, num_pages)[..., : -(-self.length // PAGE_SIZE)]
+        planes = planes.reshape(config.num_kv_heads, 2, config.group_size, num_pages)[
+            ..., : -(-self.length // PAGE_SIZE)
+        ]
         return (planes[:, 0].astype(np.uint32) << 16 | planes[:, 1]).view(np.float32).max(1)
 
     def _prefill_chunk(self, program: Prefill, tokens: Sequence[int]) -> None:
@@ -193,4 +202,7 @@ class Session:
     def _require_room(self, count: int) -> None:
         context = self.lowered.setup.context
         if self.length + count > context:
-            raise UsageError(f"{self.length + count} tokens do not fit the {context} that the cache was laid out for: use a longer context")
+            raise UsageError(
+                f"{self.length + count} tokens do not fit the {context} that the cache was laid out for: use "
+                "a longer context"
+            )

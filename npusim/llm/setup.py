@@ -54,11 +54,16 @@ class Setup:
             raise UsageError(f"precision {self.precision!r} has no decode program: use bf16 or int8")
         if self.chunk not in (8, 16):
             raise UsageError(f"chunk is {self.chunk}: a prefill program takes 8 or {PAGE_SIZE} tokens at once")
-        for name, value in (("context", self.context), *((("budget", self.budget),) if self.budget is not None else ())):
+        for name, value in (
+            ("context", self.context),
+            *((("budget", self.budget),) if self.budget is not None else ()),
+        ):
             if value < PAGE_SIZE or value % PAGE_SIZE:
                 raise UsageError(f"{name} is {value}: it must be a multiple of the page's {PAGE_SIZE} tokens")
         if self.gather is Gather.COPY and self.submit is Submit.TOKEN:
-            raise UsageError("pages that are copied before a step lack the step's own key: gather by patch, or submit by layer")
+            raise UsageError(
+                "pages that are copied before a step lack the step's own key: gather by patch, or submit by layer"
+            )
 
     @property
     def num_pages(self) -> int:

@@ -100,7 +100,8 @@ class Shapes:
     def of(cls, c: ModelConfig) -> Shapes:
         if c.qk_norm or c.post_norms or any(c.sliding_layers):
             raise UsageError(
-                "norms of queries and keys, and sliding windows (Gemma 3), have no program yet: use a model of the Llama family"
+                "norms of queries and keys, and sliding windows (Gemma 3), have no program yet: use a model "
+                "of the Llama family"
             )
         q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
         matrices = {
@@ -139,7 +140,10 @@ def _packed(strip: PlacedMatrix, linear: Linear) -> bytes:
     if isinstance(linear, Bf16Linear):
         weights = [patterns(side) for side in values]
         return pack_gated(strip.gated, weights[0], weights[1]) if strip.gated else pack_weight(strip.plan, weights[0])
-    weights, scales = [side.astype(np.int8) for side in values], [np.ascontiguousarray(linear.scale[columns]) for columns in sides]
+    weights, scales = (
+        [side.astype(np.int8) for side in values],
+        [np.ascontiguousarray(linear.scale[columns]) for columns in sides],
+    )
     if strip.gated:
         return pack_gated(strip.gated, weights[0], weights[1], (scales[0], scales[1]))
     return pack_weight(strip.plan, weights[0], scales[0])

@@ -1,1 +1,1 @@
-"""Files and buffers that hold programs: .cvimodel, command buffers, dmabufs; reading and writing."""
+"""The .cvimodel container: reading its tables and sections."""

@@ -18,7 +18,8 @@ def parse_cpu_args(data: bytes) -> dict[str, Attribute]:
 
 
 def _attribute(table: Table) -> tuple[str, Attribute]:
-    # The vendor's runtime asks in this order and takes the first that is there (src/common/program.cpp, handleFuncArgs).
+    # The vendor's runtime asks in this order and takes the first that is there (src/common/program.cpp,
+    # handleFuncArgs).
     if entry := table.table(2, "int_attr"):
         return entry.required_string(0, "key"), int(entry.scalar(1, "value", kinds.Int32Flags))
     if entry := table.table(0, "float_attr"):

@@ -1,10 +1,9 @@
-"""The .cvimodel container: header, FlatBuffers description, sections (source: sophgo/cviruntime include/runtime/model.hpp and
-src/common/model.cpp).
+"""The .cvimodel container: header, FlatBuffers description, sections (source: sophgo/cviruntime
+include/runtime/model.hpp and src/common/model.cpp).
 
-Bytes of the file: a header (magic "CviModel", description's size u32, major u8, minor u8, md5 of all that follows the header, and
-from version 1.1 on the chip's name in 16 bytes, two bytes of padding), the description, then the sections, whose offsets count from
-the description's end. Nothing in a file is ever run as native code.
-"""
+Bytes of the file: a header (magic "CviModel", description's size u32, major u8, minor u8, md5 of all that follows the
+header, and from version 1.1 on the chip's name in 16 bytes, two bytes of padding), the description, then the sections,
+whose offsets count from the description's end. Nothing in a file is ever run as native code."""
 
 from __future__ import annotations
 
@@ -27,11 +26,13 @@ READ_BYTES = 1 << 18
 _LZ4_MAX_RATIO = 255
 _MINOR_VERSION = 4
 _UNSIGNED_PADDING = b"AA"
-"""Header padding of files that cvimodel_tool merged, encrypted or compressed: it leaves the md5 uninitialised (tool/cvimodel_tool.cpp)."""
+"""Header padding of files that cvimodel_tool merged, encrypted or compressed: it leaves the md5 uninitialised
+(tool/cvimodel_tool.cpp)."""
 
 
 def load_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Cvimodel:
-    """Reads the .cvimodel at `path`. Raises FileFormatError for a damaged file, UsageError for one that cannot be opened."""
+    """Reads the .cvimodel at `path`. Raises FileFormatError for a damaged file, UsageError for one that cannot be
+    opened."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -61,8 +62,8 @@ def open_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Iterator[Cvim
 def parse_cvimodel(data: bytes | bytearray | memoryview | FileBytes, *, verify_md5: bool = True) -> Cvimodel:
     """Parses a whole .cvimodel; checks every offset and, unless told not to, its md5. Raises FileFormatError.
 
-    The vendor's runtime does not look at the md5, so files that were edited after compilation exist; `verify_md5=False` reads them.
-    """
+    The vendor's runtime does not look at the md5, so files that were edited after compilation exist; `verify_md5=False`
+    reads them."""
     view = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
     chip, description_bytes, header_bytes = _parse_header(view, verify_md5)
     description_end = header_bytes + description_bytes
@@ -76,14 +77,19 @@ def parse_cvimodel(data: bytes | bytearray | memoryview | FileBytes, *, verify_m
 def _parse_header(view: memoryview | FileBytes, verify_md5: bool) -> tuple[Chip, int, int]:
     """(chip, bytes of the description, bytes of the header)."""
     if len(view) < 32 or bytes(view[:8]) != MAGIC:
-        raise FileFormatError(f"it starts with {bytes(view[:8])!r}, but a cvimodel has a header of 32 bytes or more from {MAGIC!r} on")
+        raise FileFormatError(
+            f"it starts with {bytes(view[:8])!r}, but a cvimodel has a header of 32 bytes or more from {MAGIC!r} on"
+        )
     description_bytes, major, minor, md5 = struct.unpack_from("<IBB16s", view[:32], 8)
     if major != 1 or minor > _MINOR_VERSION:
-        raise FileFormatError(f"cvimodel version {major}.{minor} is not supported; versions 1.0 to 1.{_MINOR_VERSION} are")
+        raise FileFormatError(
+            f"cvimodel version {major}.{minor} is not supported; versions 1.0 to 1.{_MINOR_VERSION} are"
+        )
     header_bytes = 48 if minor else 32
     if header_bytes + description_bytes > len(view):
         raise FileFormatError(
-            f"{header_bytes} bytes of header and {description_bytes} of description do not fit the file's {len(view)} bytes; it is cut off"
+            f"{header_bytes} bytes of header and {description_bytes} of description do not fit the file's "
+            f"{len(view)} bytes; it is cut off"
         )
     chip_name, padding = struct.unpack_from("<16s2s", view[:48], 30) if minor else (b"cv183x", b"")
     if verify_md5 and padding != _UNSIGNED_PADDING:
@@ -92,7 +98,8 @@ def _parse_header(view: memoryview | FileBytes, verify_md5: bool) -> tuple[Chip,
             digest.update(view[start : start + READ_BYTES])
         if digest.digest() != md5:
             raise FileFormatError(
-                f"md5 of its content is {digest.hexdigest()}, but its header says {md5.hex()}: it is damaged or was edited "
+                f"md5 of its content is {digest.hexdigest()}, but its header says {md5.hex()}: it is damaged or was "
+                "edited "
                 "(verify_md5=False reads it anyway)"
             )
     try:
@@ -110,6 +117,7 @@ def _check_section(section: Section, payload_bytes: int) -> None:
     limit = min(MAX_SECTION_BYTES, _LZ4_MAX_RATIO * section.num_bytes)
     if section.decompressed_bytes > limit:
         raise FileFormatError(
-            f"section {section.name!r} would decompress from {section.num_bytes} to {section.decompressed_bytes} bytes, "
+            f"section {section.name!r} would decompress from {section.num_bytes} to {section.decompressed_bytes} "
+            "bytes, "
             f"but at most {limit} are allowed"
         )

@@ -1,4 +1,5 @@
-"""From the FlatBuffers description of a .cvimodel to its dataclasses. Slots are the declaration order of cvimodel.fbs."""
+"""From the FlatBuffers description of a .cvimodel to its dataclasses. Slots are the declaration order of
+cvimodel.fbs."""
 
 from __future__ import annotations
 
@@ -9,7 +10,17 @@ from typing import TypeVar
 from flatbuffers import number_types as kinds
 
 from npusim.chip import Chip
-from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, DType, Program, Section, SectionType, Tensor, TpuRoutine, Weight
+from npusim.loader.cvimodel_types import (
+    CpuRoutine,
+    Cvimodel,
+    DType,
+    Program,
+    Section,
+    SectionType,
+    Tensor,
+    TpuRoutine,
+    Weight,
+)
 from npusim.loader.file_bytes import FileBytes
 from npusim.loader.flatbuffer import Reader, Table
 
@@ -18,7 +29,8 @@ _E = TypeVar("_E", bound=IntEnum)
 
 
 def read_model(chip: Chip, description: memoryview, payload: memoryview | FileBytes) -> Cvimodel:
-    """Reads table Model; raises FileFormatError where anything in it lies outside the description or breaks the schema."""
+    """Reads table Model; raises FileFormatError where anything in it lies outside the description or breaks the
+    schema."""
     root = Reader(description, "the model description").root("Model")
     programs = tuple(_program(table) for table in root.tables(6, "programs"))
     if not programs:
@@ -91,7 +103,9 @@ def _shape(table: Table, name: str, dtype: DType) -> tuple[int, int, int, int]:
     if len(dims) != 4 or min(dims) < 1:
         raise table.error(f"tensor {name!r} has shape {dims}, but the chips' tensors have four dimensions of 1 or more")
     if math.prod(dims) * dtype.numpy.itemsize > _MAX_TENSOR_BYTES:
-        raise table.error(f"tensor {name!r} of shape {dims} and type {dtype.name} is larger than the 4 GiB that a chip can address")
+        raise table.error(
+            f"tensor {name!r} of shape {dims} and type {dtype.name} is larger than the 4 GiB that a chip can address"
+        )
     return dims
 
 
@@ -125,7 +139,9 @@ def _routine(table: Table) -> TpuRoutine | CpuRoutine:
     if kind != 1:
         raise table.error(f"type is {kind}, but a routine is 0 (TPU) or 1 (CPU)")
     cpu = table.required_table(4, "cpu_routine")
-    return CpuRoutine(inputs, outputs, cpu.required_string(0, "function_section"), cpu.numbers(1, "function_args", "u1").tobytes())
+    return CpuRoutine(
+        inputs, outputs, cpu.required_string(0, "function_section"), cpu.numbers(1, "function_args", "u1").tobytes()
+    )
 
 
 def _enum(table: Table, slot: int, name: str, kind: type[_E]) -> _E:

@@ -1,4 +1,5 @@
-"""What a .cvimodel describes, as frozen data (schema: sophgo/tpu-mlir include/tpu_mlir/Builder/CV18xx/proto/cvimodel.fbs)."""
+"""What a .cvimodel describes, as frozen data (schema: sophgo/tpu-mlir
+include/tpu_mlir/Builder/CV18xx/proto/cvimodel.fbs)."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class SectionType(IntEnum):
 
 @dataclass(frozen=True)
 class Section:
-    """A run of bytes in the file; `offset` counts from the description's end. `decompressed_bytes` is 0 where nothing is compressed."""
+    """A run of bytes in the file; `offset` counts from the description's end. `decompressed_bytes` is 0 where nothing
+    is compressed."""
 
     kind: SectionType
     name: str
@@ -106,7 +108,8 @@ class CpuRoutine:
 
 @dataclass(frozen=True)
 class Program:
-    """The network for one batch size. Sizes are in bytes; `neuron_bytes` replaces the other two in files of version 1.0."""
+    """The network for one batch size. Sizes are in bytes; `neuron_bytes` replaces the other two in files of version
+    1.0."""
 
     batch: int
     inputs: tuple[str, ...]
@@ -138,12 +141,16 @@ class Cvimodel:
         for section in self.sections:
             if section.name == name and section.kind in (SectionType.CMDBUF, SectionType.DMABUF):
                 return section
-        raise FileFormatError(f"a routine runs section {name!r}, but the file has no command or dmabuf section of that name")
+        raise FileFormatError(
+            f"a routine runs section {name!r}, but the file has no command or dmabuf section of that name"
+        )
 
     def section_bytes(self, section: Section) -> memoryview:
         """The section's bytes, decompressed where needed. Raises FileFormatError for an encrypted or damaged one."""
         if section.encrypted:
-            raise FileFormatError(f"section {section.name!r} is encrypted for the chip's secure world; use the plain model")
+            raise FileFormatError(
+                f"section {section.name!r} is encrypted for the chip's secure world; use the plain model"
+            )
         stored = self.payload[section.offset : section.offset + section.num_bytes]
         return memoryview(_decompress(section, stored)) if section.decompressed_bytes else stored
 
@@ -154,5 +161,7 @@ def _decompress(section: Section, stored: memoryview) -> bytes:
     except lz4.block.LZ4BlockError as error:
         raise FileFormatError(f"section {section.name!r} is not a valid lz4 block: {error}") from None
     if len(raw) != section.decompressed_bytes:
-        raise FileFormatError(f"section {section.name!r} decompresses to {len(raw)} bytes, but the file says {section.decompressed_bytes}")
+        raise FileFormatError(
+            f"section {section.name!r} decompresses to {len(raw)} bytes, but the file says {section.decompressed_bytes}"
+        )
     return raw

@@ -1,4 +1,5 @@
-"""A file as a sequence of bytes that is read where it is looked at, so that a model's weights are never in memory twice."""
+"""A file as a sequence of bytes that is read where it is looked at, so that a model's weights are never in memory
+twice."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A FlatBuffers reader for untrusted bytes: the flatbuffers library decodes scalars, every position is checked here first.
+"""A FlatBuffers reader for untrusted bytes: the flatbuffers library decodes scalars, every position is checked here
+first.
 
-Layout: flatbuffers.dev/internals. A reader hands out at most a fixed multiple of the buffer's bytes, so tables that share
-children, which cost a hostile file nothing, cannot make it run for long or allocate much.
-"""
+Layout: flatbuffers.dev/internals. A reader hands out at most a fixed multiple of the buffer's bytes, so tables that
+share children, which cost a hostile file nothing, cannot make it run for long or allocate much."""
 
 from __future__ import annotations
 
@@ -34,10 +34,14 @@ class Reader:
     def claim(self, at: int, nbytes: int, what: str) -> None:
         """Checks that `nbytes` bytes from `at` on lie in the buffer; every read passes here."""
         if at < 0 or nbytes < 0 or at + nbytes > len(self.data):
-            raise FileFormatError(f"{self.what}: {what} at byte {at} with {nbytes} bytes lies outside the buffer's {len(self.data)} bytes")
+            raise FileFormatError(
+                f"{self.what}: {what} at byte {at} with {nbytes} bytes lies outside the buffer's {len(self.data)} bytes"
+            )
         self._left -= max(nbytes, 1)
         if self._left < 0:
-            raise FileFormatError(f"{self.what}: its tables refer to the same bytes over and over (more than {_REREADS} times each)")
+            raise FileFormatError(
+                f"{self.what}: its tables refer to the same bytes over and over (more than {_REREADS} times each)"
+            )
 
     def scalar(self, kind: Any, at: int, what: str = "a number") -> Any:
         self.claim(at, kind.bytewidth, what)

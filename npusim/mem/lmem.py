@@ -1,4 +1,5 @@
-"""Tensors in local memory ("tl"): channel j lies on lane (lane0 + j) % lanes, one channel stride further for each turn of the lanes."""
+"""Tensors in local memory ("tl"): channel j lies on lane (lane0 + j) % lanes, one channel stride further for each turn
+of the lanes."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ def align_up(value: int, unit: int) -> int:
 def default_strides(shape: Shape, itemsize: int, num_lanes: int, eu_num: int = 16, *, eu_align: bool) -> Shape:
     """Byte strides (n, c, h, w) that the hardware assumes where a descriptor gives none.
 
-    With `eu_align` every channel starts at a multiple of `eu_num` bytes (cvikernel's eu_align = 1, "stride type 0"); without, channels
-    are packed ("stride type 2"). Source: tl_default_stride in wwwuxy/cvikernel src/cv181x/cvkcv181x.c.
-    """
+    With `eu_align` every channel starts at a multiple of `eu_num` bytes (cvikernel's eu_align = 1, "stride type 0");
+    without, channels are packed ("stride type 2"). Source: tl_default_stride in wwwuxy/cvikernel
+    src/cv181x/cvkcv181x.c."""
     _, c, h, w = shape
     c_str = h * w * itemsize
     if eu_align:
@@ -29,8 +30,11 @@ def default_strides(shape: Shape, itemsize: int, num_lanes: int, eu_num: int = 1
     return (c_str * -(-c // num_lanes), c_str, w * itemsize, itemsize)
 
 
-def lmem_tensor(state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor") -> TensorLmem:
-    """The tensor at linear address `addr`, as TensorLmem makes it, or the one that `state` has: programs name few tensors, many times."""
+def lmem_tensor(
+    state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor"
+) -> TensorLmem:
+    """The tensor at linear address `addr`, as TensorLmem makes it, or the one that `state` has: programs name few
+    tensors, many times."""
     key = (addr, shape, strides, dtype)
     found = state.lmem_tensors.get(key)
     if found is None:
@@ -47,19 +51,29 @@ _MAX_KEPT = 4096
 class TensorLmem:
     """A strided (n, c, h, w) tensor in LMEM, bound to one machine's memory.
 
-    `load` and `store` work on arrays of shape (n, c, h, w) and of the bound dtype; both see the bytes as they are at the time of the call.
-    """
+    `load` and `store` work on arrays of shape (n, c, h, w) and of the bound dtype; both see the bytes as they are at
+    the time of the call."""
 
     __slots__ = ("_chip", "_lane0", "_padded", "_strides", "_view", "memory", "parts", "shape", "span")
 
-    def __init__(self, state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor") -> None:
-        """`addr` is linear (lane * bytes a lane + offset), `strides` are in bytes. Raises AddressError where any byte leaves its lane."""
+    def __init__(
+        self, state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor"
+    ) -> None:
+        """`addr` is linear (lane * bytes a lane + offset), `strides` are in bytes. Raises AddressError where any byte
+        leaves its lane."""
         lanes, lane_bytes = state.chip.num_lanes, state.chip.lmem_bytes
         lane0, offset = divmod(addr, lane_bytes)
         n, c, h, w = shape
         n_str, c_str, h_str, w_str = strides
         turns = -(-(lane0 + c) // lanes)
-        end = offset + (n - 1) * n_str + (turns - 1) * c_str + (h - 1) * h_str + (w - 1) * w_str + np.dtype(dtype).itemsize
+        end = (
+            offset
+            + (n - 1) * n_str
+            + (turns - 1) * c_str
+            + (h - 1) * h_str
+            + (w - 1) * w_str
+            + np.dtype(dtype).itemsize
+        )
         if min(shape) < 1:
             raise AddressError(f"{what}: shape {shape} has an extent below 1")
         if lane0 >= lanes or end > lane_bytes:
@@ -77,12 +91,15 @@ class TensorLmem:
         self._view: NDArray | None = None
         self._padded: NDArray | None = None
         self.parts: list[tuple[slice, NDArray]] = []
-        """(channels, writable view of them): the whole tensor in up to three pieces, each (n, c, h, w) or (n, turns, lanes, h, w)."""
+        """(channels, writable view of them): the whole tensor in up to three pieces, each (n, c, h, w) or (n, turns,
+        lanes, h, w)."""
         if turns == 1:
             self._view = np.ndarray(shape, dtype, flat, addr, (n_str, lane_bytes, h_str, w_str))
             self.parts.append((slice(None), self._view))
             return
-        self._padded = np.ndarray((n, turns, lanes, h, w), dtype, flat, offset, (n_str, c_str, lane_bytes, h_str, w_str))
+        self._padded = np.ndarray(
+            (n, turns, lanes, h, w), dtype, flat, offset, (n_str, c_str, lane_bytes, h_str, w_str)
+        )
         # Written in up to three runs, since the lanes before lane0 and behind the last channel hold other tensors.
         first = lanes - lane0 if lane0 else 0
         last = (lane0 + c) % lanes
@@ -102,7 +119,8 @@ class TensorLmem:
 
     @property
     def footprint(self) -> NDArray:
-        """A view of LMEM that covers the tensor, and with wrapped channels the lanes in front of the first and behind the last one too."""
+        """A view of LMEM that covers the tensor, and with wrapped channels the lanes in front of the first and behind
+        the last one too."""
         return self._padded if self._view is None else self._view  # type: ignore[return-value]
 
     def element_addrs(self) -> NDArray[np.int64]:

@@ -1,12 +1,14 @@
-"""Sums of products as the TIU forms them: one product at a time, in a given order, float32 rounded toward zero behind every addition.
+"""Sums of products as the TIU forms them: one product at a time, in a given order, float32 rounded toward zero behind
+every addition.
 
-A fused or separate multiply-add gives the same bits, because a product of two bf16 numbers is exact in float32. So a BLAS kernel that walks
-the inner dimension in order computes exactly this when the processor rounds toward zero. Whether the BLAS at hand does is not documented:
-each matrix shape is tried once against the plain loop, and shapes that differ take the loop. Shapes are padded to few canonical ones, and a
-long inner dimension is cut into blocks that start from the sum so far through an identity matrix in front of the left operand.
+A fused or separate multiply-add gives the same bits, because a product of two bf16 numbers is exact in float32. So a
+BLAS kernel that walks the inner dimension in order computes exactly this when the processor rounds toward zero. Whether
+the BLAS at hand does is not documented: each matrix shape is tried once against the plain loop, and shapes that differ
+take the loop. Shapes are padded to few canonical ones, and a long inner dimension is cut into blocks that start from
+the sum so far through an identity matrix in front of the left operand.
 
-Numbers so small, so large or so poisoned that products or sums could leave the normal range take a loop that looks at every step.
-"""
+Numbers so small, so large or so poisoned that products or sums could leave the normal range take a loop that looks at
+every step."""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ class Span:
 
 
 def stays_normal(left: Span, right: Span, count: int, start: Span | None = None) -> bool:
-    """Whether every sum of `count` products (on top of `start`) is certain to be a normal number: no underflow, overflow or poison.
+    """Whether every sum of `count` products (on top of `start`) is certain to be a normal number: no underflow,
+    overflow or poison.
 
     All terms are multiples of one quantum, so no sum is smaller than it; none exceeds the sum of the magnitudes.
     """
@@ -71,7 +74,8 @@ def stays_normal(left: Span, right: Span, count: int, start: Span | None = None)
 
 
 def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) -> F32:
-    """left @ right (shapes (M, K), (K, N)) summed in ascending k from `start` (M, N; else 0), rounded toward zero at every step.
+    """left @ right (shapes (M, K), (K, N)) summed in ascending k from `start` (M, N; else 0), rounded toward zero at
+    every step.
 
     `normal` is stays_normal of the operands. NaN stands for poison, and overflow becomes it; in `start` it is LARGEST.
     """
@@ -86,7 +90,8 @@ def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) 
 
 
 def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
-    """`start` plus all `terms` (arrays of its shape) one after another, rounded toward zero at every step; `normal` as in dot_in_order."""
+    """`start` plus all `terms` (arrays of its shape) one after another, rounded toward zero at every step; `normal` as
+    in dot_in_order."""
     total = start.copy()
     with rounding_toward_zero():
         if not normal:
@@ -100,7 +105,8 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
 
 
 def sum_stacked(terms: F32, normal: bool, start: F32 | None = None) -> F32:
-    """`start` (else 0) plus all `terms` along axis 0 as sum_in_order forms the sum, in one call: for many terms of few elements."""
+    """`start` (else 0) plus all `terms` along axis 0 as sum_in_order forms the sum, in one call: for many terms of few
+    elements."""
     if is_native():
         with rounding_toward_zero(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
             sums = np.add.accumulate(terms if start is None else np.concatenate([start[None], terms]), axis=0)
@@ -110,16 +116,18 @@ def sum_stacked(terms: F32, normal: bool, start: F32 | None = None) -> F32:
 
 
 def _nothing_happened(sums: F32) -> bool:
-    """Whether no partial sum is a denormal, which would have become 0, nor as large as LARGEST, which might have become poison."""
+    """Whether no partial sum is a denormal, which would have become 0, nor as large as LARGEST, which might have become
+    poison."""
     magnitude = np.abs(sums)
     return not bool(np.any((magnitude >= LARGEST) | (magnitude > 0) & (magnitude < bf16.SMALLEST_NORMAL)))
 
 
 def checked_add(total: F32, term: F32) -> F32:
-    """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside rounding_toward_zero().
+    """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside
+    rounding_toward_zero().
 
-    A sum overflows as soon as it exceeds LARGEST, be it by less than a float64 can tell; LARGEST itself stays only where a term leads away.
-    """
+    A sum overflows as soon as it exceeds LARGEST, be it by less than a float64 can tell; LARGEST itself stays only
+    where a term leads away."""
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         result = bf16.flush(add(total, term))
         wide = total.astype(np.float64) + term
@@ -191,7 +199,8 @@ def _dot_blocked(left: F32, right: F32, start: F32 | None) -> F32 | None:
 
 
 def _left_blocks(left: F32, has_start: bool) -> list[F32]:
-    """`left` cut along k, zero-padded to canonical shapes; every block that continues a sum begins with an identity matrix."""
+    """`left` cut along k, zero-padded to canonical shapes; every block that continues a sum begins with an identity
+    matrix."""
     rows, count = left.shape
     height = 8 if rows <= 8 else -(-rows // 16) * 16
     blocks: list[F32] = []
@@ -211,7 +220,9 @@ def _left_blocks(left: F32, has_start: bool) -> list[F32]:
 def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
     count, columns = right.shape
     height, width = lefts[0].shape[0], -(-columns // 32) * 32
-    room = np.zeros((max(block.shape[1] for block in lefts), width), np.float32)  # what no block fills meets zeros in its left operand
+    room = np.zeros(
+        (max(block.shape[1] for block in lefts), width), np.float32
+    )  # what no block fills meets zeros in its left operand
     k = 0
     for block in lefts:
         lead = 0 if total is None else height
@@ -230,7 +241,8 @@ def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
 
 @cache
 def _sums_in_order(rows: int, count: int, columns: int) -> bool:
-    """Whether this BLAS, rounding toward zero, gives the plain loop's bits for this shape. Tried on numbers of mixed size and sign."""
+    """Whether this BLAS, rounding toward zero, gives the plain loop's bits for this shape. Tried on numbers of mixed
+    size and sign."""
     rng = np.random.default_rng(rows * count + columns)
 
     def numbers(*shape: int) -> F32:

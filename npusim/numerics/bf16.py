@@ -1,9 +1,9 @@
 """bf16 as the TIU reads and writes it: uint16 patterns in memory, float32 inside.
 
-On reading, exponent 0 (zeros and denormals) is +0 and exponent 255 (infinities and NaN) poisons the result. On writing, the float32 is
-rounded to nearest even; poison and overflow of either sign give 0x7f7f, the largest positive number; results below 2^-126 and -0 give +0.
-Poison travels as NaN, which NumPy's additions, products, maximum and minimum hand on.
-"""
+On reading, exponent 0 (zeros and denormals) is +0 and exponent 255 (infinities and NaN) poisons the result. On writing,
+the float32 is rounded to nearest even; poison and overflow of either sign give 0x7f7f, the largest positive number;
+results below 2^-126 and -0 give +0. Poison travels as NaN, which NumPy's additions, products, maximum and minimum hand
+on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ ONE = np.uint16(0x3F80)
 SMALLEST_NORMAL = np.float32(2.0**-126)
 
 _TABLE_LIMIT = 1 << 14
-"""Tensors up to this size are read through a table, in one NumPy call; for larger ones arithmetic is as fast and spares the cache."""
+"""Tensors up to this size are read through a table, in one NumPy call; for larger ones arithmetic is as fast and spares
+the cache."""
 
 
 def to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -49,7 +50,8 @@ def from_float(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     rounded >>= 16
     patterns = rounded.astype(np.uint16)
     magnitude = np.bitwise_and(bits, 0x7FFFFFFF, out=rounded)
-    # 0x7f7f8000 is the first float32 that rounds past the largest bf16. Zeros and smaller wrap round to the largest numbers.
+    # 0x7f7f8000 is the first float32 that rounds past the largest bf16. Zeros and smaller wrap round to the largest
+    # numbers.
     special = (magnitude - 0x00800000) >= 0x7F7F8000 - 0x00800000
     if special.any():
         np.copyto(patterns, np.where(magnitude < 0x00800000, np.uint16(0), POISON), where=special)
@@ -62,7 +64,8 @@ def canonical(patterns: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def flush(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`values` with everything below the smallest normal float32 made +0, in place; the TIU does so behind every product and sum."""
+    """`values` with everything below the smallest normal float32 made +0, in place; the TIU does so behind every
+    product and sum."""
     np.copyto(values, 0, where=np.abs(values) < SMALLEST_NORMAL)
     return values
 

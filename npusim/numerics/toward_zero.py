@@ -1,8 +1,8 @@
 """float32 addition that rounds toward zero, as the TIU's adders do.
 
-The C library's rounding mode is switched for a block of NumPy calls, which makes the additions exact at full speed. Where NumPy does not
-follow the mode (no glibc-like `fesetround`, another processor), additions go through float64 with the rounding error made explicit.
-"""
+The C library's rounding mode is switched for a block of NumPy calls, which makes the additions exact at full speed.
+Where NumPy does not follow the mode (no glibc-like `fesetround`, another processor), additions go through float64 with
+the rounding error made explicit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def is_native() -> bool:
 
 @contextmanager
 def rounding_toward_zero() -> Iterator[None]:
-    """NumPy's float32 arithmetic on this thread rounds toward zero inside the block, if `is_native()`; else nothing changes."""
+    """NumPy's float32 arithmetic on this thread rounds toward zero inside the block, if `is_native()`; else nothing
+    changes."""
     call = _fesetround()
     if call is None:
         yield
@@ -67,7 +68,8 @@ def add(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32]
 
 
 def add_through_float64(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """a + b rounded toward zero without any rounding mode: the float64 sum and its exact error (Knuth's TwoSum) decide the truncation."""
+    """a + b rounded toward zero without any rounding mode: the float64 sum and its exact error (Knuth's TwoSum) decide
+    the truncation."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     total = x + y
     part = total - x

@@ -1,10 +1,10 @@
-"""The DMA's lossless compression: blocks of 16 symbols, each Golomb-Rice coded under the parameter k that makes it shortest.
+"""The DMA's lossless compression: blocks of 16 symbols, each Golomb-Rice coded under the parameter k that makes it
+shortest.
 
-A stream is a header of 16 bytes, one byte a block (k and length of the unary part; the table is padded to 16 bytes), and the blocks' bits
-without gaps, lowest bit first, padded to 16 bytes. A symbol is an int8 element, or the exponent of a bf16 element, whose sign and fraction
-follow its block as 8 raw bits. In front of coding, symbols are remapped so that frequent ones become small. Format:
-wwwuxy/cvikernel include/cvikernel/cvk_vlc_compress.h.
-"""
+A stream is a header of 16 bytes, one byte a block (k and length of the unary part; the table is padded to 16 bytes),
+and the blocks' bits without gaps, lowest bit first, padded to 16 bytes. A symbol is an int8 element, or the exponent of
+a bf16 element, whose sign and fraction follow its block as 8 raw bits. In front of coding, symbols are remapped so that
+frequent ones become small. Format: wwwuxy/cvikernel include/cvikernel/cvk_vlc_compress.h."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ROOM = np.arange(BLOCK * 8)
 
 @dataclass(frozen=True)
 class VlcParams:
-    """How symbols are remapped. `bias0`, `bias1` and `zero_guard` as in the header; the DMA itself compresses int8 with biases of 0, bf16
-    with bias0 127. With `zero_guard` elements of exponent 0 lose sign and fraction."""
+    """How symbols are remapped. `bias0`, `bias1` and `zero_guard` as in the header; the DMA itself compresses int8 with
+    biases of 0, bf16 with bias0 127. With `zero_guard` elements of exponent 0 lose sign and fraction."""
 
     bf16: bool = False
     signed: bool = False
@@ -103,7 +103,8 @@ def compress(elements: NDArray, params: VlcParams) -> NDArray[np.uint8]:
 
 
 def _choose_k(coded: NDArray[np.uint8], zero_guard: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each block the lowest k among the shortest, and the length of its unary part; RAW where no k is within 128 bits."""
+    """For each block the lowest k among the shortest, and the length of its unary part; RAW where no k is within 128
+    bits."""
     unary = np.stack([(coded >> k).sum(axis=1, dtype=np.int64) + BLOCK for k in range(MAX_K + 1)])
     orders = np.arange(MAX_K + 1)[:, None]
     lengths = np.where(unary <= MAX_UNARY_BITS, unary + BLOCK * orders + 4 * (zero_guard & (orders > 0)), 255)
@@ -120,7 +121,8 @@ def coded_bits(k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: 
 def _code(
     coded: NDArray[np.uint8], k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Bits of every block, shape (blocks, 128), and which of them are used: k bit planes, the number of zeros, the unary part."""
+    """Bits of every block, shape (blocks, 128), and which of them are used: k bit planes, the number of zeros, the
+    unary part."""
     bits = np.zeros((len(coded), BLOCK * 8), np.uint8)
     raw = k == RAW
     bits[raw] = np.unpackbits(coded[raw], axis=1, bitorder="little")
@@ -151,7 +153,8 @@ def _unzigzag(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _shifted(symbols: NDArray[np.int64], bias0: int, bias1: int) -> NDArray[np.int64]:
-    """int8 `symbols` moved towards 0 by bias0 (positive ones) or bias1 (negative ones), what passes 0 coming in again at the far end."""
+    """int8 `symbols` moved towards 0 by bias0 (positive ones) or bias1 (negative ones), what passes 0 coming in again
+    at the far end."""
     values = symbols.astype(np.uint8).astype(np.int8).astype(np.int64)
     negative = values < 0
     magnitude = np.abs(values) - np.where(negative, bias1, bias0)
@@ -173,7 +176,8 @@ def _as_int8(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _centered(symbols: NDArray[np.int64], bias: int, zero_guard: bool) -> NDArray[np.uint8]:
-    """Exponents numbered by their distance from `bias`, alternating below and above; with `zero_guard` 0 stays and the others follow it."""
+    """Exponents numbered by their distance from `bias`, alternating below and above; with `zero_guard` 0 stays and the
+    others follow it."""
     near = _zigzag(_as_int8(symbols - bias)) + zero_guard
     if bias <= 128:
         codes = np.where(symbols >= 2 * bias, symbols, near)

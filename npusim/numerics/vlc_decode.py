@@ -39,7 +39,9 @@ def decompress(stream: NDArray[np.uint8], num_elements: int, itemsize: int) -> N
     return ((fractions & 0x80) << 8 | exponents | fractions & 0x7F).reshape(-1)[:num_elements]
 
 
-def _block_starts(params: VlcParams, k: NDArray[np.int64], unary_bits: NDArray[np.int64], data: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _block_starts(
+    params: VlcParams, k: NDArray[np.int64], unary_bits: NDArray[np.int64], data: NDArray[np.uint8]
+) -> NDArray[np.int64]:
     """First bit of each block. Raises ValueError where the blocks are longer than `data`."""
     lengths = coded_bits(k, unary_bits, params.zero_guard and params.bf16)
     if params.bf16 and params.zero_guard:
@@ -52,8 +54,11 @@ def _block_starts(params: VlcParams, k: NDArray[np.int64], unary_bits: NDArray[n
     return starts
 
 
-def _guarded_starts(k: list[int], unary_bits: list[int], lengths: list[int], data: bytes) -> tuple[NDArray[np.int64], int]:
-    """Starts and the end of blocks that leave out the fractions of zeros: how many is known only at each block's own place."""
+def _guarded_starts(
+    k: list[int], unary_bits: list[int], lengths: list[int], data: bytes
+) -> tuple[NDArray[np.int64], int]:
+    """Starts and the end of blocks that leave out the fractions of zeros: how many is known only at each block's own
+    place."""
     starts, at = [], 0
     for order, unary, length in zip(k, unary_bits, lengths, strict=True):
         starts.append(at)
@@ -116,7 +121,8 @@ def _decode(
 
 
 def _low_parts(reader: _BitReader, starts: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The k low bits of every symbol, uint64 of shape (blocks, 2), out of k planes of 16 bits that lie one after another."""
+    """The k low bits of every symbol, uint64 of shape (blocks, 2), out of k planes of 16 bits that lie one after
+    another."""
     turned = np.zeros((len(starts), 2, 8), np.uint8)
     for first in range(0, int(np.max(k, where=k != RAW, initial=0)), 3):
         word = reader.long(starts + BLOCK * first)
@@ -133,13 +139,15 @@ def _low_parts(reader: _BitReader, starts: NDArray[np.int64], k: NDArray[np.int6
 
 
 _PLANES = {
-    first: np.array([0 if k == RAW else (1 << BLOCK * max(min(k - first, 3), 0)) - 1 for k in range(8)], np.uint64) for first in (0, 3)
+    first: np.array([0 if k == RAW else (1 << BLOCK * max(min(k - first, 3), 0)) - 1 for k in range(8)], np.uint64)
+    for first in (0, 3)
 }
 """By plane and k: the bits that belong to the three planes from there on."""
 _HIGH_PARTS = np.array([(0xFF >> k) * 0x0101010101010101 if k != RAW else 0 for k in range(8)], np.uint64)
 """By k: the bits of eight symbols that do not leave their byte when they are shifted up by k."""
 _TRANSPOSITION = tuple(
-    (np.uint64(shift), np.uint64(mask)) for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
+    (np.uint64(shift), np.uint64(mask))
+    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
 )
 """Turns 8 x 8 bits: bit c of byte r becomes bit r of byte c (Warren, Hacker's Delight, 7-3)."""
 
@@ -182,7 +190,9 @@ def _four_gaps() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     return _gaps(places).view(np.uint32)[:, 0], np.where(enough, places[:, 3] + np.uint8(1), np.uint8(_TOO_LONG))
 
 
-def _fractions(reader: _BitReader, starts: NDArray[np.int64], exponents: NDArray[np.uint8], zero_guard: bool) -> NDArray[np.uint16]:
+def _fractions(
+    reader: _BitReader, starts: NDArray[np.int64], exponents: NDArray[np.uint8], zero_guard: bool
+) -> NDArray[np.uint16]:
     """Sign (bit 7) and fraction of every element; 0 where exponent 0 has none."""
     if not zero_guard:
         return reader.blocks(starts).astype(np.uint16)

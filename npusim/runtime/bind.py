@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.decode import decode_cmdbuf
 from npusim.errors import FileFormatError
 from npusim.execute import BoundProgram
-from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.loader.cpu_args import parse_cpu_args
 from npusim.loader.cvimodel import READ_BYTES
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program, SectionType, TpuRoutine, Weight
-from npusim.loader.dmabuf import parse_dmabuf
+from npusim.program.decode import decode_cmdbuf
+from npusim.program.model import section_cmdbufs
 from npusim.runtime.cpu import cpu_function_named
 from npusim.runtime.cpu.call import CpuCall
 from npusim.runtime.frame import FRAME_ALIGNMENT, tensor_bytes
@@ -38,7 +37,9 @@ class LoadedProgram:
 def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     """Binds `program` to a machine of its own. Raises NpusimError for whatever in the file cannot be run."""
     activations, weights = placed_tensors(file, program)
-    memory = plan_memory(file, program, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET])
+    memory = plan_memory(
+        file, program, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET]
+    )
     _check_host_bytes(sum(info.num_bytes for info, offset in activations if offset == HOST_OFFSET))
     state = State(file.chip, memory.num_bytes)
     state.array_base = memory.array_base
@@ -49,11 +50,18 @@ def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     return LoadedProgram(state, tensors, [call for calls in steps for call in calls])
 
 
-def placed_tensors(file: Cvimodel, program: Program) -> tuple[list[tuple[TensorInfo, int]], list[tuple[TensorInfo, int]]]:
-    """The activations, and the weights that CPU routines read, each with its offset, which names its base register (or HOST_OFFSET)."""
-    activations = [(info_of_tensor(t, tensor_bytes(t, FRAME_ALIGNMENT[file.chip.name])), t.offset) for t in program.tensors]
+def placed_tensors(
+    file: Cvimodel, program: Program
+) -> tuple[list[tuple[TensorInfo, int]], list[tuple[TensorInfo, int]]]:
+    """The activations, and the weights that CPU routines read, each with its offset, which names its base register (or
+    HOST_OFFSET)."""
+    activations = [
+        (info_of_tensor(t, tensor_bytes(t, FRAME_ALIGNMENT[file.chip.name])), t.offset) for t in program.tensors
+    ]
     # The base register bits of a weight's offset are not looked at (Neuron's first constructor in neuron.cpp).
-    return activations, [(info_of_weight(w), (WEIGHT << 40) | w.offset & ((1 << 40) - 1)) for w in _cpu_weights(file, program)]
+    return activations, [
+        (info_of_weight(w), (WEIGHT << 40) | w.offset & ((1 << 40) - 1)) for w in _cpu_weights(file, program)
+    ]
 
 
 def _cpu_weights(file: Cvimodel, program: Program) -> list[Weight]:
@@ -86,21 +94,18 @@ def _bind_routine(
         return [BoundProgram(state, decode_cmdbuf(cmdbuf)).run for cmdbuf in section_cmdbufs(file, routine.section)]
     for name in (*routine.inputs, *routine.outputs):
         if name not in tensors:
-            raise FileFormatError(f"CPU routine {routine.function} uses {name!r}, which is neither an activation nor a weight of the model")
+            raise FileFormatError(
+                f"CPU routine {routine.function} uses {name!r}, which is neither an activation nor a weight "
+                "of the model"
+            )
     inputs, outputs = (tuple(tensors[name] for name in names) for names in (routine.inputs, routine.outputs))
-    return [cpu_function_named(routine.function)(CpuCall(routine.function, inputs, outputs, parse_cpu_args(routine.args)))]
-
-
-def section_cmdbufs(file: Cvimodel, name: str) -> list[Cmdbuf]:
-    """The commands of section `name`: one Cmdbuf, or one a segment of a dmabuf."""
-    section = file.section_named(name)
-    data = file.section_bytes(section)
-    try:
-        return [parse_cmdbuf(file.chip, data)] if section.kind == SectionType.CMDBUF else parse_dmabuf(file.chip, data)
-    except FileFormatError as error:
-        raise FileFormatError(f"section {name!r}: {error}") from None
+    return [
+        cpu_function_named(routine.function)(CpuCall(routine.function, inputs, outputs, parse_cpu_args(routine.args)))
+    ]
 
 
 def _check_host_bytes(num_bytes: int) -> None:
     if num_bytes > MAX_MAP_BYTES:
-        raise FileFormatError(f"tensors in host memory need {num_bytes} bytes, but at most {MAX_MAP_BYTES} are supported")
+        raise FileFormatError(
+            f"tensors in host memory need {num_bytes} bytes, but at most {MAX_MAP_BYTES} are supported"
+        )

@@ -42,12 +42,13 @@ FRAME_ALIGNMENT = {
 def tensor_bytes(tensor: Tensor, alignment: FrameAlignment) -> int:
     """Bytes that `tensor` occupies. Raises FileFormatError for a pixel format that the runtime does not know.
 
-    For a packed frame that is not square the runtime and the compiler swap height and width and state less than the TPU reads; here
-    such a tensor is as large as its rows.
-    """
+    For a packed frame that is not square the runtime and the compiler swap height and width and state less than the TPU
+    reads; here such a tensor is as large as its rows."""
     if tensor.pixel_format not in PIXEL_FORMATS or (tensor.aligned and not tensor.pixel_format):
         known = ", ".join(PIXEL_FORMATS[1:])
-        raise FileFormatError(f"tensor {tensor.name!r} has pixel format {tensor.pixel_format!r}; an aligned tensor has one of {known}")
+        raise FileFormatError(
+            f"tensor {tensor.name!r} has pixel format {tensor.pixel_format!r}; an aligned tensor has one of {known}"
+        )
     if not tensor.aligned:
         return math.prod(tensor.shape) * tensor.dtype.numpy.itemsize
     n, _, h, w = tensor.shape
@@ -57,7 +58,9 @@ def tensor_bytes(tensor: Tensor, alignment: FrameAlignment) -> int:
     return max(tensor.aligned_bytes, planes * stride)
 
 
-def pad_frame(pixels: NDArray, pixel_format: str, shape: Shape, num_bytes: int, alignment: FrameAlignment) -> NDArray[np.uint8] | None:
+def pad_frame(
+    pixels: NDArray, pixel_format: str, shape: Shape, num_bytes: int, alignment: FrameAlignment
+) -> NDArray[np.uint8] | None:
     """Plain pixels in the order of `pixel_format` as a padded buffer; None for YUV, whose planes differ in size."""
     if pixel_format in (*_SEMI_PLANAR_YUV, "YUV420_PLANAR"):
         return None
@@ -69,7 +72,8 @@ def pad_frame(pixels: NDArray, pixel_format: str, shape: Shape, num_bytes: int, 
 
 
 def _planes(pixel_format: str, shape: Shape, alignment: FrameAlignment) -> tuple[int, int, int, int]:
-    """(planes, bytes from one to the next, rows of a plane, bytes of a row without padding). Packed shapes are (n, h, w, 3)."""
+    """(planes, bytes from one to the next, rows of a plane, bytes of a row without padding). Packed shapes are (n, h,
+    w, 3)."""
     n, c, h, w = shape
     if pixel_format in _PACKED:
         rows, width = (c, h * w) if w == 3 else (h, w * c)

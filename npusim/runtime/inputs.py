@@ -25,7 +25,8 @@ def input_array(value: ArrayLike, tensor: BoundTensor, alignment: FrameAlignment
             return padded.view(info.dtype)
     padding = f" (or its padded buffer of {tensor.array.size})" if info.aligned else ""
     raise UsageError(
-        f"input {info.name!r} has shape {array.shape}, {array.size} elements, but its tensor is {info.shape}, {info.num_elements}{padding}"
+        f"input {info.name!r} has shape {array.shape}, {array.size} elements, but its tensor is {info.shape}, "
+        f"{info.num_elements}{padding}"
     )
 
 
@@ -46,5 +47,8 @@ def _typed(array: NDArray, info: TensorInfo) -> NDArray:
         raise UsageError(f"input {info.name!r} has type {array.dtype}, but inputs are numbers")
     typed = array.astype(info.dtype)
     if info.format != DType.FP32 and not np.array_equal(typed, array):
-        raise UsageError(f"input {info.name!r} holds values from {array.min()} to {array.max()}, which {info.format.name} cannot hold")
+        raise UsageError(
+            f"input {info.name!r} holds values from {array.min()} to {array.max()}, which {info.format.name} "
+            "cannot hold"
+        )
     return typed

@@ -1,4 +1,5 @@
-"""Where a program's memory lies in GMEM (createNeuronSpace and reserveIonMem in sophgo/cviruntime src/common/program.cpp, neuron.cpp).
+"""Where a program's memory lies in GMEM (createNeuronSpace and reserveIonMem in sophgo/cviruntime
+src/common/program.cpp, neuron.cpp).
 
 Base register 0 is memory shared by all programs, 1 the weights, 2 the program's own, 3 to 7 one input or output each.
 """
@@ -21,7 +22,8 @@ _OFFSET_BITS = 40
 
 @dataclass(frozen=True)
 class MemoryMap:
-    """Start of each region as a physical GMEM offset, which is what the base registers hold, and the bytes that all need."""
+    """Start of each region as a physical GMEM offset, which is what the base registers hold, and the bytes that all
+    need."""
 
     array_base: tuple[int, ...]
     num_bytes: int
@@ -40,11 +42,11 @@ def split_offset(offset: int) -> tuple[int, int]:
 
 
 def plan_memory(model: Cvimodel, program: Program, extents: Iterable[tuple[int, int]]) -> MemoryMap:
-    """Lays out GMEM for `program`. `extents` are (offset, bytes) of its tensors and of the weights that CPU routines read.
+    """Lays out GMEM for `program`. `extents` are (offset, bytes) of its tensors and of the weights that CPU routines
+    read.
 
-    A region is as large as the file says, and larger where a tensor in it ends later. Raises FileFormatError where all regions need more
-    than 512 MiB, the most that a board of this family has.
-    """
+    A region is as large as the file says, and larger where a tensor in it ends later. Raises FileFormatError where all
+    regions need more than 512 MiB, the most that a board of this family has."""
     sizes = [0] * NUM_BASE_REGS
     sizes[SHARED] = program.neuron_bytes or max(p.shared_bytes for p in model.programs)
     sizes[WEIGHT] = sum(s.num_bytes for s in model.sections if s.kind == SectionType.WEIGHT)
@@ -59,7 +61,9 @@ def plan_memory(model: Cvimodel, program: Program, extents: Iterable[tuple[int, 
     if end > MAX_MAP_BYTES:
         names = ("shared", "weights", "private", *(f"input or output {i}" for i in range(3, NUM_BASE_REGS)))
         parts = ", ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True) if size)
-        raise FileFormatError(f"the model's memory map needs {end} bytes ({parts}), but at most {MAX_MAP_BYTES} are supported")
+        raise FileFormatError(
+            f"the model's memory map needs {end} bytes ({parts}), but at most {MAX_MAP_BYTES} are supported"
+        )
     if program.neuron_bytes:
         starts[PRIVATE] = starts[SHARED]
     return MemoryMap(tuple(starts), end, tuple(sizes))

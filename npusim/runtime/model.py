@@ -25,20 +25,22 @@ class Model:
     >>> model.forward({"x": np.zeros((1, 16, 64), np.float32)})            # doctest: +SKIP
     {'11_Add_f32': array([[[[0.0446...]]]], dtype=float32)}
 
-    Every instruction is validated and bound to memory when the model is loaded; `forward` is copies and NumPy calls. GMEM and LMEM keep
-    their content between calls, as on the chip. Two models share nothing; one model runs one `forward` at a time.
-    """
+    Every instruction is validated and bound to memory when the model is loaded; `forward` is copies and NumPy calls.
+    GMEM and LMEM keep their content between calls, as on the chip. Two models share nothing; one model runs one
+    `forward` at a time."""
 
     def __init__(self, path: str | Path, *, program: int = 0, verify_md5: bool = True) -> None:
-        """Loads the .cvimodel at `path`. `program` picks one where the file holds several (one a batch size); `verify_md5=False` reads
-        files that were edited after compilation.
+        """Loads the .cvimodel at `path`. `program` picks one where the file holds several (one a batch size);
+        `verify_md5=False` reads files that were edited after compilation.
 
-        Raises FileFormatError for a damaged or unsupported file, IllegalInstruction, AddressError or Deadlock for commands that the chip
-        cannot run, UsageError for a path that cannot be read or a `program` that the file lacks. Native code in a file is never run.
-        """
+        Raises FileFormatError for a damaged or unsupported file, IllegalInstruction, AddressError or Deadlock for
+        commands that the chip cannot run, UsageError for a path that cannot be read or a `program` that the file lacks.
+        Native code in a file is never run."""
         with open_cvimodel(path, verify_md5=verify_md5) as file:
             if not 0 <= program < len(file.programs):
-                raise UsageError(f"program {program} does not exist; the file holds programs 0 to {len(file.programs) - 1}")
+                raise UsageError(
+                    f"program {program} does not exist; the file holds programs 0 to {len(file.programs) - 1}"
+                )
             self.chip: Chip = file.chip
             self.name: str = file.name
             self._program = file.programs[program]
@@ -62,19 +64,19 @@ class Model:
     def forward(self, inputs: Mapping[str, ArrayLike], all_tensors: bool = False) -> dict[str, NDArray]:
         """Runs the network once on `inputs`, tensor name -> array, and returns tensor name -> array (copies).
 
-        An input array has as many elements as its tensor, in any shape (the compiler folds shapes to four dimensions). Its type is the
-        tensor's own; or float for an INT8, UINT8, INT16, UINT16 or BF16 tensor, which is converted as the vendor's runner does it
-        (npusim.runtime.quantize); or ml_dtypes.bfloat16 for BF16; or integers that fit. An aligned tensor takes its whole padded buffer,
-        or plain pixels, which are then padded.
+        An input array has as many elements as its tensor, in any shape (the compiler folds shapes to four dimensions).
+        Its type is the tensor's own; or float for an INT8, UINT8, INT16, UINT16 or BF16 tensor, which is converted as
+        the vendor's runner does it (npusim.runtime.quantize); or ml_dtypes.bfloat16 for BF16; or integers that fit. An
+        aligned tensor takes its whole padded buffer, or plain pixels, which are then padded.
 
-        Returned arrays have the tensor's four-dimensional shape and `TensorInfo.dtype`; bf16 comes as uint16 bit patterns, an aligned
-        tensor as its flat buffer. With `all_tensors` every activation whose memory was not reused comes back besides the outputs, as with
-        the vendor's "output all tensors" option (which leaves out outputs whose memory the compiler reused; they hold what came later).
+        Returned arrays have the tensor's four-dimensional shape and `TensorInfo.dtype`; bf16 comes as uint16 bit
+        patterns, an aligned tensor as its flat buffer. With `all_tensors` every activation whose memory was not reused
+        comes back besides the outputs, as with the vendor's "output all tensors" option (which leaves out outputs whose
+        memory the compiler reused; they hold what came later).
 
-        Raises UsageError for a missing, unknown or unfit input, before anything runs; and, in the middle of a run, IllegalInstruction or
-        UsageError where a command or a CPU routine meets data that it cannot work on, such as a damaged compressed weight or an index out
-        of range.
-        """
+        Raises UsageError for a missing, unknown or unfit input, before anything runs; and, in the middle of a run,
+        IllegalInstruction or UsageError where a command or a CPU routine meets data that it cannot work on, such as a
+        damaged compressed weight or an index out of range."""
         tensors = self._loaded.tensors
         for name, array in self._checked(inputs).items():
             tensors[name].array[...] = array
@@ -89,6 +91,8 @@ class Model:
         wanted = self._program.inputs
         if set(inputs) != set(wanted):
             wrong = sorted(set(wanted) ^ set(inputs))[0]
-            raise UsageError(f"input {wrong!r} is {'missing' if wrong in wanted else 'unknown'}; the model takes {', '.join(wanted)}")
+            raise UsageError(
+                f"input {wrong!r} is {'missing' if wrong in wanted else 'unknown'}; the model takes {', '.join(wanted)}"
+            )
         alignment = FRAME_ALIGNMENT[self.chip.name]
         return {name: input_array(inputs[name], self._loaded.tensors[name], alignment) for name in wanted}

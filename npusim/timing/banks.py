@@ -1,9 +1,9 @@
 """LMEM banks: which transfers meet the TIU in a bank.
 
-A lane's LMEM is cut into equal banks with one port each. While a TIU command works on a bank, a transfer that touches the same bank waits
-now and then; the TIU never waits (in the trace its times are exact whether or not a transfer runs beside it). Which commands can run
-beside each other follows from the ids alone, so this is a property of the program, not of a schedule.
-"""
+A lane's LMEM is cut into equal banks with one port each. While a TIU command works on a bank, a transfer that touches
+the same bank waits now and then; the TIU never waits (in the trace its times are exact whether or not a transfer runs
+beside it). Which commands can run beside each other follows from the ids alone, so this is a property of the program,
+not of a schedule."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def bank_masks(spans: Ints, chip: Chip) -> Ints:
 def meets_tiu(use: LmemUse, needs: tuple[Ints, Ints], chip: Chip) -> NDArray[np.bool_]:
     """For each TDMA command, whether a TIU command that may run beside it touches one of its banks.
 
-    `needs` are Workload.needs: the TIU commands beside transfer j are those behind what j waits for, up to the first that waits for j.
-    """
+    `needs` are Workload.needs: the TIU commands beside transfer j are those behind what j waits for, up to the first
+    that waits for j."""
     tiu, tdma = bank_masks(use.tiu, chip), bank_masks(use.tdma, chip)
     if not len(tiu):
         return np.zeros(len(tdma), bool)

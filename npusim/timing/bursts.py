@@ -1,9 +1,8 @@
 """How the TDMA cuts contiguous DRAM bytes into bursts.
 
-Found by matching event counters of a PMU trace (constants.TRACE): a first burst brings a start that is no multiple of 64 bytes to one,
-then come bursts of 256 bytes, none of which crosses a 4 KiB boundary; a beat is a 16-byte granule that a burst touches. All 567
-uncompressed transfers of the trace have exactly these counts (benchmarks/pmu_trace.py).
-"""
+Found by matching event counters of a PMU trace (constants.TRACE): a first burst brings a start that is no multiple of
+64 bytes to one, then come bursts of 256 bytes, none of which crosses a 4 KiB boundary; a beat is a 16-byte granule that
+a burst touches. All 567 uncompressed transfers of the trace have exactly these counts (benchmarks/pmu_trace.py)."""
 
 from __future__ import annotations
 
@@ -32,8 +31,11 @@ def _up(num_bytes: Ints) -> Ints:
     return -(-num_bytes // BURST_BYTES)
 
 
-def count_tensors(addr: Ints, shape: tuple[Ints, Ints, Ints], strides: tuple[Ints, Ints, Ints], row_bytes: Ints) -> tuple[Ints, Ints, Ints]:
-    """(runs, bursts, beats) of strided tensors: `row_bytes` contiguous bytes at every position of `shape`, rows `strides` bytes apart.
+def count_tensors(
+    addr: Ints, shape: tuple[Ints, Ints, Ints], strides: tuple[Ints, Ints, Ints], row_bytes: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """(runs, bursts, beats) of strided tensors: `row_bytes` contiguous bytes at every position of `shape`, rows
+    `strides` bytes apart.
 
     Every argument has one entry a tensor. Rows that follow one another without a gap are one run.
     """
@@ -42,7 +44,8 @@ def count_tensors(addr: Ints, shape: tuple[Ints, Ints, Ints], strides: tuple[Int
     flat = h == 1
     c, c_str, merged = _merge(np.where(flat, c, 1), c_str, row_bytes)
     c, row_bytes = np.where(flat, c, shape[1]), np.where(flat, merged, row_bytes)
-    # Whole tensors of one run per n are never merged over n: the trace holds none, and the vendor's profiler does not either.
+    # Whole tensors of one run per n are never merged over n: the trace holds none, and the vendor's profiler does not
+    # either.
     runs = n * c * h
     keys, inverse = np.unique(
         np.stack([addr % PAGE_BYTES, n, c, h, n_str % PAGE_BYTES, c_str % PAGE_BYTES, h_str % PAGE_BYTES, row_bytes]),

@@ -61,11 +61,16 @@ def unit_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
 def _eltwise_cycles(work: TiuWork, costs: Costs) -> Floats:
     """Cycles of one unit of the operations on elements."""
     wide = work.wide_source
-    product = np.where(wide, costs.mul_wide_unit, costs.mul_unit) + np.where(work.wide_result, costs.wide_result, costs.mul_narrow)
+    product = np.where(wide, costs.mul_wide_unit, costs.mul_unit) + np.where(
+        work.wide_result, costs.wide_result, costs.mul_narrow
+    )
     written = work.wide_result * costs.wide_result
     sums = np.where(wide, costs.add_wide_unit, costs.add_unit) + written
     choices = (
-        (work.is_a(Mac), np.where(work.bf16, costs.bf16_mac_unit, np.where(wide, costs.mac_wide_unit, costs.mac_unit) + written)),
+        (
+            work.is_a(Mac),
+            np.where(work.bf16, costs.bf16_mac_unit, np.where(wide, costs.mac_wide_unit, costs.mac_unit) + written),
+        ),
         (work.is_a(Copy), costs.copy_unit),
         (work.bf16, costs.bf16_unit),
         (work.is_a(Mul, MulQm), product),

@@ -1,8 +1,8 @@
 """When each command starts: two engines in program order, tied by ids.
 
-Between two waits that matter an engine runs without a gap, so all its times are one running sum plus a shift. `Plan` finds those blocks
-and the order in which their shifts are known, once for a program; `run` walks the blocks for one set of durations.
-"""
+Between two waits that matter an engine runs without a gap, so all its times are one running sum plus a shift. `Plan`
+finds those blocks and the order in which their shifts are known, once for a program; `run` walks the blocks for one set
+of durations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _NEVER = -(1 << 62)
 
 @dataclass(frozen=True)
 class Plan:
-    """Blocks of both engines, numbered from 1 on in an order in which each can be placed; 0 stands for the program's start."""
+    """Blocks of both engines, numbered from 1 on in an order in which each can be placed; 0 stands for the program's
+    start."""
 
     first: tuple[Ints, Ints]
     """For each engine the place where each of its blocks starts; the first block starts at 0."""
@@ -36,7 +37,8 @@ class Plan:
 
 
 def make_plan(tiu_needs: Ints, tdma_needs: Ints) -> Plan:
-    """The plan of a program whose i-th TIU command waits for the first `tiu_needs[i]` TDMA commands, and the other way round.
+    """The plan of a program whose i-th TIU command waits for the first `tiu_needs[i]` TDMA commands, and the other way
+    round.
 
     Raises Deadlock where neither engine can go on.
     """
@@ -46,7 +48,9 @@ def make_plan(tiu_needs: Ints, tdma_needs: Ints) -> Plan:
             raise Deadlock(_never(e, int(np.argmax(needs[e] > len(needs[1 - e])))))
     first = [np.flatnonzero(np.diff(n, prepend=-1)) for n in needs]
     wanted = [n[f] for n, f in zip(needs, first, strict=True)]
-    holders = [np.where(wanted[e] > 0, np.searchsorted(first[1 - e], wanted[e] - 1, side="right"), 0).tolist() for e in (0, 1)]
+    holders = [
+        np.where(wanted[e] > 0, np.searchsorted(first[1 - e], wanted[e] - 1, side="right"), 0).tolist() for e in (0, 1)
+    ]
     # numbers[e][i + 1] is the number of block i of engine e; numbers[e][0] that of nothing.
     numbers: list[list[int]] = [[0], [0]]
     before, awaited = [0], [0]
@@ -70,12 +74,14 @@ def _never(engine: int, place: int) -> str:
     return f"deadlock: {mine} command {place} of its engine waits for a {other} command that cannot run before it"
 
 
-def run(plan: Plan, durations: tuple[Ints, Ints], sync: tuple[int, int], gap: int, early: Ints | None = None) -> tuple[Ints, Ints]:
+def run(
+    plan: Plan, durations: tuple[Ints, Ints], sync: tuple[int, int], gap: int, early: Ints | None = None
+) -> tuple[Ints, Ints]:
     """Start of every TIU and of every TDMA command, in the unit of `durations`.
 
-    `sync[e]` is what passes between the end of the other engine's command and the start of the one that waits for it, `gap` what passes
-    between two commands of one engine. `early[i]` is by how much TIU command i may start before what it waits for has ended.
-    """
+    `sync[e]` is what passes between the end of the other engine's command and the start of the one that waits for it,
+    `gap` what passes between two commands of one engine. `early[i]` is by how much TIU command i may start before what
+    it waits for has ended."""
     totals = [np.concatenate(([0], np.cumsum(d + gap))) for d in durations]
     ready = np.empty(len(plan.before) + 1, np.int64)
     for e in (0, 1):

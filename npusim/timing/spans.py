@@ -25,7 +25,8 @@ class LmemUse:
     tdma: Ints
     """Shape (TDMA commands, 2, 2): source, destination."""
     lanes: int
-    """Most lanes that any operand uses, counted from lane 0 on; more than the chip has where channels go round the lanes."""
+    """Most lanes that any operand uses, counted from lane 0 on; more than the chip has where channels go round the
+    lanes."""
 
     @property
     def high_water(self) -> int:
@@ -34,7 +35,9 @@ class LmemUse:
 
     @classmethod
     def joined(cls, parts: Sequence[LmemUse]) -> LmemUse:
-        return cls(np.concatenate([p.tiu for p in parts]), np.concatenate([p.tdma for p in parts]), max(p.lanes for p in parts))
+        return cls(
+            np.concatenate([p.tiu for p in parts]), np.concatenate([p.tdma for p in parts]), max(p.lanes for p in parts)
+        )
 
 
 def lmem_use(chip: Chip, tiu: Columns, tdma: Columns) -> LmemUse:
@@ -42,7 +45,9 @@ def lmem_use(chip: Chip, tiu: Columns, tdma: Columns) -> LmemUse:
     operands = [_tiu_span(chip, tiu, name) for name in TIU_OPERANDS]
     sides = [_tdma_span(chip, tdma, side) for side in ("src", "dst")]
     lanes = max((int(reach.max(initial=0)) for _, reach in (*operands, *sides)), default=0)
-    return LmemUse(np.stack([span for span, _ in operands], axis=1), np.stack([span for span, _ in sides], axis=1), lanes)
+    return LmemUse(
+        np.stack([span for span, _ in operands], axis=1), np.stack([span for span, _ in sides], axis=1), lanes
+    )
 
 
 def _tiu_span(chip: Chip, c: Columns, name: str) -> tuple[Ints, Ints]:
@@ -67,7 +72,8 @@ def _tiu_span(chip: Chip, c: Columns, name: str) -> tuple[Ints, Ints]:
 
 
 def _extents(c: Columns, name: str) -> tuple[Ints, Ints, Ints, Ints]:
-    """(n, c, h, w) as the operand lies in LMEM: kernels, biases and records are one run for each channel of the result."""
+    """(n, c, h, w) as the operand lies in LMEM: kernels, biases and records are one run for each channel of the
+    result."""
     conv, matmul = c["tsk_typ"] == TskTyp.CONV, c["tsk_typ"] == TskTyp.FC
     n, ch, h, w = (np.maximum(c[f"{name}_{dim}"], 1) for dim in "nchw")
     width = np.maximum(c["res0_w"], 1)
@@ -99,7 +105,8 @@ def _is_used(c: Columns, name: str) -> NDArray[np.bool_]:
 
 
 def _planes(c: Columns, name: str) -> Ints:
-    """Planes of bytes behind the first: one for 16-bit elements and for what mac adds to, three for 32-bit partial sums."""
+    """Planes of bytes behind the first: one for 16-bit elements and for what mac adds to, three for 32-bit partial
+    sums."""
     bf16, arith = c["opd_typ"] == 1, c["tsk_typ"] == TskTyp.TENSOR_ARITH
     wide = (c[f"opt_{name}_seg"] == 0) & ~bf16 & arith
     if name == "res0":

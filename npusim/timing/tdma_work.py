@@ -1,4 +1,5 @@
-"""How much work TDMA descriptors are: bursts and beats on the DRAM side, rows and lines on LMEM's. Bytes and shapes, never cycles."""
+"""How much work TDMA descriptors are: bursts and beats on the DRAM side, rows and lines on LMEM's. Bytes and shapes,
+never cycles."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class TdmaWork:
 
 
 def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
-    """The work of TDMA descriptors given as `columns` (npusim.isa.regs.tdma_columns); `index` are their places in the command buffer.
+    """The work of TDMA descriptors given as `columns` (npusim.isa.regs.tdma_columns); `index` are their places in the
+    command buffer.
 
     Base registers hold multiples of 4 KiB, so addresses behind them are cut into bursts as they stand.
     """
@@ -73,7 +75,10 @@ def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
     dst.check(index)
     read_runs, read_bursts, read_beats = src.traffic(reads)
     _, write_bursts, write_beats = dst.traffic(writes)
-    near = {name: np.where(from_lmem, getattr(src, name), getattr(dst, name)) for name in ("n", "c", "h", "row_bytes", "h_str")}
+    near = {
+        name: np.where(from_lmem, getattr(src, name), getattr(dst, name))
+        for name in ("n", "c", "h", "row_bytes", "h_str")
+    }
     whole = near["h_str"] == near["row_bytes"]
     in_lmem = direction != TransDir.G2G
     pieces = near["n"] * near["c"] * np.where(whole, 1, near["h"])
@@ -107,7 +112,14 @@ def _numbers(*classes: type) -> list[int]:
 class _Side:
     """Source or destination of every descriptor as rows of contiguous bytes."""
 
-    def __init__(self, c: Columns, side: str, general: NDArray[np.bool_], matrix: NDArray[np.bool_], compressed: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        c: Columns,
+        side: str,
+        general: NDArray[np.bool_],
+        matrix: NDArray[np.bool_],
+        compressed: NDArray[np.bool_],
+    ) -> None:
         other = "dst" if side == "src" else "src"
         itemsize = np.where(c[f"{side}_fmt"] == TdmaFmt.BF16, 2, 1)
         g2g = c["trans_dir"] == TransDir.G2G
@@ -143,7 +155,10 @@ class _Side:
         bad = np.flatnonzero((pieces > MAX_PIECES) | (pieces * self.row_bytes > MAX_BYTES))
         if len(bad):
             at = int(bad[0])
-            rule = f"{pieces[at]:.0f} pieces of {self.row_bytes[at]} bytes; at most {MAX_PIECES} pieces and {MAX_BYTES} bytes are timed"
+            rule = (
+                f"{pieces[at]:.0f} pieces of {self.row_bytes[at]} bytes; at most {MAX_PIECES} pieces and "
+                f"{MAX_BYTES} bytes are timed"
+            )
             raise IllegalInstruction(f"command {index[at]}: a transfer of {rule}", int(index[at]))
 
     def traffic(self, active: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from npusim.board import Board
 from npusim.errors import UsageError
-from npusim.loader.cmdbuf import Cmdbuf
+from npusim.program.cmdbuf import Cmdbuf
 from npusim.timing import schedule
 from npusim.timing.bursts import BEAT_BYTES
 from npusim.timing.constants import Costs
@@ -24,7 +24,8 @@ MAX_PS = 1e18
 
 @dataclass(frozen=True)
 class Timeline:
-    """Times are whole picoseconds from the program's start; the DRAM and the TPU have clocks of their own, so no other unit is exact.
+    """Times are whole picoseconds from the program's start; the DRAM and the TPU have clocks of their own, so no other
+    unit is exact.
 
     `start_ps[TIU][i]` is when the i-th TIU command of `workload` starts, `start_ps[TDMA][i]` the same for the TDMA.
     """
@@ -91,7 +92,8 @@ class Timeline:
         return int(np.diff(times[order])[busy[:-1] == 4].sum())
 
     def dram_bytes(self, side: str) -> Ints:
-        """Bytes of DRAM that each TDMA command moves, "read" or "write", counted as the PMU counts: whole 16-byte beats."""
+        """Bytes of DRAM that each TDMA command moves, "read" or "write", counted as the PMU counts: whole 16-byte
+        beats."""
         work = self.workload.tdma
         beats = work.read_beats if side == "read" else work.write_beats
         scale = np.where(work.compressed, self.costs.compression, 1.0)
@@ -121,14 +123,18 @@ class Timeline:
 
 
 def time_workload(workload: Workload, board: Board, costs: Costs | None = None) -> Timeline:
-    """The timeline of `workload` on `board`. Raises UsageError where the program cannot run there, Deadlock where it never ends."""
+    """The timeline of `workload` on `board`. Raises UsageError where the program cannot run there, Deadlock where it
+    never ends."""
     require_runs(workload, board)
     costs = costs or Costs()
     tick = board.tick_ps
     conflicts = workload.conflicts(board.chip)
     tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs, conflicts)
     if float(tiu.sum()) + float(tdma.sum()) > MAX_PS:
-        raise UsageError(f"the program would run for more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}; it is no real one")
+        raise UsageError(
+            f"the program would run for more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}; it is no "
+            "real one"
+        )
     durations = (np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
     sync = (round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
     starts = schedule.run(workload.plan, durations, sync, round(costs.issue_gap * tick), _hidden(workload, durations))
@@ -139,9 +145,9 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
 def _hidden(workload: Workload, durations: tuple[Ints, Ints]) -> Ints | None:
     """By how much each TIU command may start before the transfer that it waits for has ended: command pre-execution.
 
-    Both sides have to ask for it: the TIU command begins when the first channel has arrived, and cannot end before the last one has, on
-    which it still works as long as on any other. None where no command asks, as in all compiled programs seen so far.
-    """
+    Both sides have to ask for it: the TIU command begins when the first channel has arrived, and cannot end before the
+    last one has, on which it still works as long as on any other. None where no command asks, as in all compiled
+    programs seen so far."""
     tiu, tdma = workload.tiu, workload.tdma
     if not (tiu.starts_early.any() and tdma.by_channel.any()):
         return None
@@ -158,21 +164,26 @@ def time_cmdbuf(cmdbuf: Cmdbuf, board: Board, costs: Costs | None = None) -> Tim
 
 
 def require_runs(workload: Workload, board: Board) -> None:
-    """Raises UsageError where `workload` was compiled for another chip than the board's, or would not mean the same on this variant of it.
+    """Raises UsageError where `workload` was compiled for another chip than the board's, or would not mean the same on
+    this variant of it.
 
-    LMEM addresses are lane times bytes of a lane plus offset, and channel j of a tensor lies on lane j modulo lanes. So fewer bytes a lane
-    hold a program that stays below them, and another number of lanes holds one whose channels never go round.
-    """
+    LMEM addresses are lane times bytes of a lane plus offset, and channel j of a tensor lies on lane j modulo lanes. So
+    fewer bytes a lane hold a program that stays below them, and another number of lanes holds one whose channels never
+    go round."""
     chip, target = workload.chip, board.chip
     if chip.name != target.name:
-        raise UsageError(f"the program was compiled for {chip.name}, but {board.title} has a {target.name}; compile it for that chip")
+        raise UsageError(
+            f"the program was compiled for {chip.name}, but {board.title} has a {target.name}; compile it for that chip"
+        )
     if target.num_lanes != chip.num_lanes and workload.lmem.lanes > min(chip.num_lanes, target.num_lanes):
         raise UsageError(
-            f"the program was compiled for {chip.num_lanes} lanes and its channels go round them; with {target.num_lanes} they would "
+            f"the program was compiled for {chip.num_lanes} lanes and its channels go round them; with "
+            f"{target.num_lanes} they would "
             "lie elsewhere. Compile it for a chip with that many lanes"
         )
     if workload.lmem.high_water > target.lmem_bytes:
         raise UsageError(
-            f"the program uses {workload.lmem.high_water} bytes of each lane's LMEM, but {target.lmem_bytes} are asked for; "
+            f"the program uses {workload.lmem.high_water} bytes of each lane's LMEM, but {target.lmem_bytes} are "
+            "asked for; "
             "it has to be compiled with smaller tiles"
         )

@@ -1,4 +1,5 @@
-"""How much work TIU descriptors are: units of 16 bytes of results a lane, steps a unit, lines fetched. Shapes and bytes, never cycles."""
+"""How much work TIU descriptors are: units of 16 bytes of results a lane, steps a unit, lines fetched. Shapes and
+bytes, never cycles."""
 
 from __future__ import annotations
 
@@ -67,9 +68,12 @@ class TiuWork:
 
 
 def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
-    """The work of TIU descriptors given as `columns` (npusim.isa.regs.tiu_columns); `index` are their places in the command buffer."""
+    """The work of TIU descriptors given as `columns` (npusim.isa.regs.tiu_columns); `index` are their places in the
+    command buffer."""
     c, kind = columns, tiu_kinds(chip, columns, index)
-    conv, matmul, window = (members(k)[kind] for k in ((Convolution,), (MatrixMultiplication,), DEPTHWISE_POOL_INSTRUCTIONS))
+    conv, matmul, window = (
+        members(k)[kind] for k in ((Convolution,), (MatrixMultiplication,), DEPTHWISE_POOL_INSTRUCTIONS)
+    )
     bf16 = c["opd_typ"] == 1
     eu = np.where(bf16, chip.eu_num // 2, chip.eu_num)
     lane0 = c["res0_addr"] // chip.lmem_bytes
@@ -102,14 +106,16 @@ def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
 
 
 def _check_size(c: Columns, taps: Ints, depth: Ints, index: Ints) -> None:
-    """Raises IllegalInstruction for a command of more work than any chip does in hours; sums of what is left fit 64 bits."""
+    """Raises IllegalInstruction for a command of more work than any chip does in hours; sums of what is left fit 64
+    bits."""
     elements = c["res0_n"].astype(float) * c["res0_c"] * c["res0_h"] * c["res0_w"]
     bad = np.flatnonzero(elements * np.maximum(taps, 1) * np.maximum(depth, 1) > MAX_STEPS)
     if len(bad):
         at = int(bad[0])
         work = f"{elements[at]:.0f} results of {taps[at]} taps and {depth[at]} inputs each"
         raise IllegalInstruction(
-            f"command {index[at]}: {work} are no work for one command; at most {MAX_STEPS} steps are timed", int(index[at])
+            f"command {index[at]}: {work} are no work for one command; at most {MAX_STEPS} steps are timed",
+            int(index[at]),
         )
 
 
@@ -120,7 +126,8 @@ def members(classes: tuple[type, ...]) -> NDArray[np.bool_]:
 
 
 def _lines_of_row(c: Columns, eu: Ints) -> NDArray[np.float64]:
-    """LMEM lines under one unit's inputs, summed over a row of the kernel: 1 + (eu - 1) * stride elements from each tap's offset on."""
+    """LMEM lines under one unit's inputs, summed over a row of the kernel: 1 + (eu - 1) * stride elements from each
+    tap's offset on."""
     stride = np.maximum(c["conv_op_x_str"], 1)
     dilation, insert = c["conv_opd1_x_ins0"] + 1, c["conv_opd0_x_ins0"] + 1
     width = np.minimum(eu, np.maximum(c["res0_h"] * c["res0_w"], 1))

@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
-from npusim.errors import UsageError
 from npusim.isa.layout import Columns
 from npusim.isa.regs import tdma_columns, tiu_columns
-from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.loader.cvimodel import load_cvimodel
-from npusim.loader.cvimodel_types import Cvimodel, TpuRoutine
-from npusim.loader.dmabuf import LAST_ID
-from npusim.runtime.bind import section_cmdbufs
+from npusim.loader.cvimodel_types import Cvimodel
+from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf
+from npusim.program.dmabuf import LAST_ID
+from npusim.program.model import cmdbufs_of_model
 from npusim.timing.banks import meets_tiu
 from npusim.timing.schedule import Plan, make_plan
 from npusim.timing.spans import LmemUse, lmem_use
@@ -115,17 +114,6 @@ def workload_of_model(model: Cvimodel | str | Path, program: int = 0, *, verify_
     return concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs_of_model(model, program)])
 
 
-def cmdbufs_of_model(model: Cvimodel, program: int = 0) -> list[Cmdbuf]:
-    """The command buffers that `program` runs, in turn. Raises UsageError as workload_of_model does."""
-    if not 0 <= program < len(model.programs):
-        raise UsageError(f"program {program} does not exist; the model holds programs 0 to {len(model.programs) - 1}")
-    routines = [r for r in model.programs[program].routines if isinstance(r, TpuRoutine)]
-    cmdbufs = [cmdbuf for routine in routines for cmdbuf in section_cmdbufs(model, routine.section)]
-    if not cmdbufs:
-        raise UsageError(f"program {program} of the model has no commands for the TPU")
-    return cmdbufs
-
-
 def concatenate(parts: Sequence[Workload]) -> Workload:
     """One workload that runs `parts` in turn; each waits for both engines to have finished the one before."""
     if len(parts) == 1:
@@ -161,13 +149,16 @@ def _joined(kind: type[_T], parts: Sequence[_T]) -> _T:
 def _needs(tiu: Columns, tdma: Columns, index: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
     """From ids to counts: how many commands of the other engine come before each command may start.
 
-    Ids rise from 1 in each engine. Behind a command with the last id a new segment begins: everything before has ended and both engines
-    count anew (the driver resets them; sophgo/cviruntime converts command buffers to one segment each).
-    """
+    Ids rise from 1 in each engine. Behind a command with the last id a new segment begins: everything before has ended
+    and both engines count anew (the driver resets them; sophgo/cviruntime converts command buffers to one segment
+    each)."""
     ids = (tiu["cmd_id_tpu"], tdma["cmd_id"])
     waits = (np.where(tiu["cmd_id_en"] == 1, tiu["cmd_id_gdma"], 0), tdma["wait_id_tpu"])
     ends = np.concatenate([index[e][ids[e] == LAST_ID] for e in (0, 1)])
-    bounds = [np.searchsorted(index[e], np.append(np.sort(ends), np.iinfo(np.int64).max), side="right").tolist() for e in (0, 1)]
+    bounds = [
+        np.searchsorted(index[e], np.append(np.sort(ends), np.iinfo(np.int64).max), side="right").tolist()
+        for e in (0, 1)
+    ]
     needs = tuple(np.zeros_like(w) for w in waits)
     begin = (0, 0)
     for end in zip(*bounds, strict=True):

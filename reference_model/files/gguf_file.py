@@ -1,7 +1,8 @@
-"""llama.cpp's GGUF: architecture, tokenizer and quantised tensors in one file, memory-mapped and dequantised by the `gguf` library.
+"""llama.cpp's GGUF: architecture, tokenizer and quantised tensors in one file, memory-mapped and dequantised by the
+`gguf` library.
 
-A file is untrusted: whatever the library trips over becomes one sentence, and no array is allocated before the sizes have been compared.
-"""
+A file is untrusted: whatever the library trips over becomes one sentence, and no array is allocated before the sizes
+have been compared."""
 
 from __future__ import annotations
 
@@ -23,7 +24,17 @@ from reference_model.weights import Weights, gather_weights
 READ_BYTES = 1 << 18
 GEMMA3_PATTERN = 6
 # What the library raises when counts, offsets or types in a file are wrong.
-DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, UnicodeDecodeError, NotImplementedError)
+DAMAGE = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    AttributeError,
+    UnicodeDecodeError,
+    NotImplementedError,
+)
 
 
 def load_gguf(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
@@ -46,7 +57,8 @@ def _damaged(path: Path, error: BaseException) -> ModelError:
 
 
 class GgufTensors:
-    """The tensors of a file, dequantised into place a few rows at a time; pages that were read are given back at once."""
+    """The tensors of a file, dequantised into place a few rows at a time; pages that were read are given back at
+    once."""
 
     def __init__(self, path: Path, places: dict[str, TensorPlace]) -> None:
         self.name = path.name
@@ -70,7 +82,9 @@ class GgufTensors:
             try:
                 part[...] = dequantize(_typed(quantised, place.kind), place.kind)
             except NotImplementedError:
-                raise ModelError(f"tensor {tensor} of {self.name} is {place.kind.name}, which the gguf library cannot dequantise") from None
+                raise ModelError(
+                    f"tensor {tensor} of {self.name} is {place.kind.name}, which the gguf library cannot dequantise"
+                ) from None
         self._map.madvise(mmap.MADV_DONTNEED)
 
 
@@ -98,7 +112,9 @@ class Fields:
 
         tensors = self._header.tensors
         if "rope_freqs.weight" in tensors or f"{self.arch}.rope.scaling.type" in self._header.fields:
-            raise ModelError(f"{self.name} scales its RoPE frequencies, which is not supported: use a model without RoPE scaling")
+            raise ModelError(
+                f"{self.name} scales its RoPE frequencies, which is not supported: use a model without RoPE scaling"
+            )
         if "token_embd.weight" not in tensors:
             raise ModelError(f"{self.name} has no tensor token_embd.weight: the file is incomplete")
         heads, layers = number("attention.head_count"), number("block_count")
@@ -128,11 +144,14 @@ class Fields:
         types = self._get("tokenizer.ggml.token_type", list, [1] * len(pieces))
         if kind == "gpt2":
             backend = byte_level(
-                Vocabulary(pieces, types, [], self._get("tokenizer.ggml.merges", list)), self._get("tokenizer.ggml.pre", str, "default")
+                Vocabulary(pieces, types, [], self._get("tokenizer.ggml.merges", list)),
+                self._get("tokenizer.ggml.pre", str, "default"),
             )
         elif kind == "llama":
             scores = self._get("tokenizer.ggml.scores", list)
-            backend = sentence_piece(Vocabulary(pieces, types, scores, []), self._get("tokenizer.ggml.add_space_prefix", bool, True))
+            backend = sentence_piece(
+                Vocabulary(pieces, types, scores, []), self._get("tokenizer.ggml.add_space_prefix", bool, True)
+            )
         else:
             raise ModelError(f"{self.name} has a tokenizer of kind {kind!r}: this program knows gpt2 and llama")
         bos, eos = (self._get(f"tokenizer.ggml.{name}_token_id", int, -1) for name in ("bos", "eos"))

@@ -1,8 +1,7 @@
 """What stands before the tensors in a GGUF file: its fields and where each tensor lies.
 
-Layout: ggml-org/ggml, docs/gguf.md. The `gguf` library's own reader trusts the counts, of which a false one costs all memory, and makes
-four arrays for each string of a vocabulary; this one never passes the end of the file.
-"""
+Layout: ggml-org/ggml, docs/gguf.md. The `gguf` library's own reader trusts the counts, of which a false one costs all
+memory, and makes four arrays for each string of a vocabulary; this one never passes the end of the file."""
 
 from __future__ import annotations
 
@@ -40,7 +39,8 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Raises ValueError when the file is not a little-endian GGUF 2 or 3, a count or tensor leads beyond its end, or a name comes twice."""
+    """Raises ValueError when the file is not a little-endian GGUF 2 or 3, a count or tensor leads beyond its end, or a
+    name comes twice."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         walk = _Walk(data)
         magic, version = walk.read("<4sI")
@@ -95,7 +95,8 @@ def _add(known: dict[str, Any], name: str, value: Any) -> None:
 
 
 class _Walk:
-    """A place in the file that never passes its end. Each step takes at least a byte, so that a walk is no longer than the file."""
+    """A place in the file that never passes its end. Each step takes at least a byte, so that a walk is no longer than
+    the file."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data

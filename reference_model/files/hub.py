@@ -48,14 +48,18 @@ def load_hub(directory: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
     try:
         config = _config(text, tied=source.shape("output.weight") is None)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{directory / 'config.json'} lacks a number or has a bad one ({error}): use the model's own file") from None
+        raise ModelError(
+            f"{directory / 'config.json'} lacks a number or has a bad one ({error}): use the model's own file"
+        ) from None
     weights = gather_weights(config, source)
     return config, weights, _tokenizer(directory, text)
 
 
 def _config(text: dict[str, Any], tied: bool) -> ModelConfig:
     if text.get("attention_bias") or text.get("mlp_bias"):
-        raise ModelError("the configuration has biases in its linear layers, which is not supported: use a model without")
+        raise ModelError(
+            "the configuration has biases in its linear layers, which is not supported: use a model without"
+        )
     heads = int(text["num_attention_heads"])
     common: dict[str, Any] = {
         "vocab_size": int(text["vocab_size"]),
@@ -92,7 +96,8 @@ def _rope_theta(text: dict[str, Any], layer_type: str, older_key: str, default: 
 
 
 class HubTensors:
-    """Tensors of all .safetensors files of a directory, by llama.cpp's names; the files stay memory-mapped by the library."""
+    """Tensors of all .safetensors files of a directory, by llama.cpp's names; the files stay memory-mapped by the
+    library."""
 
     def __init__(self, directory: Path, gemma: bool) -> None:
         self.name = str(directory)
@@ -102,7 +107,9 @@ class HubTensors:
             try:
                 file = safe_open(path, framework="numpy")
             except (OSError, SafetensorError, ValueError) as error:
-                raise ModelError(f"{path} cannot be read as safetensors ({error}): the file is damaged or truncated") from None
+                raise ModelError(
+                    f"{path} cannot be read as safetensors ({error}): the file is damaged or truncated"
+                ) from None
             self._files |= dict.fromkeys(file.keys(), file)
         if not self._files:
             raise ModelError(f"{directory} has no tensors in .safetensors files: give a directory with a whole model")

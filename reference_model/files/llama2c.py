@@ -1,8 +1,8 @@
-"""llama2.c's legacy checkpoint: seven int32, then float32 arrays in a fixed order (karpathy/llama2.c, run.c, memory_map_weights).
+"""llama2.c's legacy checkpoint: seven int32, then float32 arrays in a fixed order (karpathy/llama2.c, run.c,
+memory_map_weights).
 
-The vocabulary is in a tokenizer.bin beside it (or <name>.tokenizer.bin): int32 longest piece, then for each piece float32 score,
-int32 size, bytes.
-"""
+The vocabulary is in a tokenizer.bin beside it (or <name>.tokenizer.bin): int32 longest piece, then for each piece
+float32 score, int32 size, bytes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ def load_llama2c(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
     with open(path, "rb") as file:
         head = file.read(HEADER.size)
     if len(head) < HEADER.size:
-        raise ModelError(f"{path} has {len(head)} bytes: a llama2.c checkpoint begins with {HEADER.size} bytes of header")
+        raise ModelError(
+            f"{path} has {len(head)} bytes: a llama2.c checkpoint begins with {HEADER.size} bytes of header"
+        )
     dim, hidden, layers, heads, kv_heads, vocab, context = HEADER.unpack(head)
     if heads < 1 or dim % heads:
-        raise ModelError(f"{path} says {dim} dimensions in {heads} heads: the file is damaged or not a legacy llama2.c checkpoint")
-    config = ModelConfig(abs(vocab), dim, hidden, layers, heads, kv_heads, dim // heads, context, rope_interleaved=True, tied=vocab > 0)
+        raise ModelError(
+            f"{path} says {dim} dimensions in {heads} heads: the file is damaged or not a legacy llama2.c checkpoint"
+        )
+    config = ModelConfig(
+        abs(vocab), dim, hidden, layers, heads, kv_heads, dim // heads, context, rope_interleaved=True, tied=vocab > 0
+    )
     source = Llama2cTensors(path, config)
     return config, gather_weights(config, source), _tokenizer(path, config.vocab_size)
 
@@ -40,7 +46,12 @@ class Llama2cTensors:
 
     def __init__(self, path: Path, config: ModelConfig) -> None:
         self.name = path.name
-        d, ffn, q_dim, kv_dim = config.hidden_size, config.intermediate_size, config.hidden_size, config.num_kv_heads * config.head_dim
+        d, ffn, q_dim, kv_dim = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.hidden_size,
+            config.num_kv_heads * config.head_dim,
+        )
         per_layer: list[tuple[str, tuple[int, ...]]] = [
             ("attn_norm", (d,)),
             ("attn_q", (q_dim, d)),
@@ -62,7 +73,10 @@ class Llama2cTensors:
             self._places[f"{name}.weight"] = (at, shape)
             at += int(np.prod(shape, dtype=object))
         if path.stat().st_size != 4 * at:
-            raise ModelError(f"{path} has {path.stat().st_size} bytes, its header calls for {4 * at}: the file is damaged or truncated")
+            raise ModelError(
+                f"{path} has {path.stat().st_size} bytes, its header calls for {4 * at}: the file is damaged "
+                "or truncated"
+            )
         self._values = np.memmap(path, "<f4", "r")
 
     def shape(self, tensor: str) -> tuple[int, ...] | None:
@@ -93,4 +107,6 @@ def _tokenizer(path: Path, vocab_size: int) -> Tokenizer:
         raise ModelError(f"{found} is not a tokenizer.bin of {vocab_size} pieces ({error}): export it again") from None
     pieces[:FIRST_BYTE] = ["<unk>", "<s>", "</s>"][: len(pieces)]
     types = [CONTROL if index < FIRST_BYTE else 1 for index in range(vocab_size)]
-    return Tokenizer(sentence_piece(Vocabulary(pieces, types, scores, []), space_prefix=True), BOS, (BOS, EOS), add_bos=True)
+    return Tokenizer(
+        sentence_piece(Vocabulary(pieces, types, scores, []), space_prefix=True), BOS, (BOS, EOS), add_bos=True
+    )

@@ -1,7 +1,7 @@
 """One function for one TIU instruction on bf16 patterns: elementwise arithmetic, row maximum and matrix product.
 
-Arrays are uint16 bf16 patterns and broadcast as NumPy's do; a chip operand with stride 0, or a constant, is such a broadcast.
-"""
+Arrays are uint16 bf16 patterns and broadcast as NumPy's do; a chip operand with stride 0, or a constant, is such a
+broadcast."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def row_max(x: Patterns) -> Patterns:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A right-hand matrix that is read many times: float32 values of bf16 numbers [K, N], and the span of their exponents."""
+    """A right-hand matrix that is read many times: float32 values of bf16 numbers [K, N], and the span of their
+    exponents."""
 
     values: F32
     span: Span
@@ -117,5 +118,7 @@ def row_dot(a: Patterns, b: Patterns) -> Patterns:
     Computed as the diagonal of a product in blocks of rows, which in all is less work than a loop over columns.
     """
     starts = range(0, len(a), _DIAGONAL)
-    blocks = [np.diagonal(matmul_float(a[start : start + _DIAGONAL], b[start : start + _DIAGONAL].T)) for start in starts]
+    blocks = [
+        np.diagonal(matmul_float(a[start : start + _DIAGONAL], b[start : start + _DIAGONAL].T)) for start in starts
+    ]
     return bf16.from_float(np.concatenate(blocks))[:, None]

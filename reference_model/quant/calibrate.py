@@ -42,7 +42,8 @@ class Watched:
 
 
 def calibrate(twin: TwinModel, token_ids: IntArray, progress: Callable[[int], None] | None = None) -> Calibration:
-    """The ranges of all matrices inside the layers of `twin` (bf16) over a text, which is read in windows of the model's context.
+    """The ranges of all matrices inside the layers of `twin` (bf16) over a text, which is read in windows of the
+    model's context.
 
     `progress` is told how many tokens were read, chunk by chunk.
     """

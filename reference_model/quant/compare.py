@@ -17,7 +17,8 @@ from reference_model.quant.twin import TwinModel
 
 @dataclass(frozen=True)
 class LayerError:
-    """Of one layer's output, the lowest over the tokens: dB of the reference over the difference (150 where they are equal).
+    """Of one layer's output, the lowest over the tokens: dB of the reference over the difference (150 where they are
+    equal).
 
     entire   against the reference's own run: what all layers so far have added up to
     single   against what the reference's layer makes of the target's input: this layer's own error
@@ -29,13 +30,18 @@ class LayerError:
 
 
 def compare_layers(
-    reference: Model | TwinModel, token_ids: Sequence[int] | IntArray, states: Sequence[FloatArray], kv: KVStore | None = None
+    reference: Model | TwinModel,
+    token_ids: Sequence[int] | IntArray,
+    states: Sequence[FloatArray],
+    kv: KVStore | None = None,
 ) -> list[LayerError]:
     """The target's residual stream against a reference: a twin, whose layers a right chip equals, or the float model.
 
     token_ids   all tokens of the sequence
-    states      the target's stream of the last T of them, in front of the first layer and behind each: [L + 1] of float32 [T, d]
-    kv          keys and values that the target holds of the tokens before those, which is appended to; it may prune as the target does.
+    states      the target's stream of the last T of them, in front of the first layer and behind each: [L + 1] of
+                float32 [T, d]
+    kv          keys and values that the target holds of the tokens before those, which is appended to; it may prune as
+                the target does.
                 Not needed where T is all tokens
 
     Raises ModelError for states of another shape, and for a kv that does not hold just the tokens before.
@@ -46,13 +52,19 @@ def compare_layers(
         raise ModelError(f"{len(states)} states of shapes {sorted(shapes)}: give {config.num_layers + 1} of one shape")
     count, width = next(iter(shapes))
     if width != config.hidden_size or not 1 <= count <= len(ids):
-        raise ModelError(f"states of shape {count} x {width}: they must be 1 to {len(ids)} tokens of width {config.hidden_size}")
+        raise ModelError(
+            f"states of shape {count} x {width}: they must be 1 to {len(ids)} tokens of width {config.hidden_size}"
+        )
     before = 0 if kv is None else kv.length
     if before + count != len(ids):
         raise ModelError(f"{before} tokens in kv and {count} in states are not the {len(ids)} tokens of the text")
     exact = [state[-count:] for state in WholeModel(reference).read(ids)[0]]
     own = SingleLayers(reference, kv).read(states)
     return [
-        LayerError(index, float(sqnr(exact[index + 1], states[index + 1]).min()), float(sqnr(own[index], states[index + 1]).min()))
+        LayerError(
+            index,
+            float(sqnr(exact[index + 1], states[index + 1]).min()),
+            float(sqnr(own[index], states[index + 1]).min()),
+        )
         for index in range(config.num_layers)
     ]

@@ -34,8 +34,9 @@ class LayerNoise:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """perplexities are exp of the mean negative log-likelihood of the text's tokens; kl is float model against twin, in nats a token;
-    argmax_agreement is the share of positions at which both think the same token likeliest; logits_sqnr in dB, averaged over tokens."""
+    """perplexities are exp of the mean negative log-likelihood of the text's tokens; kl is float model against twin, in
+    nats a token; argmax_agreement is the share of positions at which both think the same token likeliest; logits_sqnr
+    in dB, averaged over tokens."""
 
     precision: str
     num_tokens: int
@@ -87,7 +88,9 @@ class _Sums:
             for index, (entire, single) in enumerate(zip(self.entire, self.single, strict=True))
         )
         perplexities = float(np.exp(self.float_loss / count)), float(np.exp(self.loss / count))
-        return Fidelity(precision, count, *perplexities, self.kl / count, self.agreed / count, self.logits_db / count, noises)
+        return Fidelity(
+            precision, count, *perplexities, self.kl / count, self.agreed / count, self.logits_db / count, noises
+        )
 
 
 def sqnr(exact: FloatArray, near: FloatArray) -> F64:
@@ -104,11 +107,13 @@ def _log_softmax(logits: FloatArray) -> FloatArray:
     return shifted
 
 
-def measure(model: Model, twins: list[TwinModel], token_ids: IntArray, progress: Callable[[int], None] | None = None) -> list[Fidelity]:
+def measure(
+    model: Model, twins: list[TwinModel], token_ids: IntArray, progress: Callable[[int], None] | None = None
+) -> list[Fidelity]:
     """Each twin against `model` on a text of at least two tokens, which is read in windows of the model's context.
 
-    `progress` is told how many tokens were read, chunk by chunk. Memory stays at one chunk's logits, whatever the length.
-    """
+    `progress` is told how many tokens were read, chunk by chunk. Memory stays at one chunk's logits, whatever the
+    length."""
     ids = np.asarray(token_ids)
     if len(ids) < 2:
         raise ModelError(f"the text has {len(ids)} tokens: at least 2 are needed to predict one from another")
@@ -124,7 +129,9 @@ def measure(model: Model, twins: list[TwinModel], token_ids: IntArray, progress:
                 states, near = reader.read(part)
                 total.add_logits(exact, log_p, near, window[start + 1 : start + 1 + len(part)])
                 total.entire += [sqnr(a, b).sum() for a, b in zip(exact_states[1:], states[1:], strict=True)]
-                total.single += [sqnr(a, b).sum() for a, b in zip(exact_states[1:], singles.read(exact_states), strict=True)]
+                total.single += [
+                    sqnr(a, b).sum() for a, b in zip(exact_states[1:], singles.read(exact_states), strict=True)
+                ]
             if progress is not None:
                 progress(len(part))
     return [total.result(twin.precision) for total, twin in zip(sums, twins, strict=True)]

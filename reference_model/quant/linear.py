@@ -1,4 +1,5 @@
-"""Matrices that multiply bf16 activations, in each precision, with the same arithmetic as the instructions that a kernel issues."""
+"""Matrices that multiply bf16 activations, in each precision, with the same arithmetic as the instructions that a
+kernel issues."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class Bf16Linear:
 
 @dataclass(frozen=True, eq=False)
 class Int8Linear:
-    """W8A16: int8 weights, one bf16 scale an output channel; int8 to bf16 on the way into LMEM, product in bf16, then times the scale."""
+    """W8A16: int8 weights, one bf16 scale an output channel; int8 to bf16 on the way into LMEM, product in bf16, then
+    times the scale."""
 
     matrix: Matrix
     scale: Patterns
@@ -93,7 +95,8 @@ def scale_for(largest: NDArray) -> Patterns:
 
 @dataclass(frozen=True, eq=False)
 class Int8ActivationLinear:
-    """W8A8: activations in int8 with calibrated steps, sums in int32, a quantised multiplier an output channel, int8 results.
+    """W8A8: activations in int8 with calibrated steps, sums in int32, a quantised multiplier an output channel, int8
+    results.
 
     to_int8      bf16 [in]: what activations are multiplied by before the TDMA rounds them to int8
     weight       int8 values [in, out] in float32
@@ -108,11 +111,14 @@ class Int8ActivationLinear:
     scale: Patterns
 
     @classmethod
-    def of(cls, weight: F32, largest_in: NDArray, largest_out: NDArray, smoothing: float = SMOOTHING) -> Int8ActivationLinear:
-        """`largest_in` [in] of each input and `largest_out` [out] of each output, as calibrated, are what int8 can just hold.
+    def of(
+        cls, weight: F32, largest_in: NDArray, largest_out: NDArray, smoothing: float = SMOOTHING
+    ) -> Int8ActivationLinear:
+        """`largest_in` [in] of each input and `largest_out` [out] of each output, as calibrated, are what int8 can just
+        hold.
 
-        A column of weights takes over the share `smoothing` of how much its input exceeds the others (SmoothQuant, arXiv:2211.10438,
-        section 4): without that, the few channels with huge activations leave no bits to the rest.
+        A column of weights takes over the share `smoothing` of how much its input exceeds the others (SmoothQuant,
+        arXiv:2211.10438, section 4): without that, the few channels with huge activations leave no bits to the rest.
         """
         largest_in = np.maximum(largest_in, max(float(largest_in.max()), 1e-30) * 1e-6)
         columns = np.maximum(np.abs(weight).max(0), 1e-6)

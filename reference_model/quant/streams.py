@@ -1,4 +1,5 @@
-"""The residual stream of a model, float32 or quantised, as float32 arrays: along the whole model, or through single layers."""
+"""The residual stream of a model, float32 or quantised, as float32 arrays: along the whole model, or through single
+layers."""
 
 from __future__ import annotations
 
@@ -35,14 +36,16 @@ class WholeModel:
 
 
 class SingleLayers:
-    """Runs every layer of a model on a stream that is given, with a cache that saw nothing else (or `kv`, which is appended to)."""
+    """Runs every layer of a model on a stream that is given, with a cache that saw nothing else (or `kv`, which is
+    appended to)."""
 
     def __init__(self, model: Model | TwinModel, kv: KVStore | None = None) -> None:
         self._model = model
         self._kv = model.new_kv() if kv is None else kv
 
     def read(self, states: Sequence[FloatArray]) -> list[FloatArray]:
-        """The streams in front of each layer, [L] of [T, d] (what follows is not read) -> what each layer makes of its own."""
+        """The streams in front of each layer, [L] of [T, d] (what follows is not read) -> what each layer makes of its
+        own."""
         model, kv, start = self._model, self._kv, self._kv.length
         positions = np.arange(start, start + len(states[0]))
         inputs = states[: model.config.num_layers]

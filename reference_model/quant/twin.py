@@ -1,8 +1,8 @@
-"""The decoder in the chip's arithmetic: the structure of reference_model.model, each step one of reference_model.quant.ops.
+"""The decoder in the chip's arithmetic: the structure of reference_model.model, each step one of
+reference_model.quant.ops.
 
-T is the number of new tokens, d the hidden size. Every operation treats a row by itself and sums in an order that does not depend on how
-many rows there are, so tokens give the same bits one by one and in chunks of any size.
-"""
+T is the number of new tokens, d the hidden size. Every operation treats a row by itself and sums in an order that does
+not depend on how many rows there are, so tokens give the same bits one by one and in chunks of any size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ Rope = tuple[Patterns, Patterns]
 
 @dataclass(frozen=True, eq=False)
 class TwinLayer:
-    """The query rows of qkv, or the gain of q_norm, hold the scale of the queries; rows of queries and keys are in halves layout."""
+    """The query rows of qkv, or the gain of q_norm, hold the scale of the queries; rows of queries and keys are in
+    halves layout."""
 
     attention_norm: Norm
     qkv: Linear
@@ -45,7 +46,8 @@ class TwinLayer:
 
 
 class TwinModel:
-    """A quantised model. It keeps nothing between calls: what it remembers of a sequence is in the KV store, in bf16 numbers."""
+    """A quantised model. It keeps nothing between calls: what it remembers of a sequence is in the KV store, in bf16
+    numbers."""
 
     def __init__(
         self,
@@ -67,7 +69,9 @@ class TwinModel:
 
     def with_layers(self, layers: tuple[TwinLayer, ...]) -> TwinModel:
         """The same model with other layers."""
-        return TwinModel(self.config, self.tokenizer, self.precision, layers, self.embedding, self._head, self.final_norm)
+        return TwinModel(
+            self.config, self.tokenizer, self.precision, layers, self.embedding, self._head, self.final_norm
+        )
 
     def new_kv(self, capacity: int = 256) -> ContiguousKV:
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
@@ -80,14 +84,19 @@ class TwinModel:
         return floats(self.head(self.hidden(token_ids, kv)))
 
     def hidden(
-        self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None, tap: Callable[[int, FloatArray], None] | None = None
+        self,
+        token_ids: Sequence[int] | IntArray,
+        kv: KVStore | None = None,
+        tap: Callable[[int, FloatArray], None] | None = None,
     ) -> Patterns:
-        """The normalised state that the head reads, bf16 patterns [T, d]; `tap` as Model.hidden's, shown float32 values of CHUNK tokens."""
+        """The normalised state that the head reads, bf16 patterns [T, d]; `tap` as Model.hidden's, shown float32 values
+        of CHUNK tokens."""
         ids = check_ids(token_ids, self.config)
         kv = self.new_kv(len(ids)) if kv is None else kv
         if kv.length + len(ids) > self.config.context_length:
             raise ModelError(
-                f"{kv.length + len(ids)} tokens do not fit in this model's context of {self.config.context_length}: shorten the text"
+                f"{kv.length + len(ids)} tokens do not fit in this model's context of "
+                f"{self.config.context_length}: shorten the text"
             )
         parts = [self._hidden(ids[start : start + CHUNK], kv, tap) for start in range(0, len(ids), CHUNK)]
         return np.concatenate(parts)
@@ -110,7 +119,9 @@ class TwinModel:
         """(cos, sin) rows of the full layers, and of the sliding ones."""
         config = self.config
         full = ops.rope_rows(positions, config.head_dim, config.rope_theta)
-        return full, ops.rope_rows(positions, config.head_dim, config.local_rope_theta) if any(config.sliding_layers) else full
+        return full, ops.rope_rows(positions, config.head_dim, config.local_rope_theta) if any(
+            config.sliding_layers
+        ) else full
 
     @property
     def head_matrix(self) -> Linear:
@@ -122,7 +133,8 @@ class TwinModel:
         return self._head.product(hidden)
 
     def layer(self, index: int, x: Patterns, kv: KVStore, positions: IntArray, ropes: tuple[Rope, Rope]) -> Patterns:
-        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of `kv`."""
+        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of
+        `kv`."""
         config, layer = self.config, self.layers[index]
         sliding = config.sliding_layers[index]
         mixed = self._attention(index, layer, x, kv, positions, ropes[sliding], config.sliding_window * sliding)
@@ -132,12 +144,18 @@ class TwinModel:
         gate = ops.silu(gate) if config.activation == "silu" else ops.gelu_tanh(gate)
         return _onto(x, layer.down, ops.mul(gate, up), layer.post_mlp_norm)
 
-    def _attention(self, index: int, layer: TwinLayer, x: Patterns, kv: KVStore, positions: IntArray, rope: Rope, window: int) -> Patterns:
+    def _attention(
+        self, index: int, layer: TwinLayer, x: Patterns, kv: KVStore, positions: IntArray, rope: Rope, window: int
+    ) -> Patterns:
         config = self.config
         heads, kv_heads, dim = config.num_heads, config.num_kv_heads, config.head_dim
         qkv = layer.qkv.product(ops.rms_norm(x, *layer.attention_norm))  # [T, (heads + 2 kv_heads) * head_dim]
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, dim)
-        q, k, v = qkv[:, :heads], qkv[:, heads : heads + kv_heads], qkv[:, heads + kv_heads :]  # [T, heads, head_dim] each
+        q, k, v = (
+            qkv[:, :heads],
+            qkv[:, heads : heads + kv_heads],
+            qkv[:, heads + kv_heads :],
+        )  # [T, heads, head_dim] each
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = _norm_heads(q, layer.q_norm), _norm_heads(k, layer.k_norm)
         q, k = ops.rope(q, *rope), ops.rope(k, *rope)
@@ -157,7 +175,9 @@ def _norm_heads(x: Patterns, norm: Norm) -> Patterns:
     return ops.rms_norm(x.reshape(-1, x.shape[-1]), *norm).reshape(x.shape)
 
 
-def attend(q: Patterns, positions: IntArray, selection: Selection, window: int) -> tuple[Patterns, Callable[[], FloatArray]]:
+def attend(
+    q: Patterns, positions: IntArray, selection: Selection, window: int
+) -> tuple[Patterns, Callable[[], FloatArray]]:
     """ops.attention for all heads over what a KV store selected; q [T, q_heads, head_dim], scaled.
 
     -> [T, q_heads, head_dim], and a function that gives the softmax weights, float32 [q_heads, T, S].

@@ -1,7 +1,8 @@
-"""Causal attention and its derivative, one block of queries at a time, so that the half of the scores that is masked is never computed.
+"""Causal attention and its derivative, one block of queries at a time, so that the half of the scores that is masked is
+never computed.
 
-Shapes: q, out [B, kv_heads, group, T, head_dim], k, v [B, kv_heads, 1, T, head_dim]; the group of query heads broadcasts over its KV head.
-"""
+Shapes: q, out [B, kv_heads, group, T, head_dim], k, v [B, kv_heads, 1, T, head_dim]; the group of query heads
+broadcasts over its KV head."""
 
 from __future__ import annotations
 
@@ -29,11 +30,13 @@ def attention_forward(q: Array, k: Array, v: Array) -> tuple[Array, list[Array]]
     return out, blocks
 
 
-def attention_backward(dout: Array, q: Array, k: Array, v: Array, out: Array, blocks: list[Array]) -> tuple[Array, Array, Array]:
+def attention_backward(
+    dout: Array, q: Array, k: Array, v: Array, out: Array, blocks: list[Array]
+) -> tuple[Array, Array, Array]:
     """-> dq, dk, dv of the shapes of q, k, v.
 
-    The softmax's derivative needs sum(dweights * weights) for each query, which is sum(dout * out) (FlashAttention, arXiv:2205.14135, B.2).
-    """
+    The softmax's derivative needs sum(dweights * weights) for each query, which is sum(dout * out) (FlashAttention,
+    arXiv:2205.14135, B.2)."""
     delta = (dout * out).sum(-1, keepdims=True)
     dq = np.empty(q.shape, q.dtype)
     dk, dv = np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)

@@ -1,7 +1,8 @@
-"""The layers of a Llama with their derivatives: each forward returns what its backward needs. All arrays have the parameters' dtype.
+"""The layers of a Llama with their derivatives: each forward returns what its backward needs. All arrays have the
+parameters' dtype.
 
-Backward formulas are the ordinary chain rule; tests/reference_model/test_gradients.py holds them against finite differences in float64.
-"""
+Backward formulas are the ordinary chain rule; tests/reference_model/test_gradients.py holds them against finite
+differences in float64."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def swiglu_backward(dy: Array, gate: Array, up: Array, sigmoid: Array) -> tuple[
 
 
 def rotate_halves(x: Array, cos: Array, sin: Array) -> Array:
-    """RoPE on x [B, T, heads, head_dim] with cos, sin [T, 1, head_dim / 2]; its transpose (the backward) is the same with -sin."""
+    """RoPE on x [B, T, heads, head_dim] with cos, sin [T, 1, head_dim / 2]; its transpose (the backward) is the same
+    with -sin."""
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
     turned = np.empty_like(x)
@@ -62,7 +64,8 @@ def rotate_halves(x: Array, cos: Array, sin: Array) -> Array:
 
 
 def cross_entropy(logits: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """logits [N, V], targets int [N], weights [N] -> sum of weights * -log p(target), and its derivative by the logits [N, V]."""
+    """logits [N, V], targets int [N], weights [N] -> sum of weights * -log p(target), and its derivative by the logits
+    [N, V]."""
     rows = np.arange(len(targets))
     shifted = logits - logits.max(-1, keepdims=True)
     picked = shifted[rows, targets]

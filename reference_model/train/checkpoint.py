@@ -1,4 +1,5 @@
-"""A run on disk: one safetensors file with the parameters, both moments of AdamW and the step; written whole or not at all."""
+"""A run on disk: one safetensors file with the parameters, both moments of AdamW and the step; written whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write instead of `path`, which takes its place when the block ends well. Raises ModelError when it cannot be written."""
+    """A path to write instead of `path`, which takes its place when the block ends well. Raises ModelError when it
+    cannot be written."""
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
@@ -62,6 +64,9 @@ def load_checkpoint(path: Path, like: Params) -> TrainingState:
         raise ModelError(f"checkpoint {path} cannot be read ({error}): delete it to start again") from None
     shapes = {f"{part}/{name}": value.shape for part in PARTS for name, value in like.items()} | {"step": (1,)}
     if {name: value.shape for name, value in tensors.items()} != shapes:
-        raise ModelError(f"checkpoint {path} belongs to a model of other sizes: use the options it was started with, or another directory")
+        raise ModelError(
+            f"checkpoint {path} belongs to a model of other sizes: use the options it was started with, or "
+            "another directory"
+        )
     params, first, second = ({name: tensors[f"{part}/{name}"] for name in like} for part in PARTS)
     return TrainingState(params, first, second, int(tensors["step"][0]))

@@ -1,4 +1,5 @@
-"""From a text to batches. The batch of a step depends on the seed and the step alone, so that a run can be resumed at any step."""
+"""From a text to batches. The batch of a step depends on the seed and the step alone, so that a run can be resumed at
+any step."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ def train_tokenizer(text: str, vocab_size: int, recall: bool = True) -> Tokenize
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator([text, *[record_text("", "") * max(len(text) // 400, 100)] * recall], trainer)
     return tokenizer
@@ -41,7 +45,8 @@ class Corpus:
 
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer, context: int, recall: bool = True) -> Corpus:
-        """Raises ModelError when the text is too short to fill two contexts of each stream, or, for recall, has too few words."""
+        """Raises ModelError when the text is too short to fill two contexts of each stream, or, for recall, has too few
+        words."""
         size = max(min(PIECE_CHARS, len(text) // HELD_OUT_EVERY), 1)
         pieces = [text[at : at + size] for at in range(0, len(text), size)]
         held = pieces[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
@@ -58,7 +63,8 @@ class Corpus:
         return cls(training, validation, Recall.of(tokenizer) if recall else None)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
-        """The training batch of a step: rows of text, of dense records and of text with planted records, as its phase mixes them."""
+        """The training batch of a step: rows of text, of dense records and of text with planted records, as its phase
+        mixes them."""
         phase = recipe.phase_at(step)
         rng = np.random.default_rng([recipe.seed, 1, step])
         rows = [self._row(rng, recipe, phase) for _ in range(max(recipe.batch_tokens // phase.context, 1))]
@@ -73,7 +79,8 @@ class Corpus:
         return [Batch(chunk[:, :-1], chunk[:, 1:], np.ones(chunk[:, 1:].shape, np.float32)) for chunk in chunks]
 
     def _row(self, rng: np.random.Generator, recipe: Recipe, phase: Phase) -> tuple[Ids, np.ndarray]:
-        """-> tokens [context + 1] and the weight of each as a target: zero for what is not to be learnt, more for a recallable value."""
+        """-> tokens [context + 1] and the weight of each as a target: zero for what is not to be learnt, more for a
+        recallable value."""
         kind = rng.random()
         length = phase.context + 1
         weights = np.ones(length, np.float32)

@@ -18,9 +18,13 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
     try:
         reports = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         steps, losses = [report["step"] for report in reports], [report["loss"] for report in reports]
-        validated = [(report["step"], report["validation_loss"]) for report in reports if report["validation_loss"] is not None]
+        validated = [
+            (report["step"], report["validation_loss"]) for report in reports if report["validation_loss"] is not None
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{log} is not the log of a training run ({error}): give the log.jsonl that a run wrote") from None
+        raise ModelError(
+            f"{log} is not the log of a training run ({error}): give the log.jsonl that a run wrote"
+        ) from None
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")

@@ -14,11 +14,16 @@ from reference_model.train.recall import Ids, Recall
 def validation_loss(params: Params, config: ModelConfig, corpus: Corpus, max_batches: int = 16) -> float:
     """Nats a token on the held-out text, in windows of the whole context."""
     batches = corpus.validation_batches(config.context_length, 2)[:max_batches]
-    return sum(loss_only(params, config, batch) for batch in batches) / sum(float(batch.weights.sum()) for batch in batches)
+    return sum(loss_only(params, config, batch) for batch in batches) / sum(
+        float(batch.weights.sum()) for batch in batches
+    )
 
 
-def recall_at(model: Model, text: Ids, distance: int, length: int, trials: int, records: int = 8, seed: int = 0) -> float:
-    """The share of planted values that the model recalls: it is asked for one that stands `distance` tokens back, and takes the likeliest.
+def recall_at(
+    model: Model, text: Ids, distance: int, length: int, trials: int, records: int = 8, seed: int = 0
+) -> float:
+    """The share of planted values that the model recalls: it is asked for one that stands `distance` tokens back, and
+    takes the likeliest.
 
     text      token ids to take the filler from, more than `length`
     length    tokens of each prompt; `records` records are in it, the one that is asked for among them

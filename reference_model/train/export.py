@@ -41,15 +41,22 @@ def save_model(directory: Path, params: Params, config: ModelConfig) -> None:
     with replacing(directory / "config.json") as partial:
         partial.write_text(json.dumps(description, indent=1) + "\n")
     with replacing(directory / "model.safetensors") as partial:
-        save_file({name: value.astype(ml_dtypes.bfloat16) for name, value in params.items()}, partial, metadata={"format": "pt"})
+        save_file(
+            {name: value.astype(ml_dtypes.bfloat16) for name, value in params.items()},
+            partial,
+            metadata={"format": "pt"},
+        )
 
 
 def load_params(path: Path, like: Params) -> Params:
-    """The parameters of a model that save_model wrote, float32. Raises ModelError when they are not those of a model of `like`'s sizes."""
+    """The parameters of a model that save_model wrote, float32. Raises ModelError when they are not those of a model of
+    `like`'s sizes."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"model {path} cannot be read ({error}): give a directory that a training run made") from None
     if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in like.items()}:
-        raise ModelError(f"model {path} has other sizes than this run's: start from it with the sizes that it was trained with")
+        raise ModelError(
+            f"model {path} has other sizes than this run's: start from it with the sizes that it was trained with"
+        )
     return {name: tensors[name].astype(np.float32) for name in like}

@@ -1,4 +1,5 @@
-"""Loss and gradients of a Llama-style model, written out by hand. Parameters are a dict with the names that the hub's files use."""
+"""Loss and gradients of a Llama-style model, written out by hand. Parameters are a dict with the names that the hub's
+files use."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ FINAL_NORM = "model.norm.weight"
 
 
 def initial_params(config: ModelConfig, seed: int, dtype: Any = np.float32) -> Params:
-    """Normal weights of deviation 0.02, those that write to the residual stream divided by sqrt(2 layers) as in GPT-2; gains of one."""
+    """Normal weights of deviation 0.02, those that write to the residual stream divided by sqrt(2 layers) as in GPT-2;
+    gains of one."""
     rng = np.random.default_rng([seed, 0])
     d, ffn = config.hidden_size, config.intermediate_size
     q_dim, kv_dim = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
@@ -95,7 +97,9 @@ def loss_and_gradients(params: Params, config: ModelConfig, batch: Batch) -> tup
     dnormed, dembedding = linear_backward(dlogits, normed, params[EMBEDDING])
     dx, grads[FINAL_NORM] = rms_norm_backward(dnormed, x, params[FINAL_NORM], inverse)
     for layer in reversed(range(config.num_layers)):
-        dx = _layer_backward(params, grads, config.query_scale, f"model.layers.{layer}.", dx, saved.pop(), rope, batch.tokens.shape)
+        dx = _layer_backward(
+            params, grads, config.query_scale, f"model.layers.{layer}.", dx, saved.pop(), rope, batch.tokens.shape
+        )
     np.add.at(dembedding, batch.tokens.ravel(), dx)
     grads[EMBEDDING] = dembedding
     return loss, grads
@@ -108,7 +112,9 @@ def loss_only(params: Params, config: ModelConfig, batch: Batch) -> float:
     return cross_entropy(normed @ params[EMBEDDING].T, batch.targets.ravel(), batch.weights.ravel())[0]
 
 
-def _forward(params: Params, config: ModelConfig, tokens: NDArray[np.int64]) -> tuple[Array, list[_Saved], tuple[Array, Array]]:
+def _forward(
+    params: Params, config: ModelConfig, tokens: NDArray[np.int64]
+) -> tuple[Array, list[_Saved], tuple[Array, Array]]:
     rope = rope_tables(config, tokens.shape[1], params[EMBEDDING].dtype)
     x = params[EMBEDDING][tokens.ravel()]  # [N = B * T, d]
     saved = []
@@ -133,16 +139,27 @@ def _layer_forward(
     v = v.swapaxes(1, 2)[:, :, None]
     heads, blocks = attention_forward(q, k, v)
     middle = x + _merge(heads) @ params[at + "self_attn.o_proj.weight"].T
-    middle_normed, middle_inverse = rms_norm_forward(middle, params[at + "post_attention_layernorm.weight"], config.norm_eps)
+    middle_normed, middle_inverse = rms_norm_forward(
+        middle, params[at + "post_attention_layernorm.weight"], config.norm_eps
+    )
     gate = middle_normed @ params[at + "mlp.gate_proj.weight"].T
     up = middle_normed @ params[at + "mlp.up_proj.weight"].T
     hidden, sigmoid = swiglu_forward(gate, up)
     out = middle + hidden @ params[at + "mlp.down_proj.weight"].T
-    return out, _Saved(x, inverse, normed, q, k, v, heads, blocks, middle, middle_inverse, middle_normed, gate, up, sigmoid, hidden)
+    return out, _Saved(
+        x, inverse, normed, q, k, v, heads, blocks, middle, middle_inverse, middle_normed, gate, up, sigmoid, hidden
+    )
 
 
 def _layer_backward(
-    params: Params, grads: Params, scale: float, at: str, dout: Array, s: _Saved, rope: tuple[Array, Array], shape: tuple[int, ...]
+    params: Params,
+    grads: Params,
+    scale: float,
+    at: str,
+    dout: Array,
+    s: _Saved,
+    rope: tuple[Array, Array],
+    shape: tuple[int, ...],
 ) -> Array:
     def linear(dy: Array, x: Array, name: str) -> Array:
         dx, grads[at + name] = linear_backward(dy, x, params[at + name])

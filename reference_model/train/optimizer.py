@@ -19,7 +19,9 @@ class AdamW:
     eps: float = 1e-8
     weight_decay: float = 0.1
 
-    def update(self, params: Params, grads: Params, first: Params, second: Params, learning_rate: float, step: int) -> None:
+    def update(
+        self, params: Params, grads: Params, first: Params, second: Params, learning_rate: float, step: int
+    ) -> None:
         """One step, in place. `first` and `second` are the running moments; `step` counts from 1."""
         correction1, correction2 = 1 - self.beta1**step, 1 - self.beta2**step
         for name, value in params.items():
@@ -32,7 +34,8 @@ class AdamW:
 
 
 def learning_rate_at(step: int, num_steps: int, peak: float, warmup: int, floor: float = 0.05) -> float:
-    """Linear warm-up to `peak` over `warmup` steps, then half a cosine down to floor * peak at num_steps. `step` counts from 1."""
+    """Linear warm-up to `peak` over `warmup` steps, then half a cosine down to floor * peak at num_steps. `step` counts
+    from 1."""
     if step < warmup:
         return peak * step / warmup
     progress = (step - warmup) / max(num_steps - warmup, 1)

@@ -1,10 +1,10 @@
-"""Synthetic key-value recall: records ` [ key value ]` strewn in a text, each repeated later; the second time the value can be known.
+"""Synthetic key-value recall: records ` [ key value ]` strewn in a text, each repeated later; the second time the value
+can be known.
 
-Keys and values are whole words of the text that are one token each. A model that completes the second ` [ key` with the right value has
-looked up the first, as far back as that was: the skill that a pruned cache puts at risk. Key and value are neighbours so that the plain
-induction circuit (arXiv:2209.11895) suffices;
-with a mark between them a model of this size did not learn it in 14 M tokens, and without it did in 150 steps more.
-"""
+Keys and values are whole words of the text that are one token each. A model that completes the second ` [ key` with the
+right value has looked up the first, as far back as that was: the skill that a pruned cache puts at risk. Key and value
+are neighbours so that the plain induction circuit (arXiv:2209.11895) suffices; with a mark between them a model of this
+size did not learn it in 14 M tokens, and without it did in 150 steps more."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def record_text(key: str, value: str) -> str:
 class Exercise(NamedTuple):
     """tokens int [length]; places in it that are not to be learnt; places of values that can be recalled.
 
-    Keys and new values cannot be known. That a record begins could be guessed by its rate; a model that learns it strews records itself.
-    """
+    Keys and new values cannot be known. That a record begins could be guessed by its rate; a model that learns it
+    strews records itself."""
 
     tokens: Ids
     unlearnt: Ids
@@ -54,16 +54,23 @@ class Recall:
         """
         marks = [tokenizer.encode(mark).ids for mark in (" [", " ]")]
         if any(len(ids) != 1 for ids in marks):
-            raise ModelError("this tokenizer splits the marks ' [' and ' ]' of recall records: train one that has seen them")
+            raise ModelError(
+                "this tokenizer splits the marks ' [' and ' ]' of recall records: train one that has seen them"
+            )
         pieces = [(token, tokenizer.decode([token])) for token in range(tokenizer.get_vocab_size())]
         words = tuple(
             token
             for token, piece in pieces
-            if piece[:1] == " " and len(piece) > 3 and piece[1:].isascii() and piece[1:].isalpha() and piece[1:].islower()
+            if piece[:1] == " "
+            and len(piece) > 3
+            and piece[1:].isascii()
+            and piece[1:].isalpha()
+            and piece[1:].islower()
         )
         if len(words) < MIN_WORDS:
             raise ModelError(
-                f"this tokenizer has {len(words)} whole words, recall needs at least {MIN_WORDS}: use a larger vocabulary or a longer text"
+                f"this tokenizer has {len(words)} whole words, recall needs at least {MIN_WORDS}: use a "
+                "larger vocabulary or a longer text"
             )
         return cls(marks[0][0], marks[1][0], words)
 
@@ -76,28 +83,38 @@ class Recall:
         return _exercise(self._records(rng, count)[order].ravel()[:length], starts, count)
 
     def planted(self, rng: np.random.Generator, text: Ids, count: int) -> Exercise:
-        """Records in an early part of the text, their repetitions in a late part; both parts are random, so that all distances occur.
+        """Records in an early part of the text, their repetitions in a late part; both parts are random, so that all
+        distances occur.
 
         The result is 2 * count * RECORD_TOKENS longer than the text.
         """
         early, late = np.sort(rng.uniform(0, len(text), 2))
-        offsets = np.sort(np.concatenate([rng.uniform(0, early, count), rng.uniform(late, len(text), count)])).astype(np.int64)
+        offsets = np.sort(np.concatenate([rng.uniform(0, early, count), rng.uniform(late, len(text), count)])).astype(
+            np.int64
+        )
         order = np.concatenate([np.arange(count), rng.permutation(count)])
         tokens = _insert(text, offsets, self._records(rng, count)[order])
         return _exercise(tokens, offsets + np.arange(2 * count) * RECORD_TOKENS, count)
 
-    def question(self, rng: np.random.Generator, text: Ids, length: int, distance: int, count: int = 8) -> tuple[Ids, int]:
-        """A prompt of `length` tokens whose next one is a value that stands `distance` tokens back, with count - 1 other records around.
+    def question(
+        self, rng: np.random.Generator, text: Ids, length: int, distance: int, count: int = 8
+    ) -> tuple[Ids, int]:
+        """A prompt of `length` tokens whose next one is a value that stands `distance` tokens back, with count - 1
+        other records around.
 
         text: filler, at least `length` tokens. -> tokens [length], the value.
         """
         records = self._records(rng, count)
         query = records[0][:QUERY_TOKENS]
-        num_between = distance - QUERY_TOKENS - 2  # the value itself and the record's closing mark are among the `distance` tokens
+        num_between = (
+            distance - QUERY_TOKENS - 2
+        )  # the value itself and the record's closing mark are among the `distance` tokens
         inside = min((count - 1) // 2, max(num_between, 0) // (2 * RECORD_TOKENS))
         num_before = length - num_between - RECORD_TOKENS - QUERY_TOKENS
         if num_between < 0 or num_before < (count - 1 - inside) * RECORD_TOKENS:
-            raise ModelError(f"a value {distance} tokens back and {count} records do not fit in {length} tokens: use a longer prompt")
+            raise ModelError(
+                f"a value {distance} tokens back and {count} records do not fit in {length} tokens: use a longer prompt"
+            )
         between = _strew(rng, text, num_between, records[1 : 1 + inside])
         before = _strew(rng, text[num_between:], num_before, records[1 + inside :])
         return np.concatenate([before, records[0], between, query]), int(records[0][2])

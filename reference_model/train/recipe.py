@@ -1,4 +1,5 @@
-"""Everything that decides what a training run computes: the same recipe, text and library versions give the same bits."""
+"""Everything that decides what a training run computes: the same recipe, text and library versions give the same
+bits."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from reference_model.errors import ModelError
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the run. dense and planted are the shares of sequences that are nothing but records, and text with records in it."""
+    """A stretch of the run. dense and planted are the shares of sequences that are nothing but records, and text with
+    records in it."""
 
     share: float
     context: int
@@ -21,8 +23,8 @@ class Phase:
 def curriculum(context: int, recall: bool) -> tuple[Phase, ...]:
     """Short sequences first, since they cost least; then the whole context. With recall, records are in the mix.
 
-    Text goes before records: a model that has learnt some picks records up within 150 steps, one that begins with them had not after 500.
-    """
+    Text goes before records: a model that has learnt some picks records up within 150 steps, one that begins with them
+    had not after 500."""
     short = min(256, context)
     if not recall:
         return Phase(0.25, short, 0.0, 0.0), Phase(0.75, context, 0.0, 0.0)
@@ -60,9 +62,14 @@ class Recipe:
         if self.num_steps < 1:
             raise ModelError(f"a run of {self.num_steps} steps trains nothing: use at least 1")
         if self.vocab_size < MIN_VOCABULARY:
-            raise ModelError(f"a vocabulary of {self.vocab_size} does not hold all bytes and the marks: use at least {MIN_VOCABULARY}")
+            raise ModelError(
+                f"a vocabulary of {self.vocab_size} does not hold all bytes and the marks: use at least "
+                f"{MIN_VOCABULARY}"
+            )
         if self.hidden_size % self.num_heads:
-            raise ModelError(f"hidden size {self.hidden_size} does not divide into {self.num_heads} heads: use a multiple")
+            raise ModelError(
+                f"hidden size {self.hidden_size} does not divide into {self.num_heads} heads: use a multiple"
+            )
 
     def config(self, vocab_size: int) -> ModelConfig:
         return ModelConfig(

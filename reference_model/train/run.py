@@ -56,7 +56,9 @@ class Run:
         return sum(value.size for value in self.state.params.values())
 
 
-def train(text_path: Path, directory: Path, recipe: Recipe, start: Path | None = None) -> Generator[StepReport, None, None]:
+def train(
+    text_path: Path, directory: Path, recipe: Recipe, start: Path | None = None
+) -> Generator[StepReport, None, None]:
     """prepare, then steps."""
     yield from steps(prepare(text_path, directory, recipe, start))
 
@@ -64,22 +66,27 @@ def train(text_path: Path, directory: Path, recipe: Recipe, start: Path | None =
 def prepare(text_path: Path, directory: Path, recipe: Recipe, start: Path | None = None) -> Run:
     """A run on a text file, from its beginning or from where it was stopped.
 
-    directory   config.json, tokenizer.json, model.safetensors (bfloat16); and of the run run.json, log.jsonl, checkpoint.safetensors.
+    directory   config.json, tokenizer.json, model.safetensors (bfloat16); and of the run run.json, log.jsonl,
+                checkpoint.safetensors.
                 A run that was stopped is taken up again, and ends with the same bits as one that was not
     start       a directory that an earlier run made, whose tokenizer and parameters are taken over
 
-    Raises ModelError when the text cannot be read or is too short, or when `directory` cannot be written or holds a run of another recipe
-    or text. Nothing is written then.
-    """
+    Raises ModelError when the text cannot be read or is too short, or when `directory` cannot be written or holds a run
+    of another recipe or text. Nothing is written then."""
     text = read_text(text_path)
     identity = _identity(directory, recipe, text)
     tokenizer_path = directory / "tokenizer.json"
-    known = next((path for path in (tokenizer_path, start and start / "tokenizer.json") if path and path.exists()), None)
+    known = next(
+        (path for path in (tokenizer_path, start and start / "tokenizer.json") if path and path.exists()), None
+    )
     tokenizer = from_json(known) if known else train_tokenizer(text, recipe.vocab_size, recipe.has_recall)
     config = recipe.config(tokenizer.get_vocab_size())
     corpus = Corpus.of(text, tokenizer, config.context_length, recipe.has_recall)
     if config.num_params > MAX_PARAMS:
-        raise ModelError(f"a model of {config.num_params:,} parameters is too large to train here: use sizes with at most {MAX_PARAMS:,}")
+        raise ModelError(
+            f"a model of {config.num_params:,} parameters is too large to train here: use sizes with at most "
+            f"{MAX_PARAMS:,}"
+        )
     params = initial_params(config, recipe.seed)
     if start:
         params = load_params(start / "model.safetensors", params)
@@ -93,8 +100,8 @@ def prepare(text_path: Path, directory: Path, recipe: Recipe, start: Path | None
 
 
 def steps(run: Run) -> Generator[StepReport, None, None]:
-    """Train and yield a report after each step. At the end, every SAVE_EVERY steps and when the caller closes the iterator, `directory`
-    holds a model and a checkpoint."""
+    """Train and yield a report after each step. At the end, every SAVE_EVERY steps and when the caller closes the
+    iterator, `directory` holds a model and a checkpoint."""
     optimizer, state, recipe, config = AdamW(), run.state, run.recipe, run.config
     log = run.directory / "log.jsonl"
     _forget_after(log, state.step)
@@ -106,13 +113,17 @@ def steps(run: Run) -> Generator[StepReport, None, None]:
             loss, grads = batch_gradients(state.params, config, batch, recipe.micro_tokens)
             norm = clip_gradients(grads, recipe.max_norm)
             if not math.isfinite(loss + norm):
-                raise ModelError(f"the loss left the range of float32 in step {step + 1}: train with a lower learning rate")
+                raise ModelError(
+                    f"the loss left the range of float32 in step {step + 1}: train with a lower learning rate"
+                )
             rate = learning_rate_at(step + 1, recipe.num_steps, recipe.peak_learning_rate, recipe.warmup_steps)
             optimizer.update(state.params, grads, state.first, state.second, rate, step + 1)
             speed = batch.tokens.size / (time.perf_counter() - begun)
             state, whole = dataclasses.replace(state, step=step + 1), True
             validation = validation_loss(state.params, config, run.corpus) if _is_measured(state.step, recipe) else None
-            report = StepReport(state.step, recipe.num_steps, batch.tokens.shape[1], loss, rate, norm, speed, validation)
+            report = StepReport(
+                state.step, recipe.num_steps, batch.tokens.shape[1], loss, rate, norm, speed, validation
+            )
             with open(log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(report)) + "\n")
             if state.step % SAVE_EVERY == 0:
@@ -163,14 +174,17 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise ModelError(f"text {path} cannot be read ({error.strerror}): give a text file") from None
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is no text in UTF-8 (byte {error.object[error.start]:#04x} at {error.start}): convert it") from None
+        raise ModelError(
+            f"{path} is no text in UTF-8 (byte {error.object[error.start]:#04x} at {error.start}): convert it"
+        ) from None
     if "\0" in text:
         raise ModelError(f"{path} holds zero bytes, so it is no text: give a text file")
     return text
 
 
 def recorded_recipe(directory: Path) -> Recipe | None:
-    """The recipe of the run that a directory holds, None when it holds none. Raises ModelError when run.json is not one."""
+    """The recipe of the run that a directory holds, None when it holds none. Raises ModelError when run.json is not
+    one."""
     path = directory / "run.json"
     if not path.exists():
         return None
@@ -189,7 +203,8 @@ def _make(directory: Path) -> None:
 
 
 def _identity(directory: Path, recipe: Recipe, text: str) -> str:
-    """What this directory's run is of, as JSON. Raises ModelError when it already holds a run of something else, and says of what."""
+    """What this directory's run is of, as JSON. Raises ModelError when it already holds a run of something else, and
+    says of what."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     identity = json.dumps({"recipe": dataclasses.asdict(recipe), "text_sha256": digest}, indent=1)
     recorded = recorded_recipe(directory)
@@ -197,12 +212,21 @@ def _identity(directory: Path, recipe: Recipe, text: str) -> str:
         if directory.is_dir() and any(path.suffix != ".partial" for path in directory.iterdir()):
             raise ModelError(f"{directory} holds other files, which a run could overwrite: use an empty directory")
         return identity
-    changed = [field.name for field in dataclasses.fields(Recipe) if getattr(recorded, field.name) != getattr(recipe, field.name)]
+    changed = [
+        field.name
+        for field in dataclasses.fields(Recipe)
+        if getattr(recorded, field.name) != getattr(recipe, field.name)
+    ]
     if changed:
         was = ", ".join(_described(recorded, name) for name in changed)
-        raise ModelError(f"{directory} holds a run of another recipe ({was}): leave these options as they were, or use an empty directory")
+        raise ModelError(
+            f"{directory} holds a run of another recipe ({was}): leave these options as they were, or use an "
+            "empty directory"
+        )
     if json.loads((directory / "run.json").read_text(encoding="utf-8")).get("text_sha256") != digest:
-        raise ModelError(f"{directory} holds a run on another text: continue it with the same text, or use an empty directory")
+        raise ModelError(
+            f"{directory} holds a run on another text: continue it with the same text, or use an empty directory"
+        )
     return identity
 
 

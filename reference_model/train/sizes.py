@@ -12,7 +12,8 @@ HEAD_DIM = 32
 
 @dataclass(frozen=True)
 class Size:
-    """A recipe's numbers for texts of at least min_chars characters; intermediate_size is 8/3 of the hidden size, as Llama's is."""
+    """A recipe's numbers for texts of at least min_chars characters; intermediate_size is 8/3 of the hidden size, as
+    Llama's is."""
 
     min_chars: int
     num_steps: int
@@ -22,8 +23,8 @@ class Size:
     batch_tokens: int
 
 
-# A small text is soon learnt by heart, the sooner the larger the model: sizes and steps grow with it. Of a text of 8,000 characters the
-# held-out part was predicted best after 40 rounds, and worse from there on.
+# A small text is soon learnt by heart, the sooner the larger the model: sizes and steps grow with it. Of a text of
+# 8,000 characters the held-out part was predicted best after 40 rounds, and worse from there on.
 SIZES = (
     Size(1_000_000, 1500, 1024, 192, 4, 4096),
     Size(200_000, 600, 512, 128, 4, 2048),
@@ -31,10 +32,14 @@ SIZES = (
 )
 MAX_ROUNDS, CHARS_PER_TOKEN, MIN_STEPS = 40, 2.5, 50
 MIN_CONTEXT, MAX_CONTEXT = 32, 1024
-CHARS_FOR_CONTEXT = 150  # a twentieth of the text is held out and must fill two contexts, of up to 3.5 characters a token
+CHARS_FOR_CONTEXT = (
+    150  # a twentieth of the text is held out and must fill two contexts, of up to 3.5 characters a token
+)
 
 
-def recipe_for(num_chars: int, context: int | None = None, recall: bool = False, hidden_size: int | None = None) -> Recipe:
+def recipe_for(
+    num_chars: int, context: int | None = None, recall: bool = False, hidden_size: int | None = None
+) -> Recipe:
     """What suits a text of this many characters, with what the caller chose in the place of its own choice."""
     size = next(size for size in SIZES if num_chars >= size.min_chars)
     fitting = MAX_CONTEXT
@@ -52,10 +57,18 @@ def recipe_for(num_chars: int, context: int | None = None, recall: bool = False,
 
 
 def shape_of(hidden_size: int) -> dict[str, int]:
-    """Sizes that go with a hidden size: heads of 32, three or two to a KV head where that divides; SwiGLU of 8/3 in steps of 32."""
+    """Sizes that go with a hidden size: heads of 32, three or two to a KV head where that divides; SwiGLU of 8/3 in
+    steps of 32."""
     heads, rest = divmod(hidden_size, HEAD_DIM)
     if heads < 1 or rest:
-        raise ModelError(f"hidden size {hidden_size} does not divide into heads of {HEAD_DIM}: use a multiple of {HEAD_DIM}")
+        raise ModelError(
+            f"hidden size {hidden_size} does not divide into heads of {HEAD_DIM}: use a multiple of {HEAD_DIM}"
+        )
     group = next(group for group in (3, 2, 1) if heads % group == 0)
     intermediate = -(-hidden_size * 8 // (3 * HEAD_DIM)) * HEAD_DIM
-    return {"hidden_size": hidden_size, "intermediate_size": intermediate, "num_heads": heads, "num_kv_heads": heads // group}
+    return {
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate,
+        "num_heads": heads,
+        "num_kv_heads": heads // group,
+    }

@@ -1,6 +1,7 @@
 """Faults seeded into programs of the vendor's compiler. What is a fault is told by running, never by the checker.
 
-- A wait id lowered: the outputs differ between two orders that the ids allow, one with the TIU and one with the TDMA as early as can be.
+- A wait id lowered: the outputs differ between two orders that the ids allow, one with the TIU and one with the TDMA as
+early as can be.
 - Two buffers moved onto each other: the outputs differ from those of the program as it was.
 - A load removed, all ids and waits counted down as if it had never been there: the same.
 """
@@ -16,17 +17,17 @@ import numpy as np
 
 from golden import read_archive
 from npusim import Model, NpusimError
-from npusim.decode import decode_cmdbuf, decode_tdma, decode_tiu
 from npusim.execute import BoundProgram
 from npusim.footprint import LMEM, Region, footprint_of
 from npusim.insn import Instruction, TdmaInstruction
 from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.opcodes import TransDir
 from npusim.isa.regs import tdma_rows, tiu_rows
-from npusim.loader.cmdbuf import Cmdbuf, write_cmdbuf
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import Cvimodel, TpuRoutine
-from npusim.runtime.bind import section_cmdbufs
+from npusim.program.cmdbuf import Cmdbuf, write_cmdbuf
+from npusim.program.decode import decode_cmdbuf, decode_tdma, decode_tiu
+from npusim.program.model import section_cmdbufs
 
 Order = list[Instruction]
 
@@ -51,7 +52,9 @@ def with_section(file: Cvimodel, name: str, cmdbuf: Cmdbuf) -> Cvimodel:
     """`file` with another program in section `name`."""
     data = write_cmdbuf(cmdbuf)
     sections = tuple(
-        replace(s, offset=len(file.payload), num_bytes=len(data), decompressed_bytes=0) if s is file.section_named(name) else s
+        replace(s, offset=len(file.payload), num_bytes=len(data), decompressed_bytes=0)
+        if s is file.section_named(name)
+        else s
         for s in file.sections
     )
     return replace(file, sections=sections, payload=memoryview(bytes(file.payload) + data))
@@ -69,7 +72,9 @@ class Subject:
         self.gmem = self._loaded.state.gmem.bytes.copy()
         """GMEM in front of a run, the inputs in place."""
         file = load_cvimodel(path)
-        self.cmdbufs = {r.section: section_cmdbufs(file, r.section)[0] for r in self._program.routines if isinstance(r, TpuRoutine)}
+        self.cmdbufs = {
+            r.section: section_cmdbufs(file, r.section)[0] for r in self._program.routines if isinstance(r, TpuRoutine)
+        }
         self.decoded = cache(lambda section: decode_cmdbuf(self.cmdbufs[section]))
         self.buffers = cache(lambda section: buffers_of(self.cmdbufs[section]))
         self.right = cache(lambda section: self.outputs(section, self.decoded(section)))
@@ -79,7 +84,8 @@ class Subject:
         return self._loaded.state.array_base[register]
 
     def outputs(self, section: str, order: Order, lmem_seed: int = 1) -> bytes | None:
-        """The outputs with `order` in the place of `section`; None where the machine refuses it. LMEM starts with random bytes."""
+        """The outputs with `order` in the place of `section`; None where the machine refuses it. LMEM starts with
+        random bytes."""
         state = self._loaded.state
         state.gmem.bytes[:] = self.gmem
         state.lmem[...] = np.random.default_rng(lmem_seed).integers(0, 256, state.lmem.shape, np.uint8)
@@ -95,7 +101,8 @@ class Subject:
 
 
 def eager(cmdbuf: Cmdbuf, tiu_first: bool) -> Order | None:
-    """The order in which one engine goes on as long as its waits let it before the other does a command; None for a deadlock."""
+    """The order in which one engine goes on as long as its waits let it before the other does a command; None for a
+    deadlock."""
     chip = cmdbuf.chip
     rows = (tiu_rows(chip, cmdbuf.tiu), tdma_rows(chip, cmdbuf.tdma))
     places = (cmdbuf.tiu_index.tolist(), cmdbuf.tdma_index.tolist())
@@ -139,7 +146,14 @@ def lowered_wait(rng: np.random.Generator, subject: Subject, section: str) -> Fa
     early, late = eager(faulty, True), eager(faulty, False)
     if early is None or late is None or subject.outputs(section, early) == subject.outputs(section, late):
         return None
-    return Fault("wait lowered", subject.path, section, f"command {place}: {field} {wait} -> {lower}", faulty, frozenset((place,)))
+    return Fault(
+        "wait lowered",
+        subject.path,
+        section,
+        f"command {place}: {field} {wait} -> {lower}",
+        faulty,
+        frozenset((place,)),
+    )
 
 
 def removed_load(rng: np.random.Generator, subject: Subject, section: str) -> Fault | None:

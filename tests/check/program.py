@@ -1,11 +1,12 @@
-"""Small programs for the checker's tests: int8 tensors of 1 x 8 x 1 x w that go from GMEM to LMEM, through the TIU, and back."""
+"""Small programs for the checker's tests: int8 tensors of 1 x 8 x 1 x w that go from GMEM to LMEM, through the TIU, and
+back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from npusim.chip import CV181X
-from npusim.loader.cmdbuf import Cmdbuf, build_cmdbuf, parse_cmdbuf
+from npusim.program.cmdbuf import Cmdbuf, build_cmdbuf, parse_cmdbuf
 from tests.differential.case import Command, tdma, tiu
 
 CHANNELS = 8
@@ -48,8 +49,15 @@ class Program:
         return self.tdma(**{**fields, **side("src", src, w, fmt), **side("dst", dst, w, fmt), **more})
 
     def arith(self, eu_typ: int, res: int, opd0: int, opd1: int | None, wait: int = 0, w: int = W, **more: int) -> int:
-        fields = dict(tsk_typ=3, tsk_eu_typ=eu_typ, cmd_id_gdma=wait, tsk_opd_num=1 if opd1 is None else 2, opt_shift_typ=0)
-        fields |= {"opt_opd1_sign": 0, **elements("res0", res, w), **elements("opd0", opd0, w), **elements("opd1", opd1 or 0, w)}
+        fields = dict(
+            tsk_typ=3, tsk_eu_typ=eu_typ, cmd_id_gdma=wait, tsk_opd_num=1 if opd1 is None else 2, opt_shift_typ=0
+        )
+        fields |= {
+            "opt_opd1_sign": 0,
+            **elements("res0", res, w),
+            **elements("opd0", opd0, w),
+            **elements("opd1", opd1 or 0, w),
+        }
         return self.tiu(**{**fields, **more})
 
     def copy(self, res: int, opd0: int, wait: int = 0, w: int = W, **more: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from npusim.check import check
 from npusim.chip import CHIPS
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.program.cmdbuf import parse_cmdbuf
 from tests.kernels.record import MAKERS
 from tests.llm.lowering import lowered
 

@@ -10,7 +10,7 @@ import pytest
 
 from npusim.check import Area, Finding, check
 from npusim.loader.cvimodel import load_cvimodel
-from npusim.runtime.bind import section_cmdbufs
+from npusim.program.model import section_cmdbufs
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 AREAS = tuple(Area(f"memory {reg}", reg, 0, 1 << 20, is_writable=reg != 1) for reg in range(8))

@@ -37,7 +37,9 @@ def programs(draw: st.DrawFn) -> list[Act]:
         if is_tiu and abs(place - other) == 1:
             other = place  # a copy askew over itself is a fault of another kind
         wait = draw(st.integers(0, counts[not is_tiu]))
-        acts.append(Act(is_tiu, wait, None if kind == "load" else place, other if is_tiu else place if kind == "load" else None))
+        acts.append(
+            Act(is_tiu, wait, None if kind == "load" else place, other if is_tiu else place if kind == "load" else None)
+        )
         counts[is_tiu] += 1
     return acts
 
@@ -74,7 +76,8 @@ def halves(place: int | None) -> set[int]:
 
 
 def races(acts: list[Act], reads_of: set[int]) -> set[tuple[int, int]]:
-    """Pairs of commands of both engines in conflict without an order, reads counted for the commands `reads_of` alone."""
+    """Pairs of commands of both engines in conflict without an order, reads counted for the commands `reads_of`
+    alone."""
     before = ordered(acts)
     found = set()
     for b, a in product(range(len(acts)), repeat=2):

@@ -38,7 +38,10 @@ def test_a_race_names_both_commands_and_shows_them_disassembled() -> None:
     (finding,) = check(pipeline(tiu_waits=False).cmdbuf)
     assert isinstance(finding, Finding)
     assert [line.split()[0] for line in finding.disassembly] == ["tiu_copy", "tdma_g2l_tensor_copy"]
-    assert "command 1 (tiu_copy) reads opd0" in finding.message and "command 0 (tdma_g2l_tensor_copy) writes" in finding.message
+    assert (
+        "command 1 (tiu_copy) reads opd0" in finding.message
+        and "command 0 (tdma_g2l_tensor_copy) writes" in finding.message
+    )
 
 
 def test_order_carries_over_to_later_commands_of_a_stream_and_through_the_other_engine() -> None:

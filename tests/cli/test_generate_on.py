@@ -18,10 +18,19 @@ def test_text_streams_and_json_says_what_a_board_would_do(tmp_path: Path, capsys
     assert main(["generate", PROMPT, *OPTIONS, "--budget", "32", "--compare", "--json", str(report)]) == 0
     said, data = capsys.readouterr().out, json.loads(report.read_text())
     assert data["text"] in said and "tokens/s" in said and "kv pages" in said
-    assert len(data["tokens"]) == 24 and data["tokens_per_second"] == pytest.approx(1000 / data["ms_per_token"]["total"])
+    assert len(data["tokens"]) == 24 and data["tokens_per_second"] == pytest.approx(
+        1000 / data["ms_per_token"]["total"]
+    )
     assert data["ms_per_token"].keys() == {"chip", "cpu", "submit", "storage", "total"}
     assert data["dram_bytes_per_token"] > 3.5e6 and 0 <= data["kl"] < 0.5 and 0.5 < data["argmax_agreement"] <= 1
-    assert {row["name"] for row in data["memory_map"]} >= {"weights", "kv pages", "page boxes", "tables", "scratch", "io"}
+    assert {row["name"] for row in data["memory_map"]} >= {
+        "weights",
+        "kv pages",
+        "page boxes",
+        "tables",
+        "scratch",
+        "io",
+    }
     assert len(data["layers"]) == 4 and all(layer["single_db"] > 25 for layer in data["layers"])
 
 
@@ -36,7 +45,19 @@ def test_faster_dram_gives_the_same_tokens_sooner(tmp_path: Path) -> None:
     reports = []
     for name, what_if in (("a", []), ("b", ["--dram-gbps", "7.46"])):
         path = tmp_path / name
-        arguments = ["--on", "duo256m", "--precision", "int8", "--temperature", "0", "--max-tokens", "4", "--policy", "full", *what_if]
+        arguments = [
+            "--on",
+            "duo256m",
+            "--precision",
+            "int8",
+            "--temperature",
+            "0",
+            "--max-tokens",
+            "4",
+            "--policy",
+            "full",
+            *what_if,
+        ]
         assert main(["generate", PROMPT, *arguments, "--json", str(path)]) == 0
         reports.append(json.loads(path.read_text()))
     assert reports[0]["tokens"] == reports[1]["tokens"]

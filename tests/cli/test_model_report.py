@@ -32,7 +32,10 @@ def test_json_holds_the_figures_of_each_precision(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(("bound", "code"), [("50", 0), ("-50", 1)])
 def test_a_loss_above_the_given_bound_is_a_finding(bound: str, code: int) -> None:
-    assert main(["model", "report", "--text", TEXT, "--tokens", "30", "--precision", "int8", f"--max-loss={bound}"]) == code
+    assert (
+        main(["model", "report", "--text", TEXT, "--tokens", "30", "--precision", "int8", f"--max-loss={bound}"])
+        == code
+    )
 
 
 @pytest.mark.parametrize(

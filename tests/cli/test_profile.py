@@ -13,7 +13,8 @@ from npusim.cli.main import main
 MODELS = Path(__file__).parents[2] / "golden" / "data" / "functional"
 MODEL = str(MODELS / "step_cv181x_int8.cvimodel")
 TOP_LEVEL = (
-    "ms", "cycles", "tiu_busy", "tdma_busy", "overlap", "dram_read_bytes", "dram_write_bytes", "mac_utilisation", "lmem_peak_bytes",
+    "ms", "cycles", "tiu_busy", "tdma_busy", "overlap", "dram_read_bytes", "dram_write_bytes", "mac_utilisation",
+    "lmem_peak_bytes",
     "layers", "instructions",
 )  # fmt: skip
 
@@ -24,7 +25,9 @@ def profiled(tmp_path: Path, *arguments: str) -> dict:
     return json.loads(path.read_text())
 
 
-def test_json_has_what_programs_look_for_and_a_tag_for_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_what_programs_look_for_and_a_tag_for_every_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = profiled(tmp_path)
     assert set(TOP_LEVEL) <= set(data)
     assert set(data["tags"].values()) == {"exact", "modelled", "calibrated"}
@@ -102,7 +105,9 @@ def test_a_prediction_and_another_are_compared_by_diff(tmp_path: Path, capsys: p
     assert main(["diff", a, b, "--tolerance", "0.99,0.9"]) == 2
 
 
-def test_nothing_is_written_where_the_directory_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written_where_the_directory_does_not_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["profile", MODEL, "--html", str(tmp_path / "no" / "p.html"), "--json", str(tmp_path / "p.json")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -58,7 +58,14 @@ def test_run_interrupted_by_ctrl_c_goes_on_to_the_same_bits(
     assert seen == [1, 2, 3, 4, 5, 6]
     for name in ("checkpoint.safetensors", "model.safetensors", "tokenizer.json", "run.json"):
         assert Path("whole", name).read_bytes() == Path("stopped", name).read_bytes()
-    assert [json.loads(line)["step"] for line in Path("stopped/log.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["step"] for line in Path("stopped/log.jsonl").read_text().splitlines()] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 def test_finished_run_is_left_as_it_is(text: Path, capsys: pytest.CaptureFixture[str]) -> None:

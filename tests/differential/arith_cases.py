@@ -1,4 +1,5 @@
-"""Random legal tensor arithmetic, table lookups and cv183x's sums: any lanes, addresses and strides, operands that overlap each other."""
+"""Random legal tensor arithmetic, table lookups and cv183x's sums: any lanes, addresses and strides, operands that
+overlap each other."""
 
 from __future__ import annotations
 
@@ -12,8 +13,34 @@ from tests.differential.case import Case, tiu
 
 BYTE_KINDS = ("mul_qm", "shift", "and", "or", "xor")
 """Kinds that work on bytes whatever opd_typ says; set, it only asks for even strides."""
-FLOAT_KINDS = ("mul_bf16", "mac_bf16", "add_bf16", "sub_bf16", "max_bf16", "min_bf16", "copy_bf16", "ge_bf16", "lookup_bf16")
-INT_KINDS = ("mul", "mul_qm", "mac", "add", "sub", "max", "min", "shift", "and", "or", "xor", "copy", "ge", "lookup", "mdsum")
+FLOAT_KINDS = (
+    "mul_bf16",
+    "mac_bf16",
+    "add_bf16",
+    "sub_bf16",
+    "max_bf16",
+    "min_bf16",
+    "copy_bf16",
+    "ge_bf16",
+    "lookup_bf16",
+)
+INT_KINDS = (
+    "mul",
+    "mul_qm",
+    "mac",
+    "add",
+    "sub",
+    "max",
+    "min",
+    "shift",
+    "and",
+    "or",
+    "xor",
+    "copy",
+    "ge",
+    "lookup",
+    "mdsum",
+)
 KINDS = INT_KINDS + FLOAT_KINDS
 CONSTANTS = (0x0000, 0x8000, 0x0001, 0x0080, 0x3F80, 0xC000, 0x4049, 0x7F7F, 0xFF7F, 0x7F80, 0x7FC0)
 
@@ -36,7 +63,9 @@ def draw(rng: np.random.Generator, chip_name: str) -> Case:
     fields, patches = make.lookup() if kind == "lookup" else make.mdsum() if kind == "mdsum" else make.elementwise()
     # A quarter of the bf16 cases work on plain random bits: numbers of all sizes, which overflow and underflow.
     ordinary = make.bf16 and bool(rng.random() < 0.75)
-    return Case(chip_name, name, [tiu(chip, **fields)], int(rng.integers(1 << 31)), bf16_lmem=ordinary, lmem_patch=patches)
+    return Case(
+        chip_name, name, [tiu(chip, **fields)], int(rng.integers(1 << 31)), bf16_lmem=ordinary, lmem_patch=patches
+    )
 
 
 @dataclass(frozen=True)
@@ -76,13 +105,29 @@ class _Draw:
         return fields, self._counts(fields) if self.kind == "shift" else ()
 
     def _family(self) -> str:
-        families = {"max": "compare", "min": "compare", "ge": "compare", "and": "bitwise", "or": "bitwise", "xor": "bitwise"}
+        families = {
+            "max": "compare",
+            "min": "compare",
+            "ge": "compare",
+            "and": "bitwise",
+            "or": "bitwise",
+            "xor": "bitwise",
+        }
         return families.get(self.kind, self.kind)
 
     def _ignored(self) -> Fields:
         """Fields that change nothing."""
-        bits = {name: self.below(2) for name in ("opt_left_tran", "opt_opd2_seg", "opt_opd2_sign", "opt_opd2_const", "double_conv")}
-        return dict(bits, ps32_md=self.below(4), opt_rshift_typ=self.below(2), opt_left_shift=self.below(32), opd0_ins_val=self.below(256))
+        bits = {
+            name: self.below(2)
+            for name in ("opt_left_tran", "opt_opd2_seg", "opt_opd2_sign", "opt_opd2_const", "double_conv")
+        }
+        return dict(
+            bits,
+            ps32_md=self.below(4),
+            opt_rshift_typ=self.below(2),
+            opt_left_shift=self.below(32),
+            opd0_ins_val=self.below(256),
+        )
 
     def _shape(self) -> tuple[int, int, int, int]:
         lanes = self.chip.num_lanes
@@ -101,19 +146,28 @@ class _Draw:
             c_str = h * h_str + size * self.pick(0, 0, self.below(17))
             n_str = turns * c_str + size * self.pick(0, 0, self.below(33))
             if opd != "res0":
-                n_str, c_str, h_str, w_str = (0 if self.chance(0.04) else stride for stride in (n_str, c_str, h_str, w_str))
+                n_str, c_str, h_str, w_str = (
+                    0 if self.chance(0.04) else stride for stride in (n_str, c_str, h_str, w_str)
+                )
             end = (n - 1) * n_str + (turns - 1) * c_str + (h - 1) * h_str + (w - 1) * w_str + size
             b_str = 1 if interleaved else end + self.below(64)
             room = self.chip.lmem_bytes - end - (b_str if wide else 0)
             if room >= 0:
                 break
         addr = lane * self.chip.lmem_bytes + self.below(room + 1)
-        strides = {f"{opd}_n_str": n_str, f"{opd}_c_str": c_str, f"{opd}_h_str": h_str, f"{opd}_w_str": w_str, f"{opd}_b_str": b_str}
+        strides = {
+            f"{opd}_n_str": n_str,
+            f"{opd}_c_str": c_str,
+            f"{opd}_h_str": h_str,
+            f"{opd}_w_str": w_str,
+            f"{opd}_b_str": b_str,
+        }
         extents = {f"{opd}_{dim}": extent for dim, extent in zip("nchw", shape, strict=True)}
         return {f"{opd}_addr": addr, f"short_{opd}_str": 3, **strides, **extents}
 
     def _lane(self, opd: str, channels: int, fields: Fields) -> tuple[int, int]:
-        """A start lane as the address field of `opd` can give it, and how often that many channels go round the lanes."""
+        """A start lane as the address field of `opd` can give it, and how often that many channels go round the
+        lanes."""
         lane = self.below(self.chip.num_lanes) if self.chance(0.4) else 0
         if opd != "opd1":
             return lane, -(-(lane + channels) // self.chip.num_lanes)
@@ -148,7 +202,8 @@ class _Draw:
         relu = int(bool(signed) and narrow and self.chance(0.3))
         shift = self.pick(0, self.below(16), self.below(32))  # the model leaves longer ones to the processor it runs on
         return dict(
-            opt_opd0_sign=sign0, opt_opd1_sign=sign1, opt_res0_sign=self.below(2) if relu else signed, opt_relu_typ=relu,
+            opt_opd0_sign=sign0, opt_opd1_sign=sign1, opt_res0_sign=self.below(2) if relu else signed,
+            opt_relu_typ=relu,
             opt_res_shift=shift, opt_shift_typ=signed if shift else self.below(2),
         )  # fmt: skip
 
@@ -157,10 +212,14 @@ class _Draw:
         return dict(self._signs(bool(narrow)), opt_res0_seg=narrow)
 
     def _mul_qm(self) -> Fields:
-        multiplier = self.pick(self.below(1 << 31), (1 << 30) + self.below(1 << 30), self.below(1 << 32), 0, 1 << 31, (1 << 31) - 1)
+        multiplier = self.pick(
+            self.below(1 << 31), (1 << 30) + self.below(1 << 30), self.below(1 << 32), 0, 1 << 31, (1 << 31) - 1
+        )
         fields = dict(self._mul(), opt_chl_quan=1, quan_m=multiplier)
         if self.chip.tiu_layout != "cv183x" and self.chance(0.3):
-            fields.update(opt_res_shift=32 + self.below(32), opt_shift_typ=fields["opt_opd0_sign"] | fields["opt_opd1_sign"])
+            fields.update(
+                opt_res_shift=32 + self.below(32), opt_shift_typ=fields["opt_opd0_sign"] | fields["opt_opd1_sign"]
+            )
         return fields
 
     def _mac(self) -> Fields:
@@ -177,7 +236,9 @@ class _Draw:
 
     def _compare(self) -> Fields:
         sign = self.below(2)
-        return dict(opt_opd0_sign=sign, opt_opd1_sign=sign, opt_res0_sign=sign, opt_shift_typ=self.below(2), opt_res_shift=0)
+        return dict(
+            opt_opd0_sign=sign, opt_opd1_sign=sign, opt_res0_sign=sign, opt_shift_typ=self.below(2), opt_res_shift=0
+        )
 
     def _shift(self) -> Fields:
         sign = self.below(2)
@@ -187,11 +248,24 @@ class _Draw:
     def _bitwise(self) -> Fields:
         narrow = self.below(2)
         signs = dict(opt_opd0_sign=0, opt_opd1_sign=0, opt_res0_sign=0)
-        return dict(signs, opt_opd0_seg=narrow, opt_opd1_seg=narrow, opt_res0_seg=narrow, opt_shift_typ=0, opt_res_shift=self.below(32))
+        return dict(
+            signs,
+            opt_opd0_seg=narrow,
+            opt_opd1_seg=narrow,
+            opt_res0_seg=narrow,
+            opt_shift_typ=0,
+            opt_res_shift=self.below(32),
+        )
 
     def _copy(self) -> Fields:
         sign = self.below(2)
-        return dict(opt_opd0_sign=sign, opt_opd1_sign=self.below(2), opt_res0_sign=sign, opt_shift_typ=sign, opt_res_shift=self.below(8))
+        return dict(
+            opt_opd0_sign=sign,
+            opt_opd1_sign=self.below(2),
+            opt_res0_sign=sign,
+            opt_shift_typ=sign,
+            opt_res_shift=self.below(8),
+        )
 
     def _aligned(self, opd: str, shape: tuple[int, int, int, int], size: int, fields: Fields) -> Fields:
         """An operand at aligned strides (short_*_str 0), on any lane and at any address from which it fits."""
@@ -207,7 +281,15 @@ class _Draw:
     def lookup(self) -> tuple[Fields, Patches]:
         one, size = int(self.bf16), 2 if self.bf16 else 1
         selector = dict(tens_lookup=1, tsk_eu_typ=12 * one) if self.chip.tiu_layout == "cv183x" else dict(tsk_eu_typ=12)
-        fields = dict(tsk_typ=3, opd_typ=one, opt_shift_typ=0, opt_rshift_typ=self.below(2), opt_opd2_seg=one, opt_opd2_sign=1, **selector)
+        fields = dict(
+            tsk_typ=3,
+            opd_typ=one,
+            opt_shift_typ=0,
+            opt_rshift_typ=self.below(2),
+            opt_opd2_seg=one,
+            opt_opd2_sign=1,
+            **selector,
+        )
         fields.update(opt_res0_sign=one, opt_opd0_sign=one, opt_opd1_sign=one)
         shape = self._shape()
         for opd in ("res0", "opd0"):
@@ -219,7 +301,9 @@ class _Draw:
         return fields, ()
 
     def mdsum(self) -> tuple[Fields, Patches]:
-        fields = dict(self._mul(), tsk_typ=3, tsk_eu_typ=0, tens_mdsum=1, tsk_opd_num=1, short_res0_str=1, opd_typ=self.below(2))
+        fields = dict(
+            self._mul(), tsk_typ=3, tsk_eu_typ=0, tens_mdsum=1, tsk_opd_num=1, short_res0_str=1, opd_typ=self.below(2)
+        )
         signed = fields["opt_opd0_sign"]
         if not signed or fields["opt_relu_typ"]:
             fields.update(opt_relu_typ=0)

@@ -1,7 +1,9 @@
 """Random descriptors on npusim and on the vendor's functional model, compared byte for byte.
 
-CVI_LIB=DIR python -m tests.differential.campaign --chip cv181x --count 20000 --seed 1     compare, exit code 1 on a difference
-CVI_LIB=DIR python -m tests.differential.campaign --record golden/data/differential.json   store outcomes for machines without the model
+CVI_LIB=DIR python -m tests.differential.campaign --chip cv181x --count 20000 --seed 1
+    compare, exit code 1 on a difference
+CVI_LIB=DIR python -m tests.differential.campaign --record golden/data/differential.json
+    store outcomes for machines without the model
 """
 
 from __future__ import annotations
@@ -79,7 +81,11 @@ def record(path: Path) -> None:
         for generator in GENERATORS:
             cases = list(draw_cases(chip.name, 2026, RECORDED, (generator,)))
             name = f"{chip.name} {generator.__name__.rsplit('.', 1)[1]}"
-            found[name] = {str(i): digest(c, o) for i, (c, o) in enumerate(zip(cases, run_vendor(cases), strict=True)) if o is not None}
+            found[name] = {
+                str(i): digest(c, o)
+                for i, (c, o) in enumerate(zip(cases, run_vendor(cases), strict=True))
+                if o is not None
+            }
             print(f"{name}: {len(found[name])} of {len(cases)} cases")
     path.write_text(json.dumps(found, indent=0) + "\n")
 

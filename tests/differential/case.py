@@ -11,14 +11,15 @@ from npusim import Machine, chip_named
 from npusim.chip import Chip
 from npusim.isa.descriptors import CV183X_ALIASES, TIU_CV183X, tdma_layout, tiu_layout
 from npusim.isa.opcodes import Engine
-from npusim.loader.cmdbuf import build_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf
 
 Command = tuple[Engine, bytes]
 
 
 @dataclass(frozen=True)
 class Case:
-    """`lmem_seed` makes the LMEM that the case starts from (see `initial_lmem`); `gmem` maps physical offsets to bytes before the run."""
+    """`lmem_seed` makes the LMEM that the case starts from (see `initial_lmem`); `gmem` maps physical offsets to bytes
+    before the run."""
 
     chip: str
     kind: str
@@ -63,7 +64,9 @@ def _random_lmem(case: Case) -> NDArray[np.uint8]:
     exponent = rng.integers(127 - spread, 127 + spread, sign.shape) << 7
     words = (sign | exponent | rng.integers(0, 128, sign.shape)).astype("<u2")
     if rng.integers(0, 3) == 0:
-        special = np.array([0, 0x8000, 1, 0x807F, 0x0080, 0x8080, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7FC0, 0x0100, 0x7E00], "<u2")
+        special = np.array(
+            [0, 0x8000, 1, 0x807F, 0x0080, 0x8080, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7FC0, 0x0100, 0x7E00], "<u2"
+        )
         where = rng.random(sign.shape) < rng.choice([0.001, 0.02])
         words[where] = rng.choice(special, int(where.sum()))
     return words.view(np.uint8).reshape(shape)
@@ -75,14 +78,19 @@ def run_npusim(case: Case) -> Outcome:
     for addr, data in case.gmem.items():
         machine.gmem.write(addr, data)
     machine.run_cmdbuf(case.cmdbuf, case.array_base)
-    return Outcome(machine.lmem.tobytes(), {addr: machine.gmem.read(addr, len(data)) for addr, data in case.gmem.items()})
+    return Outcome(
+        machine.lmem.tobytes(), {addr: machine.gmem.read(addr, len(data)) for addr, data in case.gmem.items()}
+    )
 
 
 TIU_RESET = dict(
-    cmd_en=1, cmd_id_en=1, cmd_id_tpu=1, tsk_opd_num=2, opt_shift_typ=1, opt_rshift_typ=1, opt_opd1_sign=1, opt_opd2_sign=1,
-    opt_res0_seg=1, opt_opd0_seg=1, opt_opd1_seg=1, rsvd1=1, rsvd2=2, rsvd3=3, rsvd4=4, rsvd5=5, rsvd6=6, conv_op_x_str=1, conv_op_y_str=1,
+    cmd_en=1, cmd_id_en=1, cmd_id_tpu=1, tsk_opd_num=2, opt_shift_typ=1, opt_rshift_typ=1, opt_opd1_sign=1,
+    opt_opd2_sign=1,
+    opt_res0_seg=1, opt_opd0_seg=1, opt_opd1_seg=1, rsvd1=1, rsvd2=2, rsvd3=3, rsvd4=4, rsvd5=5, rsvd6=6,
+    conv_op_x_str=1, conv_op_y_str=1,
     **{f"{opd}_{dim}": 1 for opd in ("res0", "opd0", "opd1", "opd2") for dim in "nchw"},
-    **{f"{opd}_{dim}_str": step for opd in ("res0", "opd0", "opd1", "opd2") for dim, step in (("n", 16), ("c", 16), ("w", 1), ("b", 16))},
+    **{f"{opd}_{dim}_str": step for opd in ("res0", "opd0", "opd1", "opd2") for dim, step in (("n", 16), ("c", 16),
+    ("w", 1), ("b", 16))},
 )  # fmt: skip
 """Fields that every legal TIU descriptor starts from (reset_tiu_reg in cvikernel's cv181x_tiu_reg.h)."""
 
@@ -103,4 +111,6 @@ def tiu(chip: Chip, **fields: int) -> Command:
 
 def tdma(chip: Chip, **fields: int) -> Command:
     """A TDMA command of `fields`."""
-    return Engine.TDMA, tdma_layout(chip).encode({n: np.array([v]) for n, v in {"vld": 1, **fields}.items()}, 1).tobytes()
+    return Engine.TDMA, tdma_layout(chip).encode(
+        {n: np.array([v]) for n, v in {"vld": 1, **fields}.items()}, 1
+    ).tobytes()

@@ -11,10 +11,13 @@ KINDS = ("conv", "conv_bf16", "conv_qm", "max_pool", "min_pool", "avg_pool", "de
 
 
 def draw(rng: np.random.Generator, chip_name: str) -> Case:
-    """One case of a random kind. It may still be illegal by a rule of the model's own; such draws abort there and are dropped."""
+    """One case of a random kind. It may still be illegal by a rule of the model's own; such draws abort there and are
+    dropped."""
     chip = chip_named(chip_name)
     kind = str(rng.choice(KINDS))
-    bf16 = kind == "conv_bf16" or (kind in ("max_pool", "min_pool", "avg_pool", "depthwise", "fc") and rng.random() < 0.5)
+    bf16 = kind == "conv_bf16" or (
+        kind in ("max_pool", "min_pool", "avg_pool", "depthwise", "fc") and rng.random() < 0.5
+    )
     make = {"conv": _conv, "fc": _fc}.get(kind.split("_")[0], _depthwise_pool)
     fields = make(rng, chip, kind, bf16)
     patch = _quant_records(rng, chip, fields) if fields.get("opt_chl_quan") and fields["tsk_typ"] != 2 else ()
@@ -23,7 +26,8 @@ def draw(rng: np.random.Generator, chip_name: str) -> Case:
 
 
 def _quant_records(rng: np.random.Generator, chip: Chip, fields: dict[str, int]) -> tuple[tuple[int, bytes], ...]:
-    """Bias, multiplier and shift of every channel where opd2 points: plausible numbers, so that results are not all saturated."""
+    """Bias, multiplier and shift of every channel where opd2 points: plausible numbers, so that results are not all
+    saturated."""
     records = []
     lane0, offset = divmod(fields["res0_addr"] & ~0xFFFF | fields["opd2_addr"], chip.lmem_bytes)
     nbytes = 9 if fields.get("tsk_opd_num") == 3 else 5
@@ -70,12 +74,19 @@ def _place(rng: np.random.Generator, chip: Chip, any_lane: bool) -> list[int]:
     """Four addresses a quarter of a lane apart; result and first operand on any lane now and then."""
     order = rng.permutation(4)
     lanes = [int(rng.integers(chip.num_lanes)) if any_lane and rng.random() < 0.2 else 0 for _ in range(2)] + [0, 0]
-    return [lane * chip.lmem_bytes + int(k) * 8192 + 16 * int(rng.integers(0, 8)) for lane, k in zip(lanes, order, strict=True)]
+    return [
+        lane * chip.lmem_bytes + int(k) * 8192 + 16 * int(rng.integers(0, 8))
+        for lane, k in zip(lanes, order, strict=True)
+    ]
 
 
 def _conv(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[str, int]:
     size = 2 if bf16 else 1
-    n, ic, oc = int(rng.integers(1, 3)), int(rng.integers(1, 2 * chip.num_lanes + 3)), int(rng.integers(1, 2 * chip.num_lanes + 3))
+    n, ic, oc = (
+        int(rng.integers(1, 3)),
+        int(rng.integers(1, 2 * chip.num_lanes + 3)),
+        int(rng.integers(1, 2 * chip.num_lanes + 3)),
+    )
     kernel = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     fields = dict(tsk_typ=0, opd_typ=int(bf16), opd0_n=n, opd0_c=ic, res0_n=n, res0_c=oc)
     _window(rng, fields, kernel)
@@ -114,7 +125,13 @@ def _post(rng: np.random.Generator, chip: Chip, fields: dict[str, int], kind: st
         fields["tsk_opd_num"] = 3
     sign2 = int(rng.integers(2)) if bias else 1
     any_sign = sign0 or sign1 or (bias and sign2)
-    fields.update(opt_opd0_sign=sign0, opt_opd1_sign=sign1, opt_opd2_sign=sign2, opt_relu_typ=int(relu), opt_shift_typ=int(bool(any_sign)))
+    fields.update(
+        opt_opd0_sign=sign0,
+        opt_opd1_sign=sign1,
+        opt_opd2_sign=sign2,
+        opt_relu_typ=int(relu),
+        opt_shift_typ=int(bool(any_sign)),
+    )
     fields["opt_res0_sign"] = int(any_sign and not (relu and rng.random() < 0.3))
     if kind.endswith("qm"):
         fields.update(opt_chl_quan=1, opt_opd2_sign=1, opt_shift_typ=1, opt_res0_sign=int(not relu or rng.integers(2)))
@@ -157,14 +174,21 @@ def _depthwise_pool(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool)
         if rng.random() < 0.15:
             fields.update(opt_opd1_const=1, opd1_addr=int(rng.integers(0, 256)) if not bf16 else 0x3F80)
         _post(rng, chip, fields, kind, bf16, 0)
-        fields.update(opt_opd2_sign=1, opt_rshift_typ=1, opt_shift_typ=1, opt_res0_sign=int(not fields["opt_relu_typ"] or rng.integers(2)))
+        fields.update(
+            opt_opd2_sign=1,
+            opt_rshift_typ=1,
+            opt_shift_typ=1,
+            opt_res0_sign=int(not fields["opt_relu_typ"] or rng.integers(2)),
+        )
         return fields
     sign = 0 if bf16 else int(rng.integers(2))
     fields.update(opt_opd0_sign=sign, opt_res0_sign=sign, opt_shift_typ=sign, tsk_opd_num=1)
     if eu_typ == 1:
         fields["opt_opd1_sign"] = 0
         constant = int(rng.choice([0x3F80, 0x3E00, 0xBF00, 0x4040])) if bf16 else int(rng.integers(0, 256))
-        fields.update(tsk_opd_num=2, opt_opd1_const=1, opd1_addr=constant, opt_res_shift=0 if bf16 else int(rng.integers(0, 12)))
+        fields.update(
+            tsk_opd_num=2, opt_opd1_const=1, opd1_addr=constant, opt_res_shift=0 if bf16 else int(rng.integers(0, 12))
+        )
     return fields
 
 
@@ -176,7 +200,8 @@ def _fc(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[str
     left_c, right_c = -(-count // left_w), -(-columns // right_w)
     mode = int(rng.choice([0, 0, 0, 1, 2, 3]))
     fields = dict(
-        tsk_typ=2, opd_typ=int(bf16), res0_n=rows, res0_c=right_c, res0_w=right_w, opd0_n=rows, opd0_c=left_c, opd0_w=left_w,
+        tsk_typ=2, opd_typ=int(bf16), res0_n=rows, res0_c=right_c, res0_w=right_w, opd0_n=rows, opd0_c=left_c,
+        opd0_w=left_w,
         opd1_n=count, opd1_c=right_c, opd1_w=count - left_w * (left_c - 1), ps32_md=mode,
     )  # fmt: skip
     c_str = _align(right_w * size)

@@ -40,7 +40,14 @@ def _general_copy(sketch: Sketch) -> Fields:
 def _fill_constant(sketch: Sketch) -> Fields:
     direction, fmt = sketch.below(2), sketch.between(1, 2)
     dst = sketch.tensor("dst", direction, sketch.shape(), fmt)
-    return {"trans_dir": direction, "spec_func": 4, "const_val": sketch.below(1 << 16), "src_fmt": fmt, "dst_fmt": fmt, **dst}
+    return {
+        "trans_dir": direction,
+        "spec_func": 4,
+        "const_val": sketch.below(1 << 16),
+        "src_fmt": fmt,
+        "dst_fmt": fmt,
+        **dst,
+    }
 
 
 def _nc_transposed(sketch: Sketch) -> Fields:
@@ -67,7 +74,14 @@ def _chw_rotated(sketch: Sketch) -> Fields:
     fields |= sketch.remote("src", (n, h, w, c), 1, 0)
     rows = c * w + (sketch.below(7) if sketch.chance(0.3) else 0)
     planes = 1 if sketch.chance(0.8) else sketch.below(9)
-    return fields | {"src_c": c, "src_h": h, "src_w": w, "src_c_stride_low": planes, "src_c_stride_high": 0, "src_h_stride": rows}
+    return fields | {
+        "src_c": c,
+        "src_h": h,
+        "src_w": w,
+        "src_c_stride_low": planes,
+        "src_c_stride_high": 0,
+        "src_h_stride": rows,
+    }
 
 
 def _matrix(sketch: Sketch, max_columns: int = 100) -> tuple[int, int, Shape]:
@@ -87,11 +101,20 @@ def _matrix_copy(sketch: Sketch) -> Fields:
     formats, src_size, dst_size = sketch.formats(direction)
     rows, columns, shape = _matrix(sketch)
     fields: Fields = {"trans_dir": direction, "sys_dtype": 1, **formats}
-    close = {"dst_c_stride_low": sketch.below(2 * columns), "dst_n_stride": sketch.below(2 * columns)} if sketch.chance(0.2) else {}
+    close = (
+        {"dst_c_stride_low": sketch.below(2 * columns), "dst_n_stride": sketch.below(2 * columns)}
+        if sketch.chance(0.2)
+        else {}
+    )
     if direction == G2L:
         fields |= sketch.local("dst", shape, dst_size, 1) | _remote_matrix(sketch, "src", rows, columns, src_size)
         return fields | {"src_n": rows} | close
-    return fields | sketch.local("src", shape, src_size, 0) | _remote_matrix(sketch, "dst", rows, columns, dst_size) | close
+    return (
+        fields
+        | sketch.local("src", shape, src_size, 0)
+        | _remote_matrix(sketch, "dst", rows, columns, dst_size)
+        | close
+    )
 
 
 def _row_col_transposed(sketch: Sketch) -> Fields:
@@ -114,7 +137,9 @@ def _onto_itself(sketch: Sketch) -> Fields:
         addr = max(addr + sketch.between(-40, 40), addr & -0x8000)
         dst |= {"dst_base_addr_low": addr & 0xFFFFFFFF, "dst_base_addr_high": addr >> 32}
     if sketch.chance(0.5):
-        dst |= {f"dst_{axis}": sketch.below(dst[f"dst_{axis}"] + 1) for axis in ("n_stride", "c_stride_low", "h_stride")}
+        dst |= {
+            f"dst_{axis}": sketch.below(dst[f"dst_{axis}"] + 1) for axis in ("n_stride", "c_stride_low", "h_stride")
+        }
     return fields | dst
 
 
@@ -143,7 +168,13 @@ def _stream(sketch: Sketch, count: int, bf16: bool) -> Fields:
 def _decompressed(sketch: Sketch) -> Fields:
     shape, src_fmt = sketch.shape(), sketch.between(1, 2)
     dst_fmt = 2 if src_fmt == BF16 or sketch.chance(0.2) else 1
-    fields: Fields = {"trans_dir": G2L, "compress_en": 1, "src_fmt": src_fmt, "dst_fmt": dst_fmt, "int8_sign": sketch.below(2)}
+    fields: Fields = {
+        "trans_dir": G2L,
+        "compress_en": 1,
+        "src_fmt": src_fmt,
+        "dst_fmt": dst_fmt,
+        "int8_sign": sketch.below(2),
+    }
     return fields | sketch.local("dst", shape, dst_fmt, 1) | _stream(sketch, int(np.prod(shape)), src_fmt == BF16)
 
 
@@ -165,7 +196,11 @@ def _table_move(sketch: Sketch) -> Fields:
     _fill_sources(sketch, BF16)
     shape = sketch.shape()
     src, dst = sketch.local("src", shape, BF16, 0, aligned=True), sketch.local("dst", shape, BF16, 1)
-    return {"trans_dir": L2L, "src_fmt": BF16, "dst_fmt": BF16, ("mv_lut_idx", "mv_lut_base")[sketch.below(2)]: 1} | src | dst
+    return (
+        {"trans_dir": L2L, "src_fmt": BF16, "dst_fmt": BF16, ("mv_lut_idx", "mv_lut_base")[sketch.below(2)]: 1}
+        | src
+        | dst
+    )
 
 
 def _compress_fields(sketch: Sketch, fmt: int) -> Fields:

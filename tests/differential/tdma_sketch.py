@@ -72,12 +72,16 @@ class Sketch:
             room = half_bytes - ((n - 1) * n_str + (turns - 1) * c_str + h * h_str)
             if room > 0:
                 break
-        offset = half * half_bytes + (self.below(room) // unit * unit if self.chance(0.8) else (room - 1) // unit * unit)
+        offset = half * half_bytes + (
+            self.below(room) // unit * unit if self.chance(0.8) else (room - 1) // unit * unit
+        )
         return self.fields(side, shape, (n_str, c_str, h_str, size), lane * self.chip.lmem_bytes + offset)
 
     def remote(self, side: str, shape: Shape, size: int, half: int, *, dense: bool = False) -> Fields:
         """The same in half 0 or 1 of the GMEM window, at times behind base register 3."""
-        strides = tuple(size * int(np.prod(shape[axis:])) for axis in (1, 2, 3, 4)) if dense else self.strides(shape, size)
+        strides = (
+            tuple(size * int(np.prod(shape[axis:])) for axis in (1, 2, 3, 4)) if dense else self.strides(shape, size)
+        )
         used = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)) + size
         room = WINDOW_BYTES // 2 - used
         offset = half * WINDOW_BYTES // 2 + (self.below(room + 1) if self.chance(0.8) else room)

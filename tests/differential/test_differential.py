@@ -1,4 +1,5 @@
-"""npusim against the vendor's functional model: recorded outcomes everywhere, live ones where CVI_LIB names the model."""
+"""npusim against the vendor's functional model: recorded outcomes everywhere, live ones where CVI_LIB names the
+model."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def test_recorded_descriptors_leave_the_memory_that_the_model_left(name: str) ->
     assert len(RECORD[name]) > RECORDED // 3
     for index, wanted in RECORD[name].items():
         case = cases[int(index)]
-        assert digest(case, None) == wanted.split(":")[0], "the generator draws other cases than when this was recorded; record again"
+        assert digest(case, None) == wanted.split(":")[0], (
+            "the generator draws other cases than when this was recorded; record again"
+        )
         assert digest(case, run_npusim(case)) == wanted, f"case {index} ({case.kind})"
 
 

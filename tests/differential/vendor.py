@@ -14,7 +14,8 @@ from tests.differential.case import Case, Outcome, initial_lmem
 
 
 class VendorModel:
-    """The functional model in this process: one chip kind a process, since the runtime keeps the first that it opened."""
+    """The functional model in this process: one chip kind a process, since the runtime keeps the first that it
+    opened."""
 
     def __init__(self, chip: str) -> None:
         lib = os.environ["CVI_LIB"]
@@ -42,7 +43,10 @@ class VendorModel:
         for register, base in enumerate(case.array_base):
             self._cmodel.bm_cmodel_set_base_reg(self._model, register, base)
         self.submit(case.cmdbuf)
-        return Outcome(self._read("lmem", 0, len(lmem)), {addr: self._read("gmem", addr, len(data)) for addr, data in case.gmem.items()})
+        return Outcome(
+            self._read("lmem", 0, len(lmem)),
+            {addr: self._read("gmem", addr, len(data)) for addr, data in case.gmem.items()},
+        )
 
     def submit(self, cmdbuf: bytes) -> None:
         """Runs a command buffer on the memory as it stands. An illegal one ends this process."""
@@ -69,8 +73,8 @@ def _serve(pipe: Connection, cases: list[Case], errors: str) -> None:
 def run_vendor(cases: list[Case], timeout: float = 20.0, errors: str = os.devnull) -> Iterator[Outcome | None]:
     """The outcome of each case, None where the model aborted or hung; all cases name one chip.
 
-    The model runs in a forked child that is started again behind an abort. What it wrote to its standard error goes to the file `errors`.
-    """
+    The model runs in a forked child that is started again behind an abort. What it wrote to its standard error goes to
+    the file `errors`."""
     done = 0
     while done < len(cases):
         here, there = mp.get_context("fork").Pipe(False)

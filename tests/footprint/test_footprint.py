@@ -1,4 +1,5 @@
-"""Footprints against the executor: what lies outside the declared reads does not matter, what lies outside the declared writes stays."""
+"""Footprints against the executor: what lies outside the declared reads does not matter, what lies outside the declared
+writes stays."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 
 from npusim import Machine, NpusimError
 from npusim.chip import CHIPS
-from npusim.decode import decode_cmdbuf
 from npusim.footprint import LMEM, Operand, Region, footprint_of
-from npusim.footprint.region import region
 from npusim.insn import INSTRUCTIONS
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.mem.region import region
+from npusim.program.cmdbuf import parse_cmdbuf
+from npusim.program.decode import decode_cmdbuf
 from tests.differential import arith_cases, conv_cases, tdma_cases
 from tests.differential.case import Case, initial_lmem
 from tests.differential.tdma_sketch import WINDOW_BYTES, WINDOWS
@@ -40,7 +41,9 @@ class Memory:
 
     def holds(self, case: Case, place: Region) -> bool:
         """Whether all of a region lies in here."""
-        return place.memory == LMEM or place.end <= WINDOWS[case.chip] - case.array_base[place.memory] + self.window.size
+        return (
+            place.memory == LMEM or place.end <= WINDOWS[case.chip] - case.array_base[place.memory] + self.window.size
+        )
 
     def marked(self, case: Case, operands: tuple[Operand, ...]) -> Memory:
         """Ones where an operand lies, and in the whole window where one leaves it."""
@@ -58,11 +61,15 @@ def run(case: Case, memory: Memory) -> Memory:
     machine.lmem.reshape(-1)[:] = memory.lmem
     machine.gmem.write(WINDOWS[case.chip], memory.window)
     machine.run_cmdbuf(case.cmdbuf, case.array_base)
-    return Memory(machine.lmem.reshape(-1).copy(), np.frombuffer(machine.gmem.read(WINDOWS[case.chip], memory.window.size), np.uint8))
+    return Memory(
+        machine.lmem.reshape(-1).copy(),
+        np.frombuffer(machine.gmem.read(WINDOWS[case.chip], memory.window.size), np.uint8),
+    )
 
 
 def check_case(case: Case) -> type | None:
-    """Runs `case` on its memory and on one that differs in every byte outside the declared reads. The class of what ran, if it is legal."""
+    """Runs `case` on its memory and on one that differs in every byte outside the declared reads. The class of what
+    ran, if it is legal."""
     window = np.frombuffer(case.gmem.get(WINDOWS[case.chip], bytes(WINDOW_BYTES)), np.uint8).copy()
     before = Memory(initial_lmem(case).reshape(-1), window)
     try:
@@ -77,9 +84,13 @@ def check_case(case: Case) -> type | None:
     for name in ("lmem", "window"):
         mark, start, end = (getattr(m, name) for m in (written, before, after))
         assert (start == end)[mark == 0].all(), f"{case.kind}: {name} changed outside the declared writes"
-        assert (getattr(other, name) == getattr(other_after, name))[mark == 0].all(), f"{case.kind}: {name} changed outside"
+        assert (getattr(other, name) == getattr(other_after, name))[mark == 0].all(), (
+            f"{case.kind}: {name} changed outside"
+        )
         if not any(operand.at_most or not before.holds(case, place) for operand in writes for place in operand.regions):
-            assert (end == getattr(other_after, name))[mark == 1].all(), f"{case.kind}: {name} depends on more than the declared reads"
+            assert (end == getattr(other_after, name))[mark == 1].all(), (
+                f"{case.kind}: {name} depends on more than the declared reads"
+            )
     return type(instruction)
 
 
@@ -116,7 +127,11 @@ def bytes_of(place: Region) -> set[int]:
     return {start + i for start in place.starts().tolist() for i in range(place.run)}
 
 
-@given(start=st.integers(0, 9), axes=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 20)), max_size=4), run=st.integers(1, 5))
+@given(
+    start=st.integers(0, 9),
+    axes=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 20)), max_size=4),
+    run=st.integers(1, 5),
+)
 def test_normal_form_keeps_the_bytes(start: int, axes: list[tuple[int, int]], run: int) -> None:
     wanted = {start}
     for extent, stride in axes:

@@ -1,4 +1,5 @@
-"""A stand-in for libcviruntime: the five calls, with tensors of any format, so that the binding is tested where the library is not."""
+"""A stand-in for libcviruntime: the five calls, with tensors of any format, so that the binding is tested where the
+library is not."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ class FakeRuntime:
     """
 
     def __init__(self, inputs: list[CviTensor], outputs: list[CviTensor], failing: str = "") -> None:
-        self.inputs, self.outputs, self.failing = (CviTensor * len(inputs))(*inputs), (CviTensor * len(outputs))(*outputs), failing
+        self.inputs, self.outputs, self.failing = (
+            (CviTensor * len(inputs))(*inputs),
+            (CviTensor * len(outputs))(*outputs),
+            failing,
+        )
         self.calls: list[str] = []
 
     def _call(self, name: str) -> int:
@@ -46,7 +51,9 @@ class FakeRuntime:
         return self._call("CleanupModel")
 
 
-def tensor(name: str, fmt: str, shape: tuple[int, ...], qscale: float = 1.0, zero_point: int = 0, mem_size: int | None = None) -> CviTensor:
+def tensor(
+    name: str, fmt: str, shape: tuple[int, ...], qscale: float = 1.0, zero_point: int = 0, mem_size: int | None = None
+) -> CviTensor:
     """A tensor in memory of its own, filled with 0x5A bytes."""
     made = CviTensor(name=name.encode(), fmt=FORMATS.index(fmt), qscale=qscale, zero_point=zero_point, mem_type=1)
     made.count = int(np.prod(shape))

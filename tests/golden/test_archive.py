@@ -39,13 +39,19 @@ def zipped(path: Path, **members: bytes) -> Path:
 @KINDS
 @in_one_folder
 @given(given_tensors=ARCHIVES)
-def test_an_archive_gives_back_names_order_types_and_bytes(tmp_path: Path, suffix: str, given_tensors: dict[str, np.ndarray]) -> None:
+def test_an_archive_gives_back_names_order_types_and_bytes(
+    tmp_path: Path, suffix: str, given_tensors: dict[str, np.ndarray]
+) -> None:
     path = tmp_path / f"a{suffix}"
     write_archive(path, given_tensors)
     read = read_archive(path)
     assert list(read) == list(given_tensors)
     for name, tensor in given_tensors.items():
-        assert (read[name].dtype, read[name].shape, read[name].tobytes()) == (tensor.dtype, tensor.shape, tensor.tobytes())
+        assert (read[name].dtype, read[name].shape, read[name].tobytes()) == (
+            tensor.dtype,
+            tensor.shape,
+            tensor.tobytes(),
+        )
         assert read[name].flags.writeable
 
 
@@ -54,9 +60,13 @@ def test_an_archive_gives_back_names_order_types_and_bytes(tmp_path: Path, suffi
 def test_an_npz_is_read_by_numpy_and_numpys_is_read(tmp_path: Path, given_tensors: dict[str, np.ndarray]) -> None:
     write_archive(tmp_path / "ours.npz", given_tensors)
     with np.load(tmp_path / "ours.npz", allow_pickle=False) as theirs:
-        assert {name: theirs[name].tobytes() for name in theirs.files} == {name: x.tobytes() for name, x in given_tensors.items()}
+        assert {name: theirs[name].tobytes() for name in theirs.files} == {
+            name: x.tobytes() for name, x in given_tensors.items()
+        }
     np.savez(tmp_path / "theirs.npz", *given_tensors.values())
-    assert [x.tobytes() for x in read_archive(tmp_path / "theirs.npz").values()] == [x.tobytes() for x in given_tensors.values()]
+    assert [x.tobytes() for x in read_archive(tmp_path / "theirs.npz").values()] == [
+        x.tobytes() for x in given_tensors.values()
+    ]
 
 
 def test_names_that_savez_refuses_or_that_look_like_paths_are_stored(tmp_path: Path) -> None:
@@ -90,7 +100,9 @@ def test_equal_tensors_make_equal_files(tmp_path: Path) -> None:
 
 
 @KINDS
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / f"a{suffix}"
     write_archive(path, {"x": np.arange(3)})
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
@@ -130,7 +142,9 @@ def test_names_that_no_file_can_hold_are_refused(tmp_path: Path, name: str) -> N
 
 
 def test_other_suffixes_and_missing_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(GoldenError, match=r"a\.txt is not an archive of tensors: its name must end in \.npz, or in \.bin"):
+    with pytest.raises(
+        GoldenError, match=r"a\.txt is not an archive of tensors: its name must end in \.npz, or in \.bin"
+    ):
         read_archive(tmp_path / "a.txt")
     for suffix in (".npz", ".bin"):
         with pytest.raises(GoldenError, match="cannot be read: No such file or directory"):
@@ -185,7 +199,9 @@ def test_a_bent_npz_is_read_or_refused_and_nothing_else(tmp_path: Path, data: st
     bent = bytearray((tmp_path / "good.npz").read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(bent) - 1), min_size=1, max_size=4)):
         bent[place] = data.draw(st.integers(0, 255))
-    read_or_refuse(tmp_path / "bent.npz", bytes(bent[: data.draw(st.integers(0, len(bent)))] if data.draw(st.booleans()) else bent))
+    read_or_refuse(
+        tmp_path / "bent.npz", bytes(bent[: data.draw(st.integers(0, len(bent)))] if data.draw(st.booleans()) else bent)
+    )
 
 
 @given(data=st.data())
@@ -231,7 +247,9 @@ def test_a_shape_file_that_does_not_fit_is_refused(tmp_path: Path, listed: objec
         read_archive(tmp_path / "a.bin")
 
 
-@pytest.mark.parametrize("text", ["", "[", "[" * 100_000, "\xff", '[{"name": "x", "dtype": "int8", "shape": [' + "9" * 5000 + "]}]"])
+@pytest.mark.parametrize(
+    "text", ["", "[", "[" * 100_000, "\xff", '[{"name": "x", "dtype": "int8", "shape": [' + "9" * 5000 + "]}]"]
+)
 def test_a_shape_file_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(8))
     shape_file(tmp_path / "a.bin").write_bytes(text.encode("latin-1"))

@@ -1,4 +1,5 @@
-"""Capture from libcviruntime: what inputs become, what is refused before the library is called, and that the file stands alone."""
+"""Capture from libcviruntime: what inputs become, what is refused before the library is called, and that the file
+stands alone."""
 
 from __future__ import annotations
 
@@ -46,12 +47,16 @@ def as_c_does(x: float, qscale: float, zero_point: int, low: int, high: int) -> 
 
 
 @given(
-    st.lists(st.one_of(st.floats(-300, 300, width=32), st.integers(-600, 600).map(lambda n: n / 2)), min_size=1, max_size=20),
+    st.lists(
+        st.one_of(st.floats(-300, 300, width=32), st.integers(-600, 600).map(lambda n: n / 2)), min_size=1, max_size=20
+    ),
     st.sampled_from([1.0, 0.5, 38.114315, 2.0**-10]),
     st.integers(-128, 127),
     st.sampled_from(["INT8", "UINT8"]),
 )
-def test_floats_become_8_bit_as_the_vendors_runner_makes_them(values: list[float], qscale: float, zero_point: int, fmt: str) -> None:
+def test_floats_become_8_bit_as_the_vendors_runner_makes_them(
+    values: list[float], qscale: float, zero_point: int, fmt: str
+) -> None:
     found = quantise(np.array(values, np.float32), FORMAT_NUMBERS[fmt], qscale, zero_point)
     limits = np.iinfo(found.dtype)
     assert found.dtype == DTYPES[FORMAT_NUMBERS[fmt]]
@@ -59,7 +64,11 @@ def test_floats_become_8_bit_as_the_vendors_runner_makes_them(values: list[float
 
 
 def test_the_largest_float_below_a_half_rounds_to_zero() -> None:
-    assert quantise(np.array([0.49999997, 0.5, -0.5], np.float32), FORMAT_NUMBERS["INT8"], 1.0, 0).tolist() == [0, 1, -1]
+    assert quantise(np.array([0.49999997, 0.5, -0.5], np.float32), FORMAT_NUMBERS["INT8"], 1.0, 0).tolist() == [
+        0,
+        1,
+        -1,
+    ]
 
 
 def test_infinities_and_huge_floats_saturate() -> None:
@@ -76,7 +85,13 @@ def test_sixteen_bit_integers_take_no_scale() -> None:
 def test_floats_are_cut_to_bf16_and_what_is_not_finite_becomes_the_largest() -> None:
     just_below_two = np.nextafter(np.float32(2), np.float32(0))
     values = np.array([just_below_two, -1.5, math.inf, -math.inf, math.nan], np.float32)
-    assert [hex(bits) for bits in quantise(values, FORMAT_NUMBERS["BF16"], 1.0, 0)] == ["0x3fff", "0xbfc0", "0x7f7f", "0x7f7f", "0x7f7f"]
+    assert [hex(bits) for bits in quantise(values, FORMAT_NUMBERS["BF16"], 1.0, 0)] == [
+        "0x3fff",
+        "0xbfc0",
+        "0x7f7f",
+        "0x7f7f",
+        "0x7f7f",
+    ]
 
 
 @given(finite_bf16())
@@ -110,16 +125,34 @@ def test_what_cannot_be_stored_is_refused(values: np.ndarray, fmt: str, sentence
 
 
 def test_structures_are_laid_out_as_a_64_bit_compiler_lays_out_the_header() -> None:
-    expected = {"shape": 8, "fmt": 40, "count": 48, "sys_mem": 64, "qscale": 84, "aligned": 96, "mean": 100, "owner": 128, "reserved": 136}
+    expected = {
+        "shape": 8,
+        "fmt": 40,
+        "count": 48,
+        "sys_mem": 64,
+        "qscale": 84,
+        "aligned": 96,
+        "mean": 100,
+        "owner": 128,
+        "reserved": 136,
+    }
     assert {name: getattr(CviTensor, name).offset for name in expected} == expected
     assert ctypes.sizeof(CviTensor) == 168
 
 
 def test_every_tensor_comes_back_in_its_own_format(model: str) -> None:
-    ins = [tensor("a", "INT8", (1, 2, 2, 1), qscale=2.0), tensor("b", "BF16", (1, 3, 1, 1)), tensor("c", "UINT16", (1, 1, 1, 2))]
+    ins = [
+        tensor("a", "INT8", (1, 2, 2, 1), qscale=2.0),
+        tensor("b", "BF16", (1, 3, 1, 1)),
+        tensor("c", "UINT16", (1, 1, 1, 2)),
+    ]
     outs = [tensor("p", "INT8", (1, 4, 1, 1)), tensor("q", "BF16", (3, 1, 1, 1)), tensor("r", "UINT16", (1, 1, 1, 2))]
     runtime = FakeRuntime(ins, outs)
-    values = {"a": np.array([[1.0, -1], [100, 0.25]], np.float32), "b": np.array([1.0, 2.0, 3.0]), "c": np.array([7, 65535])}
+    values = {
+        "a": np.array([[1.0, -1], [100, 0.25]], np.float32),
+        "b": np.array([1.0, 2.0, 3.0]),
+        "c": np.array([7, 65535]),
+    }
     made = run_model(runtime, model, values)
     assert {name: (x.dtype.name, x.shape) for name, x in made.items()} == {
         "p": ("int8", (1, 4, 1, 1)),
@@ -141,7 +174,9 @@ def test_outputs_stay_when_the_library_frees_its_memory(model: str) -> None:
 
 def test_padded_frames_are_taken_and_given_as_flat_memory(model: str) -> None:
     frame = tensor("f", "UINT8", (1, 3, 4, 5), mem_size=768)
-    made = run_model(FakeRuntime([frame], [tensor("g", "UINT8", (1, 3, 4, 5), mem_size=768)]), model, {"f": np.arange(768) % 256})
+    made = run_model(
+        FakeRuntime([frame], [tensor("g", "UINT8", (1, 3, 4, 5), mem_size=768)]), model, {"f": np.arange(768) % 256}
+    )
     assert made["g"].shape == (1, 1, 1, 768) and np.array_equal(made["g"].ravel(), np.arange(768) % 256)
 
 
@@ -151,11 +186,16 @@ def test_padded_frames_are_taken_and_given_as_flat_memory(model: str) -> None:
         ({}, r"inputs none were given, and the model takes exactly a \(1, 2, 2, 1\) INT8"),
         ({"b": np.zeros((2, 2))}, "inputs b were given"),
         ({"a": np.zeros((2, 2)), "b": np.zeros(1)}, "inputs a, b were given"),
-        ({"a": np.zeros(4)}, r"input a has shape \(4,\) and the model takes \(1, 2, 2, 1\): only axes of length 1 may differ"),
+        (
+            {"a": np.zeros(4)},
+            r"input a has shape \(4,\) and the model takes \(1, 2, 2, 1\): only axes of length 1 may differ",
+        ),
         ({"a": np.full((2, 2), math.nan)}, "input a: NaN cannot be quantised to INT8"),
     ],
 )
-def test_wrong_inputs_are_refused_before_anything_runs(model: str, inputs: dict[str, np.ndarray], sentence: str) -> None:
+def test_wrong_inputs_are_refused_before_anything_runs(
+    model: str, inputs: dict[str, np.ndarray], sentence: str
+) -> None:
     runtime = FakeRuntime([tensor("a", "INT8", (1, 2, 2, 1))], [tensor("p", "INT8", (1, 2, 2, 1))])
     with pytest.raises(GoldenError, match=sentence):
         run_model(runtime, model, inputs)
@@ -164,7 +204,9 @@ def test_wrong_inputs_are_refused_before_anything_runs(model: str, inputs: dict[
 
 
 def test_no_input_is_written_where_another_is_refused(model: str) -> None:
-    runtime = FakeRuntime([tensor("a", "INT8", (1, 1, 1, 1)), tensor("b", "INT8", (1, 1, 1, 1))], [tensor("p", "INT8", (1, 1, 1, 1))])
+    runtime = FakeRuntime(
+        [tensor("a", "INT8", (1, 1, 1, 1)), tensor("b", "INT8", (1, 1, 1, 1))], [tensor("p", "INT8", (1, 1, 1, 1))]
+    )
     with pytest.raises(GoldenError, match="input b: NaN"):
         run_model(runtime, model, {"a": np.zeros(1), "b": np.array([math.nan])})
     assert [made.sys_mem[0] for made in runtime.inputs] == [0x5A, 0x5A]
@@ -190,7 +232,10 @@ def test_tensors_out_of_the_processors_reach_are_refused(model: str) -> None:
     [
         (b"", "is not a cvimodel"),
         (b"CviModel" + bytes(39), "is not a cvimodel"),
-        (b"cvimodel" + bytes(40), "is not a cvimodel: it must begin with a header of 48 bytes and the letters CviModel"),
+        (
+            b"cvimodel" + bytes(40),
+            "is not a cvimodel: it must begin with a header of 48 bytes and the letters CviModel",
+        ),
         (b"CviModel" + b"\xff" * 40, "is cut off: its header tells of 4294967343 bytes and it has 48"),
     ],
 )
@@ -204,7 +249,9 @@ def test_files_on_which_the_library_would_abort_never_reach_it(tmp_path: Path, c
 
 
 def test_a_missing_library_is_a_sentence_that_tells_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(GoldenError, match=r"libcviruntime\.so cannot be loaded in .*: give its directory with --lib or CVI_LIB"):
+    with pytest.raises(
+        GoldenError, match=r"libcviruntime\.so cannot be loaded in .*: give its directory with --lib or CVI_LIB"
+    ):
         load_library(str(tmp_path))
 
 
@@ -214,7 +261,9 @@ def test_capture_hands_on_the_sentence_of_its_child(tmp_path: Path, model: str) 
 
 
 def test_the_file_imports_the_standard_library_and_numpy_alone() -> None:
-    imports = [node for node in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = [
+        node for node in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "." for node in imports if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | {"numpy"}
@@ -229,7 +278,9 @@ def run_copy(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 def test_a_copy_of_the_file_runs_as_a_plain_script_and_ends_with_one_sentence(tmp_path: Path, model: str) -> None:
     write_archive(tmp_path / "in.npz", {"x": np.zeros(1)})
-    done = run_copy(tmp_path, model, "-i", str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.npz"), "--lib", str(tmp_path))
+    done = run_copy(
+        tmp_path, model, "-i", str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.npz"), "--lib", str(tmp_path)
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("capture: libcviruntime.so cannot be loaded") and done.stderr.count("\n") == 1
     assert not (tmp_path / "out.npz").exists()
@@ -264,5 +315,7 @@ def test_the_vendors_library_gives_the_golden_tensors(path: Path) -> None:
 
 @needs_library
 def test_an_abort_of_the_library_is_a_sentence_and_not_the_callers_end(model: str) -> None:
-    with pytest.raises(GoldenError, match=r"the runtime library ended with SIG[A-Z]+ on .*m\.cvimodel, which may be damaged"):
+    with pytest.raises(
+        GoldenError, match=r"the runtime library ended with SIG[A-Z]+ on .*m\.cvimodel, which may be damaged"
+    ):
         capture(model, {"x": np.zeros(1)}, LIB)

@@ -37,7 +37,9 @@ def test_nan_never_matches(x: np.ndarray, tolerance: object, infinities_match: b
     x.ravel()[place] = 0x7FC0 if x.dtype == np.uint16 else math.nan
     result = compare({"x": x}, {"x": x.copy()}, tolerance, infinities_match=infinities_match)["x"]
     assert not result and result.smallest_tolerance is None
-    assert result.errors is not None and result.errors.worst_index == tuple(int(i) for i in np.unravel_index(place, x.shape))
+    assert result.errors is not None and result.errors.worst_index == tuple(
+        int(i) for i in np.unravel_index(place, x.shape)
+    )
 
 
 @pytest.mark.parametrize("tolerance", [0, "0.5,0.5", 1e30])
@@ -50,12 +52,17 @@ def test_infinities_match_only_when_asked_and_only_their_like(tolerance: object)
 
 
 def test_the_rest_of_a_tensor_is_measured_around_infinities_that_match() -> None:
-    errors = compare({"x": np.array([math.inf, 2.0])}, {"x": np.array([math.inf, 1.5])}, 1, infinities_match=True)["x"].errors
+    errors = compare({"x": np.array([math.inf, 2.0])}, {"x": np.array([math.inf, 1.5])}, 1, infinities_match=True)[
+        "x"
+    ].errors
     assert errors is not None
     assert (errors.max_abs, errors.num_mismatches, errors.worst_index) == (0.5, 1, (1,))
 
 
-@given(st.one_of(pairs_of(float_arrays), pairs_of(finite_bf16), pairs_of(lambda shape: hnp.arrays(np.int8, shape))), TOLERANCES)
+@given(
+    st.one_of(pairs_of(float_arrays), pairs_of(finite_bf16), pairs_of(lambda shape: hnp.arrays(np.int8, shape))),
+    TOLERANCES,
+)
 def test_the_smallest_tolerance_told_would_have_passed(pair: tuple[np.ndarray, np.ndarray], tolerance: object) -> None:
     target, reference = ({"x": side} for side in pair)
     result = compare(target, reference, tolerance)
@@ -79,7 +86,10 @@ def test_similarities_must_exceed_the_tolerance_and_not_merely_reach_it() -> Non
     assert errors is not None and errors.cosine == pytest.approx(0.96)
     assert verdict(target, reference, (errors.cosine, -1.0)) is Verdict.NOT_SIMILAR
     assert verdict(target, reference, (-1.0, errors.euclidean)) is Verdict.NOT_SIMILAR
-    assert verdict(target, reference, (math.nextafter(errors.cosine, 0), math.nextafter(errors.euclidean, -1))) is Verdict.SIMILAR
+    assert (
+        verdict(target, reference, (math.nextafter(errors.cosine, 0), math.nextafter(errors.euclidean, -1)))
+        is Verdict.SIMILAR
+    )
 
 
 @given(pairs_of(float_arrays))
@@ -176,7 +186,10 @@ def test_each_tensor_is_judged_by_its_own_tolerance_in_the_references_order() ->
     reference = {"b": np.array([1.0]), "a": np.array([1.0])}
     seen: list[str] = []
     result = compare(target, reference, {"": 0, "a": 0.2}, on_tensor=lambda tensor: seen.append(tensor.name))
-    assert [(tensor.name, tensor.verdict) for tensor in result.tensors] == [("b", Verdict.NOT_EQUAL), ("a", Verdict.CLOSE)]
+    assert [(tensor.name, tensor.verdict) for tensor in result.tensors] == [
+        ("b", Verdict.NOT_EQUAL),
+        ("a", Verdict.CLOSE),
+    ]
     assert seen == ["b", "a"] and [tensor.name for tensor in result.failed] == ["b"]
     assert result.message == "2 compared, 1 failed: 1 CLOSE, 1 NOT_EQUAL"
 

@@ -16,7 +16,9 @@ NAMES = [f"t{i}" for i in range(8)]
 
 def compared(bad: set[str], names: list[str] = NAMES):  # type: ignore[no-untyped-def]
     """A comparison of one-element tensors of which those in `bad` differ."""
-    return compare({name: np.array([name in bad], np.int8) for name in names}, {name: np.zeros(1, np.int8) for name in names}, 0)
+    return compare(
+        {name: np.array([name in bad], np.int8) for name in names}, {name: np.zeros(1, np.int8) for name in names}, 0
+    )
 
 
 @given(st.permutations(NAMES), st.sets(st.sampled_from(NAMES), min_size=1))

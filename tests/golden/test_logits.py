@@ -32,7 +32,9 @@ def test_kl_is_not_negative_and_finite_for_finite_logits(pair: tuple[np.ndarray,
 
 
 @given(LOGITS, st.floats(-1e4, 1e4))
-def test_kl_does_not_change_when_a_constant_is_added_to_all_logits(pair: tuple[np.ndarray, np.ndarray], shift: float) -> None:
+def test_kl_does_not_change_when_a_constant_is_added_to_all_logits(
+    pair: tuple[np.ndarray, np.ndarray], shift: float
+) -> None:
     target, reference = (side.astype(np.float64) for side in pair)
     assert kl_divergence(target + shift, reference) == pytest.approx(kl_divergence(target, reference), abs=1e-9)
 
@@ -42,7 +44,9 @@ def test_kl_is_the_textbook_sum(pair: tuple[np.ndarray, np.ndarray]) -> None:
     target, reference = (side.astype(np.float64).reshape(-1, side.shape[-1]) for side in pair)
     rows = []
     for t, r in zip(target, reference, strict=True):
-        q, p = ([math.exp(x - max(row)) / math.fsum(math.exp(y - max(row)) for y in row) for x in row] for row in (t, r))
+        q, p = (
+            [math.exp(x - max(row)) / math.fsum(math.exp(y - max(row)) for y in row) for x in row] for row in (t, r)
+        )
         rows.append(math.fsum(b * math.log(b / a) for a, b in zip(q, p, strict=True) if b))
     assert kl_divergence(target, reference) == pytest.approx(sum(rows) / len(rows), rel=1e-9, abs=1e-9)
 

@@ -137,7 +137,9 @@ def test_nan_is_infinitely_far_even_from_itself() -> None:
     assert metrics.ulp_distance(nan, nan).tolist() == [metrics.NAN_DISTANCE]
 
 
-@pytest.mark.parametrize(("x", "y"), [(np.float32, np.float64), (np.float64, np.float64), (np.uint16, np.float32), (np.int8, np.int8)])
+@pytest.mark.parametrize(
+    ("x", "y"), [(np.float32, np.float64), (np.float64, np.float64), (np.uint16, np.float32), (np.int8, np.int8)]
+)
 def test_ulps_of_unlike_or_unfit_formats_are_refused(x: type, y: type) -> None:
     with pytest.raises(GoldenError, match="both must be bf16, float16 or float32"):
         metrics.ulp_distance(np.zeros(1, x), np.zeros(1, y))

@@ -28,7 +28,9 @@ def test_a_tolerance_is_a_number_or_a_pair_of_similarities(written: object, mean
     assert as_tolerance(written) == meant
 
 
-@pytest.mark.parametrize("written", [-1, math.nan, math.inf, "", "0.99,", "0.9,0.9,0.9", "high", None, {}, "1.01,0.9", "0.9,nan"])
+@pytest.mark.parametrize(
+    "written", [-1, math.nan, math.inf, "", "0.99,", "0.9,0.9,0.9", "high", None, {}, "1.01,0.9", "0.9,nan"]
+)
 def test_a_tolerance_that_means_nothing_is_refused(written: object) -> None:
     with pytest.raises(GoldenError, match=r"^tolerance "):
         as_tolerance(written)
@@ -49,7 +51,9 @@ def test_names_that_no_tensor_has_are_unknown() -> None:
 
 
 @given(st.floats(-1, 1), st.floats(-1e300, 1))
-def test_the_smallest_passing_pair_is_exceeded_and_reads_back_from_its_text_exceeded(cosine: float, euclidean: float) -> None:
+def test_the_smallest_passing_pair_is_exceeded_and_reads_back_from_its_text_exceeded(
+    cosine: float, euclidean: float
+) -> None:
     for pair in (smallest_passing(cosine, euclidean), as_tolerance(str(smallest_passing(cosine, euclidean)))):
         assert isinstance(pair, Similarity)
         assert pair.cosine < cosine and (pair.euclidean < euclidean or abs(euclidean) > 1e5)

@@ -1,8 +1,7 @@
 """What the vendor's npz_tool says of the same tensors.
 
-Recorded with tpu_mlir 1.30.2: `npz_tool.py compare target.npz reference.npz -v -a --tolerance 0.99,0.9`, which prints six decimals
-and sums in float32. The arrays are those of CASES; the tool spells its fifth verdict NOT_SIMLIAR.
-"""
+Recorded with tpu_mlir 1.30.2: `npz_tool.py compare target.npz reference.npz -v -a --tolerance 0.99,0.9`, which prints
+six decimals and sums in float32. The arrays are those of CASES; the tool spells its fifth verdict NOT_SIMLIAR."""
 
 from __future__ import annotations
 
@@ -68,7 +67,8 @@ def test_verdict_and_similarities_are_those_of_npz_tool(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "verdict"), [("tiny_noise", Verdict.CLOSE), ("int8_same", Verdict.EQUAL), ("int8_off_by_one", Verdict.NOT_EQUAL)]
+    ("name", "verdict"),
+    [("tiny_noise", Verdict.CLOSE), ("int8_same", Verdict.EQUAL), ("int8_off_by_one", Verdict.NOT_EQUAL)],
 )
 def test_verdict_without_similarities_is_that_of_npz_tool(name: str, verdict: Verdict) -> None:
     target, reference = CASES[name]

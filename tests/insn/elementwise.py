@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from npusim import Machine
 from npusim.isa.opcodes import ArithEuTyp
-from npusim.loader.cmdbuf import build_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf
 from tests.differential.case import tiu
 
 ROW = 64
@@ -20,13 +20,18 @@ class Bench:
     def __init__(self, chip: str, eu_typ: ArithEuTyp, itemsize: int = 1, **fields: int) -> None:
         self.machine = Machine(chip)
         self.itemsize = itemsize
-        self.fields = dict(tsk_typ=3, tsk_eu_typ=int(eu_typ), opd_typ=itemsize - 1, opt_res0_sign=1, opt_opd0_sign=1, opt_opd1_sign=1)
-        self.fields.update(tsk_opd_num=1 if eu_typ == ArithEuTyp.COPY else 2, opt_res_add=int(eu_typ == ArithEuTyp.MAC), **fields)
+        self.fields = dict(
+            tsk_typ=3, tsk_eu_typ=int(eu_typ), opd_typ=itemsize - 1, opt_res0_sign=1, opt_opd0_sign=1, opt_opd1_sign=1
+        )
+        self.fields.update(
+            tsk_opd_num=1 if eu_typ == ArithEuTyp.COPY else 2, opt_res_add=int(eu_typ == ArithEuTyp.MAC), **fields
+        )
         self.free = 0
         self.count = 0
 
     def place(self, opd: str, values: NDArray, wide: bool = False) -> Bench:
-        """Operand (or, for res0, what is there before) `values`: one plane of itemsize bytes an element, or `wide`: two of one byte."""
+        """Operand (or, for res0, what is there before) `values`: one plane of itemsize bytes an element, or `wide`: two
+        of one byte."""
         lanes = self.machine.chip.num_lanes
         self.count = self.count or len(values)
         height = -(-len(values) // (lanes * ROW))
@@ -35,9 +40,16 @@ class Bench:
         self._view(self.free, padded.shape[1])[...] = padded.astype(PLANES[self.itemsize], casting="unsafe")
         if wide:
             self._view(self.free + plane, padded.shape[1])[...] = (padded >> 8).astype(np.uint8)
-        strides = {f"{opd}_n_str": plane, f"{opd}_c_str": plane, f"{opd}_h_str": ROW * self.itemsize, f"{opd}_w_str": self.itemsize}
+        strides = {
+            f"{opd}_n_str": plane,
+            f"{opd}_c_str": plane,
+            f"{opd}_h_str": ROW * self.itemsize,
+            f"{opd}_w_str": self.itemsize,
+        }
         extents = {f"{opd}_n": 1, f"{opd}_c": lanes, f"{opd}_h": height, f"{opd}_w": ROW}
-        self.fields.update(strides, **extents, **{f"{opd}_addr": self.free, f"{opd}_b_str": plane, f"short_{opd}_str": 3})
+        self.fields.update(
+            strides, **extents, **{f"{opd}_addr": self.free, f"{opd}_b_str": plane, f"short_{opd}_str": 3}
+        )
         self.fields[f"opt_{opd}_seg"] = int(not wide)
         self.free += plane * (1 + wide)
         return self

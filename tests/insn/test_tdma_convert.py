@@ -13,9 +13,13 @@ from tests.spec import tdma_convert as spec
 @pytest.mark.parametrize("vanish_exponent", [None, 64])
 @pytest.mark.parametrize("toward_zero", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
-def test_bf16_to_int8_equals_its_scalar_twin_on_every_pattern(signed: bool, toward_zero: bool, vanish_exponent: int | None) -> None:
+def test_bf16_to_int8_equals_its_scalar_twin_on_every_pattern(
+    signed: bool, toward_zero: bool, vanish_exponent: int | None
+) -> None:
     table = int8_from_bf16(signed, toward_zero, vanish_exponent)
-    assert table.tolist() == [spec.int8_from_bf16(pattern, signed, toward_zero, vanish_exponent) for pattern in range(1 << 16)]
+    assert table.tolist() == [
+        spec.int8_from_bf16(pattern, signed, toward_zero, vanish_exponent) for pattern in range(1 << 16)
+    ]
 
 
 @pytest.mark.parametrize("signed", [False, True])

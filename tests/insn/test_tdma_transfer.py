@@ -13,7 +13,7 @@ from npusim import Machine
 from npusim.errors import AddressError, IllegalInstruction, NpusimError
 from npusim.insn.tdma import TDMA_INSTRUCTIONS
 from npusim.isa.regs import tdma_rows
-from npusim.loader.cmdbuf import build_cmdbuf, parse_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf, parse_cmdbuf
 from tests.differential.case import tdma
 from tests.differential.tdma_cases import draw
 from tests.spec.tdma_order import Shape, copy_in_order, lmem_addrs
@@ -79,13 +79,17 @@ def test_a_tensor_comes_back_from_any_lane_as_it_went(shape: Shape, lane: int, o
     st.sampled_from([1, 2]),
     st.integers(0, 7),
 )
-def test_a_copy_onto_itself_goes_element_by_element(shape: Shape, strides: tuple[int, ...], ahead: int, size: int, lane: int) -> None:
+def test_a_copy_onto_itself_goes_element_by_element(
+    shape: Shape, strides: tuple[int, ...], ahead: int, size: int, lane: int
+) -> None:
     machine = Machine("cv181x", 1 << 12)
     machine.lmem[...] = np.random.default_rng(2).integers(0, 256, machine.lmem.shape, np.uint8)
     expected = bytearray(machine.lmem.tobytes())
     src, dst = (*strides[:3], size), (*strides[3:], size)
     src_addr, dst_addr = 0x100, lane * machine.chip.lmem_bytes + 0x100 + ahead
-    read_addrs, write_addrs = (list(lmem_addrs(addr, shape, s, 8, 32768)) for addr, s in ((src_addr, src), (dst_addr, dst)))
+    read_addrs, write_addrs = (
+        list(lmem_addrs(addr, shape, s, 8, 32768)) for addr, s in ((src_addr, src), (dst_addr, dst))
+    )
     copy_in_order(expected, read_addrs, write_addrs, size)
     fmt = {"src_fmt": size, "dst_fmt": size}
     run(machine, fmt, side("src", shape, src, src_addr), side("dst", shape, dst, dst_addr), trans_dir=L2L)
@@ -120,7 +124,12 @@ def test_nc_transposition_exchanges_n_and_c(shape: Shape, load: bool) -> None:
         run(machine, side("dst", turned, dense(turned), 0x8000), local, trans_dir=L2G)
     else:
         run(machine, side("src", shape, dense(shape), GMEM), side("dst", shape, strides, 0))
-        run(machine, side("dst", turned, dense(turned), 0x8000) | side("src", shape, strides, 0), trans_dir=L2G, spec_func=1)
+        run(
+            machine,
+            side("dst", turned, dense(turned), 0x8000) | side("src", shape, strides, 0),
+            trans_dir=L2G,
+            spec_func=1,
+        )
     assert np.array_equal(read(machine, 0x8000, turned), data.transpose(1, 0, 2, 3))
 
 
@@ -132,7 +141,14 @@ def test_cw_transposition_exchanges_c_and_w(shape: Shape) -> None:
     strides = lmem_strides(shape, 8)
     run(machine, side("src", shape, dense(shape), GMEM), side("dst", shape, strides, 0))
     turned = (n, w, h, c)
-    run(machine, side("src", shape, strides, 0), side("dst", turned, dense(turned), 0x8000), trans_dir=L2G, spec_func=1, transpose_md=3)
+    run(
+        machine,
+        side("src", shape, strides, 0),
+        side("dst", turned, dense(turned), 0x8000),
+        trans_dir=L2G,
+        spec_func=1,
+        transpose_md=3,
+    )
     assert np.array_equal(read(machine, 0x8000, turned), data.transpose(0, 3, 2, 1))
 
 
@@ -149,7 +165,9 @@ def test_chw_rotation_takes_interleaved_pixels_apart(channels: int) -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(("columns", "w"), [(7, 3), (6, 3), (5, 8), (20, 1)])
-def test_a_matrix_fills_its_channels_and_leaves_the_rest_of_the_last_alone(columns: int, w: int, transposed: bool) -> None:
+def test_a_matrix_fills_its_channels_and_leaves_the_rest_of_the_last_alone(
+    columns: int, w: int, transposed: bool
+) -> None:
     rows, channels = 4, -(-columns // w)
     matrix = np.random.default_rng(6).integers(0, 255, (rows, columns), np.uint8)
     machine = machine_with(np.ascontiguousarray(matrix.T) if transposed else matrix)
@@ -162,7 +180,9 @@ def test_a_matrix_fills_its_channels_and_leaves_the_rest_of_the_last_alone(colum
     expected[:, :columns] = matrix
     for row, channel in product(range(rows), range(channels)):
         start = 64 * row + 16 * (channel // 8)
-        assert np.array_equal(machine.lmem[channel % 8, start : start + w], expected[row, channel * w : (channel + 1) * w])
+        assert np.array_equal(
+            machine.lmem[channel % 8, start : start + w], expected[row, channel * w : (channel + 1) * w]
+        )
 
 
 def test_a_bf16_constant_fills_every_element_and_nothing_else() -> None:
@@ -170,9 +190,9 @@ def test_a_bf16_constant_fills_every_element_and_nothing_else() -> None:
     shape, strides = (1, 9, 2, 3), (64, 16, 8, 2)
     run(machine, side("dst", shape, strides, 0x20), spec_func=4, src_fmt=2, dst_fmt=2, const_val=0x3F80)
     assert np.count_nonzero(machine.lmem) == 2 * 9 * 2 * 3
-    assert machine.lmem[0, 0x20:0x40].view(np.uint16).tolist() == [0x3F80] * 3 + [0] + [0x3F80] * 3 + [0] + [0x3F80] * 3 + [0] + [
+    assert machine.lmem[0, 0x20:0x40].view(np.uint16).tolist() == [0x3F80] * 3 + [0] + [0x3F80] * 3 + [0] + [
         0x3F80
-    ] * 3 + [0]
+    ] * 3 + [0] + [0x3F80] * 3 + [0]
 
 
 def test_base_registers_shift_gmem_addresses() -> None:
@@ -206,7 +226,10 @@ def test_what_is_compressed_comes_back_when_it_is_decompressed(fmt: int, signed:
     shape = (2, 11, 3, 5)
     data = np.clip(np.random.default_rng(7).normal(0, 9, (*shape, fmt)), -128, 127).astype(np.int8).view(np.uint8)
     machine = machine_with(data)
-    strides, formats = lmem_strides(shape, 8, fmt), {"src_fmt": fmt, "dst_fmt": fmt, "compress_en": 1, "cmprs_fmt": signed}
+    strides, formats = (
+        lmem_strides(shape, 8, fmt),
+        {"src_fmt": fmt, "dst_fmt": fmt, "compress_en": 1, "cmprs_fmt": signed},
+    )
     run(machine, side("src", shape, dense(shape, fmt), GMEM), side("dst", shape, strides, 0), src_fmt=fmt, dst_fmt=fmt)
     before = machine.lmem.copy()
     remote = side("dst", shape, dense(shape, fmt), 0x8000)
@@ -227,7 +250,10 @@ REFUSED = {
     "the end of a lane": (PLAIN | {"dst_base_addr_low": 32768 - 11}, "ends at 0x8001"),
     "the end of GMEM": (PLAIN | {"src_base_addr_low": 0xFFFF}, "past GMEM's end"),
     "an address outside GMEM": (PLAIN | {"src_base_addr_high": 1}, "outside GMEM"),
-    "a general copy past LMEM": ({"trans_fmt": 1, "src_n_stride": 9, "dst_base_addr_low": 8 * 32768 - 8}, "end past LMEM"),
+    "a general copy past LMEM": (
+        {"trans_fmt": 1, "src_n_stride": 9, "dst_base_addr_low": 8 * 32768 - 8},
+        "end past LMEM",
+    ),
     "a general copy that converts": ({"trans_fmt": 1, "src_n_stride": 9, "dst_fmt": 2}, "does not convert"),
     "a matrix with other rows": (MATRIX | {"src_n": 3}, "must be equal"),
     "a matrix with too few channels": (MATRIX | {"dst_c": 1, "dst_w": 3}, "ceil"),
@@ -244,13 +270,22 @@ REFUSED = {
         "at most one",
     ),
     "compression with a bias": (
-        PLAIN | {"trans_dir": 1, "compress_en": 1, "src_base_addr_low": 0, "compress_bias0": 3, "dst_n_stride": 24, "dst_c_stride_low": 12},
+        PLAIN
+        | {
+            "trans_dir": 1,
+            "compress_en": 1,
+            "src_base_addr_low": 0,
+            "compress_bias0": 3,
+            "dst_n_stride": 24,
+            "dst_c_stride_low": 12,
+        },
         "compress_bias0 is 3",
     ),
     "compression with gaps": (PLAIN | {"trans_dir": 1, "compress_en": 1, "src_base_addr_low": 0}, "must be dense"),
     "a damaged stream": (PLAIN | {"compress_en": 1}, "damaged"),
     "more elements onto one another than are followed": (
-        PLAIN | {"src_n": 0xFFFF, "src_n_stride": 0, "src_h": 0x40, "dst_h": 0x40, "dst_n_stride": 0, "src_h_stride": 0},
+        PLAIN
+        | {"src_n": 0xFFFF, "src_n_stride": 0, "src_h": 0x40, "dst_h": 0x40, "dst_n_stride": 0, "src_h_stride": 0},
         "onto one another",
     ),
 }
@@ -280,4 +315,6 @@ def test_random_cases_cover_every_instruction_and_each_is_one_only() -> None:
 
 
 def test_random_cases_are_the_same_under_the_same_seed() -> None:
-    assert [draw(np.random.default_rng(9), "cv180x") for _ in range(2)] == [draw(np.random.default_rng(9), "cv180x") for _ in range(2)]
+    assert [draw(np.random.default_rng(9), "cv180x") for _ in range(2)] == [
+        draw(np.random.default_rng(9), "cv180x") for _ in range(2)
+    ]

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from npusim import Machine
 from npusim.chip import chip_named
-from npusim.decode import decode_cmdbuf
 from npusim.execute import BoundProgram
-from npusim.loader.cmdbuf import build_cmdbuf, parse_cmdbuf
 from npusim.numerics.vlc import HEADER_BYTES, VlcParams, compress, stream_limit
 from npusim.numerics.vlc_decode import decompress
+from npusim.program.cmdbuf import build_cmdbuf, parse_cmdbuf
+from npusim.program.decode import decode_cmdbuf
 from tests.differential.case import tdma
 from tests.spec import tdma_vlc as spec
 
@@ -35,7 +35,9 @@ def bf16_elements(draw: st.DrawFn, params: VlcParams) -> list[int]:
 
 
 @given(st.data(), INT8_PARAMS)
-def test_int8_streams_equal_the_scalar_twins_and_decode_to_what_was_coded(data: st.DataObject, params: VlcParams) -> None:
+def test_int8_streams_equal_the_scalar_twins_and_decode_to_what_was_coded(
+    data: st.DataObject, params: VlcParams
+) -> None:
     elements = data.draw(NARROW | WIDE)
     stream = compress(np.array(elements, np.uint8), params)
     assert stream.tobytes() == spec.compress(elements, params)
@@ -43,7 +45,9 @@ def test_int8_streams_equal_the_scalar_twins_and_decode_to_what_was_coded(data: 
 
 
 @given(st.data(), BF16_PARAMS)
-def test_bf16_streams_equal_the_scalar_twins_and_decode_to_what_was_coded(data: st.DataObject, params: VlcParams) -> None:
+def test_bf16_streams_equal_the_scalar_twins_and_decode_to_what_was_coded(
+    data: st.DataObject, params: VlcParams
+) -> None:
     elements = data.draw(bf16_elements(params))
     stream = compress(np.array(elements, np.uint16), params)
     assert stream.tobytes() == spec.compress(elements, params)
@@ -96,7 +100,10 @@ def test_a_stream_that_claims_too_many_bytes_is_refused() -> None:
 
 
 @given(
-    st.data(), st.sampled_from([VlcParams(signed=True), VlcParams(bf16=True, bias0=127), VlcParams(bf16=True, bias0=127, zero_guard=True)])
+    st.data(),
+    st.sampled_from(
+        [VlcParams(signed=True), VlcParams(bf16=True, bias0=127), VlcParams(bf16=True, bias0=127, zero_guard=True)]
+    ),
 )
 def test_a_damaged_stream_gives_elements_or_a_value_error(data: st.DataObject, params: VlcParams) -> None:
     count = data.draw(st.integers(1, 80))
@@ -115,7 +122,9 @@ def test_a_damaged_stream_gives_elements_or_a_value_error(data: st.DataObject, p
 def test_a_stream_that_changes_is_decoded_again() -> None:
     machine, chip = Machine("cv181x"), chip_named("cv181x")
     fields = dict(trans_dir=0, compress_en=1, src_fmt=1, dst_fmt=1, cmd_id=1, src_base_addr_low=0x1000000)
-    load = tdma(chip, **fields, src_n=1, dst_c=1, dst_h=1, dst_w=64, dst_n_stride=64, dst_c_stride_low=64, dst_h_stride=64)
+    load = tdma(
+        chip, **fields, src_n=1, dst_c=1, dst_h=1, dst_w=64, dst_n_stride=64, dst_c_stride_low=64, dst_h_stride=64
+    )
     program = BoundProgram(machine.state, decode_cmdbuf(parse_cmdbuf(chip, build_cmdbuf(chip, [load]))))
     for value in (3, 3, 5, 3):
         machine.gmem.write(0x1000000, compress(np.full(64, value, np.uint8), VlcParams()))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from npusim import Machine
 from npusim.errors import AddressError, IllegalInstruction
 from npusim.isa.opcodes import ArithEuTyp as Eu
-from npusim.loader.cmdbuf import build_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf
 from tests.differential.case import tiu
 from tests.insn.elementwise import Bench
 from tests.spec import arith, bf16, requant
@@ -27,16 +27,22 @@ def _bytes(values: NDArray, signed: int) -> list[int]:
 
 
 def _pairs(eu_typ: Eu, signed: tuple[int, int], res_sign: int, wide: bool = False, **fields: int) -> Bench:
-    signs = dict(opt_opd0_sign=signed[0], opt_opd1_sign=signed[1], opt_res0_sign=res_sign, opt_shift_typ=int(any(signed)))
+    signs = dict(
+        opt_opd0_sign=signed[0], opt_opd1_sign=signed[1], opt_res0_sign=res_sign, opt_shift_typ=int(any(signed))
+    )
     bench = Bench("cv181x", eu_typ, **{**signs, **fields})
     return bench.place("opd0", A).place("opd1", B).place("res0", np.zeros_like(A, np.uint16), wide)
 
 
 @pytest.mark.parametrize("signed", [(0, 0), (0, 1), (1, 0), (1, 1)])
-@pytest.mark.parametrize(("shift", "rounding", "wide"), [(0, 1, True), (3, 1, False), (3, 0, True), (9, 1, False), (31, 1, True)])
+@pytest.mark.parametrize(
+    ("shift", "rounding", "wide"), [(0, 1, True), (3, 1, False), (3, 0, True), (9, 1, False), (31, 1, True)]
+)
 def test_mul_of_every_pair_of_bytes(signed: tuple[int, int], shift: int, rounding: int, wide: bool) -> None:
     sign = int(any(signed))
-    got = _pairs(Eu.MUL, signed, sign, wide, opt_res_shift=shift, opt_rshift_typ=rounding).result((INT16 if wide else INT8)[sign], wide)
+    got = _pairs(Eu.MUL, signed, sign, wide, opt_res_shift=shift, opt_rshift_typ=rounding).result(
+        (INT16 if wide else INT8)[sign], wide
+    )
     finish = Finish(16 if wide else 8, bool(sign), shift, bool(rounding), bool(sign))
     pairs = zip(_bytes(A, signed[0]), _bytes(B, signed[1]), strict=True)
     assert got.tolist() == [arith.mul(a, b, finish) for a, b in pairs]
@@ -52,7 +58,15 @@ def test_relu_clips_at_zero_and_at_the_results_limit(res_sign: int) -> None:
 
 @pytest.mark.parametrize(
     ("multiplier", "shift"),
-    [(1077952640, 6), ((1 << 31) - 1, 0), (1 << 31, 3), (0xC0000001, 31), (1 << 30, 62), (0x55555555, 37), (1 << 30, 32)],
+    [
+        (1077952640, 6),
+        ((1 << 31) - 1, 0),
+        (1 << 31, 3),
+        (0xC0000001, 31),
+        (1 << 30, 62),
+        (0x55555555, 37),
+        (1 << 30, 32),
+    ],
 )
 @pytest.mark.parametrize("wide", [False, True])
 def test_mul_qm_of_every_pair_of_signed_bytes(multiplier: int, shift: int, wide: bool) -> None:
@@ -68,8 +82,14 @@ def test_mul_qm_of_every_pair_of_signed_bytes(multiplier: int, shift: int, wide:
 def test_mac_wraps_at_32_bits_in_front_of_its_shift(data: st.DataObject) -> None:
     signed, left, right = data.draw(st.booleans()), data.draw(st.integers(0, 31)), data.draw(st.integers(0, 31))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    a, b, accumulator = rng.integers(0, 256, 64, np.uint8), rng.integers(0, 256, 64, np.uint8), rng.integers(0, 1 << 16, 64, np.uint16)
-    signs = dict(opt_opd0_sign=int(signed), opt_opd1_sign=int(signed), opt_res0_sign=int(signed), opt_shift_typ=int(signed))
+    a, b, accumulator = (
+        rng.integers(0, 256, 64, np.uint8),
+        rng.integers(0, 256, 64, np.uint8),
+        rng.integers(0, 1 << 16, 64, np.uint16),
+    )
+    signs = dict(
+        opt_opd0_sign=int(signed), opt_opd1_sign=int(signed), opt_res0_sign=int(signed), opt_shift_typ=int(signed)
+    )
     bench = Bench("cv180x", Eu.MAC, opt_left_shift=left, opt_res_shift=right, **signs).place("opd0", a).place("opd1", b)
     got = bench.place("res0", accumulator, wide=True).result(INT16[signed], wide=True)
     finish = Finish(16, signed, right, True, signed)
@@ -78,7 +98,11 @@ def test_mac_wraps_at_32_bits_in_front_of_its_shift(data: st.DataObject) -> None
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(*[st.integers(-(1 << 15), (1 << 15) - 1)] * 2), min_size=1, max_size=40), st.integers(0, 16), st.booleans())
+@given(
+    st.lists(st.tuples(*[st.integers(-(1 << 15), (1 << 15) - 1)] * 2), min_size=1, max_size=40),
+    st.integers(0, 16),
+    st.booleans(),
+)
 def test_add_and_sub_of_16_bits_shift_and_saturate(pairs: list[tuple[int, int]], shift: int, wide: bool) -> None:
     a, b = (np.array(column, np.int16) for column in zip(*pairs, strict=True))
     for eu_typ, sign in ((Eu.ADD, 1), (Eu.SUB, -1)):
@@ -89,22 +113,33 @@ def test_add_and_sub_of_16_bits_shift_and_saturate(pairs: list[tuple[int, int]],
 
 
 def test_add_saturates_at_int8_limits() -> None:
-    bench = Bench("cv181x", Eu.ADD).place("opd0", np.array([100, -100, 100, -128], np.int16), True).constant("opd1", 28, True)
+    bench = (
+        Bench("cv181x", Eu.ADD)
+        .place("opd0", np.array([100, -100, 100, -128], np.int16), True)
+        .constant("opd1", 28, True)
+    )
     assert bench.place("res0", np.zeros(4, np.int16)).result(np.int8).tolist() == [127, -72, 127, -100]
 
 
 @pytest.mark.parametrize("signed", [0, 1])
 def test_max_min_and_ge_of_every_pair_of_bytes(signed: int) -> None:
     a, b = _bytes(A, signed), _bytes(B, signed)
-    assert _pairs(Eu.MAX, (signed, signed), signed).result(INT8[signed]).tolist() == [max(p) for p in zip(a, b, strict=True)]
-    assert _pairs(Eu.MIN, (signed, signed), signed).result(INT8[signed]).tolist() == [min(p) for p in zip(a, b, strict=True)]
-    assert _pairs(Eu.GE, (signed, signed), signed).result(np.uint8).tolist() == [int(x >= y) for x, y in zip(a, b, strict=True)]
+    assert _pairs(Eu.MAX, (signed, signed), signed).result(INT8[signed]).tolist() == [
+        max(p) for p in zip(a, b, strict=True)
+    ]
+    assert _pairs(Eu.MIN, (signed, signed), signed).result(INT8[signed]).tolist() == [
+        min(p) for p in zip(a, b, strict=True)
+    ]
+    assert _pairs(Eu.GE, (signed, signed), signed).result(np.uint8).tolist() == [
+        int(x >= y) for x, y in zip(a, b, strict=True)
+    ]
 
 
 SPECIAL = [0, 0x8000, 1, 0x807F, 0x0080, 0x8080, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7FC1, 0x3F80, 0xBF80, 0x5F80, 0x1F80]
 PATTERN = st.sampled_from(SPECIAL) | st.integers(0, 0xFFFF) | st.integers(0x3E00, 0x4100)
 FLOAT_TWINS = {
-    Eu.MUL: bf16.mul, Eu.ADD: bf16.add, Eu.SUB: bf16.sub, Eu.MAX: bf16.maximum, Eu.MIN: bf16.minimum, Eu.GE: bf16.greater_equal,
+    Eu.MUL: bf16.mul, Eu.ADD: bf16.add, Eu.SUB: bf16.sub, Eu.MAX: bf16.maximum, Eu.MIN: bf16.minimum,
+    Eu.GE: bf16.greater_equal,
 }  # fmt: skip
 
 
@@ -124,14 +159,20 @@ def test_bf16_operations_are_the_twins(eu_typ: Eu, pairs: list[tuple[int, int]],
 def test_bf16_mac_is_the_twins(triples: list[tuple[int, int, int]], relu: bool) -> None:
     a, b, accumulator = (np.array(column, np.uint16) for column in zip(*triples, strict=True))
     bench = Bench("cv181x", Eu.MAC, itemsize=2, opt_relu_typ=int(relu)).place("opd0", a).place("opd1", b)
-    assert bench.place("res0", accumulator).result(np.uint16).tolist() == [bf16.mac(*triple, relu) for triple in triples]
+    assert bench.place("res0", accumulator).result(np.uint16).tolist() == [
+        bf16.mac(*triple, relu) for triple in triples
+    ]
 
 
 def test_bf16_mac_cuts_its_sum_before_it_rounds() -> None:
     # The product lies on a tie of bf16; a negative accumulator far below pulls the exact sum under it.
     tie_a, tie_b, tiny = 0x3F81, 0x3FC0, 0xA000
     assert bf16.write(bf16.read(tie_a) * bf16.read(tie_b)) != bf16.mac(tie_a, tie_b, tiny)  # type: ignore[operator]
-    bench = Bench("cv181x", Eu.MAC, itemsize=2).place("opd0", np.array([tie_a], np.uint16)).place("opd1", np.array([tie_b], np.uint16))
+    bench = (
+        Bench("cv181x", Eu.MAC, itemsize=2)
+        .place("opd0", np.array([tie_a], np.uint16))
+        .place("opd1", np.array([tie_b], np.uint16))
+    )
     assert bench.place("res0", np.array([tiny], np.uint16)).result(np.uint16).tolist() == [bf16.mac(tie_a, tie_b, tiny)]
 
 
@@ -151,7 +192,9 @@ def test_an_overlapping_copy_reads_its_source_whole(shape: tuple[int, int, int, 
     machine.lmem[...] = np.random.default_rng(3).integers(0, 256, machine.lmem.shape, np.uint8)
     before = machine.lmem.copy()
     extents = {f"{opd}_{dim}": extent for opd in ("res0", "opd0") for dim, extent in zip("nchw", shape, strict=True)}
-    strides = {f"{opd}_{dim}_str": step for opd in ("res0", "opd0") for dim, step in zip("nchw", (384, 64, 16, 1), strict=True)}
+    strides = {
+        f"{opd}_{dim}_str": step for opd in ("res0", "opd0") for dim, step in zip("nchw", (384, 64, 16, 1), strict=True)
+    }
     fields = dict(extents, **strides, tsk_typ=3, tsk_eu_typ=10, tsk_opd_num=1, short_res0_str=3, short_opd0_str=3)
     fields.update(opt_opd1_sign=0, opt_shift_typ=0, opd0_addr=0x100, res0_addr=lane * 32768 + 0x110)
     machine.run_cmdbuf(build_cmdbuf(machine.chip, [tiu(machine.chip, **fields)]))

@@ -50,7 +50,12 @@ def test_every_element_has_a_count_of_its_own() -> None:
 def test_a_count_beyond_16_is_refused_and_nothing_is_written(count: int) -> None:
     values, counts = np.ones(64, np.int16), np.zeros(64, np.int8)
     counts[40] = count
-    bench = Bench("cv181x", Eu.SHIFT, opt_rshift_typ=0).place("opd0", values, True).place("opd1", counts).place("res0", values, True)
+    bench = (
+        Bench("cv181x", Eu.SHIFT, opt_rshift_typ=0)
+        .place("opd0", values, True)
+        .place("opd1", counts)
+        .place("res0", values, True)
+    )
     before = bench.machine.lmem.copy()
     with pytest.raises(IllegalInstruction, match=f"shift count {count}"):
         bench.run()
@@ -63,7 +68,10 @@ def test_a_count_beyond_16_is_refused_and_nothing_is_written(count: int) -> None
         ({"opt_opd0_seg": 0}, "one width"),
         ({"opt_opd1_sign": 1}, "unsigned"),
         ({"opt_res_shift": 1, "opt_shift_typ": 1}, "opt_shift_typ is 1"),
-        ({f"opt_{opd}_seg": 0 for opd in ("res0", "opd0", "opd1")} | {"res0_addr": 32700, "res0_b_str": 100}, "another lane"),
+        (
+            {f"opt_{opd}_seg": 0 for opd in ("res0", "opd0", "opd1")} | {"res0_addr": 32700, "res0_b_str": 100},
+            "another lane",
+        ),
     ],
 )
 def test_bitwise_refuses_what_it_cannot_mean(changes: dict[str, int], sentence: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from npusim import Machine
 from npusim.chip import CHIPS
 from npusim.errors import IllegalInstruction
-from npusim.loader.cmdbuf import build_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf
 from tests.differential.case import tiu
 from tests.spec.requant import saturate, shift_right
 
@@ -18,8 +18,18 @@ TABLE, IFMAP, OFMAP = 0x0000, 0x1000, 0x4000
 def _lookup(machine: Machine, bf16: int, shape: tuple[int, int, int, int], **changes: int) -> None:
     chip = machine.chip
     selector = dict(tens_lookup=1, tsk_eu_typ=12 * bf16) if chip.tiu_layout == "cv183x" else dict(tsk_eu_typ=12)
-    fields = dict(tsk_typ=3, opd_typ=bf16, opt_shift_typ=0, opt_res0_sign=bf16, opt_opd0_sign=bf16, opt_opd1_sign=bf16, opt_opd2_seg=bf16)
-    fields.update({f"{opd}_{dim}": extent for opd in ("res0", "opd0") for dim, extent in zip("nchw", shape, strict=True)})
+    fields = dict(
+        tsk_typ=3,
+        opd_typ=bf16,
+        opt_shift_typ=0,
+        opt_res0_sign=bf16,
+        opt_opd0_sign=bf16,
+        opt_opd1_sign=bf16,
+        opt_opd2_seg=bf16,
+    )
+    fields.update(
+        {f"{opd}_{dim}": extent for opd in ("res0", "opd0") for dim, extent in zip("nchw", shape, strict=True)}
+    )
     fields.update(opd1_n=1, opd1_c=chip.num_lanes, opd1_h=32 if bf16 else 16, opd1_w=8 if bf16 else 16)
     fields.update(opd1_addr=TABLE, opd0_addr=IFMAP, res0_addr=OFMAP, **selector)
     machine.run_cmdbuf(build_cmdbuf(chip, [tiu(chip, **{**fields, **changes})]))
@@ -49,7 +59,9 @@ def test_a_bf16_lookup_hands_patterns_on_untouched() -> None:
     machine.lmem[:, TABLE : TABLE + 512].view(np.uint16)[...] = np.arange(256) * 257 + 0x8000
     machine.lmem[:, IFMAP : IFMAP + 512].view(np.uint16)[...] = np.arange(256)
     _lookup(machine, 1, (1, 8, 16, 16))
-    assert machine.lmem[3, OFMAP : OFMAP + 512].view(np.uint16).tolist() == [(0x8000 + 257 * i) & 0xFFFF for i in range(256)]
+    assert machine.lmem[3, OFMAP : OFMAP + 512].view(np.uint16).tolist() == [
+        (0x8000 + 257 * i) & 0xFFFF for i in range(256)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     res = alloc_rows(d.b, tokens, q.shape[1])
     d.memory[d.gmem + SCRATCH] = bytes(shape.scratch_bytes)
     far_mask, scratch = d.row(mask), tg(d.gmem + SCRATCH, (1, 1, 1, 1), BF16)
-    free = int(rng.choice([7000, 9000, 14000, 1 << 15])) * (2 if d.b.chip.num_lanes == 2 else 1)  # what other kernels leave free
+    free = int(rng.choice([7000, 9000, 14000, 1 << 15])) * (
+        2 if d.b.chip.num_lanes == 2 else 1
+    )  # what other kernels leave free
     d.b.lmem.alloc(max(d.b.lmem.free_bytes - free, 16), "what others use", "")
     labels = [[[(0, f"{name}.{head}.{page}") for page in range(pages)] for head in range(kv_heads)] for name in "kv"]
     attention(d.b, res, here, labels[0], labels[1], far_mask, shape, near, scratch)

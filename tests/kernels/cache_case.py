@@ -20,11 +20,19 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     kv_heads, dim, blocks = int(rng.integers(1, 4)), int(rng.choice([16, 64])), int(rng.choice([5, 24, 300]))
     shape = CacheShape(kv_heads, int(rng.integers(1, 4)), dim, 2 * dim * PAGE_SIZE)
     whole = bool(rng.random() < 0.5)
-    rows, slot, block = PAGE_SIZE if whole else 1, 0 if whole else int(rng.integers(PAGE_SIZE)), int(rng.integers(blocks))
+    rows, slot, block = (
+        PAGE_SIZE if whole else 1,
+        0 if whole else int(rng.integers(PAGE_SIZE)),
+        int(rng.integers(blocks)),
+    )
     k, v = (bf16_numbers(rng, rows, kv_heads * dim) for _ in range(2))
     k_pages, v_pages = bf16_numbers(rng, kv_heads, dim, PAGE_SIZE), bf16_numbers(rng, kv_heads, PAGE_SIZE, dim)
     box = bf16_numbers(rng, kv_heads, 2, dim, blocks)
-    d.memory |= {d.gmem + K_PAGES: k_pages.tobytes(), d.gmem + V_PAGES: v_pages.tobytes(), d.gmem + BOXES: box.tobytes()}
+    d.memory |= {
+        d.gmem + K_PAGES: k_pages.tobytes(),
+        d.gmem + V_PAGES: v_pages.tobytes(),
+        d.gmem + BOXES: box.tobytes(),
+    }
     here, there = load_rows(d.b, d.row(k)), load_rows(d.b, d.row(v))
     one = (1, 1, 1, 1)
     to = tg(d.gmem + K_PAGES + 2 * slot, one, BF16), tg(d.gmem + V_PAGES + 2 * dim * slot, one, BF16)
@@ -47,7 +55,11 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
         for row in by_head[:, head]:
             found = ops.box_update(found, row)
         box[head, 0, :, block], box[head, 1, :, block] = found
-    d.wanted |= {d.gmem + K_PAGES: k_pages.tobytes(), d.gmem + V_PAGES: v_pages.tobytes(), d.gmem + BOXES: box.tobytes()}
+    d.wanted |= {
+        d.gmem + K_PAGES: k_pages.tobytes(),
+        d.gmem + V_PAGES: v_pages.tobytes(),
+        d.gmem + BOXES: box.tobytes(),
+    }
     return Checked(case_of("cache", d.b.build().patch({"box": d.gmem + BOXES + 2 * block}), d.memory), d.wanted)
 
 

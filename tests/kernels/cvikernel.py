@@ -21,7 +21,16 @@ def _struct(name: str, *fields: tuple[str, Any]) -> type[C.Structure]:
     return type(name, (C.Structure,), {"_fields_": list(fields)})
 
 
-_TL = _struct("tl", ("addr", U32), ("fmt", I32), ("cmprs_fmt", I32), ("shape", U32 * 4), ("stride", U32 * 4), ("rnd", U8), ("eu_align", U8))
+_TL = _struct(
+    "tl",
+    ("addr", U32),
+    ("fmt", I32),
+    ("cmprs_fmt", I32),
+    ("shape", U32 * 4),
+    ("stride", U32 * 4),
+    ("rnd", U8),
+    ("eu_align", U8),
+)
 _ML = _struct("ml", ("addr", U32), ("fmt", I32), ("shape", U32 * 4), ("stride", U32 * 3), ("rnd", U8), ("eu_align", U8))
 _TG = _struct("tg", ("base_reg", U8), ("addr", U64), ("fmt", I32), ("shape", U32 * 4), ("stride", U32 * 4), ("rnd", U8))
 _MG = _struct("mg", ("base_reg", U8), ("addr", U64), ("fmt", I32), ("shape", U32 * 2), ("row_stride", U32), ("rnd", U8))
@@ -53,14 +62,19 @@ PARAMS = {
     "tiu_copy": "src:p dst:p layer_id:h",
     "tiu_lookup_table": "ofmap:p ifmap:p table:p layer_id:h",
     "tiu_max_pooling": f"{_POOL} {_PAD_STRIDE} ins_val:b ins_fp:h layer_id:h",
-    "tiu_average_pooling": f"{_POOL} {_INSERT} {_PAD_STRIDE} avg_pooling_const:h rshift_bits:b layer_id:h ins_val:b ins_fp:h",
+    "tiu_average_pooling": (
+        f"{_POOL} {_INSERT} {_PAD_STRIDE} avg_pooling_const:h rshift_bits:b layer_id:h ins_val:b ins_fp:h"
+    ),
     "tiu_pt_depthwise_convolution": (
-        f"ofmap:p ifmap:p weight:p bias:p weight_is_const:i weight_const:i weight_is_signed:i {_INSERT} dilation_h:b dilation_w:b "
-        f"{_PAD_STRIDE} rshift_bits:b relu_enable:i layer_id:h cmd_pre_exe_typ:b cmd_pre_exe:b ps32_mode:b ins_val:b ins_fp:h"
+        f"ofmap:p ifmap:p weight:p bias:p weight_is_const:i weight_const:i weight_is_signed:i {_INSERT} dilation_h:b "
+        "dilation_w:b "
+        f"{_PAD_STRIDE} rshift_bits:b relu_enable:i layer_id:h cmd_pre_exe_typ:b cmd_pre_exe:b ps32_mode:b ins_val:b "
+        "ins_fp:h"
     ),
     "tiu_matrix_multiplication": f"{_MATMUL} layer_id:h",
     "tiu_convolution": (
-        f"ofmap:p ifmap:p weight:p chl_quan_param:p {_INSERT} {_PAD_STRIDE} dilation_h:b dilation_w:b has_bias:b relu_enable:b ps32_mode:b "
+        f"ofmap:p ifmap:p weight:p chl_quan_param:p {_INSERT} {_PAD_STRIDE} dilation_h:b dilation_w:b has_bias:b "
+        "relu_enable:b ps32_mode:b "
         "w_is_const:b layer_id:h cmd_pre_exe_typ:b cmd_pre_exe:b ins_val:b ins_fp:h"
     ),
 }
@@ -86,7 +100,10 @@ class Cvikernel:
         """Calls `name` with a parameter structure of `values`; tensors become pointers, what is not given is 0."""
         fields = [field.split(":") for field in PARAMS[name].split()]
         kind = _struct(name, *((field, _TYPES[letter]) for field, letter in fields))
-        given = {field: self._pointer(value) if isinstance(value, Tl | Ml | Tg | Mg) else value for field, value in values.items()}
+        given = {
+            field: self._pointer(value) if isinstance(value, Tl | Ml | Tg | Mg) else value
+            for field, value in values.items()
+        }
         param = kind(**given)
         getattr(self._lib, f"cvk{self._chip}_{name}")(P(self._context), C.byref(param))
 
@@ -103,7 +120,9 @@ class Cvikernel:
             made = _TL(t.addr, fmt, fmt, (U32 * 4)(*t.shape), (U32 * 4)(*t.stride), 0, 1)
         elif isinstance(t, Ml):
             shape = (t.shape.n, t.shape.c, t.shape.w, t.shape.col)
-            made = _ML(t.addr, fmt, (U32 * 4)(*shape), (U32 * 3)(t.n_stride, t.c_stride, t.shape.w * t.fmt.itemsize), 0, 1)
+            made = _ML(
+                t.addr, fmt, (U32 * 4)(*shape), (U32 * 3)(t.n_stride, t.c_stride, t.shape.w * t.fmt.itemsize), 0, 1
+            )
         elif isinstance(t, Tg):
             made = _TG(t.base_reg, t.addr, fmt, (U32 * 4)(*t.shape), (U32 * 4)(*t.stride), 0)
         else:

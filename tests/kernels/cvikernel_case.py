@@ -62,7 +62,9 @@ def _moves(b: KernelBuilder, both: Callable[..., None]) -> None:
     both(b.tdma_l2l_tensor_copy, (each, low), "tdma_l2l_bf16_tensor_copy", src=each, dst=low)
     both(b.tdma_g2l_tensor_fill_constant, (x, 0x3F80), "tdma_g2l_bf16_tensor_fill_constant", dst=x, constant=0x3F80)
     turned = tg(GMEM, (lanes, 1, 1, 64), BF16)
-    both(b.tdma_l2g_tensor_copy_nc_transposed, (x, turned), "tdma_l2g_bf16_tensor_copy_nc_transposed", src=x, dst=turned)
+    both(
+        b.tdma_l2g_tensor_copy_nc_transposed, (x, turned), "tdma_l2g_bf16_tensor_copy_nc_transposed", src=x, dst=turned
+    )
 
 
 def _windows(b: KernelBuilder, both: Callable[..., None]) -> None:
@@ -71,7 +73,9 @@ def _windows(b: KernelBuilder, both: Callable[..., None]) -> None:
     total, table = b.lmem_alloc_tensor((1, lanes, 1, 1), BF16), b.lmem_alloc_tensor((1, lanes, 32, 8), BF16)
     both(b.tiu_lookup_table, (y, x, table), "tiu_lookup_table", ofmap=y, ifmap=x, table=table)
     both(b.tiu_max_pooling, (total, x, (1, 64)), "tiu_max_pooling", ofmap=total, ifmap=x, kh=1, kw=64, **ones)
-    window = dict(ofmap=total, ifmap=x, kh=1, kw=64, avg_pooling_const=0x4280)  # cvikernel divides by the window's size, 64
+    window = dict(
+        ofmap=total, ifmap=x, kh=1, kw=64, avg_pooling_const=0x4280
+    )  # cvikernel divides by the window's size, 64
     both(b.tiu_average_pooling, (total, x, (1, 64), 0x3F80), "tiu_average_pooling", **window, **ones)
     both(
         b.tiu_pt_depthwise_convolution, (total, x, x), "tiu_pt_depthwise_convolution",
@@ -100,6 +104,7 @@ def _int8(b: KernelBuilder, both: Callable[..., None]) -> None:
     weight_as_theirs = Tl(weight.addr, (40, count, 1, 1), (2, 1, 1, 1), I8)
     record_as_theirs = Tl(record.addr, (1, count, 1, 1), (2, 1, 1, 1), Fmt.U8)
     both(
-        b.tiu_convolution_1x1_qm, (res, x, weight, record), "tiu_convolution", ofmap=res, ifmap=x, weight=weight_as_theirs,
+        b.tiu_convolution_1x1_qm, (res, x, weight, record), "tiu_convolution", ofmap=res, ifmap=x,
+        weight=weight_as_theirs,
         chl_quan_param=record_as_theirs, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1,
     )  # fmt: skip

@@ -28,7 +28,9 @@ class ProgramCase(Case):
 
 def case_of(kind: str, program: Program, gmem: dict[int, NDArray | bytes]) -> ProgramCase:
     """`program` on random LMEM and on `gmem`, whose ranges are all read back."""
-    memory = {addr: data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes() for addr, data in gmem.items()}
+    memory = {
+        addr: data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes() for addr, data in gmem.items()
+    }
     return ProgramCase(program.chip.name, kind, [], 7, memory, bf16_lmem=True, raw=program.cmdbuf)
 
 
@@ -52,4 +54,6 @@ class Checked:
         for addr, data in self.wanted.items():
             start = max(where for where in outcome.gmem if where <= addr)
             offset = addr - start
-            assert outcome.gmem[start][offset : offset + len(data)] == data, f"{self.case.kind} at {addr:#x} differs from the twin"
+            assert outcome.gmem[start][offset : offset + len(data)] == data, (
+                f"{self.case.kind} at {addr:#x} differs from the twin"
+            )

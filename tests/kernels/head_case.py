@@ -38,7 +38,11 @@ def _norm(d: Draw) -> Checked:
 
 def _head(d: Draw) -> Checked:
     k, vocab, rows = int(d.rng.integers(8, 100)), int(d.rng.integers(40, 700)), int(d.rng.choice([1, 1, 3]))
-    x, weight, scale = bf16_numbers(d.rng, rows, k), d.rng.integers(-127, 128, (k, vocab)).astype(np.int8), bf16_numbers(d.rng, vocab)
+    x, weight, scale = (
+        bf16_numbers(d.rng, rows, k),
+        d.rng.integers(-127, 128, (k, vocab)).astype(np.int8),
+        bf16_numbers(d.rng, vocab),
+    )
     plan = plan_head(d.b.chip, k, vocab, Fmt.I8, group_columns=int(d.rng.choice([96, 200, 1000])), buffer_bytes=1024)
     placed, addr = [], d.gmem + WEIGHTS
     for start, group in zip(plan.starts, plan.groups, strict=True):
@@ -51,7 +55,9 @@ def _head(d: Draw) -> Checked:
     maxima = None
     if rows == 1:
         largest = np.array([logits[0, range(*tile)][floats(logits[0, range(*tile)]).argmax()] for tile in plan.tiles])
-        assert largest_token(plan, floats(largest).tolist(), floats(logits[0]).tolist()) == int(floats(logits[0]).argmax())
+        assert largest_token(plan, floats(largest).tolist(), floats(logits[0]).tolist()) == int(
+            floats(logits[0]).argmax()
+        )
         maxima = tg(d.gmem + LOGITS + 0x20000, (1, 1, 1, len(plan.tiles)), BF16)
         d.memory[maxima.addr], d.wanted[maxima.addr] = bytes(largest.nbytes), largest.tobytes()
     to = d.gmem + LOGITS

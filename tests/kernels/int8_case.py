@@ -24,7 +24,9 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     largest_out = np.abs(floats(x) @ weight.T).max(0) * 0.7  # some results saturate
     linear = Int8ActivationLinear.of(weight, np.abs(floats(x)).max(0), largest_out)
     plan, addr = plan_int8(d.b.chip, k, n, 2048), d.gmem + WEIGHTS
-    packed = pack_int8(plan, linear.weight.astype(np.int8), linear.multiplier, linear.shift, linear.to_int8, linear.scale)
+    packed = pack_int8(
+        plan, linear.weight.astype(np.int8), linear.multiplier, linear.shift, linear.to_int8, linear.scale
+    )
     assert len(packed) == plan.num_bytes
     d.memory[addr] = packed
     stream = WeightStream(d.b, [(plan, addr)])

@@ -1,14 +1,15 @@
-"""Every order in which the two engines may run a program: TIU as early as possible, TDMA as early as possible, and at random."""
+"""Every order in which the two engines may run a program: TIU as early as possible, TDMA as early as possible, and at
+random."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from npusim.chip import chip_named
-from npusim.decode import decode_tdma, decode_tiu
 from npusim.execute import BoundProgram
 from npusim.isa.regs import tdma_rows, tiu_rows
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.program.cmdbuf import parse_cmdbuf
+from npusim.program.decode import decode_tdma, decode_tiu
 from npusim.sim import Machine
 from tests.differential.case import Outcome, initial_lmem
 from tests.kernels.harness import ProgramCase
@@ -35,4 +36,6 @@ def run_ordered(case: ProgramCase, tiu_share: float, seed: int = 0) -> Outcome:
             order.append(decode_tdma(chip, tdma[j], j))
             j += 1
     BoundProgram(machine.state, order).run()
-    return Outcome(machine.lmem.tobytes(), {addr: machine.gmem.read(addr, len(data)) for addr, data in case.gmem.items()})
+    return Outcome(
+        machine.lmem.tobytes(), {addr: machine.gmem.read(addr, len(data)) for addr, data in case.gmem.items()}
+    )

@@ -21,7 +21,9 @@ OUT, SCRATCH, TABLES, WEIGHTS = 0x10000, 0x60000, 0x80000, 0x100000
 
 
 def table_bytes(table: tables.Interpolated | tables.Scientific) -> bytes:
-    pair = (table.base, table.slope) if isinstance(table, tables.Interpolated) else (table.by_exponent, table.by_fraction)
+    pair = (
+        (table.base, table.slope) if isinstance(table, tables.Interpolated) else (table.by_exponent, table.by_fraction)
+    )
     return b"".join(half.tobytes() for half in pair)
 
 

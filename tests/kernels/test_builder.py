@@ -10,7 +10,7 @@ from npusim.chip import CHIPS, Chip
 from npusim.errors import UsageError
 from npusim.isa.regs import tdma_rows, tiu_rows
 from npusim.kernels import Fmt, KernelBuilder, MlShape, emit, mg, tg
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.program.cmdbuf import parse_cmdbuf
 from tests.kernels import calls_case
 from tests.kernels.harness import case_of, run
 from tests.kernels.interleave import run_ordered
@@ -113,7 +113,9 @@ def test_patching_a_label_equals_building_with_that_address(chip: Chip) -> None:
 def test_errors_name_the_sizes_and_the_way_out() -> None:
     b = KernelBuilder("cv180x")
     b.lmem_alloc_tensor((1, 2, 1, 8000), BF16)
-    with pytest.raises(UsageError, match=r"needs 17,600 bytes of LMEM a lane, but 16,768 of cv180x's 32,768 are free; halve it"):
+    with pytest.raises(
+        UsageError, match=r"needs 17,600 bytes of LMEM a lane, but 16,768 of cv180x's 32,768 are free; halve it"
+    ):
         b.lmem_alloc_tensor((1, 2, 1, 8800), BF16, way_out="halve it")
     x = b.lmem_alloc_tensor((1, 2, 1, 8), BF16)
     y = b.lmem_alloc_tensor((1, 2, 1, 8), BF16)

@@ -1,4 +1,5 @@
-"""Kernels against the twin's arithmetic (reference_model.quant), on random shapes, on every chip and in every order of the engines."""
+"""Kernels against the twin's arithmetic (reference_model.quant), on random shapes, on every chip and in every order of
+the engines."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from npusim.kernels.matmul import matmul
 from npusim.kernels.rows import alloc_rows
 from npusim.kernels.stream import WeightStream
 from npusim.kernels.weights import pack_weight, plan_weight
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.program.cmdbuf import parse_cmdbuf
 from tests.kernels.harness import run
 from tests.kernels.interleave import run_ordered
 from tests.kernels.record import MAKERS
@@ -55,7 +56,9 @@ def test_check_has_nothing_to_say_about_a_kernels_program(name: str, chip) -> No
     buffer_bytes=st.integers(128, 16384),
     chip=st.sampled_from(CHIPS),
 )
-def test_tiles_cover_a_matrix_once_fit_their_buffer_and_follow_each_other(k: int, n: int, fmt: Fmt, buffer_bytes: int, chip) -> None:  # type: ignore[no-untyped-def]
+def test_tiles_cover_a_matrix_once_fit_their_buffer_and_follow_each_other(
+    k: int, n: int, fmt: Fmt, buffer_bytes: int, chip
+) -> None:  # type: ignore[no-untyped-def]
     plan = plan_weight(chip, k, n, fmt, buffer_bytes)
     lanes, end = plan.num_lanes_used, 0
     assert lanes <= chip.num_lanes and lanes * plan.lane_columns >= n > (lanes - 1) * plan.lane_columns
@@ -88,7 +91,8 @@ def test_what_does_not_fit_is_refused_with_sizes_and_a_way_out() -> None:
     stream = WeightStream(b, [(plan_weight(b.chip, 64, 8000, Fmt.BF16), 0)])
     with b.lmem_scope():
         b.lmem_alloc_tensor((1, 2, 1, 5000), Fmt.BF16)
-        wanted = r"needs \d+,\d+ bytes of LMEM a lane, but \d+,\d+ of cv180x's 32,768 are free; at most \d+,\d+ columns would fit: split"
+        wanted = r"needs \d+,\d+ bytes of LMEM a lane, but"
+        wanted += r" \d+,\d+ of cv180x's 32,768 are free; at most \d+,\d+ columns would fit: split"
         with pytest.raises(UsageError, match=wanted):
             matmul(b, stream, x, tg(0, (1, 1, 1, 8000), Fmt.BF16))
     with pytest.raises(UsageError, match="all used; list every matrix"):
@@ -101,7 +105,9 @@ def test_what_does_not_fit_is_refused_with_sizes_and_a_way_out() -> None:
     pages = [[(0, None)] * 60]
     scratch, mask = tg(0, (1, 1, 1, 1), Fmt.BF16), tg(0, (1, 1, 1, 960), Fmt.BF16)
     b.lmem.alloc(b.lmem.free_bytes - 3000, "what others use", "")
-    with pytest.raises(UsageError, match=r"at least \d,\d+ bytes of LMEM a lane for a page of .*, but 2,\d+ are free; free LMEM"):
+    with pytest.raises(
+        UsageError, match=r"at least \d,\d+ bytes of LMEM a lane for a page of .*, but 2,\d+ are free; free LMEM"
+    ):
         attention(b, res, q, pages, pages, mask, AttentionShape(1, 1, 1, 64, 60), None, scratch)  # type: ignore[arg-type]
 
 

@@ -21,7 +21,9 @@ def test_kernels_leave_the_memory_that_the_model_left(chip) -> None:  # type: ig
     for name, case in draw_all(chip.name):
         outcome = run(case.case)
         case.assert_equals_twin(outcome)
-        assert digest(case.case, outcome) == RECORD[name], f"{name} (where its program changed: python -m tests.kernels.record)"
+        assert digest(case.case, outcome) == RECORD[name], (
+            f"{name} (where its program changed: python -m tests.kernels.record)"
+        )
 
 
 @pytest.mark.skipif("CVI_LIB" not in os.environ, reason="CVI_LIB does not name the vendor's model")

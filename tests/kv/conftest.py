@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kv.attention import attend
-from kv.geometry import Geometry
+from kv.memory.geometry import Geometry
 from kv.selection import Selection
 from kv.store import PagedKV
 

@@ -8,21 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kv.allocator import NULL_PAGE, PageAllocator
-from kv.block_manager import Admission, BlockManager
 from kv.errors import KVError
-from kv.page import next_key
+from kv.pages.allocator import NULL_PAGE, PageAllocator
+from kv.pages.block_manager import Admission, BlockManager
+from kv.pages.page import next_key
 
 
 def snapshot(manager: BlockManager) -> object:
     device = manager.device
     counts = [device.ref_count(page) for page in range(device.num_pages + 1)]
-    return copy.deepcopy((counts, device.free_order(), [device.key(p) and device.key(p).hash for p in range(1, device.num_pages + 1)],
+    return copy.deepcopy((counts, device.free_order(), [device.key(p) and device.key(p).hash for p in range(1,
+    device.num_pages + 1)],
                           {seq: (table.pages, table.length) for seq, table in manager.tables.items()}))  # fmt: skip
 
 
 def test_pages_without_a_key_are_reused_before_all_others_and_keyed_ones_tail_first() -> None:
-    """The order that vLLM's v1 prefix caching test expects after one request of 3 full and 2 unkeyed blocks is freed."""
+    """The order that vLLM's v1 prefix caching test expects after one request of 3 full and 2 unkeyed blocks is
+    freed."""
     allocator = PageAllocator(10)
     pages = allocator.take(5)
     key = None
@@ -186,7 +188,10 @@ def test_swap_conserves_pages_on_both_sides_and_maps_every_page_of_the_table() -
     out = manager.swap_out("a")
     assert [page for page, _ in out] == pages and (manager.device.num_free, manager.host.num_free) == (8, 5)
     back = manager.swap_in("a")
-    assert [page for page, _ in back] == [host for _, host in out] and (manager.device.num_free, manager.host.num_free) == (5, 8)
+    assert [page for page, _ in back] == [host for _, host in out] and (
+        manager.device.num_free,
+        manager.host.num_free,
+    ) == (5, 8)
 
 
 def test_writing_after_a_rollback_into_a_published_page_makes_that_page_unfindable() -> None:
@@ -200,7 +205,11 @@ def test_writing_after_a_rollback_into_a_published_page_makes_that_page_unfindab
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"num_pages": 0, "page_size": 4}, {"num_pages": 4, "page_size": 0}, {"num_pages": 4, "page_size": 4, "watermark_pages": 4}],
+    [
+        {"num_pages": 0, "page_size": 4},
+        {"num_pages": 4, "page_size": 0},
+        {"num_pages": 4, "page_size": 4, "watermark_pages": 4},
+    ],
 )
 def test_a_pool_without_room_is_refused(arguments: dict[str, int]) -> None:
     with pytest.raises(KVError, match=r"at least 1|watermark"):

@@ -1,4 +1,5 @@
-"""Any history of allocate, append, publish, fork, truncate, free and swap, against a model that keeps plain lists of token ids."""
+"""Any history of allocate, append, publish, fork, truncate, free and swap, against a model that keeps plain lists of
+token ids."""
 
 from __future__ import annotations
 
@@ -8,14 +9,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kv.allocator import NULL_PAGE
-from kv.block_manager import Admission, BlockManager, Copies
+from kv.pages.allocator import NULL_PAGE
+from kv.pages.block_manager import Admission, BlockManager, Copies
 
 TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=9)
 
 
 class Histories(RuleBasedStateMachine):
-    """`slots` plays the pool: the token that each (page, offset) holds. A page is checked against the sequence's own list at every step."""
+    """`slots` plays the pool: the token that each (page, offset) holds. A page is checked against the sequence's own
+    list at every step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +36,9 @@ class Histories(RuleBasedStateMachine):
         return data.draw(st.sampled_from(sorted(of)))
 
     def copy(self, copies: Copies, source: dict[tuple[int, int], int], target: dict[tuple[int, int], int]) -> None:
-        moved = {(to, offset): source[page, offset] for page, to in copies for offset in range(3) if (page, offset) in source}
+        moved = {
+            (to, offset): source[page, offset] for page, to in copies for offset in range(3) if (page, offset) in source
+        }
         target.update(moved)
 
     def compute(self, seq: int, start: int) -> None:

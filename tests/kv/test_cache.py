@@ -1,4 +1,5 @@
-"""Arrays behind the block tables: what was appended is read back, whatever the pages, their history and their storage."""
+"""Arrays behind the block tables: what was appended is read back, whatever the pages, their history and their
+storage."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kv.cache import PagedCache
 from kv.errors import KVError
-from kv.geometry import Geometry
-from kv.pool import BF16, FLOAT32, INT8, STORAGES, Layout, Storage
-from kv.scheduler import Preemption, Request, Scheduler
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.memory.pool import BF16, FLOAT32, INT8, STORAGES, Layout, Storage
+from kv.pages.scheduler import Preemption, Request, Scheduler
 
 GEOMETRY = Geometry(num_layers=2, num_q_heads=4, num_kv_heads=2, head_dim=4, page_size=3)
 LAYOUTS = st.sampled_from(list(Layout))
@@ -55,7 +56,9 @@ def test_a_gather_through_any_permutation_of_pages_is_the_contiguous_cache_bitwi
 @pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
 @settings(max_examples=30)
 @given(cuts=st.lists(st.integers(1, 6), min_size=1, max_size=6), seed=st.integers(0, 99), layout=LAYOUTS)
-def test_the_sizes_of_the_appends_do_not_show_in_what_is_stored(storage: Storage, cuts: list[int], seed: int, layout: Layout) -> None:
+def test_the_sizes_of_the_appends_do_not_show_in_what_is_stored(
+    storage: Storage, cuts: list[int], seed: int, layout: Layout
+) -> None:
     length = sum(cuts)
     k, v = tokens_kv(seed, length)
     cache = PagedCache(GEOMETRY, 32, storage, layout)
@@ -150,7 +153,9 @@ def test_an_open_int8_page_costs_its_float32_copy_until_it_is_full_or_freed() ->
 @pytest.mark.parametrize("preemption", Preemption)
 @settings(max_examples=20, deadline=None)
 @given(prompts=st.lists(st.integers(1, 12), min_size=1, max_size=5), new_tokens=st.integers(1, 12))
-def test_preempted_requests_generate_the_tokens_of_an_undisturbed_run(preemption: Preemption, prompts: list[int], new_tokens: int) -> None:
+def test_preempted_requests_generate_the_tokens_of_an_undisturbed_run(
+    preemption: Preemption, prompts: list[int], new_tokens: int
+) -> None:
     """The next token is a function of every byte the request has in the cache, so a lost or foreign page would show."""
 
     def kv_of(tokens: list[int]) -> np.ndarray:
@@ -173,7 +178,9 @@ def test_preempted_requests_generate_the_tokens_of_an_undisturbed_run(preemption
                 length = len(request.tokens)
                 start = cache.manager.tables[request.name].num_cached if request in step.admitted else length - 1
                 for layer in range(2):
-                    cache.write(request.name, layer, start, kv_of(request.tokens)[start:], -kv_of(request.tokens)[start:])
+                    cache.write(
+                        request.name, layer, start, kv_of(request.tokens)[start:], -kv_of(request.tokens)[start:]
+                    )
                 cache.publish(request.name, request.tokens)
                 request.tokens.append(int(1e4 * abs(contents(cache, request.name, length)[..., 0].sum(-1)).sum()) % 7)
                 if len(request.tokens) == goals[request.name]:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kv.cache import PagedCache
 from kv.errors import KVError
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.memory.pool import FLOAT32, INT8, STORAGES, Layout, Storage
 from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy, Unit
 from kv.policies.full import Full
@@ -22,7 +23,6 @@ from kv.policies.protected import Protected
 from kv.policies.quest import Quest
 from kv.policies.shared import Shared, Sharing
 from kv.policies.twilight import Twilight
-from kv.pool import FLOAT32, INT8, STORAGES, Layout, Storage
 from kv.store import PagedKV
 
 Maker = Callable[..., Any]
@@ -48,7 +48,14 @@ def new_store(
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 99), prompt=st.integers(1, 20), more=st.integers(1, 12), storage=st.sampled_from(STORAGES))
 def test_a_budget_of_the_whole_context_is_bitwise_dense(
-    policy: Policy, seed: int, prompt: int, more: int, storage: Storage, geometry: Geometry, make_text: Maker, decode: Maker
+    policy: Policy,
+    seed: int,
+    prompt: int,
+    more: int,
+    storage: Storage,
+    geometry: Geometry,
+    make_text: Maker,
+    decode: Maker,
 ) -> None:
     if not policy.dense_within_budget:
         assert isinstance(policy, Twilight) or policy.name == "twilight"
@@ -85,12 +92,25 @@ def test_a_selection_is_a_fixed_table_ascending_padded_and_within_the_budget(
 @each_policy
 @settings(max_examples=4, deadline=None)
 @given(
-    layout=st.sampled_from(Layout), seed=st.integers(0, 99), prompt=st.integers(2, 24), budget=st.integers(5, 16), cut=st.integers(1, 23)
+    layout=st.sampled_from(Layout),
+    seed=st.integers(0, 99),
+    prompt=st.integers(2, 24),
+    budget=st.integers(5, 16),
+    cut=st.integers(1, 23),
 )
 def test_no_policy_can_attend_to_a_freed_or_foreign_page(
-    policy: Policy, layout: Layout, seed: int, prompt: int, budget: int, cut: int, geometry: Geometry, make_text: Maker, decode: Maker
+    policy: Policy,
+    layout: Layout,
+    seed: int,
+    prompt: int,
+    budget: int,
+    cut: int,
+    geometry: Geometry,
+    make_text: Maker,
+    decode: Maker,
 ) -> None:
-    """A run in a used pool, its free pages full of NaN and another sequence beside it, is bitwise the run in a fresh pool."""
+    """A run in a used pool, its free pages full of NaN and another sequence beside it, is bitwise the run in a fresh
+    pool."""
     text, retry, other = make_text(seed, 30), make_text(seed + 1, 30), make_text(seed + 2, 30)
     cut = min(cut, prompt)
 
@@ -119,7 +139,9 @@ def test_no_policy_can_attend_to_a_freed_or_foreign_page(
 
 
 @each_policy
-def test_a_fork_goes_on_as_its_parent_would_have(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+def test_a_fork_goes_on_as_its_parent_would_have(
+    policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
     text, other = make_text(5, 30), make_text(6, 30)
     alone = [step.out for step in decode(new_store(geometry, policy, 8), text, 20)]
     parent = new_store(geometry, policy, 8)
@@ -163,7 +185,9 @@ def test_what_was_evicted_never_comes_back_and_a_second_prefill_is_refused(
 
 
 @each_policy
-def test_attending_head_by_head_is_selecting_and_attending(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+def test_attending_head_by_head_is_selecting_and_attending(
+    policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
     text = make_text(9, 30)
     whole, by_head = new_store(geometry, policy, 10), new_store(geometry, policy, 10)
     for step in decode(whole, text, 20):
@@ -182,11 +206,16 @@ def test_padding_does_not_matter(policy: Policy, geometry: Geometry, make_text: 
         if valid is None:
             continue
         mask = np.broadcast_to(np.atleast_2d(valid), step.selection.k.shape[:2])
-        assert np.isfinite(step.out).all() and (np.atleast_2d(step.selection.positions)[~np.atleast_2d(valid)] != step.position).all()
+        assert (
+            np.isfinite(step.out).all()
+            and (np.atleast_2d(step.selection.positions)[~np.atleast_2d(valid)] != step.position).all()
+        )
         assert (mask.sum(1) > 0).all()
 
 
-def test_int8_and_float32_may_differ_but_metadata_follows_what_is_stored(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+def test_int8_and_float32_may_differ_but_metadata_follows_what_is_stored(
+    geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
     """Boxes must bound the keys that attention will read, which an int8 page changes when it closes."""
     store = new_store(geometry, Quest(), 8, INT8)
     for step in decode(store, make_text(8, 30), 18):

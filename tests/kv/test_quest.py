@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kv.attention import attend, merge
-from kv.cache import PagedCache
 from kv.certificate import certify
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
 from kv.policies.arkvale import ArkVale
 from kv.policies.base import LayerContext
 from kv.policies.quest import PageBoxes, Quest
@@ -35,7 +35,9 @@ def state_of(policy: Any, geometry: Geometry, keys: np.ndarray, budget: int = 16
 def random_case(seed: int, length: int, page_size: int, scale: float = 1) -> tuple[Geometry, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     geometry = Geometry(1, 4, 2, 8, page_size)
-    keys = scale * rng.standard_normal((length, 2, 8)) * rng.uniform(0.1, 4, 8)  # a few outlier channels, as in real keys
+    keys = (
+        scale * rng.standard_normal((length, 2, 8)) * rng.uniform(0.1, 4, 8)
+    )  # a few outlier channels, as in real keys
     return geometry, keys.astype(np.float32), rng.standard_normal((4, 8), np.float32)
 
 
@@ -43,7 +45,9 @@ def dots_by_page(geometry: Geometry, keys: np.ndarray, q: np.ndarray, fill: floa
     """q.k in float64 [q_heads, pages, page_size], `fill` past the end."""
     pages = geometry.pages(len(keys))
     padded = np.full((geometry.num_q_heads, pages * geometry.page_size), fill, np.float64)
-    padded[:, : len(keys)] = np.einsum("hd,hld->hl", q.astype(np.float64), keys.swapaxes(0, 1).repeat(geometry.group, 0))
+    padded[:, : len(keys)] = np.einsum(
+        "hd,hld->hl", q.astype(np.float64), keys.swapaxes(0, 1).repeat(geometry.group, 0)
+    )
     return padded.reshape(geometry.num_q_heads, pages, -1)
 
 
@@ -51,7 +55,9 @@ cases = given(seed=st.integers(0, 999), length=st.integers(1, 50), page_size=st.
 
 
 @cases
-def test_a_page_score_bounds_every_dot_product_in_the_page_from_both_sides(seed: int, length: int, page_size: int) -> None:
+def test_a_page_score_bounds_every_dot_product_in_the_page_from_both_sides(
+    seed: int, length: int, page_size: int
+) -> None:
     geometry, keys, q = random_case(seed, length, page_size)
     state = state_of(Quest(), geometry, keys)
     assert (state.upper(q) >= dots_by_page(geometry, keys, q, -np.inf).max(-1) - ROUNDING).all()
@@ -73,7 +79,9 @@ def test_the_three_forms_of_the_score_agree(seed: int, length: int, page_size: i
 @given(seed=st.integers(0, 999), length=st.integers(1, 20))
 def test_a_page_of_one_token_has_no_slack(seed: int, length: int) -> None:
     geometry, keys, q = random_case(seed, length, 1)
-    np.testing.assert_allclose(state_of(Quest(), geometry, keys).upper(q), dots_by_page(geometry, keys, q, 0)[..., 0], atol=ROUNDING)
+    np.testing.assert_allclose(
+        state_of(Quest(), geometry, keys).upper(q), dots_by_page(geometry, keys, q, 0)[..., 0], atol=ROUNDING
+    )
 
 
 @given(seed=st.integers(0, 99), cuts=st.lists(st.integers(1, 9), min_size=1, max_size=8), page_size=st.integers(1, 8))
@@ -114,8 +122,16 @@ def test_arkvale_digests_do_not_show_the_sizes_of_the_appends(seed: int, cuts: l
     np.testing.assert_array_equal(pieces.scores(q), state_of(ArkVale(), geometry, keys).scores(q))
 
 
-@given(seed=st.integers(0, 999), rows=st.integers(1, 4), units=st.integers(1, 30), count=st.integers(0, 35), levels=st.integers(1, 9))
-def test_the_best_are_the_highest_scores_and_ties_go_to_the_lowest_index(seed: int, rows: int, units: int, count: int, levels: int) -> None:
+@given(
+    seed=st.integers(0, 999),
+    rows=st.integers(1, 4),
+    units=st.integers(1, 30),
+    count=st.integers(0, 35),
+    levels=st.integers(1, 9),
+)
+def test_the_best_are_the_highest_scores_and_ties_go_to_the_lowest_index(
+    seed: int, rows: int, units: int, count: int, levels: int
+) -> None:
     scores = np.random.default_rng(seed).integers(0, levels, (rows, units)).astype(np.float32)
     scores[scores == levels - 1] = -np.inf
     for row, kept in zip(scores, best(scores, count), strict=True):
@@ -135,7 +151,9 @@ def test_the_union_holds_what_each_query_head_would_choose(seed: int, length: in
 
 
 @cases
-def test_the_maximum_over_a_group_is_still_a_bound_for_each_of_its_heads(seed: int, length: int, page_size: int) -> None:
+def test_the_maximum_over_a_group_is_still_a_bound_for_each_of_its_heads(
+    seed: int, length: int, page_size: int
+) -> None:
     geometry, keys, q = random_case(seed, length, page_size)
     shared = state_of(Shared(Quest(), Sharing.KV_MAX), geometry, keys).scores(q)
     assert (shared.repeat(2, 0) >= state_of(Quest(), geometry, keys).upper(q)).all()
@@ -143,7 +161,9 @@ def test_the_maximum_over_a_group_is_still_a_bound_for_each_of_its_heads(seed: i
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 999), length=st.integers(8, 60), needle=st.floats(0, 0.99), page_size=st.integers(2, 8))
-def test_a_planted_needle_is_found_with_a_budget_of_two_pages(seed: int, length: int, needle: float, page_size: int) -> None:
+def test_a_planted_needle_is_found_with_a_budget_of_two_pages(
+    seed: int, length: int, needle: float, page_size: int
+) -> None:
     geometry, keys, q = random_case(seed, length, page_size, scale=0.1)
     place = int(needle * length)
     keys[place] = 30 * q.reshape(2, 2, 8)[:, 0]
@@ -154,7 +174,11 @@ def test_a_planted_needle_is_found_with_a_budget_of_two_pages(seed: int, length:
 
 @settings(max_examples=200)
 @given(
-    seed=st.integers(0, 9999), length=st.integers(1, 60), page_size=st.integers(1, 8), budget=st.floats(0, 1), sharpness=st.floats(0.1, 8)
+    seed=st.integers(0, 9999),
+    length=st.integers(1, 60),
+    page_size=st.integers(1, 8),
+    budget=st.floats(0, 1),
+    sharpness=st.floats(0.1, 8),
 )
 def test_certificates_hold(seed: int, length: int, page_size: int, budget: float, sharpness: float) -> None:
     """Lost mass and output error stay below what is certified; pages called surely right are among the oracle's."""
@@ -169,7 +193,9 @@ def test_certificates_hold(seed: int, length: int, page_size: int, budget: float
     sparse, lse, _ = attend(q, Selection(k, v, np.broadcast_to(np.arange(length), tokens.shape), tokens))
     dense, _, weights = attend(q, Selection(k, v, np.arange(length)))
     page_tokens = np.minimum(page_size, length - np.arange(pages) * page_size)
-    certificate = certify(state.upper(q), state.lower(q), kept, page_tokens, lse, 8, float(np.linalg.norm(values, axis=-1).max()))
+    certificate = certify(
+        state.upper(q), state.lower(q), kept, page_tokens, lse, 8, float(np.linalg.norm(values, axis=-1).max())
+    )
     assert (np.where(tokens, 0, weights).sum(1) <= certificate.lost_mass + 1e-5).all()
     assert (np.linalg.norm(sparse - dense, axis=1) <= certificate.output_error + 1e-4).all()
     peaks = dots_by_page(geometry, keys, q, -np.inf).max(-1)
@@ -185,7 +211,9 @@ def test_a_certificate_of_everything_is_zero_and_one_of_distinct_pages_is_not_em
     upper, lower = state.upper(one_head), state.lower(one_head)
     everything = certify(upper, lower, np.ones((4, 3), bool), np.full(3, 4), np.zeros(4, np.float32), 8, 1.0)
     assert (everything.lost_mass == 0).all() and (everything.surely_right == 3).all()
-    one = certify(upper, lower, np.array([[False, True, False]] * 4), np.full(3, 4), np.full(4, 100, np.float32), 8, 1.0)
+    one = certify(
+        upper, lower, np.array([[False, True, False]] * 4), np.full(3, 4), np.full(4, 100, np.float32), 8, 1.0
+    )
     assert (one.surely_right == 1).all() and (one.lost_mass < 1e-6).all()
 
 
@@ -193,7 +221,10 @@ def test_a_certificate_of_everything_is_zero_and_one_of_distinct_pages_is_not_em
 def test_parts_merged_by_log_sum_exp_are_one_softmax(seed: int, length: int, data: st.DataObject) -> None:
     _, keys, q = random_case(seed, length, 4)
     k, cut = keys.swapaxes(0, 1), data.draw(st.integers(1, length - 1))
-    parts = [attend(q, Selection(k[:, span], k[:, span], np.arange(length)[span]))[:2] for span in (slice(cut), slice(cut, None))]
+    parts = [
+        attend(q, Selection(k[:, span], k[:, span], np.arange(length)[span]))[:2]
+        for span in (slice(cut), slice(cut, None))
+    ]
     out, lse = merge(parts)
     whole, whole_lse, _ = attend(q, Selection(k, k, np.arange(length)))
     np.testing.assert_allclose(out, whole, rtol=1e-4, atol=1e-5)
@@ -201,7 +232,9 @@ def test_parts_merged_by_log_sum_exp_are_one_softmax(seed: int, length: int, dat
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 31, 32, 33, 50, 64, 65])
-def test_pages_are_counted_by_ceilings_so_that_none_is_dropped_within_the_budget(length: int, make_text: Maker, decode: Maker) -> None:
+def test_pages_are_counted_by_ceilings_so_that_none_is_dropped_within_the_budget(
+    length: int, make_text: Maker, decode: Maker
+) -> None:
     """Quest issue 22: 50 tokens under a budget of 64 attended to 3 of 4 pages."""
     geometry = Geometry(1, 2, 2, 4, 16)
     store = PagedKV(PagedCache(geometry, 8), "a", Quest(), 64)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kv.cache import PagedCache
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
 from kv.policies.base import LayerContext, Policy
 from kv.policies.h2o import H2O
 from kv.policies.infllm import InfLLM
@@ -81,7 +81,9 @@ def test_streaming_llm_keeps_the_first_tokens_and_a_sliding_window(make_text: Ma
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 999), prompt=st.integers(9, 14))
-def test_h2o_evicts_the_lightest_old_token_of_each_head_at_every_step(seed: int, prompt: int, make_text: Maker, decode: Maker) -> None:
+def test_h2o_evicts_the_lightest_old_token_of_each_head_at_every_step(
+    seed: int, prompt: int, make_text: Maker, decode: Maker
+) -> None:
     text, budget, recent = make_text(seed, 24, G), 8, 4
     ours = kept_sets(PagedKV(PagedCache(G, 20), "a", H2O(), budget), decode, text, prompt)
     mass = np.zeros((2, 24))
@@ -128,7 +130,9 @@ def test_snapkv_keeps_what_the_last_queries_of_the_prompt_voted_for(seed: int, m
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 999), length=st.integers(3, 40), values=st.integers(1, 3))
-def test_pqcache_ranks_exactly_when_every_part_of_a_key_has_its_own_centroid(seed: int, length: int, values: int) -> None:
+def test_pqcache_ranks_exactly_when_every_part_of_a_key_has_its_own_centroid(
+    seed: int, length: int, values: int
+) -> None:
     keys, q = random_keys(seed, length)
     keys = np.rint(keys).clip(-values, values)[np.random.default_rng(seed).integers(0, min(length, 8), length)]
     exact = started(OracleTopK(), keys).scores(q)
@@ -159,11 +163,16 @@ def test_pqcache_codes_a_token_that_is_decoded_later_by_its_nearest_centroid() -
     state.append(29, keys[29:])
     for head in range(2):
         for part in range(2):
-            assert state._codes[head, part, 29] == nearest(keys[29:, head, 4 * part : 4 * part + 4], state._codebook[head, part])[0]
+            assert (
+                state._codes[head, part, 29]
+                == nearest(keys[29:, head, 4 * part : 4 * part + 4], state._codebook[head, part])[0]
+            )
 
 
 @given(seed=st.integers(0, 999), count=st.integers(1, 40), size=st.integers(1, 60))
-def test_kmeans_assigns_each_point_to_its_closest_centroid_and_is_exact_with_enough_of_them(seed: int, count: int, size: int) -> None:
+def test_kmeans_assigns_each_point_to_its_closest_centroid_and_is_exact_with_enough_of_them(
+    seed: int, count: int, size: int
+) -> None:
     points = np.random.default_rng(seed).integers(0, 3, (size, 2)).astype(np.float32)
     centroids = kmeans(points, count)
     member = nearest(points, centroids)
@@ -188,7 +197,8 @@ def test_an_inverted_file_visits_only_the_lists_it_probes() -> None:
 
 
 def test_the_query_graph_finds_what_out_of_distribution_queries_want() -> None:
-    """Queries on the other side of the origin from the keys: the graph built from such queries finds 9 of 10 by visiting a fifth."""
+    """Queries on the other side of the origin from the keys: the graph built from such queries finds 9 of 10 by
+    visiting a fifth."""
     rng = np.random.default_rng(0)
     keys = (rng.standard_normal((2000, 16)) + 2).astype(np.float32)
     queries = (rng.standard_normal((600, 16)) - 2).astype(np.float32)
@@ -206,7 +216,10 @@ def test_the_query_graph_finds_what_out_of_distribution_queries_want() -> None:
 @given(seed=st.integers(0, 99), length=st.integers(2, 40), train=st.integers(0, 10))
 def test_a_search_as_wide_as_the_graph_visits_every_key(seed: int, length: int, train: int) -> None:
     keys, q = random_keys(seed, length)
-    graphs, starts = (np.stack(parts) for parts in zip(*(query_graph(keys[:, h], keys[:train, 1 - h], 8, 4) for h in (0, 1)), strict=True))
+    graphs, starts = (
+        np.stack(parts)
+        for parts in zip(*(query_graph(keys[:, h], keys[:train, 1 - h], 8, 4) for h in (0, 1)), strict=True)
+    )
     assert np.isfinite(search(q.reshape(2, 2, -1), keys.swapaxes(0, 1), graphs, starts, beam=length)).all()
 
 
@@ -221,7 +234,9 @@ def test_a_query_sample_does_not_depend_on_the_parts_in_which_a_prompt_comes(siz
     whole.add(0, q)
     if length:
         np.testing.assert_array_equal(whole.all(), parts.all())
-        assert min(length, 4) <= len(whole.all()) < 8 and (np.ptp(np.diff(whole.all()[:, 0, 0])) == 0 if length > 1 else True)
+        assert min(length, 4) <= len(whole.all()) < 8 and (
+            np.ptp(np.diff(whole.all()[:, 0, 0])) == 0 if length > 1 else True
+        )
 
 
 @settings(deadline=None)
@@ -251,7 +266,9 @@ def test_twilight_keeps_all_that_its_base_chose_at_p_one_and_fewer_for_a_sharper
     state = started(Twilight(OracleTopK(), p=1), keys, budget=12)
     base = choose(started(OracleTopK(), keys).scores(q), 12)
     np.testing.assert_array_equal(state.scores(q) > -np.inf, base)
-    counts = [(started(Twilight(OracleTopK()), keys, budget=12).scores(scale * q) > -np.inf).sum() for scale in (0.1, 3, 30)]
+    counts = [
+        (started(Twilight(OracleTopK()), keys, budget=12).scores(scale * q) > -np.inf).sum() for scale in (0.1, 3, 30)
+    ]
     assert counts[0] > counts[1] > counts[2]
 
 
@@ -266,7 +283,9 @@ def test_twilight_estimates_within_half_a_step_of_each_token() -> None:
 
 def test_infllm_stands_for_a_page_by_the_mean_of_its_most_attended_tokens() -> None:
     keys, q = random_keys(2, 24)
-    state = started(InfLLM(representatives=2, sinks=0, local_share=0.25, voters=4), keys, budget=16)  # a local window of 4
+    state = started(
+        InfLLM(representatives=2, sinks=0, local_share=0.25, voters=4), keys, budget=16
+    )  # a local window of 4
     weights = np.random.default_rng(0).random((2, 24, 24), np.float32)
     state.observe(weights)
     scores = state.scores(q)

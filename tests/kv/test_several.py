@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kv.cache import PagedCache
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
 from kv.policies import POLICIES
 from kv.policies.base import Policy
 from kv.policies.per_layer import PerLayer
@@ -50,7 +50,9 @@ def test_going_on_under_a_member_is_the_same_bitwise_as_having_run_it_alone(
             np.testing.assert_array_equal(ours.out, theirs.out)
             np.testing.assert_array_equal(ours.selection.positions, theirs.selection.positions)
         assert lane.activity == alone.activity
-        assert [step and step.total_bytes for step in lane.last_traffic] == [step and step.total_bytes for step in alone.last_traffic]
+        assert [step and step.total_bytes for step in lane.last_traffic] == [
+            step and step.total_bytes for step in alone.last_traffic
+        ]
         together.cache.free(budget)
 
 
@@ -76,7 +78,9 @@ def held_bytes(thing: Any, seen: set[int]) -> int:
 
 
 @pytest.mark.parametrize("policy", MEMBERS, ids=lambda policy: f"{type(policy).__name__}-{policy.name}")
-def test_no_policy_holds_more_of_a_prompt_than_its_keys_and_values(policy: Policy, make_text: Maker, decode: Maker) -> None:
+def test_no_policy_holds_more_of_a_prompt_than_its_keys_and_values(
+    policy: Policy, make_text: Maker, decode: Maker
+) -> None:
     geometry = Geometry(1, 4, 2, 64, 16)
     store = PagedKV(PagedCache(geometry, 80), "a", policy, 128)
     stored(store, make_text(0, 1024, geometry), list(range(256, 1025, 256)), decode)

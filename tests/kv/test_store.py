@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kv.cache import PagedCache
 from kv.errors import KVError
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.memory.pool import STORAGES, Storage
 from kv.policies import POLICIES
 from kv.policies.base import Policy
-from kv.pool import STORAGES, Storage
 from kv.store import PagedKV
 
 Maker = Callable[..., Any]
@@ -31,7 +31,8 @@ each_storage = pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: 
 def test_a_prefix_hit_goes_on_as_if_it_had_been_computed(
     policy: Policy, storage: Storage, geometry: Geometry, make_text: Maker, decode: Maker
 ) -> None:
-    """For policies whose state follows from the stored keys; what others observed, learnt or lost is not shared with the pages."""
+    """For policies whose state follows from the stored keys; what others observed, learnt or lost is not shared with
+    the pages."""
     text = make_text(0, 30)
     cache = PagedCache(geometry, 40, storage)
     first = PagedKV(cache, "first", policy, 8)

@@ -1,4 +1,5 @@
-"""A cache whose pages live in tiers gives the same bits, moves what a policy asks for, and never holds more on the device than it may."""
+"""A cache whose pages live in tiers gives the same bits, moves what a policy asks for, and never holds more on the
+device than it may."""
 
 from __future__ import annotations
 
@@ -11,24 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kv.cache import PagedCache
 from kv.errors import KVError
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.memory.pool import BF16, FLOAT32, INT8, Layout, Storage
+from kv.memory.residency import Residency
+from kv.memory.tiered_pool import TieredPool
+from kv.memory.tiers import Replacement, Tier
 from kv.policies import POLICIES
 from kv.policies.base import Policy
 from kv.policies.quest import Quest
 from kv.policies.streaming_llm import StreamingLLM
-from kv.pool import BF16, FLOAT32, INT8, Layout, Storage
-from kv.residency import Residency
 from kv.store import PagedKV
-from kv.tiered_pool import TieredPool
-from kv.tiers import Replacement, Tier
 
 Maker = Callable[..., Any]
 NUM_PAGES = 12
 
 
-def tiered(geometry: Geometry, device: int, replacement: Replacement = Replacement.LRU, storage: Storage = FLOAT32) -> PagedCache:
+def tiered(
+    geometry: Geometry, device: int, replacement: Replacement = Replacement.LRU, storage: Storage = FLOAT32
+) -> PagedCache:
     pieces = NUM_PAGES * geometry.num_layers * geometry.num_kv_heads
     tiers = (Tier("device", device, 1e9), Tier("host", 8, 1e8), Tier("disk", pieces, 1e6))
     return PagedCache(geometry, NUM_PAGES, storage, tiers=tiers, replacement=replacement)
@@ -37,10 +40,20 @@ def tiered(geometry: Geometry, device: int, replacement: Replacement = Replaceme
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 @settings(max_examples=4, deadline=None)
 @given(
-    seed=st.integers(0, 99), device=st.integers(1, 40), replacement=st.sampled_from(Replacement), storage=st.sampled_from([FLOAT32, BF16])
+    seed=st.integers(0, 99),
+    device=st.integers(1, 40),
+    replacement=st.sampled_from(Replacement),
+    storage=st.sampled_from([FLOAT32, BF16]),
 )
 def test_a_run_in_tiers_is_the_run_on_the_device_bitwise(
-    policy: Policy, seed: int, device: int, replacement: Replacement, storage: Storage, geometry: Geometry, make_text: Maker, decode: Maker
+    policy: Policy,
+    seed: int,
+    device: int,
+    replacement: Replacement,
+    storage: Storage,
+    geometry: Geometry,
+    make_text: Maker,
+    decode: Maker,
 ) -> None:
     text = make_text(seed, 34)
     plain = PagedKV(PagedCache(geometry, NUM_PAGES, storage), "a", policy, 12)
@@ -50,7 +63,9 @@ def test_a_run_in_tiers_is_the_run_on_the_device_bitwise(
         np.testing.assert_array_equal(ours.selection.positions, theirs.selection.positions)
 
 
-def moved_in_decode(policy: Policy, device: int, geometry: Geometry, make_text: Maker, decode: Maker) -> tuple[int, int]:
+def moved_in_decode(
+    policy: Policy, device: int, geometry: Geometry, make_text: Maker, decode: Maker
+) -> tuple[int, int]:
     """(pages brought to the device, bytes) while 10 tokens are decoded."""
     text = make_text(0, 34)
     store = PagedKV(tiered(geometry, device), "a", policy, 12)
@@ -62,7 +77,9 @@ def moved_in_decode(policy: Policy, device: int, geometry: Geometry, make_text: 
     return after.pages - pages, after.bytes - size
 
 
-def test_moves_are_those_of_the_pages_that_a_policy_chose_anew(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+def test_moves_are_those_of_the_pages_that_a_policy_chose_anew(
+    geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
     everything = NUM_PAGES * geometry.num_layers * geometry.num_kv_heads
     assert moved_in_decode(Quest(), everything, geometry, make_text, decode) == (0, 0)
     window_pages, _ = moved_in_decode(StreamingLLM(), 16, geometry, make_text, decode)
@@ -90,25 +107,41 @@ def test_residency_brings_what_was_not_used_lately(capacity: int, num_pages: int
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
-def test_pages_read_are_those_of_the_selection(policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+def test_pages_read_are_those_of_the_selection(
+    policy: Policy, geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
     store = PagedKV(PagedCache(geometry, NUM_PAGES), "a", policy, 12)
     for step in decode(store, make_text(0, 34), 24):
         positions = np.atleast_2d(step.selection.positions)
-        valid = np.ones_like(positions, np.bool_) if step.selection.valid is None else np.atleast_2d(step.selection.valid)
+        valid = (
+            np.ones_like(positions, np.bool_) if step.selection.valid is None else np.atleast_2d(step.selection.valid)
+        )
         rows = np.repeat(np.arange(2), len(positions) // 2) if len(positions) > 1 else np.zeros(1, int)
-        expected = [set((positions[rows == head][valid[rows == head]] // 4).tolist()) for head in range(2 if len(positions) > 1 else 1)]
+        expected = [
+            set((positions[rows == head][valid[rows == head]] // 4).tolist())
+            for head in range(2 if len(positions) > 1 else 1)
+        ]
         read = store.pages_read(step.layer)
         assert [set(np.flatnonzero(row).tolist()) for row in read] == (expected if len(expected) == 2 else expected * 2)
 
 
-def test_no_more_pages_than_fit_are_on_the_device_and_the_rest_is_below(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+def test_no_more_pages_than_fit_are_on_the_device_and_the_rest_is_below(
+    geometry: Geometry, make_text: Maker, decode: Maker
+) -> None:
     cache = tiered(geometry, 5)
     list(decode(PagedKV(cache, "a", Quest(), 12), make_text(0, 40), 30))
     assert isinstance(cache.pool, TieredPool)
-    where = [cache.pool.tier_of(layer, head, page) for layer in (0, 1) for head in (0, 1) for page in cache.manager.tables["a"].pages]
+    where = [
+        cache.pool.tier_of(layer, head, page)
+        for layer in (0, 1)
+        for head in (0, 1)
+        for page in cache.manager.tables["a"].pages
+    ]
     assert len(where) == 40 and where.count("device") <= 5 and where.count("host") <= 8 and "disk" in where
     assert cache.size().pool_bytes == 40 * 2 * geometry.page_size * geometry.head_dim * 4
-    assert cache.moves["disk"].pages > 0 and cache.moves["disk"].seconds == pytest.approx(cache.moves["disk"].bytes / 1e6)
+    assert cache.moves["disk"].pages > 0 and cache.moves["disk"].seconds == pytest.approx(
+        cache.moves["disk"].bytes / 1e6
+    )
 
 
 def test_forks_and_freed_pages_keep_apart_in_tiers(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
@@ -122,7 +155,9 @@ def test_forks_and_freed_pages_keep_apart_in_tiers(geometry: Geometry, make_text
         np.testing.assert_array_equal(ours.out, theirs.out)
 
 
-def test_a_file_backs_a_tier_and_is_removed(geometry: Geometry, make_text: Maker, decode: Maker, tmp_path: Path) -> None:
+def test_a_file_backs_a_tier_and_is_removed(
+    geometry: Geometry, make_text: Maker, decode: Maker, tmp_path: Path
+) -> None:
     tiers = (Tier("device", 4, 1e9), Tier("file", 60, 1e6, tmp_path / "pages.bin"))
     cache = PagedCache(geometry, NUM_PAGES, tiers=tiers)
     list(decode(PagedKV(cache, "a", Quest(), 12), make_text(0, 40), 30))
@@ -144,6 +179,8 @@ def test_a_file_backs_a_tier_and_is_removed(geometry: Geometry, make_text: Maker
         ({"tiers": (Tier("device", 48, 1),), "layout": Layout.TOKEN_MAJOR}, "is head-major"),
     ],
 )
-def test_tiers_that_cannot_serve_are_refused_in_a_sentence(options: dict[str, Any], message: str, geometry: Geometry) -> None:
+def test_tiers_that_cannot_serve_are_refused_in_a_sentence(
+    options: dict[str, Any], message: str, geometry: Geometry
+) -> None:
     with pytest.raises(KVError, match=message):
         PagedCache(geometry, NUM_PAGES, **options)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kv.errors import KVError
-from kv.tiers import Replacement, Tier, TieredPages
+from kv.memory.tiers import Replacement, Tier, TieredPages
 
 
 def content(page: int) -> np.ndarray:
@@ -26,7 +26,9 @@ def two_tiers(device: int = 2, host: int = 4, replacement: Replacement = Replace
     replacement=st.sampled_from(Replacement),
     acts=st.lists(st.tuples(st.sampled_from(["put", "get", "drop", "pin", "unpin"]), st.integers(0, 11)), max_size=60),
 )
-def test_every_page_keeps_its_bytes_and_is_in_exactly_one_place(replacement: Replacement, acts: list[tuple[str, int]]) -> None:
+def test_every_page_keeps_its_bytes_and_is_in_exactly_one_place(
+    replacement: Replacement, acts: list[tuple[str, int]]
+) -> None:
     tiers = TieredPages(6, [Tier("device", 3, 1e9), Tier("host", 2, 1e6), Tier("slow", 4, 1e3)], replacement)
     alive: set[int] = set()
     pinned: set[int] = set()

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kv.cache import PagedCache
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.memory.pool import BF16, FLOAT32, INT8, STORAGES, Layout, Storage
+from kv.memory.traffic import StepTraffic
 from kv.policies.base import Policy
 from kv.policies.full import Full
 from kv.policies.oracle import OracleTopK
 from kv.policies.quest import Quest
 from kv.policies.random_pages import RandomPages
 from kv.policies.shared import Shared, Sharing
-from kv.pool import BF16, FLOAT32, INT8, STORAGES, Layout, Storage
 from kv.store import PagedKV
-from kv.traffic import StepTraffic
 
 Maker = Callable[..., Any]
 G = Geometry(num_layers=1, num_q_heads=4, num_kv_heads=2, head_dim=8, page_size=4)
@@ -27,7 +27,8 @@ G = Geometry(num_layers=1, num_q_heads=4, num_kv_heads=2, head_dim=8, page_size=
 def last_traffic(
     policy: Policy, make_text: Maker, decode: Maker, storage: Storage = FLOAT32, layout: Layout = Layout.HEAD_MAJOR
 ) -> StepTraffic:
-    """Of decoding position 63 with a budget of 16 tokens: 16 pages, 4 kept, no padding; pages lie in the pool in reverse order."""
+    """Of decoding position 63 with a budget of 16 tokens: 16 pages, 4 kept, no padding; pages lie in the pool in
+    reverse order."""
     cache = PagedCache(G, 16, storage, layout)
     cache.manager.device.take(16)
     for page in range(1, 17):
@@ -40,7 +41,9 @@ def last_traffic(
 
 
 @pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
-def test_quest_reads_one_part_in_a_page_size_and_the_kept_share(storage: Storage, make_text: Maker, decode: Maker) -> None:
+def test_quest_reads_one_part_in_a_page_size_and_the_kept_share(
+    storage: Storage, make_text: Maker, decode: Maker
+) -> None:
     """kv traffic as a fraction of dense: 1 / S + K / P, index and scales not counted."""
     quest = last_traffic(Quest(), make_text, decode, storage)
     quest_kv = last_traffic(Shared(Quest(), Sharing.KV_MAX), make_text, decode, storage)

@@ -1,4 +1,5 @@
-"""PagedKV under a real model: it is a KVStore of reference_model, and dense settings give the dense logits bit for bit."""
+"""PagedKV under a real model: it is a KVStore of reference_model, and dense settings give the dense logits bit for
+bit."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 import reference_model
-from kv.cache import PagedCache
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
 from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy
 from kv.store import PagedKV
@@ -39,7 +40,9 @@ def logits(model: Model, kv: object, prompt: int) -> np.ndarray:
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_a_budget_of_the_whole_text_gives_the_logits_of_the_dense_store_bitwise(model: Model, policy: Policy) -> None:
     if policy.dense_within_budget:
-        np.testing.assert_array_equal(logits(model, store_for(model, policy, 64), 20), logits(model, model.new_kv(), 20))
+        np.testing.assert_array_equal(
+            logits(model, store_for(model, policy, 64), 20), logits(model, model.new_kv(), 20)
+        )
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
@@ -52,5 +55,8 @@ def test_every_policy_serves_a_model_within_a_small_budget(model: Model, policy:
 
 def test_quest_stays_nearer_to_the_dense_logits_than_chance(model: Model) -> None:
     dense = logits(model, model.new_kv(), 20)
-    errors = {name: np.abs(logits(model, store_for(model, policy_named(name), 12), 20) - dense).mean() for name in ("quest", "random")}
+    errors = {
+        name: np.abs(logits(model, store_for(model, policy_named(name), 12), 20) - dense).mean()
+        for name in ("quest", "random")
+    }
     assert errors["quest"] < errors["random"]

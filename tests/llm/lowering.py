@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 import reference_model
-from kv.cache import PagedCache
-from kv.geometry import Geometry
+from kv.memory.cache import PagedCache
+from kv.memory.geometry import Geometry
+from kv.memory.pool import BF16
 from kv.policies import policy_named
-from kv.pool import BF16
 from kv.store import PagedKV
 from npusim.board import board_named
 from npusim.llm.device import SimulatedDevice
@@ -51,7 +51,9 @@ def host_cache(low: Lowered) -> PagedKV:
     c = low.config
     geometry = Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, PAGE_SIZE)
     budget = low.setup.budget if low.setup.prunes else None
-    return PagedKV(PagedCache(geometry, low.setup.num_pages, BF16), "s", policy_named("quest") if budget else None, budget)
+    return PagedKV(
+        PagedCache(geometry, low.setup.num_pages, BF16), "s", policy_named("quest") if budget else None, budget
+    )
 
 
 @cache

@@ -46,7 +46,18 @@ def test_what_exceeds_the_ion_memory_is_refused_with_the_numbers() -> None:
 def test_the_command_writes_a_table_json_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     files = tmp_path / "c.json", tmp_path / "c.svg"
-    options = ["--board", "duo", "--precision", "int8", "--context", "64", "--json", str(files[0]), "--plot", str(files[1])]
+    options = [
+        "--board",
+        "duo",
+        "--precision",
+        "int8",
+        "--context",
+        "64",
+        "--json",
+        str(files[0]),
+        "--plot",
+        str(files[1]),
+    ]
     assert main(["capacity", *options]) == 0
     rows = json.loads(files[0].read_text())["rows"]
     assert [row["budget"] for row in rows] == [None] and rows[0]["fits"] and rows[0]["binds"] == "DRAM"

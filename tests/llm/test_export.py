@@ -18,10 +18,10 @@ from golden import read_archive
 from npusim import Machine
 from npusim.cli.main import main
 from npusim.errors import UsageError
-from npusim.llm.export import export
+from npusim.llm.board.export import export
 from npusim.llm.run import BoardRun
 from npusim.llm.setup import Gather, Submit
-from npusim.loader.cmdbuf import Cmdbuf, parse_cmdbuf, write_cmdbuf
+from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf, write_cmdbuf
 from tests.llm.lowering import held_out, lowered, twin
 
 STEPS = 14
@@ -74,12 +74,21 @@ def test_the_runners_driver_gives_the_golden_logits_on_the_simulated_chip(bundle
         if index + 1 >= len(tokens):
             tokens.append(run.largest(rows[-1]))
     golden = read_archive(bundle / "golden.npz")["logits"]
-    np.testing.assert_array_equal((np.frombuffer(b"".join(rows), np.uint16).astype(np.uint32) << 16).view(np.float32), golden.reshape(-1))
+    np.testing.assert_array_equal(
+        (np.frombuffer(b"".join(rows), np.uint16).astype(np.uint32) << 16).view(np.float32), golden.reshape(-1)
+    )
 
 
 @pytest.mark.skipif("CVI_LIB" not in os.environ, reason="CVI_LIB does not name the vendor's functional model")
 def test_a_bundle_runs_on_the_vendors_runtime_and_is_equal(bundle: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(bundle / "run.py"), "--lib", os.environ["CVI_LIB"], "--out", str(tmp_path / "logits.npz")]
+    command = [
+        sys.executable,
+        str(bundle / "run.py"),
+        "--lib",
+        os.environ["CVI_LIB"],
+        "--out",
+        str(tmp_path / "logits.npz"),
+    ]
     subprocess.run(command, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
     assert main(["diff", str(tmp_path / "logits.npz"), str(bundle / "golden.npz")]) == 0
 
@@ -99,7 +108,9 @@ def test_a_bundle_of_copied_pages_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_an_empty_prompt_and_a_place_that_cannot_be_written_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_prompt_and_a_place_that_cannot_be_written_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["llm", "export", str(tmp_path / "a"), "--prompt", ""]) == 2
     assert "the prompt is empty" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
@@ -109,7 +120,17 @@ def test_an_empty_prompt_and_a_place_that_cannot_be_written_leave_nothing(tmp_pa
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["llm", "export", str(tmp_path / "bundle"), "--steps", "1", "--prompt", "And", "--budget", "16", "--json"]) == 0
+    assert (
+        main(["llm", "export", str(tmp_path / "bundle"), "--steps", "1", "--prompt", "And", "--budget", "16", "--json"])
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)
-    assert said["files"].keys() >= {"run.py", "runtime.py", "manifest.json", "memory.bin", "embedding.bin", "golden.npz"}
+    assert said["files"].keys() >= {
+        "run.py",
+        "runtime.py",
+        "manifest.json",
+        "memory.bin",
+        "embedding.bin",
+        "golden.npz",
+    }
     assert {p.name for p in (tmp_path / "bundle").iterdir()} == said["files"].keys()

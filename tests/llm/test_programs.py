@@ -1,4 +1,5 @@
-"""Lowered programs: nothing is wrong with them, a step is quick to simulate, and they do on the vendor's model what they do here."""
+"""Lowered programs: nothing is wrong with them, a step is quick to simulate, and they do on the vendor's model what
+they do here."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from npusim.check import check
 from npusim.llm.device import Device, SimulatedDevice
 from npusim.llm.lowered import Lowered
 from npusim.llm.session import Session
-from npusim.loader.cmdbuf import parse_cmdbuf
+from npusim.program.cmdbuf import parse_cmdbuf
 from tests.llm.lowering import bits, held_out, host_cache, lowered, session, twin
 
 RECORD = Path(__file__).parent / "vendor.json"
@@ -85,7 +86,8 @@ def test_prefill_and_64_steps_leave_what_the_vendors_model_left(precision: str, 
 
 
 def on_vendor(work: Callable[[Device], Any], chip: str) -> Any:
-    """What `work` makes of the vendor's model, in a child process: its runtime keeps the first chip that it opened, and is noisy."""
+    """What `work` makes of the vendor's model, in a child process: its runtime keeps the first chip that it opened, and
+    is noisy."""
     here, there = mp.get_context("fork").Pipe(False)
 
     def serve() -> None:

@@ -40,17 +40,23 @@ class ModelData:
     padding: bytes = b"Cv"
 
 
-def tensor(name: str, shape: tuple[int, int, int, int], dtype: DType = DType.FP32, offset: int = -1, **changes: object) -> Tensor:
+def tensor(
+    name: str, shape: tuple[int, int, int, int], dtype: DType = DType.FP32, offset: int = -1, **changes: object
+) -> Tensor:
     """A tensor with the defaults of a plain one in host memory."""
     values = dict(
-        name=name, tensor_id=0, offset=offset, dtype=dtype, shape=shape, qscale=1.0, zero_point=0, threshold=0.0, overwritten=False,
+        name=name, tensor_id=0, offset=offset, dtype=dtype, shape=shape, qscale=1.0, zero_point=0, threshold=0.0,
+        overwritten=False,
         mean=(), scale=(), pixel_format="", aligned=False, aligned_bytes=0,
     )  # fmt: skip
     return Tensor(**(values | changes))  # type: ignore[arg-type]
 
 
 def program(
-    tensors: Sequence[Tensor], routines: Sequence[TpuRoutine | CpuRoutine], inputs: Sequence[str], outputs: Sequence[str]
+    tensors: Sequence[Tensor],
+    routines: Sequence[TpuRoutine | CpuRoutine],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
 ) -> Program:
     return Program(1, tuple(inputs), tuple(outputs), tuple(tensors), tuple(routines), 0, 4096, 4096)
 
@@ -76,7 +82,12 @@ def cpu_args(attributes: Mapping[str, Attribute]) -> bytes:
             (int, 2, lambda _: b.PrependInt32Slot(1, int(value), 0), None),  # type: ignore[arg-type]
             (float, 0, lambda _: b.PrependFloat32Slot(1, float(value), 0.0), None),  # type: ignore[arg-type]
             (str, 3, None, lambda: b.CreateString(str(value))),
-            (list, 5 if isinstance(value, list) and all(isinstance(v, int) for v in value) else 4, None, lambda: _numbers(b, value)),
+            (
+                list,
+                5 if isinstance(value, list) and all(isinstance(v, int) for v in value) else 4,
+                None,
+                lambda: _numbers(b, value),
+            ),
         ]
         _, slot, put, make = next(kind for kind in kinds if isinstance(value, kind[0]))
         name, reference = b.CreateString(key), make() if make else 0
@@ -148,7 +159,11 @@ def _program(b: flatbuffers.Builder, p: Program) -> int:
 
 
 def _tensor(b: flatbuffers.Builder, t: Tensor) -> int:
-    name, shape, pixels = b.CreateString(t.name), _shape(b, t.shape), b.CreateString(t.pixel_format) if t.pixel_format else 0
+    name, shape, pixels = (
+        b.CreateString(t.name),
+        _shape(b, t.shape),
+        b.CreateString(t.pixel_format) if t.pixel_format else 0,
+    )
     b.StartObject(5)
     b.PrependFloat32Slot(3, float(t.zero_point), 0.0)
     b.PrependFloat32Slot(4, t.qscale, 0.0)

@@ -93,7 +93,8 @@ def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "value", "message"), [(12, 2, "version 2.4"), (13, 9, "version 1.9"), (30, ord("x"), "chip 'xv181x' is not known")]
+    ("at", "value", "message"),
+    [(12, 2, "version 2.4"), (13, 9, "version 1.9"), (30, ord("x"), "chip 'xv181x' is not known")],
 )
 def test_a_foreign_header_is_refused_by_name(at: int, value: int, message: str) -> None:
     data = bytearray(SMALL)
@@ -125,7 +126,9 @@ def test_a_compressed_section_that_lies_about_its_size_is_refused(stored: bytes,
 
 
 def test_an_encrypted_section_is_refused() -> None:
-    model = parse_cvimodel(build_cvimodel(simple(sections=[SectionData(SectionType.CMDBUF, "c", bytes(8), encrypted=True)])))
+    model = parse_cvimodel(
+        build_cvimodel(simple(sections=[SectionData(SectionType.CMDBUF, "c", bytes(8), encrypted=True)]))
+    )
     with pytest.raises(FileFormatError, match="'c' is encrypted"):
         model.section_bytes(model.section_named("c"))
 

@@ -12,7 +12,8 @@ from npusim.numerics.accumulate import checked_product, dot_in_order, sum_in_ord
 
 
 def numbers(rng: np.random.Generator, spread: int, *shape: int) -> np.ndarray:
-    """bf16 numbers as float32, `spread` binary orders of magnitude to either side of 1, with zeros, and where `spread` is wide poison."""
+    """bf16 numbers as float32, `spread` binary orders of magnitude to either side of 1, with zeros, and where `spread`
+    is wide poison."""
     exponents = rng.integers(max(0, 127 - spread), min(256, 128 + spread), shape)
     patterns = (rng.integers(0, 2, shape) << 15 | exponents << 7 | rng.integers(0, 128, shape)).astype(np.uint16)
     patterns[rng.random(shape) < 0.1] = 0
@@ -27,20 +28,29 @@ def test_a_sum_in_one_call_is_the_sum_one_by_one(seed: int, spread: int, count: 
     assert sum_stacked(terms, normal=False).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("terms", [[3e38, 3e38, -3e38], [1.2e-38, -1.19e-38, 1.2e-38], [np.nan, 1, 2], [3.4028235e38, 1e30, -1e38], [-0.0]])
+@pytest.mark.parametrize(
+    "terms", [[3e38, 3e38, -3e38], [1.2e-38, -1.19e-38, 1.2e-38], [np.nan, 1, 2], [3.4028235e38, 1e30, -1e38], [-0.0]]
+)
 def test_overflow_underflow_and_poison_on_the_way_are_noticed(terms: list[float]) -> None:
     column = np.array(terms, np.float32)[:, None]
-    assert sum_stacked(column, normal=False).tobytes() == sum_in_order(column, np.zeros(1, np.float32), normal=False).tobytes()
+    assert (
+        sum_stacked(column, normal=False).tobytes()
+        == sum_in_order(column, np.zeros(1, np.float32), normal=False).tobytes()
+    )
 
 
 @given(st.integers(0, 1 << 32), st.sampled_from([40, 127]), st.integers(1, 5), st.integers(1, 5), st.booleans())
-def test_a_product_beyond_the_normal_range_goes_on_from_its_start(seed: int, spread: int, rows: int, columns: int, begun: bool) -> None:
+def test_a_product_beyond_the_normal_range_goes_on_from_its_start(
+    seed: int, spread: int, rows: int, columns: int, begun: bool
+) -> None:
     rng = np.random.default_rng(seed)
     left, right = numbers(rng, spread, rows, 20), numbers(rng, spread, 20, columns)
     start = np.zeros((rows, columns), np.float32)
     if begun:  # any pattern at all: denormals, infinity and NaN are what a partial sum in memory may be
         start = numbers(rng, spread, rows, columns)
         odd = rng.random(start.shape) < 0.2
-        start[odd] = rng.choice(np.array([1e-40, -1e-40, np.inf, -np.inf, np.nan, 3.4028235e38, -0.0], np.float32), int(odd.sum()))
+        start[odd] = rng.choice(
+            np.array([1e-40, -1e-40, np.inf, -np.inf, np.nan, 3.4028235e38, -0.0], np.float32), int(odd.sum())
+        )
     expected = sum_in_order((checked_product(left[:, k, None], right[k]) for k in range(20)), start, normal=False)
     assert dot_in_order(left, right, False, start if begun else None).tobytes() == expected.tobytes()

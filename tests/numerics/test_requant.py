@@ -23,7 +23,9 @@ def test_shift_right_of_every_16_bit_number(bits: int, rounding: bool) -> None:
 
 @given(INT32, st.integers(2, 31), st.booleans())
 def test_shift_right_of_int32_never_overflows(value: int, bits: int, rounding: bool) -> None:
-    assert int(requant.shift_right(np.array([value], np.int32), bits, rounding)[0]) == spec.shift_right(value, bits, rounding)
+    assert int(requant.shift_right(np.array([value], np.int32), bits, rounding)[0]) == spec.shift_right(
+        value, bits, rounding
+    )
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -56,7 +58,9 @@ def test_divide_by_pot_of_every_16_bit_number(exponent: int) -> None:
 def test_every_channel_has_its_own_multiplier_and_shift(value: int, channels: list[tuple[int, int]]) -> None:
     multiplier, shift = (np.array(column, np.int64) for column in zip(*channels, strict=True))
     expected = [spec.multiply_by_quantized(value, m, s) for m, s in channels]
-    assert requant.multiply_by_quantized(np.full(len(channels), value, np.int64), multiplier, shift).tolist() == expected
+    assert (
+        requant.multiply_by_quantized(np.full(len(channels), value, np.int64), multiplier, shift).tolist() == expected
+    )
 
 
 @given(st.integers(-(1 << 21), 1 << 21), st.lists(st.tuples(INT32, st.integers(0, 31)), min_size=1, max_size=5))

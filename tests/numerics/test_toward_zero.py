@@ -13,12 +13,15 @@ from npusim.numerics.toward_zero import add, add_through_float64, is_native, rou
 from tests.spec import bf16 as spec
 
 NORMALS = st.builds(
-    lambda sign, exponent, fraction: float(np.array([sign << 31 | exponent << 23 | fraction], np.uint32).view(np.float32)[0]),
+    lambda sign, exponent, fraction: float(np.array([sign << 31 | exponent << 23 | fraction],
+    np.uint32).view(np.float32)[0]),
     st.integers(0, 1), st.integers(1, 253), st.integers(0, (1 << 23) - 1),
 )  # fmt: skip
 NEAR_EXPONENTS = st.builds(
-    lambda sign, exponent, fraction: float(np.array([sign << 31 | exponent << 23 | fraction], np.uint32).view(np.float32)[0]),
-    st.integers(0, 1), st.integers(100, 140), st.sampled_from([0, 1, 0x400000, 0x7FFFFF]) | st.integers(0, (1 << 23) - 1),
+    lambda sign, exponent, fraction: float(np.array([sign << 31 | exponent << 23 | fraction],
+    np.uint32).view(np.float32)[0]),
+    st.integers(0, 1), st.integers(100, 140), st.sampled_from([0, 1, 0x400000, 0x7FFFFF]) | st.integers(0,
+    (1 << 23) - 1),
 )  # fmt: skip
 
 
@@ -39,7 +42,9 @@ def test_vector_body_and_tail_round_alike() -> None:
         pytest.skip("NumPy does not follow the rounding mode here")
     rng = np.random.default_rng(1)
     for size in (1, 3, 8, 17, 100):
-        a, b = (rng.standard_normal(size).astype(np.float32) * np.float32(10) ** rng.integers(-3, 4, size) for _ in range(2))
+        a, b = (
+            rng.standard_normal(size).astype(np.float32) * np.float32(10) ** rng.integers(-3, 4, size) for _ in range(2)
+        )
         a, b = a.astype(np.float32), b.astype(np.float32)
         with rounding_toward_zero():
             native = add(a, b)

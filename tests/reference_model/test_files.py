@@ -42,7 +42,10 @@ def byte_pieces() -> list[str]:
 
 
 def write_gguf(
-    path: Path, kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0, arch: str = "llama", values: dict[str, np.ndarray] | None = None
+    path: Path,
+    kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0,
+    arch: str = "llama",
+    values: dict[str, np.ndarray] | None = None,
 ) -> None:
     writer = GGUFWriter(path, arch)
     writer.add_block_count(SIZES["layers"])
@@ -68,15 +71,21 @@ def write_gguf(
     writer.close()
 
 
-@pytest.mark.parametrize("kind", [GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")])
+@pytest.mark.parametrize(
+    "kind", [GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")]
+)
 def test_gguf_weights_are_what_the_library_dequantises(tmp_path: Path, kind: GGMLQuantizationType) -> None:
     write_gguf(tmp_path / "m.gguf", kind)
     model, values = reference_model.load(tmp_path / "m.gguf"), tensors()
-    stored = {name: dequantize(quantize(value, kind), kind) if value.ndim == 2 else value for name, value in values.items()}
+    stored = {
+        name: dequantize(quantize(value, kind), kind) if value.ndim == 2 else value for name, value in values.items()
+    }
     layer = model.weights.layers[1]
     np.testing.assert_array_equal(model.weights.embedding, stored["token_embd.weight"])
     np.testing.assert_array_equal(layer.qkv, np.concatenate([stored[f"blk.1.attn_{part}.weight"] for part in "qkv"]))
-    np.testing.assert_array_equal(layer.gate_up, np.concatenate([stored[f"blk.1.ffn_{part}.weight"] for part in ("gate", "up")]))
+    np.testing.assert_array_equal(
+        layer.gate_up, np.concatenate([stored[f"blk.1.ffn_{part}.weight"] for part in ("gate", "up")])
+    )
     np.testing.assert_array_equal(layer.down, stored["blk.1.ffn_down.weight"])
     assert model.weights.head is model.weights.embedding
 
@@ -115,14 +124,43 @@ def test_llama2c_and_gguf_of_the_same_values_give_the_same_logits(tmp_path: Path
 
 def write_llama2c(path: Path, values: dict[str, np.ndarray], tied: bool) -> None:
     vocab = SIZES["vocab"] if tied else -SIZES["vocab"]
-    header = [SIZES["hidden"], SIZES["mlp"], SIZES["layers"], SIZES["heads"], SIZES["kv_heads"], vocab, SIZES["context"]]
+    header = [
+        SIZES["hidden"],
+        SIZES["mlp"],
+        SIZES["layers"],
+        SIZES["heads"],
+        SIZES["kv_heads"],
+        vocab,
+        SIZES["context"],
+    ]
     parts = [struct.pack("<7i", *header), values["token_embd.weight"].tobytes()]
-    for name in ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_down", "ffn_up"):
+    for name in (
+        "attn_norm",
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "ffn_norm",
+        "ffn_gate",
+        "ffn_down",
+        "ffn_up",
+    ):
         parts += [values[f"blk.{layer}.{name}.weight"].tobytes() for layer in range(SIZES["layers"])]
     parts += [values["output_norm.weight"].tobytes(), np.zeros((SIZES["context"], 8), np.float32).tobytes()]
     parts += [] if tied else [values["output.weight"].tobytes()]
     path.write_bytes(b"".join(parts))
-    pieces = [b"<unk>", b"\n<s>\n", b"\n</s>\n", *(b"<0x%02X>" % byte for byte in range(256)), b" ", b"a", b"b", b" a", b"ab", b" ab"]
+    pieces = [
+        b"<unk>",
+        b"\n<s>\n",
+        b"\n</s>\n",
+        *(b"<0x%02X>" % byte for byte in range(256)),
+        b" ",
+        b"a",
+        b"b",
+        b" a",
+        b"ab",
+        b" ab",
+    ]
     pieces += [b"x%d" % index for index in range(SIZES["vocab"] - len(pieces))]
     scored = [(-float(index), piece) for index, piece in enumerate(pieces)]
     path.with_name("tokenizer.bin").write_bytes(
@@ -131,7 +169,8 @@ def write_llama2c(path: Path, values: dict[str, np.ndarray], tied: bool) -> None
 
 
 def test_sentencepiece_merges_by_score_and_falls_back_to_bytes(tmp_path: Path) -> None:
-    """` a` (score -262) is better than `ab` (-263), so ` ab` is reached through ` a`; é is no piece, so it is two bytes."""
+    """` a` (score -262) is better than `ab` (-263), so ` ab` is reached through ` a`; é is no piece, so it is two
+    bytes."""
     write_llama2c(tmp_path / "m.bin", tensors(), True)
     tokenizer = reference_model.load(tmp_path / "m.bin").tokenizer
     assert tokenizer.encode("ab") == [1, 264]
@@ -208,7 +247,10 @@ def test_gguf_counts_beyond_the_end_of_the_file_are_refused_at_once(tmp_path: Pa
     [
         ({"token_embd.weight": None}, "no tensor token_embd.weight"),
         ({"blk.1.ffn_up.weight": None}, "no tensor blk.1.ffn_up.weight"),
-        ({"blk.1.attn_q.weight": (32, 64)}, r"blk.1.attn_q.weight .*shape \(32, 64\), its configuration says \(32, 32\)"),
+        (
+            {"blk.1.attn_q.weight": (32, 64)},
+            r"blk.1.attn_q.weight .*shape \(32, 64\), its configuration says \(32, 32\)",
+        ),
     ],
 )
 def test_gguf_without_a_tensor_or_with_one_of_another_shape_is_refused(
@@ -245,7 +287,9 @@ def test_unknown_architectures_are_named(tmp_path: Path) -> None:
         ({"num_hidden_layers": 3}, "no tensor blk.2.attn_norm.weight"),
     ],
 )
-def test_configuration_that_contradicts_the_tensors_is_refused(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
+def test_configuration_that_contradicts_the_tensors_is_refused(
+    tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
     shutil.copytree(DATA / "tiny_llama", tmp_path / "hub")
     edit_config(tmp_path / "hub", **change)
     with pytest.raises(ModelError, match=sentence):

@@ -46,7 +46,8 @@ def test_generation_stops_before_an_end_token(model: Model) -> None:
 
 
 def test_generation_stops_at_the_end_of_the_context(model: Model) -> None:
-    """The last token's successor is known without room for itself: 64 positions hold the prompt and all but one of the new tokens."""
+    """The last token's successor is known without room for itself: 64 positions hold the prompt and all but one of the
+    new tokens."""
     assert len(list(generate(model, PROMPT, 1000))) == 64 - len(PROMPT) + 1
 
 
@@ -61,7 +62,9 @@ def test_top_k_draws_only_from_the_k_likeliest(values: list[float], top_k: int, 
 
 
 @given(logits_lists, st.floats(0.01, 1), st.integers(0, 99))
-def test_top_p_never_draws_a_token_when_likelier_ones_reach_p_already(values: list[float], top_p: float, seed: int) -> None:
+def test_top_p_never_draws_a_token_when_likelier_ones_reach_p_already(
+    values: list[float], top_p: float, seed: int
+) -> None:
     logits = np.array(values, np.float32)
     choice = Sampling(temperature=1.0, top_p=top_p).choose(logits, np.random.default_rng(seed))
     probabilities = np.exp(logits.astype(np.float64) - logits.max())
@@ -75,7 +78,9 @@ def test_temperature_one_draws_by_the_softmax() -> None:
     np.testing.assert_allclose(counts / 4000, [0.5, 0.3, 0.2], atol=0.03)
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -1}])
+@pytest.mark.parametrize(
+    "bad", [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -1}]
+)
 def test_sampling_out_of_range_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ModelError, match="use a temperature of 0 or more"):
         Sampling(**bad)  # type: ignore[arg-type]

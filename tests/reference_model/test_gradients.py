@@ -10,14 +10,24 @@ from reference_model.train import attention
 from reference_model.train.network import Batch, initial_params, loss_and_gradients, loss_only
 
 TINY = ModelConfig(
-    vocab_size=11, hidden_size=12, intermediate_size=10, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=6, context_length=16
+    vocab_size=11,
+    hidden_size=12,
+    intermediate_size=10,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=6,
+    context_length=16,
 )
 
 
 def tiny_problem() -> tuple[dict[str, np.ndarray], Batch]:
     rng = np.random.default_rng(7)
     params = initial_params(TINY, seed=3, dtype=np.float64)
-    for name, value in params.items():  # larger than at the start of a training, so that no term of the derivative vanishes
+    for (
+        name,
+        value,
+    ) in params.items():  # larger than at the start of a training, so that no term of the derivative vanishes
         params[name] = value * 10 if value.ndim == 2 else value + rng.normal(0, 0.2, value.shape)
     tokens = rng.integers(0, 11, (2, 13))
     return params, Batch(tokens[:, :-1], tokens[:, 1:], rng.uniform(0, 2, (2, 12)))
@@ -25,7 +35,9 @@ def tiny_problem() -> tuple[dict[str, np.ndarray], Batch]:
 
 @pytest.mark.parametrize("name", list(initial_params(TINY, 0)))
 @pytest.mark.parametrize("query_block", [5, 128])
-def test_gradient_of_every_parameter_equals_finite_differences(name: str, query_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_of_every_parameter_equals_finite_differences(
+    name: str, query_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "QUERY_BLOCK", query_block)
     params, batch = tiny_problem()
     _, grads = loss_and_gradients(params, TINY, batch)

@@ -1,4 +1,5 @@
-"""Logits recorded from transformers 5.23 in float32 (models of random bfloat16 weights in data/), and laws that need no oracle."""
+"""Logits recorded from transformers 5.23 in float32 (models of random bfloat16 weights in data/), and laws that need no
+oracle."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def test_logits_equal_those_of_transformers(model: Model, recorded: dict[str, np
 
 
 @pytest.mark.parametrize("chunks", [[1] * 24, [7, 1, 1, 15], [23, 1]])
-def test_decoding_in_chunks_gives_the_logits_of_one_prefill(model: Model, recorded: dict[str, np.ndarray], chunks: list[int]) -> None:
+def test_decoding_in_chunks_gives_the_logits_of_one_prefill(
+    model: Model, recorded: dict[str, np.ndarray], chunks: list[int]
+) -> None:
     kv = model.new_kv(1)
     parts = [model.forward(part, kv) for part in np.split(recorded["ids"], np.cumsum(chunks)[:-1])]
     np.testing.assert_allclose(np.concatenate(parts), recorded["logits"], atol=2e-5)
@@ -51,14 +54,17 @@ def test_truncated_cache_continues_as_if_the_rest_had_never_been(model: Model, r
     np.testing.assert_allclose(model.forward(recorded["ids"], kv), recorded["logits"], atol=2e-5)
 
 
-def test_small_blocks_of_tokens_change_nothing(model: Model, recorded: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_blocks_of_tokens_change_nothing(
+    model: Model, recorded: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "QUERY_BLOCK", 5)
     monkeypatch.setattr("reference_model.model.MLP_BLOCK", 5)
     np.testing.assert_allclose(model.forward(recorded["ids"]), recorded["logits"], atol=2e-5)
 
 
 class PaddedAndShuffled(ContiguousKV):
-    """Gives each KV head its slots in another order, and rubbish after them: only positions and valid tell what is what."""
+    """Gives each KV head its slots in another order, and rubbish after them: only positions and valid tell what is
+    what."""
 
     wants_weights = True
 
@@ -80,11 +86,15 @@ class PaddedAndShuffled(ContiguousKV):
         self.seen.append(weights)
 
 
-def test_padded_slots_of_each_head_in_any_order_give_the_same_logits(model: Model, recorded: dict[str, np.ndarray]) -> None:
+def test_padded_slots_of_each_head_in_any_order_give_the_same_logits(
+    model: Model, recorded: dict[str, np.ndarray]
+) -> None:
     store = PaddedAndShuffled(model)
     np.testing.assert_allclose(model.forward(recorded["ids"], store), recorded["logits"], atol=2e-5)
     length = len(recorded["ids"])
-    assert [seen.shape for seen in store.seen] == [(model.config.num_heads, length, length + 3)] * model.config.num_layers
+    assert [seen.shape for seen in store.seen] == [
+        (model.config.num_heads, length, length + 3)
+    ] * model.config.num_layers
     for seen in store.seen:
         np.testing.assert_allclose(seen.sum(-1), 1, rtol=1e-5)
         assert not seen[..., length:].any()

@@ -55,7 +55,9 @@ def text_path(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_stopped_run_ends_with_the_same_bits_as_one_that_was_not(tmp_path: Path, text_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_run_ends_with_the_same_bits_as_one_that_was_not(
+    tmp_path: Path, text_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("reference_model.train.run.SAVE_EVERY", 1)
     list(train(text_path, tmp_path / "whole", SMALL))
     stopped = train(text_path, tmp_path / "stopped", SMALL)
@@ -122,12 +124,16 @@ def test_loss_curve_is_a_picture(tmp_path: Path, text_path: Path) -> None:
 
 
 @given(seed=st.integers(0, 2**32), length=st.integers(8, 200))
-def test_every_answer_of_dense_recall_was_given_before_after_the_same_key(corpus: Corpus, seed: int, length: int) -> None:
+def test_every_answer_of_dense_recall_was_given_before_after_the_same_key(
+    corpus: Corpus, seed: int, length: int
+) -> None:
     check_answers(corpus.recall, *corpus.recall.dense(np.random.default_rng(seed), length)[::2])
 
 
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 9))
-def test_every_answer_of_planted_recall_was_given_before_after_the_same_key(corpus: Corpus, seed: int, count: int) -> None:
+def test_every_answer_of_planted_recall_was_given_before_after_the_same_key(
+    corpus: Corpus, seed: int, count: int
+) -> None:
     exercise = corpus.recall.planted(np.random.default_rng(seed), corpus.validation[:100], count)
     assert len(exercise.tokens) == 100 + 8 * count and len(exercise.answers) == count
     check_answers(corpus.recall, exercise.tokens, exercise.answers)
@@ -165,7 +171,8 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_its_floor() -> None:
 
 
 def test_adamw_first_step_moves_by_the_learning_rate_against_the_gradient() -> None:
-    """With zero moments the corrected ratio is grad / |grad| (arXiv:1412.6980, section 2.1); decay comes on top, for matrices."""
+    """With zero moments the corrected ratio is grad / |grad| (arXiv:1412.6980, section 2.1); decay comes on top, for
+    matrices."""
     params = {"matrix": np.ones((1, 2)), "gain": np.ones(2)}
     grads = {"matrix": np.array([[3.0, -0.5]]), "gain": np.array([2.0, -7.0])}
     zeros = [{name: np.zeros_like(value) for name, value in params.items()} for _ in range(2)]

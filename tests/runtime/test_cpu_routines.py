@@ -1,7 +1,7 @@
 """Each CPU routine gives what the vendor's runtime gave for the same cvimodel, bit for bit.
 
-cpu_routines.npz was recorded from libcviruntime of tpu_mlir 1.30.2: each case is a model of one CPU routine, with random inputs.
-"""
+cpu_routines.npz was recorded from libcviruntime of tpu_mlir 1.30.2: each case is a model of one CPU routine, with
+random inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ def arrays(index: int, side: str, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def one_routine(
-    path: Path, function: str, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray], args: dict[str, Any], **weights: np.ndarray
+    path: Path,
+    function: str,
+    inputs: dict[str, np.ndarray],
+    outputs: dict[str, np.ndarray],
+    args: dict[str, Any],
+    **weights: np.ndarray,
 ) -> Path:
     """Writes a model of one CPU routine to `path`."""
     tensors = [tensor(name, a.shape, FORMATS[a.dtype.str]) for name, a in (inputs | outputs).items()]
@@ -38,7 +43,11 @@ def one_routine(
         data += a.tobytes()
     routine = CpuRoutine((*inputs, *weights), tuple(outputs), function, cpu_args(args))
     sections = [SectionData(SectionType.WEIGHT, "weight", data)]
-    path.write_bytes(build_cvimodel(ModelData("cv181x", [program(tensors, [routine], list(inputs), list(outputs))], sections, entries)))
+    path.write_bytes(
+        build_cvimodel(
+            ModelData("cv181x", [program(tensors, [routine], list(inputs), list(outputs))], sections, entries)
+        )
+    )
     return path
 
 
@@ -76,7 +85,9 @@ def test_a_routine_with_a_wrong_shape_or_argument_is_refused_when_loaded(index: 
 def test_a_routine_without_arguments_is_refused_or_runs(index: int, tmp_path: Path) -> None:
     case = CASES[index]
     inputs, weights = arrays(index, "in", case["inputs"]), arrays(index, "in", case["weights"])
-    path = one_routine(tmp_path / "m.cvimodel", case["function"], inputs, arrays(index, "out", case["outputs"]), {}, **weights)
+    path = one_routine(
+        tmp_path / "m.cvimodel", case["function"], inputs, arrays(index, "out", case["outputs"]), {}, **weights
+    )
     try:
         Model(path).forward(inputs)
     except NpusimError as error:
@@ -85,7 +96,9 @@ def test_a_routine_without_arguments_is_refused_or_runs(index: int, tmp_path: Pa
 
 def test_an_index_out_of_range_is_refused(tmp_path: Path) -> None:
     source, index = np.zeros((1, 4, 1, 1), np.float32), np.full((1, 1, 1, 1), 4, np.int32)
-    path = one_routine(tmp_path / "m.cvimodel", "gatherelements_pt", {"x": source, "i": index}, {"y": source[:, :1]}, {"axis": 1})
+    path = one_routine(
+        tmp_path / "m.cvimodel", "gatherelements_pt", {"x": source, "i": index}, {"y": source[:, :1]}, {"axis": 1}
+    )
     with pytest.raises(NpusimError, match="index 4, but its source has 4 rows"):
         Model(path).forward({"x": source, "i": index})
 

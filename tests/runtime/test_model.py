@@ -16,10 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from npusim import FileFormatError, Model, NpusimError, UsageError
-from npusim.loader.cmdbuf import parse_cmdbuf
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, DType, Section, SectionType, TpuRoutine
-from npusim.loader.dmabuf import write_dmabuf
+from npusim.program.cmdbuf import parse_cmdbuf
+from npusim.program.dmabuf import write_dmabuf
 from npusim.runtime.frame import FRAME_ALIGNMENT, pad_frame, tensor_bytes
 from npusim.runtime.quantize import quantize_input
 from npusim.runtime.tensor import TensorInfo, info_of_tensor
@@ -49,7 +49,9 @@ def half_away(value: float) -> int:
 @given(x=st.floats(-300, 300, width=32), qscale=st.floats(0.125, 2, width=32), zero_point=st.integers(-5, 5))
 @example(x=0.49999997, qscale=1.0, zero_point=0)
 @example(x=-0.5, qscale=1.0, zero_point=0)
-def test_float_becomes_int8_times_qscale_half_away_from_zero_saturated(x: float, qscale: float, zero_point: int) -> None:
+def test_float_becomes_int8_times_qscale_half_away_from_zero_saturated(
+    x: float, qscale: float, zero_point: int
+) -> None:
     product = float(np.float32(x) * np.float32(qscale))
     want = min(max(half_away(product) + zero_point, -128), 127)
     assert quantize_input(np.array([x], np.float32), info(DType.INT8, qscale, zero_point)).tolist() == [want]
@@ -110,7 +112,9 @@ def test_an_input_that_does_not_fit_is_refused(tmp_path: Path, value: object, me
         passing(tmp_path / "m.cvimodel", DType.INT8).forward({"x": value})  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize(("names", "message"), [([], "input 'x' is missing"), (["x", "z"], "input 'z' is unknown; the model takes x")])
+@pytest.mark.parametrize(
+    ("names", "message"), [([], "input 'x' is missing"), (["x", "z"], "input 'z' is unknown; the model takes x")]
+)
 def test_wrong_input_names_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         passing(tmp_path / "m.cvimodel", DType.INT8).forward(dict.fromkeys(names, np.zeros(4)))
@@ -127,7 +131,9 @@ def test_a_refused_input_changes_nothing(tmp_path: Path) -> None:
 def test_the_model_says_what_it_takes_and_gives() -> None:
     model = Model(MLP)
     assert model.chip.name == "cv181x"
-    assert [(t.name, t.shape, t.dtype, t.format) for t in model.inputs] == [("x", (1, 16, 64, 1), np.dtype("<f4"), DType.FP32)]
+    assert [(t.name, t.shape, t.dtype, t.format) for t in model.inputs] == [
+        ("x", (1, 16, 64, 1), np.dtype("<f4"), DType.FP32)
+    ]
     assert [t.name for t in model.outputs] == ["11_Add_f32"]
     assert {t.name for t in model.inputs + model.outputs} <= {t.name for t in model.tensors}
 
@@ -196,13 +202,20 @@ def test_an_old_model_shares_one_memory_for_both_neuron_regions(tmp_path: Path) 
     one = program(tensors, [], ["x"], ["y"])
     old = type(one)(**{**one.__dict__, "neuron_bytes": 64})
     (tmp_path / "m.cvimodel").write_bytes(build_cvimodel(ModelData("cv183x", [old], version=(1, 0))))
-    assert Model(tmp_path / "m.cvimodel").forward({"x": np.array([1, 2, 3, 4])})["y"].reshape(-1).tolist() == [1, 2, 3, 4]
+    assert Model(tmp_path / "m.cvimodel").forward({"x": np.array([1, 2, 3, 4])})["y"].reshape(-1).tolist() == [
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_a_memory_map_beyond_512_mib_is_refused_with_its_numbers(tmp_path: Path) -> None:
     big = tensor("x", (1, 600, 1024, 1024), DType.INT8, offset=3 << 40)
     (tmp_path / "m.cvimodel").write_bytes(build_cvimodel(ModelData("cv181x", [program([big], [], ["x"], ["x"])])))
-    with pytest.raises(FileFormatError, match=r"needs 629153792 bytes \(shared 4096, private 4096, input or output 3 629145600\)"):
+    with pytest.raises(
+        FileFormatError, match=r"needs 629153792 bytes \(shared 4096, private 4096, input or output 3 629145600\)"
+    ):
         Model(tmp_path / "m.cvimodel")
 
 
@@ -263,7 +276,9 @@ def test_a_cpu_routine_that_names_an_unknown_tensor_is_refused(tmp_path: Path) -
         ("YUV420_PLANAR", (1, 3, 20, 30), "cv181x", 20 * 128 + 2 * 10 * 64),
     ],
 )
-def test_an_aligned_frame_is_as_large_as_its_padded_rows(pixel_format: str, shape: tuple[int, int, int, int], chip: str, want: int) -> None:
+def test_an_aligned_frame_is_as_large_as_its_padded_rows(
+    pixel_format: str, shape: tuple[int, int, int, int], chip: str, want: int
+) -> None:
     frame = tensor("x", shape, DType.UINT8, pixel_format=pixel_format, aligned=True)
     assert tensor_bytes(frame, FRAME_ALIGNMENT[chip]) == want
 
@@ -274,7 +289,9 @@ def test_plain_pixels_are_padded_row_by_row(pixel_format: str) -> None:
     alignment = FRAME_ALIGNMENT["cv183x"]
     frame = tensor("x", shape, DType.UINT8, pixel_format=pixel_format, aligned=True)
     pixels = np.arange(1, math.prod(shape) + 1).astype(np.uint8)
-    padded = pad_frame(pixels, pixel_format, shape, info_of_tensor(frame, tensor_bytes(frame, alignment)).num_bytes, alignment)
+    padded = pad_frame(
+        pixels, pixel_format, shape, info_of_tensor(frame, tensor_bytes(frame, alignment)).num_bytes, alignment
+    )
     assert padded is not None
     row = 21 if pixel_format == "BGR_PACKED" else 7
     assert padded[:row].tolist() == pixels[:row].tolist()

@@ -1,4 +1,5 @@
-"""Scalar twin of npusim.numerics.requant, in plain ints; the quantised multiplier step by step as gemmlowp's C has it."""
+"""Scalar twin of npusim.numerics.requant, in plain ints; the quantised multiplier step by step as gemmlowp's C has
+it."""
 
 from __future__ import annotations
 

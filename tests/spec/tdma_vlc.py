@@ -1,4 +1,5 @@
-"""Scalar twin of npusim.numerics.vlc: a stream is one long Python integer, lowest bit first, read and written symbol by symbol."""
+"""Scalar twin of npusim.numerics.vlc: a stream is one long Python integer, lowest bit first, read and written symbol by
+symbol."""
 
 from __future__ import annotations
 

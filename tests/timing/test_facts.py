@@ -65,7 +65,9 @@ def test_maximum_pooling_is_near_the_measured_cycles(oh: int, measured: int) -> 
         (ArithEuTyp.XOR, (1, 32, 1, 32), {}, 46),
     ],
 )
-def test_element_wise_operation_takes_the_measured_cycles(eu: ArithEuTyp, shape, more: dict[str, int], measured: int) -> None:  # type: ignore[no-untyped-def]
+def test_element_wise_operation_takes_the_measured_cycles(
+    eu: ArithEuTyp, shape, more: dict[str, int], measured: int
+) -> None:  # type: ignore[no-untyped-def]
     # The start of a command that copies or works on bf16 is one cycle shorter than that of the int8 mul and mac.
     assert measured <= round(cycles(eltwise(CV183X, eu, shape, **more))) <= measured + 1
 
@@ -121,5 +123,7 @@ def test_one_engine_waits_for_the_other_as_long_as_measured() -> None:
 
 
 def test_commands_of_one_engine_follow_each_other_after_one_cycle() -> None:
-    timeline = time_workload(workload_of([conv(CV183X, 32, 32, 1, 4, 4), with_fields(conv(CV183X, 32, 32, 1, 4, 4), cmd_id_tpu=2)]), BOARD)
+    timeline = time_workload(
+        workload_of([conv(CV183X, 32, 32, 1, 4, 4), with_fields(conv(CV183X, 32, 32, 1, 4, 4), cmd_id_tpu=2)]), BOARD
+    )
     assert round(timeline.start_cycles(TIU)[1] - timeline.end_cycles(TIU)[0]) == 1

@@ -11,13 +11,18 @@ from npusim.chip import CHIPS, CV181X
 from npusim.errors import NpusimError
 from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.opcodes import Engine, TransDir
-from npusim.loader.cmdbuf import build_cmdbuf
+from npusim.program.cmdbuf import build_cmdbuf
 from npusim.timing import time_workload, workload_of_bytes
 from tests.timing.commands import transfer, workload_of
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(CHIPS), st.integers(0, 1 << 32), st.lists(st.booleans(), min_size=1, max_size=6), st.sampled_from((0.1, 0.5, 0.9)))
+@given(
+    st.sampled_from(CHIPS),
+    st.integers(0, 1 << 32),
+    st.lists(st.booleans(), min_size=1, max_size=6),
+    st.sampled_from((0.1, 0.5, 0.9)),
+)
 def test_random_descriptors_are_refused_or_timed(chip, seed: int, kinds: list[bool], density: float) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seed)
     commands = []

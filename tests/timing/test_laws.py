@@ -33,13 +33,17 @@ def timeline(workload: Workload, board: Board | None = None, costs: Costs | None
 
 @given(programs, mhz, st.lists(gbps, min_size=2, max_size=2).map(sorted))
 def test_more_bandwidth_is_never_slower(workload: Workload, clock: float, bandwidths: list[float]) -> None:
-    slow, fast = (timeline(workload, default_board(workload.chip).variant(clock_mhz=clock, dram_gbps=b)) for b in bandwidths)
+    slow, fast = (
+        timeline(workload, default_board(workload.chip).variant(clock_mhz=clock, dram_gbps=b)) for b in bandwidths
+    )
     assert fast.ps <= slow.ps
 
 
 @given(programs, gbps, st.lists(mhz, min_size=2, max_size=2).map(sorted))
 def test_a_faster_clock_is_never_slower(workload: Workload, bandwidth: float, clocks: list[float]) -> None:
-    slow, fast = (timeline(workload, default_board(workload.chip).variant(clock_mhz=c, dram_gbps=bandwidth)) for c in clocks)
+    slow, fast = (
+        timeline(workload, default_board(workload.chip).variant(clock_mhz=c, dram_gbps=bandwidth)) for c in clocks
+    )
     assert fast.ps <= slow.ps + 1  # waits are rounded to picoseconds
 
 
@@ -59,14 +63,24 @@ def test_a_cheaper_command_is_never_slower(workload: Workload, name: str, factor
 
 @given(programs, mhz, gbps)
 def test_bytes_do_not_depend_on_clock_or_bandwidth(workload: Workload, clock: float, bandwidth: float) -> None:
-    usual, other = timeline(workload), timeline(workload, default_board(workload.chip).variant(clock_mhz=clock, dram_gbps=bandwidth))
+    usual, other = (
+        timeline(workload),
+        timeline(workload, default_board(workload.chip).variant(clock_mhz=clock, dram_gbps=bandwidth)),
+    )
     assert (usual.dram_read_bytes, usual.dram_write_bytes) == (other.dram_read_bytes, other.dram_write_bytes)
 
 
 @given(programs, mhz, gbps)
-def test_no_engine_is_busier_than_the_span_and_none_does_two_things_at_once(workload: Workload, clock: float, bandwidth: float) -> None:
+def test_no_engine_is_busier_than_the_span_and_none_does_two_things_at_once(
+    workload: Workload, clock: float, bandwidth: float
+) -> None:
     found = timeline(workload, default_board(workload.chip).variant(clock_mhz=clock, dram_gbps=bandwidth))
-    assert found.overlap_ps <= min(found.busy_ps(TIU), found.busy_ps(TDMA)) <= max(found.busy_ps(TIU), found.busy_ps(TDMA)) <= found.ps
+    assert (
+        found.overlap_ps
+        <= min(found.busy_ps(TIU), found.busy_ps(TDMA))
+        <= max(found.busy_ps(TIU), found.busy_ps(TDMA))
+        <= found.ps
+    )
     assert found.busy_ps(TIU) + found.busy_ps(TDMA) - found.overlap_ps <= found.ps
     for engine in (TIU, TDMA):
         assert (found.start_ps[engine][1:] > found.end_ps[engine][:-1]).all()

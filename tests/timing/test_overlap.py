@@ -23,7 +23,9 @@ def test_a_span_touches_the_banks_that_it_reaches_into() -> None:
 def _beside(load_addr: int) -> Timeline:
     """A long convolution in banks 0 and 1, and a load to `load_addr` that nothing waits for."""
     work = conv(CV183X, 32, 32, 3, 8, 16)
-    return time_workload(workload_of([work, transfer(CV183X, TransDir.G2L, SHAPE, dst_base_addr_low=load_addr)]), default_board(CV183X))
+    return time_workload(
+        workload_of([work, transfer(CV183X, TransDir.G2L, SHAPE, dst_base_addr_low=load_addr)]), default_board(CV183X)
+    )
 
 
 def test_a_transfer_into_a_bank_that_the_tiu_works_on_is_slower() -> None:

@@ -1,4 +1,5 @@
-"""Predictions against times that others measured (benchmarks/published_times.py). Bounds are what was reached, with a little room."""
+"""Predictions against times that others measured (benchmarks/published_times.py). Bounds are what was reached, with a
+little room."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def test_traffic_of_yolov5s_is_within_six_percent() -> None:
     for chip in ("cv181x", "cv182x", "cv183x"):
         row = rows()["yolov5s_tdl", chip]
         assert row.published_mb is not None
-        assert (row.timeline.dram_read_bytes + row.timeline.dram_write_bytes) / 1e6 == pytest.approx(row.published_mb, rel=0.06)
+        assert (row.timeline.dram_read_bytes + row.timeline.dram_write_bytes) / 1e6 == pytest.approx(
+            row.published_mb, rel=0.06
+        )
 
 
 def test_published_mobilenet_v2_lies_between_grouped_and_ungrouped_programs() -> None:

@@ -15,7 +15,9 @@ from npusim.timing.schedule import make_plan, run
 from tests.timing.commands import conv, transfer, with_fields, workload_of
 
 
-def twin(needs: tuple[list[int], list[int]], durations: tuple[list[int], list[int]], sync: tuple[int, int], gap: int) -> list[list[int]]:
+def twin(
+    needs: tuple[list[int], list[int]], durations: tuple[list[int], list[int]], sync: tuple[int, int], gap: int
+) -> list[list[int]]:
     """Starts of both engines' commands, found one at a time; raises RuntimeError where neither engine can go on."""
     starts: list[list[int]] = [[], []]
     ends: list[list[int]] = [[], []]
@@ -56,7 +58,10 @@ def test_schedule_is_that_of_a_command_by_command_twin(tiu, tdma, data, sync, ga
 
 def test_an_id_that_no_command_has_is_a_deadlock() -> None:
     workload = workload_of(
-        [transfer(CV183X, TransDir.G2L, (1, 32, 4, 4)), with_fields(conv(CV183X, 32, 32, 1, 4, 4), cmd_id_en=1, cmd_id_gdma=9)]
+        [
+            transfer(CV183X, TransDir.G2L, (1, 32, 4, 4)),
+            with_fields(conv(CV183X, 32, 32, 1, 4, 4), cmd_id_en=1, cmd_id_gdma=9),
+        ]
     )
     with pytest.raises(Deadlock, match="TIU command 0"):
         _ = workload.plan

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from npusim.chip import CHIPS
-from npusim.decode import decode_cmdbuf
 from npusim.footprint import footprint_of
 from npusim.footprint.operand import LocalTensor
 from npusim.insn import Instruction
@@ -15,7 +14,8 @@ from npusim.insn.tiu_bitwise import Xor
 from npusim.insn.tiu_lut import LookupTable
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import TpuRoutine
-from npusim.runtime.bind import section_cmdbufs
+from npusim.program.decode import decode_cmdbuf
+from npusim.program.model import section_cmdbufs
 from npusim.timing import TDMA, TIU, workload_of_cmdbuf
 from npusim.timing.spans import TIU_OPERANDS
 

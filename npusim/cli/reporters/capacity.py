@@ -10,11 +10,14 @@ MIB = 1 << 20
 
 
 def capacity_table(rows: list[dict[str, Any]]) -> Table:
-    """One line a board, precision, context and budget. Speeds of what does not fit are those that it would have with enough memory."""
+    """One line a board, precision, context and budget. Speeds of what does not fit are those that it would have with
+    enough memory."""
     table = Table(box=None, pad_edge=False)
     columns = ("board", "precision", "context", "budget", "fits", "MiB", "of", "tokens/s", "ms", "binds", "")
     for name in columns:
-        table.add_column(name, justify="right" if name in ("context", "budget", "MiB", "of", "tokens/s", "ms") else "left")
+        table.add_column(
+            name, justify="right" if name in ("context", "budget", "MiB", "of", "tokens/s", "ms") else "left"
+        )
     for row in rows:
         ms = row["ms_per_token"]
         table.add_row(

@@ -27,7 +27,11 @@ def _row(tensor: TensorResult) -> list[str]:
     errors = tensor.errors
     if errors is None:
         return [tensor.name, str(tensor.verdict), *[""] * 7, tensor.note, ""]
-    worst = "" if errors.worst_index is None else f"{errors.worst_index}: {errors.worst_target:g}, not {errors.worst_reference:g}"
+    worst = (
+        ""
+        if errors.worst_index is None
+        else f"{errors.worst_index}: {errors.worst_target:g}, not {errors.worst_reference:g}"
+    )
     return [
         tensor.name,
         str(tensor.verdict),

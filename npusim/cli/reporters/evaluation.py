@@ -54,11 +54,14 @@ class EvaluationProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def advance(self, cell: tuple[int, int], share: float) -> None:
-        """`cell` is done to this share; a cell that is reported as done without having begun was done in an earlier run."""
+        """`cell` is done to this share; a cell that is reported as done without having begun was done in an earlier
+        run."""
         resumed = share == 1 and self._shares[cell] == 0
         if self._shares[cell] == 1:
             return
@@ -75,7 +78,8 @@ class EvaluationProgress:
         left = elapsed * (sum(self._weights.values()) - done) / (done - self._before)
         finished = sum(part == 1 for part in self._shares.values())
         print(
-            f"{cell[0]:,} tokens, sample {cell[1] + 1}: {finished} of {len(self._shares)} samples after {elapsed / 60:.1f} min, "
+            f"{cell[0]:,} tokens, sample {cell[1] + 1}: {finished} of {len(self._shares)} samples after "
+            f"{elapsed / 60:.1f} min, "
             f"about {left / 60:.1f} min left",
             file=sys.stderr,
             flush=True,
@@ -110,7 +114,8 @@ def markdown(rows: Rows) -> str:
 
 
 def _grids(rows: Rows) -> Iterator[tuple[str, str, list[int], list[tuple[str, list[str]]]]]:
-    """(headline of a context before its first measure, measure, budgets, (policy, its values)) of each context and measure."""
+    """(headline of a context before its first measure, measure, budgets, (policy, its values)) of each context and
+    measure."""
     budgets = sorted({row["budget"] for row in rows})
     for context in dict.fromkeys(row["context"] for row in rows):
         here = [row for row in rows if row["context"] == context]
@@ -121,7 +126,10 @@ def _grids(rows: Rows) -> Iterator[tuple[str, str, list[int], list[tuple[str, li
                 continue
             held = {(row["policy"], row["budget"]): row[field] for row in here}
             lines = [
-                (name, [form.format(factor * held[name, budget]) if (name, budget) in held else "" for budget in budgets])
+                (
+                    name,
+                    [form.format(factor * held[name, budget]) if (name, budget) in held else "" for budget in budgets],
+                )
                 for name in dict.fromkeys(row["policy"] for row in here)
             ]
             yield heading if field == MEASURES[0][0] else "", what, budgets, lines
@@ -146,6 +154,12 @@ def policy_table(policies: Sequence[Policy]) -> Table:
         kind = type(policy.base if isinstance(policy, Wrapper) else policy)
         what = (kind.__doc__ or "").split("\n")[0]
         values = {field.name: getattr(policy, field.name) for field in fields(policy)}
-        settings = " ".join(f"{name}={getattr(value, 'value', value)}" for name, value in values.items() if not isinstance(value, Policy))
-        table.add_row(policy.name, f"{policy.unit.value}s", "yes" if policy.evicts else "no", settings, policy.paper, what)
+        settings = " ".join(
+            f"{name}={getattr(value, 'value', value)}"
+            for name, value in values.items()
+            if not isinstance(value, Policy)
+        )
+        table.add_row(
+            policy.name, f"{policy.unit.value}s", "yes" if policy.evicts else "no", settings, policy.paper, what
+        )
     return table

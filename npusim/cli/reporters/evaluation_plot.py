@@ -54,7 +54,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         panel.grid(True, which="both", alpha=0.25)
     budgets = ", ".join(f"{budget:,}" for budget in sorted({row["budget"] for row in rows}))
     panels[0].set_ylabel(f"score: {rows[0]['task']}")
-    figure.suptitle(f"{rows[0]['model']}, pages of {rows[0]['page_size']}\nbudgets {budgets} tokens, left to right", fontsize="medium")
+    figure.suptitle(
+        f"{rows[0]['model']}, pages of {rows[0]['page_size']}\nbudgets {budgets} tokens, left to right",
+        fontsize="medium",
+    )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:

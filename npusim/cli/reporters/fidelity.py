@@ -16,7 +16,10 @@ def fidelity_renderables(results: Sequence[Fidelity]) -> list[RenderableType]:
     return [
         f"{first.num_tokens:,} tokens; the float32 model's perplexity is {first.float_perplexity:.4f}",
         _summary(results),
-        "residual stream behind each layer, dB of signal over noise (entire: the noise of all layers so far; single: of this layer alone)",
+        (
+            "residual stream behind each layer, dB of signal over noise (entire: the noise of all layers so far; "
+            "single: of this layer alone)"
+        ),
         _layers(results),
     ]
 

@@ -16,7 +16,9 @@ def finding_renderables(findings: Iterable[Finding]) -> Iterator[Text]:
     explained = set()
     for finding in findings:
         section = f" in {finding.section}" if finding.section else ""
-        text = Text.assemble((finding.severity.value, _STYLES[finding.severity]), f": {finding.kind.value}{section}: {finding.message}")
+        text = Text.assemble(
+            (finding.severity.value, _STYLES[finding.severity]), f": {finding.kind.value}{section}: {finding.message}"
+        )
         if finding.kind not in explained:
             explained.add(finding.kind)
             text.append(f"\n  {MEANING[finding.kind]}", "italic")
@@ -27,5 +29,7 @@ def finding_renderables(findings: Iterable[Finding]) -> Iterator[Text]:
 
 def summary(path: str, counts: Mapping[Severity, int], hidden: int) -> Text:
     """The last line."""
-    total = ", ".join(f"{counts[severity]} {severity.value}{'s' if counts[severity] != 1 else ''}" for severity in Severity)
+    total = ", ".join(
+        f"{counts[severity]} {severity.value}{'s' if counts[severity] != 1 else ''}" for severity in Severity
+    )
     return Text(f"{path}: {total}" + (f" ({hidden} not shown; --all shows them)" if hidden else ""))

@@ -11,7 +11,8 @@ from rich.console import Console
 
 @dataclass
 class Timings:
-    """Of one generation. prefill_s is the time to the first token, decode_s that of the others; stopped_by: what ended it."""
+    """Of one generation. prefill_s is the time to the first token, decode_s that of the others; stopped_by: what ended
+    it."""
 
     prompt_tokens: int
     load_s: float
@@ -30,7 +31,8 @@ class Timings:
 
 
 class TextStream:
-    """Writes pieces of text to standard output at once. On a terminal they follow the prompt in bold; a pipe gets them alone."""
+    """Writes pieces of text to standard output at once. On a terminal they follow the prompt in bold; a pipe gets them
+    alone."""
 
     def __init__(self, prompt: str, quiet: bool) -> None:
         self._pieces: list[str] = []
@@ -49,7 +51,9 @@ class TextStream:
             sys.stdout.write(piece)
             sys.stdout.flush()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if not self._quiet and self._pieces:
             sys.stdout.write("\n")
             sys.stdout.flush()
@@ -60,7 +64,8 @@ class TextStream:
 
 
 def closing_line(timings: Timings) -> str:
-    """Such as `60 tokens at 212.4 tokens/s; prompt of 5 tokens at 130.1 tokens/s; loaded in 0.21 s; stopped by --max-tokens`."""
+    """Such as `60 tokens at 212.4 tokens/s; prompt of 5 tokens at 130.1 tokens/s; loaded in 0.21 s; stopped by
+    --max-tokens`."""
     decode = timings.decode_tokens_per_s
     prefill = timings.prefill_tokens_per_s
     parts = [_tokens(timings.new_tokens) + (f" at {decode:.1f} tokens/s" if decode else "")]

@@ -11,7 +11,8 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that `--model` knows by name. num_bytes is the size of its file; path is None while it is not on this machine."""
+    """A model that `--model` knows by name. num_bytes is the size of its file; path is None while it is not on this
+    machine."""
 
     name: str
     description: str

@@ -14,11 +14,15 @@ def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [f"[bold]{data['name']}[/] for {data['chip']}, {origin}"]
     for program in data["programs"]:
         parts.append(
-            f"program for batch {program['batch']}: {len(program['routines'])} routines, {program['num_tensors']} tensors, "
+            f"program for batch {program['batch']}: {len(program['routines'])} routines, {program['num_tensors']} "
+            "tensors, "
             f"shared memory {program['shared_bytes']:,} bytes, private {program['private_bytes']:,}"
         )
         parts.append(_tensors(program))
-        parts += [f"  {routine['kind']} routine {routine.get('function') or routine.get('section')}" for routine in program["routines"]]
+        parts += [
+            f"  {routine['kind']} routine {routine.get('function') or routine.get('section')}"
+            for routine in program["routines"]
+        ]
     parts.append(_sections(data))
     parts += [_instructions(name, counts) for name, counts in data["instructions"].items()]
     return parts
@@ -37,7 +41,13 @@ def _tensors(program: dict[str, Any]) -> Table:
         for row in rows:
             shape = "x".join(map(str, row["shape"]))
             table.add_row(
-                direction, row["name"], shape, row["dtype"], f"{row['qscale']:g}", str(row["zero_point"]), f"{row['num_bytes']:,}"
+                direction,
+                row["name"],
+                shape,
+                row["dtype"],
+                f"{row['qscale']:g}",
+                str(row["zero_point"]),
+                f"{row['num_bytes']:,}",
             )
     return table
 

@@ -18,8 +18,10 @@ def board_run_renderables(report: dict[str, Any]) -> list[RenderableType]:
         "",
         f"[bold]{report['board']}[/], {report['precision']}, attending to {which} of up to {report['context']} tokens: "
         f"[bold]{report['tokens_per_second']:.1f} tokens/s[/] predicted",
-        f"  {ms['total']:.2f} ms a token: chip {ms['chip']:.2f}, CPU {ms['cpu']:.2f}, submit {ms['submit']:.2f}; {report['binds']} binds; "
-        f"{report['dram_bytes_per_token'] / 1e6:.2f} MB of DRAM a token; first token after {report['ms_to_first_token']:.0f} ms",
+        f"  {ms['total']:.2f} ms a token: chip {ms['chip']:.2f}, CPU {ms['cpu']:.2f}, submit {ms['submit']:.2f}; "
+        f"{report['binds']} binds; "
+        f"{report['dram_bytes_per_token'] / 1e6:.2f} MB of DRAM a token; first token after "
+        f"{report['ms_to_first_token']:.0f} ms",
     ]
     if report["kl"] is not None:
         parts.append(
@@ -39,7 +41,9 @@ def memory_table(report: dict[str, Any]) -> Table:
         addr = f"{row['addr']:#x}" if "addr" in row else ""
         table.add_row(row["name"], addr, f"{row['num_bytes'] / MIB:.2f}", row.get("what", ""))
     total = sum(row["num_bytes"] for row in report["memory_map"])
-    table.add_row("all", "", f"{total / MIB:.2f}", f"of {report['ion_bytes'] / MIB:.0f} MiB of ION memory", style="bold")
+    table.add_row(
+        "all", "", f"{total / MIB:.2f}", f"of {report['ion_bytes'] / MIB:.0f} MiB of ION memory", style="bold"
+    )
     return table
 
 

@@ -20,7 +20,9 @@ def profile_renderables(data: dict[str, Any]) -> list[RenderableType]:
         parts.append(_gmem(data["gmem"]))
     parts.append(_shares(f"time by instruction {_MARK['calibrated']}", data["instructions"], "mnemonic"))
     layers = sorted(data["layers"], key=lambda row: -row["ms"])
-    parts.append(_shares(f"slowest {min(TOP, len(layers))} of {len(layers)} layers {_MARK['calibrated']}", layers[:TOP], "layer"))
+    parts.append(
+        _shares(f"slowest {min(TOP, len(layers))} of {len(layers)} layers {_MARK['calibrated']}", layers[:TOP], "layer")
+    )
     parts.append(LEGEND)
     return parts
 
@@ -39,11 +41,26 @@ def _figures(data: dict[str, Any]) -> Table:
         ("both at once", "overlap", f"{data['overlap']:.1%}", f"neither: {data['idle']:.1%}"),
         ("DRAM read", "dram_read_bytes", _bytes(data["dram_read_bytes"]), ""),
         ("DRAM written", "dram_write_bytes", _bytes(data["dram_write_bytes"]), ""),
-        ("DRAM bandwidth", "dram_gbps", f"{data['dram_gbps']:.2f} GB/s", f"{data['dram_gbps'] / data['dram_peak_gbps']:.0%} of peak"),
+        (
+            "DRAM bandwidth",
+            "dram_gbps",
+            f"{data['dram_gbps']:.2f} GB/s",
+            f"{data['dram_gbps'] / data['dram_peak_gbps']:.0%} of peak",
+        ),
         ("multiply-accumulates", "macs", f"{data['macs']:,}", ""),
-        ("MAC utilisation", "mac_utilisation", f"{data['mac_utilisation']:.1%}", "of an int8 convolution that never waits"),
+        (
+            "MAC utilisation",
+            "mac_utilisation",
+            f"{data['mac_utilisation']:.1%}",
+            "of an int8 convolution that never waits",
+        ),
         ("roofline", "roofline", f"{roof['macs_per_byte']:.1f} MAC/byte", _roof(roof, side)),
-        ("LMEM in use", "lmem_peak_bytes", _bytes(data["lmem_peak_bytes"]), f"highest address, of {_bytes(data['lmem_bytes'])}"),
+        (
+            "LMEM in use",
+            "lmem_peak_bytes",
+            _bytes(data["lmem_peak_bytes"]),
+            f"highest address, of {_bytes(data['lmem_bytes'])}",
+        ),
         ("LMEM wanted at once", "lmem_live_peak_bytes", _bytes(data["lmem_live_peak_bytes"]), "at the worst moment"),
     )
     for label, key, value, remark in rows:
@@ -60,7 +77,9 @@ def _gmem(gmem: dict[str, Any]) -> Table:
     table = _table(f"GMEM {_MARK['exact']}", "region", "size", "read", "written")
     for name, row in gmem.items():
         if any(row.values()):
-            table.add_row(name, *(_bytes(row[key]) if key in row else "" for key in ("bytes", "read_bytes", "write_bytes")))
+            table.add_row(
+                name, *(_bytes(row[key]) if key in row else "" for key in ("bytes", "read_bytes", "write_bytes"))
+            )
     return table
 
 

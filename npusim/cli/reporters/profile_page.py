@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from npusim.insn import INSTRUCTIONS
-from npusim.timing.attribution import layer_runs
-from npusim.timing.pressure import dram_gbps_over_time, lmem_live_bytes
+from npusim.profile.attribution import layer_runs
+from npusim.profile.pressure import dram_gbps_over_time, lmem_live_bytes
 from npusim.timing.timeline import TDMA, TIU, Timeline
 
 POINTS = 2000
@@ -19,7 +19,7 @@ _PS_PER_NS = 1000
 
 
 def profile_page(timeline: Timeline, data: dict[str, Any]) -> str:
-    """The page. `data` is the report (npusim.timing.report.profile_data)."""
+    """The page. `data` is the report (npusim.profile.report.profile_data)."""
     template = (files("npusim") / "data" / "profile.html").read_text(encoding="utf-8")
     text = json.dumps({"report": data, "events": _events(timeline)}, separators=(",", ":"), allow_nan=False)
     return template.replace("/*DATA*/", text.replace("<", "\\u003c"))
@@ -45,7 +45,10 @@ def _events(timeline: Timeline) -> dict[str, Any]:
 
 def _track(timeline: Timeline, engine: int, kind: np.ndarray, amount: np.ndarray) -> dict[str, list[Any]]:
     work = timeline.workload
-    times = {"start": _ns(timeline.start_ps[engine], timeline.first_ps), "end": _ns(timeline.end_ps[engine], timeline.first_ps)}
+    times = {
+        "start": _ns(timeline.start_ps[engine], timeline.first_ps),
+        "end": _ns(timeline.end_ps[engine], timeline.first_ps),
+    }
     labels = {"kind": kind, "layer": work.layer[engine], "index": work.index[engine], "amount": amount}
     return times | {name: values.tolist() for name, values in labels.items()}
 

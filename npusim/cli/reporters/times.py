@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from npusim.timing.pmu_diff import Difference, PmuComparison
+from npusim.profile.pmu_diff import Difference, PmuComparison
 
 TOP = 20
 
@@ -18,9 +18,19 @@ def times_renderables(result: PmuComparison) -> list[RenderableType]:
     if result.kinds:
         parts.append(_table("ticks by kind of command", result.kinds, result.tolerance))
     worst = sorted(result.layers, key=lambda d: -abs(d.target - d.reference))
-    parts.append(_table(f"ticks by layer, the {min(TOP, len(worst))} of {len(worst)} that differ most", worst[:TOP], result.tolerance))
+    parts.append(
+        _table(
+            f"ticks by layer, the {min(TOP, len(worst))} of {len(worst)} that differ most",
+            worst[:TOP],
+            result.tolerance,
+        )
+    )
     failures = result.failures
-    verdict = f"within {result.tolerance:.0%}" if not failures else f"{len(failures)} beyond {result.tolerance:.0%}: {_names(failures)}"
+    verdict = (
+        f"within {result.tolerance:.0%}"
+        if not failures
+        else f"{len(failures)} beyond {result.tolerance:.0%}: {_names(failures)}"
+    )
     parts.append(f"span and layers of 1 % or more of the time: {verdict}")
     return parts
 

@@ -20,7 +20,13 @@ class TrainingReporter:
         self._err = Console(stderr=True, highlight=False)
         self._quiet = quiet
         self._validation: float | None = None
-        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[losses]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[losses]}"),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=self._err, disable=not self._err.is_terminal)
         self._task = self._progress.add_task("", total=None, losses="")
 
@@ -32,7 +38,8 @@ class TrainingReporter:
         if step == num_steps:
             begun = f"all {num_steps:,} steps are done already"
         self._err.print(
-            f"{directory}: {num_params:,} parameters, context {context:,}, {num_tokens:,} tokens of text; {begun}", soft_wrap=True
+            f"{directory}: {num_params:,} parameters, context {context:,}, {num_tokens:,} tokens of text; {begun}",
+            soft_wrap=True,
         )
 
     def __enter__(self) -> TrainingReporter:
@@ -50,16 +57,22 @@ class TrainingReporter:
         if due and not self._quiet and not self._err.is_terminal:
             self._err.print(f"step {report.step:,} of {report.num_steps:,}: {losses}", soft_wrap=True)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def end(self, result: dict[str, Any], interrupted: bool, no_picture: str) -> None:
         out = Console(highlight=False, soft_wrap=True)
         if interrupted:
             out.print(
-                f"stopped after step {result['step']:,} of {result['num_steps']:,}; the same command goes on from there", markup=False
+                f"stopped after step {result['step']:,} of {result['num_steps']:,}; the same command goes on from "
+                "there",
+                markup=False,
             )
         elif self._validation is not None:
             out.print(f"validation loss {self._validation:.3f} nats a token", markup=False)
-        out.print(f"loss curve: {result['picture']}" if result["picture"] else f"no loss curve: {no_picture}", markup=False)
+        out.print(
+            f"loss curve: {result['picture']}" if result["picture"] else f"no loss curve: {no_picture}", markup=False
+        )
         out.print(f'try it: npusim generate "..." --model {result["directory"]}', markup=False)

@@ -1,4 +1,5 @@
-"""CPU routines of the vendor's runtime, in NumPy. `CPU_FUNCTIONS` is the explicit list; names are those in cvimodels."""
+"""CPU routines of the vendor's runtime, in NumPy. `CPU_FUNCTIONS` is the explicit list; names are those in
+cvimodels."""
 
 from __future__ import annotations
 
@@ -57,5 +58,7 @@ def cpu_function_named(name: str) -> Callable[[CpuCall], Bound]:
     """What binds CPU function `name` to its tensors; raises FileFormatError that names it and lists what is known."""
     if name not in CPU_FUNCTIONS:
         known = ", ".join(CPU_FUNCTIONS)
-        raise FileFormatError(f"CPU function {name!r} is not implemented, and native code in a model is never run; known: {known}")
+        raise FileFormatError(
+            f"CPU function {name!r} is not implemented, and native code in a model is never run; known: {known}"
+        )
     return CPU_FUNCTIONS[name]

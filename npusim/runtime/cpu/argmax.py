@@ -17,7 +17,8 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def argmax(call: CpuCall) -> Bound:
-    """Index of the first largest value along the last used axis as float32; values below 0 do not count, as if they were 0."""
+    """Index of the first largest value along the last used axis as float32; values below 0 do not count, as if they
+    were 0."""
     find, index = _finder(call, floor=0), call.output(0, DType.FP32)
 
     def run() -> None:
@@ -42,7 +43,8 @@ def argmax_with_conf(call: CpuCall) -> Bound:
 
 
 def argmax_v3(call: CpuCall) -> Bound:
-    """Index of the first largest value as float32 and, where there is a second output, the value: times scale for int8."""
+    """Index of the first largest value as float32 and, where there is a second output, the value: times scale for
+    int8."""
     find, index = _finder(call), call.output(0, DType.FP32)
     value = call.output(1, DType.FP32) if len(call.outputs) > 1 else None
     scale = _scale(call)
@@ -72,7 +74,10 @@ def _finder(call: CpuCall, floor: int | None = None, values_per_row: int = 1) ->
     kind = np.dtype(np.int8 if call.info(0).format == DType.INT8 else np.int16)
     flat, flat_maxima = (call.input(i, DType.INT8, DType.BF16).view(kind).reshape(-1) for i in (0, 1))
     num_maxima = num_rows * num_tiles
-    call.require(flat_maxima.size >= num_maxima, f"it has {flat_maxima.size} tile maxima, but {num_rows} rows of {num_tiles} are needed")
+    call.require(
+        flat_maxima.size >= num_maxima,
+        f"it has {flat_maxima.size} tile maxima, but {num_rows} rows of {num_tiles} are needed",
+    )
     for output in call.outputs:
         room = output.array.size // values_per_row
         call.require(room >= num_rows, f"output {output.info.name!r} has room for {room} of {num_rows} rows")
@@ -85,7 +90,9 @@ def _finder(call: CpuCall, floor: int | None = None, values_per_row: int = 1) ->
         largest = np.take_along_axis(tops, tile[:, None], 1)
         columns = tile[:, None] * TILE + np.arange(TILE)
         hits = (np.take_along_axis(values, np.minimum(columns, length - 1), 1) == largest) & (columns < length)
-        as_float = bf16_to_float(largest[:, 0].view(np.uint16)) if kind == np.int16 else largest[:, 0].astype(np.float32)
+        as_float = (
+            bf16_to_float(largest[:, 0].view(np.uint16)) if kind == np.int16 else largest[:, 0].astype(np.float32)
+        )
         return as_float, tile * TILE + hits.argmax(axis=1)
 
     return find

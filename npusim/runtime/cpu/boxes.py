@@ -12,9 +12,9 @@ F = np.float32
 def erase_weaker(scores: Floats, overlaps: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which boxes stay where `overlaps[i, j]` says that i and j are of one class and too close.
 
-    In the order of the boxes, not of their scores: the first of a pair stays unless the second scores higher, and a box that was erased
-    half way goes on to spare the rest (nms in yolo_detection.cpp and frcn_detection.cpp of sophgo/cviruntime).
-    """
+    In the order of the boxes, not of their scores: the first of a pair stays unless the second scores higher, and a box
+    that was erased half way goes on to spare the rest (nms in yolo_detection.cpp and frcn_detection.cpp of
+    sophgo/cviruntime)."""
     left = scores.copy()
     for i in range(len(left)):
         if left[i] == 0:

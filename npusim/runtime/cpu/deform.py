@@ -1,5 +1,5 @@
-"""`deform_im2col`, `deform_conv2d`: modulated deformable convolution (sophgo/cviruntime src/common/cpu_function/deform_im2col.hpp,
-deformableconv.cpp), in float32 and in the source's order."""
+"""`deform_im2col`, `deform_conv2d`: modulated deformable convolution (sophgo/cviruntime
+src/common/cpu_function/deform_im2col.hpp, deformableconv.cpp), in float32 and in the source's order."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ class Window:
     def output_size(self, image: Pair) -> Pair:
         sizes = [
             (extent + 2 * pad - (step * (taps - 1) + 1)) // stride + 1
-            for extent, pad, step, taps, stride in zip(image, self.padding, self.dilation, self.kernel, self.stride, strict=True)
+            for extent, pad, step, taps, stride in zip(
+                image, self.padding, self.dilation, self.kernel, self.stride, strict=True
+            )
         ]
         return sizes[0], sizes[1]
 
 
 def deform_im2col(call: CpuCall) -> Bound:
-    """Columns (c * kh * kw, oh * ow) of input 0 sampled at the offsets of input 1 and weighted with the mask in input 2."""
+    """Columns (c * kh * kw, oh * ow) of input 0 sampled at the offsets of input 1 and weighted with the mask in input
+    2."""
     source, offsets, mask = (call.input(i, DType.FP32) for i in range(3))
     out = call.output(0, DType.FP32)
     window = _window(call, (call.arg("kernel_h", int), call.arg("kernel_w", int)))
@@ -50,14 +53,18 @@ def deform_im2col(call: CpuCall) -> Bound:
 
 
 def deform_conv2d(call: CpuCall) -> Bound:
-    """Convolution of input 0 with weights (1) and bias (2) at the offsets of input 3, weighted with the mask in input 4."""
+    """Convolution of input 0 with weights (1) and bias (2) at the offsets of input 3, weighted with the mask in input
+    4."""
     source, weight, bias, offsets, mask = (call.input(i, DType.FP32) for i in range(5))
     out = call.output(0, DType.FP32)
     window = _window(call, (weight.shape[2], weight.shape[3]))
     taps = source.shape[1] * weight.shape[2] * weight.shape[3]
     num_pixels = _checked(call, window, source, offsets, mask) // taps
     num_filters = weight.shape[0]
-    call.require(weight.size == num_filters * taps and bias.size == num_filters, f"weights {weight.shape} and bias {bias.shape} do not fit")
+    call.require(
+        weight.size == num_filters * taps and bias.size == num_filters,
+        f"weights {weight.shape} and bias {bias.shape} do not fit",
+    )
     call.require(out.size == source.shape[0] * num_filters * num_pixels, f"its output has {out.size} elements")
     filters = weight.reshape(num_filters, taps)
 
@@ -73,7 +80,10 @@ def deform_conv2d(call: CpuCall) -> Bound:
 
 
 def _window(call: CpuCall, kernel: Pair) -> Window:
-    stride, padding = (call.arg("stride_h", int), call.arg("stride_w", int)), (call.arg("padding_t", int), call.arg("padding_l", int))
+    stride, padding = (
+        (call.arg("stride_h", int), call.arg("stride_w", int)),
+        (call.arg("padding_t", int), call.arg("padding_l", int)),
+    )
     dilation, groups = (call.arg("dilation_h", int), call.arg("dilation_w", int)), call.arg("deform_group", int)
     window = Window(kernel, stride, padding, dilation, groups)
     call.require(min(*kernel, *stride, *dilation, groups) > 0 and min(padding) >= 0, f"{window} is not possible")
@@ -87,7 +97,9 @@ def _checked(call: CpuCall, window: Window, source: Floats, offsets: Floats, mas
     taps = window.kernel[0] * window.kernel[1]
     call.require(oh > 0 and ow > 0 and c % window.groups == 0, f"{window} does not fit an image of {source.shape}")
     points = n * window.groups * taps * oh * ow
-    call.require(offsets.size == 2 * points and mask.size == points, f"offsets {offsets.shape} and mask {mask.shape} do not fit")
+    call.require(
+        offsets.size == 2 * points and mask.size == points, f"offsets {offsets.shape} and mask {mask.shape} do not fit"
+    )
     return c * taps * oh * ow
 
 
@@ -97,7 +109,11 @@ def _columns(window: Window, image: Floats, offsets: Floats, mask: Floats) -> Fl
     oh, ow = window.output_size((h, w))
     kh, kw = window.kernel
     moves = offsets.reshape(window.groups, kh, kw, 2, oh, ow)
-    base_y = np.arange(oh)[:, None] * window.stride[0] - window.padding[0] + np.arange(kh)[:, None, None, None] * window.dilation[0]
+    base_y = (
+        np.arange(oh)[:, None] * window.stride[0]
+        - window.padding[0]
+        + np.arange(kh)[:, None, None, None] * window.dilation[0]
+    )
     base_x = np.arange(ow) * window.stride[1] - window.padding[1] + np.arange(kw)[:, None, None] * window.dilation[1]
     y, x = base_y.astype(np.float32) + moves[:, :, :, 0], base_x.astype(np.float32) + moves[:, :, :, 1]
     samples = _sample(image.reshape(window.groups, -1, h, w), y, x) * mask.reshape(window.groups, 1, kh, kw, oh, ow)
@@ -105,7 +121,8 @@ def _columns(window: Window, image: Floats, offsets: Floats, mask: Floats) -> Fl
 
 
 def _sample(groups: Floats, y: Floats, x: Floats) -> Floats:
-    """Bilinear samples of (g, c, h, w) at the points (g, ...), shape (g, c, ...); 0 from one pixel outside the image on."""
+    """Bilinear samples of (g, c, h, w) at the points (g, ...), shape (g, c, ...); 0 from one pixel outside the image
+    on."""
     h, w = groups.shape[2:]
     inside = (y > -1) & (x > -1) & (y < h) & (x < w)
     y, x = np.where(inside, y, _F(0)), np.where(inside, x, _F(0))

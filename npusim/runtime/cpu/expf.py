@@ -1,9 +1,9 @@
-"""C's `expf` as glibc (from 2.27 on) and musl compute it, so that detections and softmax come out equal to the runtime's.
+"""C's `expf` as glibc (from 2.27 on) and musl compute it, so that detections and softmax come out equal to the
+runtime's.
 
-Source of the method and its constants: ARM-software/optimized-routines math/expf.c and math/exp2f_data.c (MIT). In double, exp(x) is
-2**(k/32) times a cubic in what remains, k being the nearest whole number of 32nds. NumPy's float32 exp differs in the last bit for about
-one value in six; rounding NumPy's double exp to float, for one in a thousand.
-"""
+Source of the method and its constants: ARM-software/optimized-routines math/expf.c and math/exp2f_data.c (MIT). In
+double, exp(x) is 2**(k/32) times a cubic in what remains, k being the nearest whole number of 32nds. NumPy's float32
+exp differs in the last bit for about one value in six; rounding NumPy's double exp to float, for one in a thousand."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`proposal`, `roi_pooling`, `frcn_detection`: Faster R-CNN's CPU side (sophgo/cviruntime src/common/cpu_function/proposal.cpp,
-roi_pooling.cpp, frcn_detection.cpp)."""
+"""`proposal`, `roi_pooling`, `frcn_detection`: Faster R-CNN's CPU side (sophgo/cviruntime
+src/common/cpu_function/proposal.cpp, roi_pooling.cpp, frcn_detection.cpp)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _NUM_ANCHORS = len(_SCALES) * len(_RATIOS)
 
 
 def proposal(call: CpuCall) -> Bound:
-    """Rows (batch, x1, y1, x2, y2) of likely regions; the input with fewer channels holds scores, the other box offsets."""
+    """Rows (batch, x1, y1, x2, y2) of likely regions; the input with fewer channels holds scores, the other box
+    offsets."""
     scores, deltas = sorted((call.input(i, DType.FP32) for i in (0, 1)), key=lambda a: a.shape[1])
     out = call.output(0, DType.FP32)
     stride, base = call.arg("feat_stride", int), call.arg("anchor_base_size", int)
@@ -28,9 +29,15 @@ def proposal(call: CpuCall) -> Bound:
     least, closest = F(call.arg("rpn_obj_threshold", float)), F(call.arg("rpn_nms_threshold", float))
     keep = call.arg("rpn_nms_post_top_n", int)
     batches, channels, h, w = scores.shape
-    call.require(channels == 2 * _NUM_ANCHORS and deltas.shape == (batches, 4 * _NUM_ANCHORS, h, w), "scores and offsets do not fit")
+    call.require(
+        channels == 2 * _NUM_ANCHORS and deltas.shape == (batches, 4 * _NUM_ANCHORS, h, w),
+        "scores and offsets do not fit",
+    )
     call.require(0 < base <= 1 << 16 and keep >= 0, f"anchor_base_size is {base} and rpn_nms_post_top_n {keep}")
-    call.require(out.shape[0] == batches and out.size // batches >= 5 * keep, f"its output has {out.size} elements for {keep} regions")
+    call.require(
+        out.shape[0] == batches and out.size // batches >= 5 * keep,
+        f"its output has {out.size} elements for {keep} regions",
+    )
     anchors = _anchors(base)
 
     def run() -> None:
@@ -49,7 +56,8 @@ def proposal(call: CpuCall) -> Bound:
 
 
 def _anchors(base: int) -> Floats:
-    """(center x, center y, width, height) of the nine anchors; the small integers and halves here are exact in any precision."""
+    """(center x, center y, width, height) of the nine anchors; the small integers and halves here are exact in any
+    precision."""
     center = 0.5 * (base - 1)
     rows = []
     for ratio in _RATIOS:
@@ -104,7 +112,9 @@ def roi_pooling(call: CpuCall) -> Bound:
     scale = F(call.arg("spatial_scale", float))
     batches, channels, h, w = data.shape
     num_rois = rois.shape[2]
-    call.require(rois.size == rois.shape[0] * num_rois * 5 and rois.shape[0] == batches, f"rois have shape {rois.shape}")
+    call.require(
+        rois.size == rois.shape[0] * num_rois * 5 and rois.shape[0] == batches, f"rois have shape {rois.shape}"
+    )
     call.require(pooled_h > 0 and pooled_w > 0, f"pooled size is {pooled_h} by {pooled_w}")
     call.require(out.size == batches * num_rois * channels * pooled_h * pooled_w, f"its output has {out.size} elements")
     result = out.reshape(batches * num_rois, channels, pooled_h, pooled_w)
@@ -132,7 +142,8 @@ def _bins(start: int, end: int, count: int, limit: int) -> list[tuple[int, int]]
 
 
 def frcn_detection(call: CpuCall) -> Bound:
-    """Rows (x1, y1, x2, y2, class, score); inputs by falling channel count are box offsets, class scores, rois. One image only."""
+    """Rows (x1, y1, x2, y2, class, score); inputs by falling channel count are box offsets, class scores, rois. One
+    image only."""
     out = call.output(0, DType.FP32)
     deltas, scores, rois = sorted((call.input(i, DType.FP32) for i in range(3)), key=lambda a: -a.shape[1])
     num_classes, keep = call.arg("class_num", int), call.arg("keep_topk", int)
@@ -140,7 +151,9 @@ def frcn_detection(call: CpuCall) -> Bound:
     num_rois = rois.shape[2]
     call.require(rois.shape[0] == 1, f"it has {rois.shape[0]} images, but the runtime's offsets are only right for one")
     fits = rois.size == 5 * num_rois and scores.size == num_rois * num_classes and deltas.size == 4 * scores.size
-    call.require(fits, f"offsets {deltas.shape}, scores {scores.shape} and rois {rois.shape} do not fit {num_classes} classes")
+    call.require(
+        fits, f"offsets {deltas.shape}, scores {scores.shape} and rois {rois.shape} do not fit {num_classes} classes"
+    )
     call.require(keep >= 0 and out.size >= 6 * keep, f"its output has {out.size} elements for {keep} boxes of 6")
 
     def run() -> None:
@@ -149,7 +162,9 @@ def frcn_detection(call: CpuCall) -> Bound:
         roi, name = np.nonzero(by_class[:, 1:] > least)
         name = name + 1
         if len(roi) > num_rois:
-            raise UsageError(f"frcn_detection found {len(roi)} boxes in {num_rois} regions, which the runtime has no room for")
+            raise UsageError(
+                f"frcn_detection found {len(roi)} boxes in {num_rois} regions, which the runtime has no room for"
+            )
         corners = rois.reshape(num_rois, 5)[roi, 1:]
         sizes = corners[:, 2:] - corners[:, :2] + F(1)
         centers = (corners[:, :2] + half(sizes)).astype(np.float32)

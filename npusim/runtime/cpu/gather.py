@@ -1,5 +1,6 @@
-"""`embedding`, `gathernd_tf`, `gatherelements_pt` (sophgo/cviruntime src/common/cpu_function/embedding.cpp, gathernd.cpp,
-gatherelements_pt.cpp). The source reads past its tensors for an index out of range; here that is an error."""
+"""`embedding`, `gathernd_tf`, `gatherelements_pt` (sophgo/cviruntime src/common/cpu_function/embedding.cpp,
+gathernd.cpp, gatherelements_pt.cpp). The source reads past its tensors for an index out of range; here that is an
+error."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ def embedding(call: CpuCall) -> Bound:
     out = call.output(0, call.info(1).format)
     width = call.info(1).shape[1]
     table = table.reshape(-1, width)
-    call.require(out.size == indices.size * width, f"{indices.size} rows of {width} elements do not fill its output of {out.size}")
+    call.require(
+        out.size == indices.size * width,
+        f"{indices.size} rows of {width} elements do not fill its output of {out.size}",
+    )
 
     def run() -> None:
         rows = _checked(call, indices.reshape(-1), len(table))
@@ -47,19 +51,29 @@ def gatherelements(call: CpuCall) -> Bound:
 
 
 def gathernd(call: CpuCall) -> Bound:
-    """Slices of the source by index tuples; `indice_dims` is the rank of the indices before the compiler made it four."""
+    """Slices of the source by index tuples; `indice_dims` is the rank of the indices before the compiler made it
+    four."""
     source, indices, out = call.input(0, DType.FP32), call.input(1, DType.INT32), call.output(0, DType.FP32)
     batch_dims, index_rank = call.arg("batch_dims", int), call.arg("indice_dims", int)
-    call.require(1 <= index_rank <= 4 and 0 <= batch_dims < index_rank, f"batch_dims {batch_dims} and indice_dims {index_rank} do not fit")
+    call.require(
+        1 <= index_rank <= 4 and 0 <= batch_dims < index_rank,
+        f"batch_dims {batch_dims} and indice_dims {index_rank} do not fit",
+    )
     width = indices.shape[index_rank - 1]
-    call.require(batch_dims + width <= 4, f"tuples of {width} indices behind {batch_dims} batch dimensions exceed the source's four")
+    call.require(
+        batch_dims + width <= 4,
+        f"tuples of {width} indices behind {batch_dims} batch dimensions exceed the source's four",
+    )
     num_batches = math.prod(indices.shape[:batch_dims])
     extents = (math.prod(source.shape[:batch_dims]), *source.shape[batch_dims : batch_dims + width])
     slice_size = source.size // math.prod(extents)
     tuples = indices.reshape(num_batches, -1, width)
     num_slices = num_batches * tuples.shape[1]
     call.require(num_batches == extents[0], f"{num_batches} batches of indices meet {extents[0]} batches of data")
-    call.require(out.size == num_slices * slice_size, f"{num_slices} slices of {slice_size} elements do not fill its output of {out.size}")
+    call.require(
+        out.size == num_slices * slice_size,
+        f"{num_slices} slices of {slice_size} elements do not fill its output of {out.size}",
+    )
     batch = np.arange(num_batches)[:, None]
 
     def run() -> None:
@@ -74,5 +88,7 @@ def _checked(call: CpuCall, indices: NDArray, extent: int) -> NDArray[np.int64]:
     bad = (places < 0) | (places >= extent)
     if bad.any():
         value = int(places[bad].flat[0])
-        raise UsageError(f"{call.function} for {call.outputs[0].info.name!r} got index {value}, but its source has {extent} rows")
+        raise UsageError(
+            f"{call.function} for {call.outputs[0].info.name!r} got index {value}, but its source has {extent} rows"
+        )
     return places

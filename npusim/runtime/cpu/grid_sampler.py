@@ -1,4 +1,5 @@
-"""`grid_sampler` (sophgo/cviruntime src/common/cpu_function/grid_sampler.cpp), all in float32 and in the source's order."""
+"""`grid_sampler` (sophgo/cviruntime src/common/cpu_function/grid_sampler.cpp), all in float32 and in the source's
+order."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ def grid_sampler(call: CpuCall) -> Bound:
     n, c, h, w = source.shape
     call.require(mode in (BILINEAR, NEAREST), f"mode is {mode}, but it must be 0 (bilinear) or 1 (nearest)")
     call.require(padding in (ZEROS, BORDER, REFLECTION), f"padding_mode is {padding}, but it must be 0, 1 or 2")
-    call.require(grid.shape[0] == n and grid.shape[3] == 2, f"a grid of shape {grid.shape} does not fit an image of {source.shape}")
+    call.require(
+        grid.shape[0] == n and grid.shape[3] == 2,
+        f"a grid of shape {grid.shape} does not fit an image of {source.shape}",
+    )
     call.require(out.size == n * c * grid.shape[1] * grid.shape[2], f"its output has {out.size} elements")
     result = out.reshape(n, c, *grid.shape[1:3])
     sample = _bilinear if mode == BILINEAR else _nearest

@@ -1,4 +1,5 @@
-"""`interp`: resizing (sophgo/cviruntime src/common/cpu_function/interpolation.cpp), in float32 and in the source's order."""
+"""`interp`: resizing (sophgo/cviruntime src/common/cpu_function/interpolation.cpp), in float32 and in the source's
+order."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Size = tuple[int, int]
 
 
 def interp(call: CpuCall) -> Bound:
-    """Resizes (n, c, h, w) as `coordinate_transformation_mode` says; an unknown mode is align_corners, as in the source."""
+    """Resizes (n, c, h, w) as `coordinate_transformation_mode` says; an unknown mode is align_corners, as in the
+    source."""
     mode = call.arg("coordinate_transformation_mode", str)
     source, out = call.input(0), call.output(0, call.info(0).format)
     size = _output_size(call, mode)
@@ -40,7 +42,10 @@ def _output_size(call: CpuCall, mode: str) -> Size:
     height, width = call.arg("height", int), call.arg("width", int)
     shrink, zoom = call.arg("shrink_factor", int), call.arg("zoom_factor", int)
     call.require(shrink >= 0 and zoom >= 0, f"shrink_factor {shrink} and zoom_factor {zoom} must not be negative")
-    call.require(call.arg("pad_beg", int) == 0 and call.arg("pad_end", int) == 0, "padding is not supported; the runtime asserts on it")
+    call.require(
+        call.arg("pad_beg", int) == 0 and call.arg("pad_end", int) == 0,
+        "padding is not supported; the runtime asserts on it",
+    )
     call.require(height >= 0 and width >= 0, f"a size of {height} by {width} is negative")
     if mode != "align_corners":
         return (height, width) if height and width else call.outputs[0].info.shape[2:]
@@ -90,7 +95,8 @@ def _nearest(image: NDArray, size: Size, half_pixel: bool) -> NDArray:
 
 
 def _asymmetric(image: Floats, size: Size) -> Floats:
-    """Bilinear without an offset; a coordinate that is whole takes no part in the weights, which changes the rounding."""
+    """Bilinear without an offset; a coordinate that is whole takes no part in the weights, which changes the
+    rounding."""
     places = []
     for extent, target in zip(image.shape[2:], size, strict=True):
         scale = _F(extent) / _F(target)

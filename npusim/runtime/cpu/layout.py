@@ -1,4 +1,5 @@
-"""`transpose`, `pixelshuffle`, `preprocess` (sophgo/cviruntime src/common/cpu_function/transpose.cpp, pixelshuffle.cpp, preprocess.cpp)."""
+"""`transpose`, `pixelshuffle`, `preprocess` (sophgo/cviruntime src/common/cpu_function/transpose.cpp, pixelshuffle.cpp,
+preprocess.cpp)."""
 
 from __future__ import annotations
 

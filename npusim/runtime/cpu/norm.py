@@ -1,4 +1,5 @@
-"""`instance_norm`, `softmax`, `cumsum` (sophgo/cviruntime src/common/cpu_function/instancenorm.cpp, softmax.cpp, cumsum.cpp)."""
+"""`instance_norm`, `softmax`, `cumsum` (sophgo/cviruntime src/common/cpu_function/instancenorm.cpp, softmax.cpp,
+cumsum.cpp)."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ _F = np.float32
 def instance_norm(call: CpuCall) -> Bound:
     """(x - mean) / sqrt(variance + epsilon) + bias as the runtime computes it, in two ways not what the name says.
 
-    Mean and variance are those of the last batch for all of them, and only the first channel's scale counts: it divides both.
-    """
+    Mean and variance are those of the last batch for all of them, and only the first channel's scale counts: it divides
+    both."""
     values, scale, bias, out = (*(call.input(i, DType.FP32) for i in range(3)), call.output(0, DType.FP32))
     epsilon = _F(call.arg("variance_epsilon", float))
     _, c, h, w = values.shape
@@ -41,8 +42,8 @@ def instance_norm(call: CpuCall) -> Bound:
 def softmax(call: CpuCall) -> Bound:
     """exp(x - max) / sum along `axis`, sums in float32 from first to last.
 
-    The source starts every maximum from the tensor's first values, so the max subtracted from later rows can be larger than their own.
-    """
+    The source starts every maximum from the tensor's first values, so the max subtracted from later rows can be larger
+    than their own."""
     values, out = call.input(0, DType.FP32), call.output(0, DType.FP32)
     axis = call.axis()
     call.require(out.size == values.size, f"its output has {out.size} elements for {values.size}")

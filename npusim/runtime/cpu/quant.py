@@ -13,7 +13,8 @@ _BF16_ROUNDING = np.float32(1.001957)
 
 
 def quant(call: CpuCall) -> Bound:
-    """FP32 to INT8: times scale, half away from zero, saturated. FP32 to BF16: scaled by 1.001957, truncated. INT8 or BF16 to FP32.
+    """FP32 to INT8: times scale, half away from zero, saturated. FP32 to BF16: scaled by 1.001957, truncated. INT8 or
+    BF16 to FP32.
 
     Beyond 2**31 the vendor's x86 build wraps to -128; boards saturate, and so does this. NaN gives 0.
     """

@@ -1,4 +1,5 @@
-"""`cpu_reduce_mean`, `cpu_reduce_max`, `reduce_l2` (sophgo/cviruntime src/common/cpu_function/reducemean.cpp, reducemax.cpp, reducel2.cpp).
+"""`cpu_reduce_mean`, `cpu_reduce_max`, `reduce_l2` (sophgo/cviruntime src/common/cpu_function/reducemean.cpp,
+reducemax.cpp, reducel2.cpp).
 
 Eight-bit tensors, signed or not, are reduced as unsigned bytes, as in the source.
 """
@@ -18,7 +19,8 @@ _BYTES = (DType.INT8, DType.UINT8)
 
 
 def reduce_mean(call: CpuCall) -> Bound:
-    """Mean along `axes`, one after the other: float32 sums from first to last, or sums of bytes that wrap at 256, then divided."""
+    """Mean along `axes`, one after the other: float32 sums from first to last, or sums of bytes that wrap at 256, then
+    divided."""
     return _each_axis(call, (DType.FP32, *_BYTES), _mean)
 
 
@@ -68,7 +70,8 @@ def _l2(rows: NDArray) -> NDArray:
 
 
 def sum_squares(rows: NDArray) -> NDArray[np.float32]:
-    """Sums of squares along axis 1: each step in double, each partial sum rounded to float, from first to last (C's `s += pow(x, 2)`)."""
+    """Sums of squares along axis 1: each step in double, each partial sum rounded to float, from first to last (C's `s
+    += pow(x, 2)`)."""
     squares = rows.astype(np.float64) ** 2
     total = np.zeros((rows.shape[0], *rows.shape[2:]), np.float32)
     for i in range(rows.shape[1]):
@@ -83,5 +86,7 @@ def _arrays(call: CpuCall, formats: tuple[DType, ...]) -> tuple[NDArray, NDArray
 
 def _axes(call: CpuCall) -> list[int]:
     axes = call.arg("axes", list)
-    call.require(bool(axes) and all(axis in range(4) for axis in axes), f"axes are {axes}, but they must be some of 0 to 3")
+    call.require(
+        bool(axes) and all(axis in range(4) for axis in axes), f"axes are {axes}, but they must be some of 0 to 3"
+    )
     return axes

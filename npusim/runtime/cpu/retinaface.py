@@ -16,7 +16,8 @@ _FACE_VALUES = 15
 
 
 def retinaface_detection(call: CpuCall) -> Bound:
-    """Rows (x1, y1, x2, y2, score, five points x y) by falling score. Nine inputs: score, box and landmark maps at strides 32, 16, 8."""
+    """Rows (x1, y1, x2, y2, score, five points x y) by falling score. Nine inputs: score, box and landmark maps at
+    strides 32, 16, 8."""
     out = call.output(0, DType.FP32)
     call.require(len(call.inputs) == 9, f"it has {len(call.inputs)} inputs, but it needs 9")
     maps = sorted((call.input(i, DType.FP32) for i in range(9)), key=lambda m: (m.shape[3], m.shape[1]))
@@ -27,13 +28,18 @@ def retinaface_detection(call: CpuCall) -> Bound:
         wanted = (batches, (2, 4, 10)[i % 3] * _NUM_ANCHORS, *maps[i // 3 * 3].shape[2:])
         call.require(extent == wanted, f"an input has shape {extent}, but {wanted} is needed")
     rows = out.reshape(batches, -1)
-    call.require(keep >= 0 and rows.shape[1] >= _FACE_VALUES * keep, f"its output has {rows.shape[1]} elements an image for {keep} faces")
+    call.require(
+        keep >= 0 and rows.shape[1] >= _FACE_VALUES * keep,
+        f"its output has {rows.shape[1]} elements an image for {keep} faces",
+    )
 
     def run() -> None:
         out[...] = 0
         for b, row in enumerate(rows):
             levels = zip(maps[0::3], maps[1::3], maps[2::3], _STRIDES, _SCALES, strict=True)
-            faces = np.concatenate([_decode(s[b], x[b], p[b], stride, scales, least) for s, x, p, stride, scales in levels])
+            faces = np.concatenate(
+                [_decode(s[b], x[b], p[b], stride, scales, least) for s, x, p, stride, scales in levels]
+            )
             faces = faces[np.argsort(-faces[:, 4], kind="stable")]
             kept = faces[_kept(faces, closest)][:keep]
             row[: kept.size] = kept.reshape(-1)
@@ -41,7 +47,9 @@ def retinaface_detection(call: CpuCall) -> Bound:
     return run
 
 
-def _decode(scores: Floats, boxes: Floats, points: Floats, stride: int, scales: tuple[int, ...], least: np.float32) -> Floats:
+def _decode(
+    scores: Floats, boxes: Floats, points: Floats, stride: int, scales: tuple[int, ...], least: np.float32
+) -> Floats:
     """Faces of one level above `least`, shape (found, 15), anchors before cells."""
     h, w = scores.shape[1:]
     chances = scores[_NUM_ANCHORS:]
@@ -54,10 +62,15 @@ def _decode(scores: Floats, boxes: Floats, points: Floats, stride: int, scales: 
     pred_x, pred_y = move[:, 0] * width + center_x, move[:, 1] * height + center_y
     with np.errstate(over="ignore"):
         stretched = np.exp(move[:, 2:].astype(np.float64))
-        reach_x, reach_y = (half(_F(s * size) - F(1)) for s, size in ((stretched[:, 0], width), (stretched[:, 1], height)))
+        reach_x, reach_y = (
+            half(_F(s * size) - F(1)) for s, size in ((stretched[:, 0], width), (stretched[:, 1], height))
+        )
     corners = [_F(c) for c in (pred_x - reach_x, pred_y - reach_y, pred_x + reach_x, pred_y + reach_y)]
     marks = points.reshape(_NUM_ANCHORS, 5, 2, h, w)[anchor, :, :, y, x]
-    dots = np.stack([center_x[:, None] + marks[..., 0] * width[:, None], center_y[:, None] + marks[..., 1] * height[:, None]], axis=2)
+    dots = np.stack(
+        [center_x[:, None] + marks[..., 0] * width[:, None], center_y[:, None] + marks[..., 1] * height[:, None]],
+        axis=2,
+    )
     return np.concatenate([np.stack([*corners, chances[anchor, y, x]], axis=1), dots.reshape(len(anchor), 10)], axis=1)
 
 
@@ -66,7 +79,8 @@ def _F(values: np.ndarray) -> Floats:
 
 
 def _anchor_sides(scales: tuple[int, ...]) -> list[Floats]:
-    """x1, y1, x2, y2 of the anchors of one level, for cell (0, 0). All numbers are exact; sizes come out one larger than named."""
+    """x1, y1, x2, y2 of the anchors of one level, for cell (0, 0). All numbers are exact; sizes come out one larger
+    than named."""
     low, high = [], []
     first_low, first_high = _sides(_BASE, 0.5 * (_BASE - 1))
     size, center = first_high - first_low + 1, first_low + 0.5 * (first_high - first_low)
@@ -82,7 +96,8 @@ def _sides(size: float, center: float) -> tuple[float, float]:
 
 
 def _kept(faces: Floats, closest: np.float32) -> list[int]:
-    """Faces that survive. As in the source, the overlap is that of the next face in order, though the area is the kept one's."""
+    """Faces that survive. As in the source, the overlap is that of the next face in order, though the area is the kept
+    one's."""
     width, height = faces[:, 2] - faces[:, 0] + F(1), faces[:, 3] - faces[:, 1] + F(1)
     area = width * height
     erased = np.zeros(len(faces), bool)

@@ -1,4 +1,5 @@
-"""`detectionoutput`: SSD's boxes (sophgo/cviruntime src/common/cpu_function/ssd_detection.cpp, the path without NEON)."""
+"""`detectionoutput`: SSD's boxes (sophgo/cviruntime src/common/cpu_function/ssd_detection.cpp, the path without
+NEON)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Hits = dict[int, list[tuple[np.float32, int]]]
 
 
 def detectionoutput(call: CpuCall) -> Bound:
-    """Rows (image, class, score, x1, y1, x2, y2), class by class; unused rows are -1. Only code_type CENTER_SIZE exists in the runtime."""
+    """Rows (image, class, score, x1, y1, x2, y2), class by class; unused rows are -1. Only code_type CENTER_SIZE exists
+    in the runtime."""
     locations, scores, priors = _inputs(call)
     out = call.output(0, DType.FP32)
     num_classes, background = call.arg("num_classes", int), call.arg("background_label_id", int)
@@ -25,11 +27,20 @@ def detectionoutput(call: CpuCall) -> Bound:
     least, closest = F(call.arg("confidence_threshold", float)), F(call.arg("nms_threshold", float))
     images, num_priors = locations.shape[0], priors.shape[2] // 4
     box_classes = 1 if shared else num_classes
-    call.require(call.arg("code_type", str) == "CENTER_SIZE", f"code_type is {call.args['code_type']!r}, but only CENTER_SIZE is supported")
-    call.require(num_classes > 0 and top_k >= 0 and keep >= 0, f"num_classes {num_classes}, top_k {top_k}, keep_top_k {keep}")
+    call.require(
+        call.arg("code_type", str) == "CENTER_SIZE",
+        f"code_type is {call.args['code_type']!r}, but only CENTER_SIZE is supported",
+    )
+    call.require(
+        num_classes > 0 and top_k >= 0 and keep >= 0, f"num_classes {num_classes}, top_k {top_k}, keep_top_k {keep}"
+    )
     fits = locations.size == images * num_priors * box_classes * 4 and scores.size == images * num_priors * num_classes
-    call.require(fits and priors.size >= 8 * num_priors, f"inputs do not fit {num_priors} priors and {num_classes} classes")
-    call.require(out.size >= images * keep * _ROW, f"its output has {out.size} elements for {images} times {keep} boxes")
+    call.require(
+        fits and priors.size >= 8 * num_priors, f"inputs do not fit {num_priors} priors and {num_classes} classes"
+    )
+    call.require(
+        out.size >= images * keep * _ROW, f"its output has {out.size} elements for {images} times {keep} boxes"
+    )
     by_image = scores.reshape(images, num_priors, num_classes)
     moves = locations.reshape(images, num_priors, box_classes, 4)
     classes = [c for c in range(num_classes) if c != background]
@@ -84,7 +95,9 @@ def _ranked(scores: Floats, least: np.float32, top_k: int) -> NDArray[np.int64]:
 
 def _kept(boxes: Floats, order: NDArray[np.int64], closest: np.float32) -> list[int]:
     """Priors in `order` that no earlier kept one covers."""
-    area = np.where((boxes[:, 2:] < boxes[:, :2]).any(axis=1), F(0), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    area = np.where(
+        (boxes[:, 2:] < boxes[:, :2]).any(axis=1), F(0), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    )
     kept: list[int] = []
     for p in order.tolist():
         others = boxes[kept]

@@ -19,7 +19,8 @@ _ANCHORS_V4 = (142, 110, 192, 243, 459, 401, 36, 75, 76, 55, 72, 146, 12, 16, 19
 
 
 def yolo_detection(call: CpuCall) -> Bound:
-    """Boxes (x, y, w, h, class, score), relative to the image, from two or three feature maps, widest first; unused rows are 0."""
+    """Boxes (x, y, w, h, class, score), relative to the image, from two or three feature maps, widest first; unused
+    rows are 0."""
     tiny = call.flag("tiny", False)
     num_classes, keep = call.arg("class_num", int, 80), call.arg("keep_topk", int)
     image = call.arg("net_input_w", int), call.arg("net_input_h", int)
@@ -29,18 +30,27 @@ def yolo_detection(call: CpuCall) -> Bound:
     anchors = _anchors(call, tiny)
     call.require(len(maps) == (2 if tiny else 3), f"it has {len(maps)} inputs")
     call.require(len(anchors) == len(maps), f"it has anchors for {len(anchors)} of {len(maps)} inputs")
-    call.require(min(image) > 0 and num_classes > 0 and keep >= 0, f"image {image}, class_num {num_classes}, keep_topk {keep}")
+    call.require(
+        min(image) > 0 and num_classes > 0 and keep >= 0, f"image {image}, class_num {num_classes}, keep_topk {keep}"
+    )
     fits = all(m.shape[0] == out.shape[0] and m.shape[1] == _BOXES_PER_CELL * (5 + num_classes) for m in maps)
-    call.require(fits, f"inputs of shapes {[m.shape for m in maps]} do not hold {num_classes} classes for {out.shape[0]} images")
+    call.require(
+        fits, f"inputs of shapes {[m.shape for m in maps]} do not hold {num_classes} classes for {out.shape[0]} images"
+    )
     rows = out.reshape(out.shape[0], -1)
     call.require(rows.shape[1] >= 6 * keep, f"its output has {rows.shape[1]} elements an image for {keep} boxes of 6")
 
     def run() -> None:
         out[...] = 0
         for b, row in enumerate(rows):
-            found = np.concatenate([_decode(m[b], a, image, num_classes, least) for m, a in zip(maps, anchors, strict=True)])
+            found = np.concatenate(
+                [_decode(m[b], a, image, num_classes, least) for m, a in zip(maps, anchors, strict=True)]
+            )
             if len(found) > MAX_BOXES:
-                raise UsageError(f"yolo_detection found {len(found)} boxes, but the runtime stops at {MAX_BOXES}; raise obj_threshold")
+                raise UsageError(
+                    f"yolo_detection found {len(found)} boxes, but the runtime stops at {MAX_BOXES}; raise "
+                    "obj_threshold"
+                )
             same_class = found[:, None, 4] == found[None, :, 4]
             kept = found[erase_weaker(found[:, 5], same_class & (_iou(found) > closest))][:keep]
             row[: kept.size] = kept.reshape(-1)
@@ -62,7 +72,8 @@ def _anchors(call: CpuCall, tiny: bool) -> Floats:
 
 
 def _decode(features: Floats, anchors: Floats, image: tuple[int, int], num_classes: int, least: np.float32) -> Floats:
-    """Boxes of one feature map (3 * (5 + classes), h, w) that score at least `least`, shape (found, 6), cells before boxes of a cell."""
+    """Boxes of one feature map (3 * (5 + classes), h, w) that score at least `least`, shape (found, 6), cells before
+    boxes of a cell."""
     h, w = features.shape[1:]
     cells = features.reshape(_BOXES_PER_CELL, 5 + num_classes, h * w)
     confidence = _sigmoid(cells[:, 4])

@@ -28,7 +28,12 @@ def longbench(directory: Path, *rows: object, name: str = "trec") -> Path:
     return path
 
 
-ROW = {"context": " ".join(map(str, range(200))), "input": "what?", "answers": ["City"], "all_classes": ["City", "Food"]}
+ROW = {
+    "context": " ".join(map(str, range(200))),
+    "input": "what?",
+    "answers": ["City"],
+    "all_classes": ["City", "Food"],
+}
 
 
 def test_a_longbench_file_is_scored_by_the_metric_of_its_name_with_its_classes(tmp_path: Path) -> None:
@@ -39,7 +44,9 @@ def test_a_longbench_file_is_scored_by_the_metric_of_its_name_with_its_classes(t
 
 
 @given(room=st.integers(10, 210))
-def test_a_long_context_loses_its_middle_and_keeps_its_question(room: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_long_context_loses_its_middle_and_keeps_its_question(
+    room: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     task = longbench_file(longbench(tmp_path_factory.mktemp("files"), ROW))
     sample = task.fitted(0, room, count_tokens)
     assert count_tokens(sample.context + sample.question) <= room
@@ -98,7 +105,8 @@ def test_a_record_that_is_asked_for_stands_once_in_the_context(seed: int, room: 
 
 
 @pytest.mark.parametrize(
-    ("said", "decided"), [("", False), (" 123", False), (" 12345", False), (" 12345.", True), (" 123456", True), (" no 1\n", True)]
+    ("said", "decided"),
+    [("", False), (" 123", False), (" 12345", False), (" 12345.", True), (" 123456", True), (" no 1\n", True)],
 )
 def test_a_passkey_is_decided_when_its_number_has_ended(said: str, decided: bool) -> None:
     task = Passkey()
@@ -113,7 +121,9 @@ def test_a_ruler_task_is_decided_when_every_reference_occurs() -> None:
     assert task.is_decided(" ".join(sample.answers), sample)
 
 
-@pytest.mark.parametrize(("said", "decided"), [("", False), (" quil", False), (" quilt", False), (" quilt ]", True), (" raft", True)])
+@pytest.mark.parametrize(
+    ("said", "decided"), [("", False), (" quil", False), (" quilt", False), (" quilt ]", True), (" raft", True)]
+)
 def test_a_recall_is_decided_by_its_first_word(said: str, decided: bool) -> None:
     sample = RecordRecall(words=("quilt",) * 8, records=1).sample(np.random.default_rng(0), 60, count_tokens)
     assert sample.answers == ("quilt",)

@@ -83,12 +83,19 @@ def test_passkey_is_right_if_the_first_number_is_the_key() -> None:
     sample = sample_of(Passkey())
     key = sample.answers[0]
     assert len(key) == 5 and sample.context.count(key) == 2
-    assert [Passkey().score(text, sample) for text in (f" {key}.", f"it is {key} or 1", f"1 or {key}", "")] == [1, 1, 0, 0]
+    assert [Passkey().score(text, sample) for text in (f" {key}.", f"it is {key} or 1", f"1 or {key}", "")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
 
 
 def test_a_needle_is_scored_by_rouge_of_the_first_line() -> None:
     sample = sample_of(Needle())
-    assert Needle().score("eat a sandwich and sit in Dolores Park on a sunny day.\nAlso more", sample) == pytest.approx(1)
+    assert Needle().score("eat a sandwich and sit in Dolores Park on a sunny day.\nAlso more", sample) == pytest.approx(
+        1
+    )
     assert 0 < Needle().score("eat a sandwich", sample) < 1
     assert grid(3) == (0, 0.5, 1)
 
@@ -134,7 +141,9 @@ def test_frequent_words_are_the_three_most_frequent_that_are_not_dots() -> None:
     sample = sample_of(FrequentWords(), num_tokens=6000)
     words = sample.context.split("\n", 1)[1].split()
     counts = sorted(((words.count(word), word) for word in set(words) if word != "..."), reverse=True)
-    assert [count for count, _ in counts[:3]] == sorted((words.count(answer) for answer in sample.answers), reverse=True)
+    assert [count for count, _ in counts[:3]] == sorted(
+        (words.count(answer) for answer in sample.answers), reverse=True
+    )
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 300))
@@ -171,19 +180,28 @@ SQUAD = {
     ]
 }
 HOTPOT = [
-    {"question": f"Who is {i}?", "answer": f"Person {i}", "context": [["Title", [f"Person {i} ", f"is {i}."]], ["Shared", ["Nothing."]]]}
+    {
+        "question": f"Who is {i}?",
+        "answer": f"Person {i}",
+        "context": [["Title", [f"Person {i} ", f"is {i}."]], ["Shared", ["Nothing."]]],
+    }
     for i in range(1, 40)
 ]
 
 
 @pytest.mark.parametrize("content, read, name", [(SQUAD, read_squad, "qa_1"), (HOTPOT, read_hotpotqa, "qa_2")])
-def test_questions_come_with_their_own_paragraphs_among_others(tmp_path: Path, content: object, read: object, name: str) -> None:
+def test_questions_come_with_their_own_paragraphs_among_others(
+    tmp_path: Path, content: object, read: object, name: str
+) -> None:
     path = tmp_path / "questions.json"
     path.write_text(json.dumps(content))
     task = read(path)  # type: ignore[operator]
     assert isinstance(task, QuestionAnswering) and task.name == name
     sample = sample_of(task, 3, 200)
-    assert sample.answers[0] in sample.context and 150 < count_tokens(sample.context + sample.question + sample.answer_prefix) <= 200
+    assert (
+        sample.answers[0] in sample.context
+        and 150 < count_tokens(sample.context + sample.question + sample.answer_prefix) <= 200
+    )
     assert task.score(f"It is {sample.answers[0]}.", sample) == 1 and task.score("no", sample) == 0
 
 

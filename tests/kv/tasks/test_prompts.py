@@ -19,7 +19,9 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def test_a_template_is_cut_after_the_context_and_other_braces_stay() -> None:
-    context, question = fill("Read {x}: {context}\nQ: {input} {unknown}", {"context": "long {input} {", "input": "why {context}?", "x": 1})
+    context, question = fill(
+        "Read {x}: {context}\nQ: {input} {unknown}", {"context": "long {input} {", "input": "why {context}?", "x": 1}
+    )
     assert (context, question) == ("Read 1: long {input} {", "\nQ: why {context}? {unknown}")
     with pytest.raises(KVError, match="no slot"):
         fill("nothing", {"context": ""})
@@ -27,10 +29,17 @@ def test_a_template_is_cut_after_the_context_and_other_braces_stay() -> None:
 
 def test_longbench_rows_become_samples(tmp_path: Path) -> None:
     path = write(
-        tmp_path / "qasper.jsonl", {"context": "C", "input": "I", "answers": ["a", "b"]}, {"context": "D", "input": "J", "answers": ["c"]}
+        tmp_path / "qasper.jsonl",
+        {"context": "C", "input": "I", "answers": ["a", "b"]},
+        {"context": "D", "input": "J", "answers": ["c"]},
     )
     first, second = longbench_samples(path, "qasper", "Article: {context}\nQuestion: {input}")
-    assert (first.context, first.question, first.answers, first.max_new_tokens) == ("Article: C", "\nQuestion: I", ("a", "b"), 128)
+    assert (first.context, first.question, first.answers, first.max_new_tokens) == (
+        "Article: C",
+        "\nQuestion: I",
+        ("a", "b"),
+        128,
+    )
     assert second.answers == ("c",) and len(longbench_samples(path, "qasper", max_samples=1)) == 1
 
 
@@ -48,7 +57,10 @@ def test_infinitebench_choices_get_letters_that_its_scorer_accepts(tmp_path: Pat
     [
         ({"context": "C", "input": "I"}, r"x\.jsonl, line 1 has no field 'answer'"),
         ({"context": "C", "input": "I", "answer": []}, "line 1 has no answer"),
-        ({"context": "C", "input": "I", "answer": "z", "options": ["a", "b", "c", "d"]}, "'z' must be one of four options"),
+        (
+            {"context": "C", "input": "I", "answer": "z", "options": ["a", "b", "c", "d"]},
+            "'z' must be one of four options",
+        ),
     ],
 )
 def test_rows_that_cannot_be_asked_are_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:

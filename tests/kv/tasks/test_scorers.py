@@ -82,7 +82,9 @@ INFINITEBENCH_GOLDENS: list[tuple[str, str, Any, float, float]] = [
 
 
 @pytest.mark.parametrize("metric, prediction, truth, expected", LONGBENCH_GOLDENS)
-def test_longbench_metrics_give_the_values_of_the_original(metric: longbench.Metric, prediction: str, truth: Any, expected: float) -> None:
+def test_longbench_metrics_give_the_values_of_the_original(
+    metric: longbench.Metric, prediction: str, truth: Any, expected: float
+) -> None:
     assert metric(prediction, truth) == pytest.approx(expected, abs=5e-7)
 
 
@@ -160,7 +162,8 @@ def write(path: Path, *lines: str | dict[str, Any]) -> Path:
 
 def test_a_damaged_line_is_named_and_the_others_are_scored(tmp_path: Path) -> None:
     path = write(
-        tmp_path / "preds.jsonl", {"pred": "71", "label": "71"}, '{"pred": 1', "[1]", "", {"prediction": "5", "ground_truth": ["6"]},
+        tmp_path / "preds.jsonl", {"pred": "71", "label": "71"}, '{"pred": 1', "[1]", "", {"prediction": "5",
+        "ground_truth": ["6"]},
         '{"pred": "7", "label": "7"}gi',
     )  # fmt: skip
     scored = infinitebench.score_predictions(path, "passkey", strict_original=True)
@@ -175,7 +178,10 @@ def test_a_damaged_line_is_named_and_the_others_are_scored(tmp_path: Path) -> No
         (b"\xff\xfe\n", r"holds no JSON object; line 1 is not JSON: 'utf-8' codec"),
         (b"[" * 100_000, "holds no JSON object; line 1 is not JSON"),
         (b'{"pred": "x"}', r"p\.jsonl, line 1 lacks a prediction or a label"),
-        (b'{"pred": "1", "label": "1"}\n{"pred": "1.5", "label": [3]}', r"p\.jsonl, line 2 cannot be scored as math_find"),
+        (
+            b'{"pred": "1", "label": "1"}\n{"pred": "1.5", "label": [3]}',
+            r"p\.jsonl, line 2 cannot be scored as math_find",
+        ),
     ],
 )
 def test_unusable_files_get_one_sentence_with_the_line(tmp_path: Path, content: bytes, message: str) -> None:

@@ -29,7 +29,9 @@ def as_ml(patterns: Patterns) -> np.ndarray:
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "maximum", "minimum"])
 def test_ordinary_numbers_give_what_ml_dtypes_gives(name: str) -> None:
     a, b = bf16_numbers((100_000,), 1), bf16_numbers((100_000,), 2)
-    expected = getattr(np, {"sub": "subtract", "mul": "multiply"}.get(name, name))(as_ml(a), as_ml(b)).astype(ml_dtypes.bfloat16)
+    expected = getattr(np, {"sub": "subtract", "mul": "multiply"}.get(name, name))(as_ml(a), as_ml(b)).astype(
+        ml_dtypes.bfloat16
+    )
     np.testing.assert_array_equal(getattr(arith, name)(a, b), expected.view(np.uint16))
 
 
@@ -64,7 +66,9 @@ def test_matmul_adds_in_ascending_order() -> None:
 
 def test_row_dot_adds_exact_products_of_each_row() -> None:
     a, b = bf16_numbers((70, 24), 5), bf16_numbers((70, 24), 6)
-    expected = [[dot_by_fractions(x, y)] for x, y in zip(arith.floats(a).tolist(), arith.floats(b).tolist(), strict=True)]
+    expected = [
+        [dot_by_fractions(x, y)] for x, y in zip(arith.floats(a).tolist(), arith.floats(b).tolist(), strict=True)
+    ]
     np.testing.assert_array_equal(arith.row_dot(a, b), np.array(expected, ml_dtypes.bfloat16).view(np.uint16))
 
 
@@ -74,14 +78,23 @@ def test_a_matrix_kept_for_many_reads_gives_the_same_product() -> None:
 
 
 @given(st.lists(st.tuples(ORDINARY, ORDINARY, ORDINARY), min_size=1, max_size=20))
-def test_mac_rounds_its_sum_toward_zero_and_then_to_nearest(triples: list[tuple[np.float32, np.float32, np.float32]]) -> None:
+def test_mac_rounds_its_sum_toward_zero_and_then_to_nearest(
+    triples: list[tuple[np.float32, np.float32, np.float32]],
+) -> None:
     columns = [arith.patterns(np.array(column, np.float32)) for column in zip(*triples, strict=True)]
     accumulator, a, b = (arith.floats(column).tolist() for column in columns)
-    sums = [float(toward_zero(Fraction(x) + Fraction(y) * Fraction(z), 24)) for x, y, z in zip(accumulator, a, b, strict=True)]
+    sums = [
+        float(toward_zero(Fraction(x) + Fraction(y) * Fraction(z), 24))
+        for x, y, z in zip(accumulator, a, b, strict=True)
+    ]
     expected = np.array(sums, np.float32).astype(ml_dtypes.bfloat16)
-    np.testing.assert_array_equal(arith.mac(*columns), (expected + np.float32(0)).astype(ml_dtypes.bfloat16).view(np.uint16))
+    np.testing.assert_array_equal(
+        arith.mac(*columns), (expected + np.float32(0)).astype(ml_dtypes.bfloat16).view(np.uint16)
+    )
 
 
 def test_row_max_keeps_its_axis() -> None:
     x = bf16_numbers((5, 40), 9)
-    np.testing.assert_array_equal(as_ml(arith.row_max(x)).astype(np.float32), as_ml(x).astype(np.float32).max(-1, keepdims=True))
+    np.testing.assert_array_equal(
+        as_ml(arith.row_max(x)).astype(np.float32), as_ml(x).astype(np.float32).max(-1, keepdims=True)
+    )

@@ -36,7 +36,9 @@ def test_a_target_that_is_the_twin_has_no_error(twin: TwinModel, states: list[Fl
     assert [(error.entire, error.single) for error in compare_layers(twin, IDS, states)] == [(EQUAL, EQUAL)] * 4
 
 
-def test_a_wrong_layer_shows_alone_in_single_and_from_there_on_in_entire(twin: TwinModel, states: list[FloatArray]) -> None:
+def test_a_wrong_layer_shows_alone_in_single_and_from_there_on_in_entire(
+    twin: TwinModel, states: list[FloatArray]
+) -> None:
     kv, positions = twin.new_kv(), np.arange(40)
     wrong, x = [states[0]], twin.embed(IDS)
     for index in range(4):

@@ -43,7 +43,8 @@ def test_perplexity_rises_by_less_than_its_bound(results: dict[str, Fidelity], p
 
 
 @pytest.mark.parametrize(
-    ("precision", "entire", "single", "agreement"), [("bf16", 34, 40, 0.97), ("int8", 31, 36, 0.96), ("w8a8", 24, 30, 0.94)]
+    ("precision", "entire", "single", "agreement"),
+    [("bf16", 34, 40, 0.97), ("int8", 31, 36, 0.96), ("w8a8", 24, 30, 0.94)],
 )
 def test_noise_of_every_layer_stays_below_its_bound(
     results: dict[str, Fidelity], precision: str, entire: float, single: float, agreement: float
@@ -74,7 +75,9 @@ def test_a_text_longer_than_the_context_is_read_in_windows(model: Model, ids: np
     assert abs(whole.loss_percent) < 0.5
 
 
-def test_float_perplexity_is_that_of_the_float_model(model: Model, ids: np.ndarray, results: dict[str, Fidelity]) -> None:
+def test_float_perplexity_is_that_of_the_float_model(
+    model: Model, ids: np.ndarray, results: dict[str, Fidelity]
+) -> None:
     logits = model.forward(ids[:512]).astype(np.float64)
     log_sum = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
     expected = np.exp((log_sum - logits[np.arange(512), ids[1:513]]).mean())
@@ -95,7 +98,9 @@ def test_calibration_takes_the_largest_of_each_input_and_output(model: Model, id
         assert (seen.largest_out >= first[name].largest_out).all()
     normalised = ops.rms_norm(twin.embed(ids[:200]), *twin.layers[0].attention_norm)
     np.testing.assert_array_equal(more["0.qkv"].largest_in, np.abs(floats(normalised)).max(0))
-    np.testing.assert_array_equal(more["0.qkv"].largest_out, np.abs(floats(twin.layers[0].qkv.product(normalised))).max(0))
+    np.testing.assert_array_equal(
+        more["0.qkv"].largest_out, np.abs(floats(twin.layers[0].qkv.product(normalised))).max(0)
+    )
 
 
 def test_what_cannot_be_measured_or_smoothed_is_refused(model: Model) -> None:

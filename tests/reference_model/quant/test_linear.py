@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from reference_model.quant import arith
 from reference_model.quant.arith import floats, patterns
 from reference_model.quant.fidelity import sqnr
-from reference_model.quant.linear import Bf16Linear, Int8ActivationLinear, Int8Linear, quantise_rows, quantised_multiplier
+from reference_model.quant.linear import (
+    Bf16Linear,
+    Int8ActivationLinear,
+    Int8Linear,
+    quantise_rows,
+    quantised_multiplier,
+)
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((40, 96)).astype(np.float32) * np.exp(RNG.uniform(-3, 3, (40, 1))).astype(np.float32)
@@ -22,7 +28,9 @@ def test_int8_rows_are_off_by_half_a_step_at_most() -> None:
     quantised, scale = quantise_rows(WEIGHT)
     error = np.abs(quantised * floats(scale)[:, None] - WEIGHT) / floats(scale)[:, None]
     assert quantised.min() >= -127
-    assert error.max() <= 0.75  # the scale is rounded, so that the largest weight may lie a quarter of a step beyond 127
+    assert (
+        error.max() <= 0.75
+    )  # the scale is rounded, so that the largest weight may lie a quarter of a step beyond 127
     assert np.median(error) < 0.3
 
 
@@ -54,7 +62,10 @@ def test_smoothing_saves_what_one_huge_input_would_drown() -> None:
     loud = floats(X).copy()
     loud[:, 5] *= 300
     x, exact = patterns(loud), floats(patterns(loud)) @ WEIGHT.T
-    rough, smooth = (Int8ActivationLinear.of(WEIGHT, np.abs(loud).max(0), np.abs(exact).max(0), smoothing) for smoothing in (0.0, 0.7))
+    rough, smooth = (
+        Int8ActivationLinear.of(WEIGHT, np.abs(loud).max(0), np.abs(exact).max(0), smoothing)
+        for smoothing in (0.0, 0.7)
+    )
     noises = [np.linalg.norm(floats(linear.product(x)) - exact) for linear in (rough, smooth)]
     assert noises[1] < noises[0] / 1.5
 

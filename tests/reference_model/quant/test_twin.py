@@ -54,7 +54,8 @@ def test_internal_chunks_change_nothing(twin: TwinModel, monkeypatch: pytest.Mon
 
 
 class PagesWithPadding(ContiguousKV):
-    """Gives whole pages, the last one padded with rubbish, and a page of rubbish before the last: only `valid` tells."""
+    """Gives whole pages, the last one padded with rubbish, and a page of rubbish before the last: only `valid`
+    tells."""
 
     def select(self, layer: int, q: FloatArray) -> Selection:
         dense = super().select(layer, q)

@@ -1,0 +1,1 @@
+"""Arrays behind page ids: pools of pages, the tiers that they move between, and what was moved."""

@@ -1,0 +1,45 @@
+"""One sequence's map from logical blocks to physical pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kv.pages.page import PageKey
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass
+class BlockTable:
+    """Block i of the sequence lives in page pages[i]; position t in slot pages[t // page_size] * page_size + t %
+    page_size of the pool.
+
+    length      positions that have a slot; the last page alone may be partly filled
+    num_cached  positions that were found in the prefix cache when the sequence was admitted
+    keys        keys of the leading full pages that are computed and whose tokens are known
+    """
+
+    page_size: int
+    pages: list[int] = field(default_factory=list)
+    length: int = 0
+    num_cached: int = 0
+    keys: list[PageKey] = field(default_factory=list)
+    salt: str = ""
+
+    def slots(self, start: int, stop: int) -> IntArray:
+        """Flat slot of each position in [start, stop): int64 [stop - start]."""
+        positions = np.arange(start, stop)
+        first = start // self.page_size
+        pages = np.asarray(self.pages[first : -(-stop // self.page_size)], np.int64)
+        return pages[positions // self.page_size - first] * self.page_size + positions % self.page_size
+
+    @property
+    def wasted_slots(self) -> int:
+        """Slots of the last page that hold nothing: at most page_size - 1."""
+        return len(self.pages) * self.page_size - self.length
+
+    def copy(self) -> BlockTable:
+        return BlockTable(self.page_size, list(self.pages), self.length, self.num_cached, list(self.keys), self.salt)

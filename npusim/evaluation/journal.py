@@ -1,0 +1,78 @@
+"""What an evaluation has done so far, on disk, so that it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from npusim.errors import UsageError
+from npusim.evaluation.plan import Outcome, Plan
+
+MAX_BYTES = 256 << 20
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(Outcome)}
+
+
+class Journal:
+    """A file of one run's settings and finished samples, replaced as a whole after each sample: it is never half
+    written.
+
+    Raises UsageError when the file is of a run with other settings, or is no journal.
+    """
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path = path
+        self._plan = plan
+        self.done: dict[tuple[int, int], list[Outcome]] = self._read() if path.exists() else {}
+
+    def add(self, cell: tuple[int, int], outcomes: list[Outcome]) -> None:
+        """Record a finished sample of (context, number)."""
+        self.done[cell] = outcomes
+        done = [
+            {"context": c, "sample": s, "outcomes": [asdict(o) for o in found]} for (c, s), found in self.done.items()
+        ]
+        partial = self.path.with_name(self.path.name + ".partial")
+        try:
+            partial.write_text(json.dumps({"settings": self._plan.settings(), "done": done}), encoding="utf-8")
+            os.replace(partial, self.path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from None
+
+    def remove(self) -> None:
+        """The run is over and its result stored."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> dict[tuple[int, int], list[Outcome]]:
+        way_out = "delete it to start anew, or give --json another name"
+        try:
+            if self.path.stat().st_size > MAX_BYTES:
+                raise ValueError("it is too large")
+            held = json.loads(self.path.read_bytes())
+            settings = dict(held["settings"])
+            done = {
+                (int(cell["context"]), int(cell["sample"])): [_outcome(o) for o in cell["outcomes"]]
+                for cell in held["done"]
+            }
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be read: {error.strerror or error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UsageError(f"{self.path} is not the journal of an evaluation ({error}): {way_out}") from None
+        wanted = self._plan.settings()
+        for name in wanted:
+            if settings.get(name) != wanted[name]:
+                theirs, ours = json.dumps(settings.get(name)), json.dumps(wanted[name])
+                raise UsageError(
+                    f"{self.path} holds an unfinished run with {name} {theirs}, this one has {ours}: repeat "
+                    f"its settings, {way_out}"
+                )
+        return done
+
+
+def _outcome(held: dict[str, object]) -> Outcome:
+    for name, kind in _TYPES.items():
+        if not isinstance(held[name], kind):
+            raise ValueError(f"{name} is {held[name]!r}")
+    return Outcome(**{name: held[name] for name in _TYPES})  # type: ignore[arg-type]

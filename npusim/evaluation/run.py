@@ -1,0 +1,97 @@
+"""Works a plan off, sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kv.tasks.base import Sample, Task
+from kv.tasks.files import FileTask
+from npusim.errors import UsageError
+from npusim.evaluation.journal import Journal
+from npusim.evaluation.lanes import Lane, run_lanes
+from npusim.evaluation.plan import FULL, Outcome, Plan
+from npusim.evaluation.prompts import Frame, check_fits, draw_sample
+from reference_model.model import Model
+
+OnProgress = Callable[[tuple[int, int], float], None]
+"""((context, number of the sample), share of it that is done)."""
+Outcomes = dict[tuple[int, int], list[Outcome]]
+
+
+def evaluate(
+    plan: Plan,
+    model: Model,
+    task: Task,
+    journal: Journal | None = None,
+    on_progress: OnProgress = lambda cell, share: None,
+) -> Outcomes:
+    """Outcomes of every sample, those of the journal included. What is finished is in the journal, whatever happens
+    after it."""
+    plan.check_model(model.config)
+    if isinstance(task, FileTask) and plan.samples > len(task.samples):
+        raise UsageError(f"{plan.samples} samples of {task.name}: the file has {len(task.samples)}, ask for no more")
+    done = dict(journal.done) if journal else {}
+    for cell in plan.cells:
+        if cell not in done:
+            done[cell] = evaluate_sample(plan, model, task, cell, lambda share, cell=cell: on_progress(cell, share))  # type: ignore[misc]
+            if journal:
+                journal.add(cell, done[cell])
+        on_progress(cell, 1.0)
+    return done
+
+
+def evaluate_sample(
+    plan: Plan,
+    model: Model,
+    task: Task,
+    cell: tuple[int, int],
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> list[Outcome]:
+    """One sample under every policy and budget of the plan."""
+    context, number = cell
+    frame = Frame.of(model.tokenizer, task)
+    sample = draw_sample(model.tokenizer, task, frame, context, number, plan.seed)
+    prompt = frame.prompt(model.tokenizer, sample)
+    check_fits(prompt, sample.max_new_tokens, model.config.context_length)
+    keys = plan.lanes()
+    lanes = run_lanes(
+        model,
+        prompt,
+        list(keys),
+        plan.page_size,
+        sample.max_new_tokens,
+        lambda text: task.is_decided(text, sample),
+        on_progress,
+        plan.device_tokens,
+    )
+    names = [(name, key.budget) for key, name in keys.items()]
+    if FULL in plan.policies:
+        names.append((FULL, max(plan.budgets)))
+    num_tokens = len(prompt.context) + len(prompt.question)
+    return [
+        _outcome(name, budget, lane, task, sample, num_tokens)
+        for (name, budget), lane in zip(names, lanes, strict=False)
+    ]
+
+
+def _outcome(name: str, budget: int, lane: Lane, task: Task, sample: Sample, prompt_tokens: int) -> Outcome:
+    score = task.score(lane.text, sample) if sample.max_new_tokens else float(np.exp(-np.mean(lane.log_probs)))
+
+    def mean(field: str) -> float:
+        return float(np.mean([getattr(step, field) for step in lane.traffic]))
+
+    return Outcome(
+        policy=name,
+        budget=budget,
+        score=score,
+        kl=float(np.mean(lane.kl)),
+        bytes_per_step=mean("total_bytes"),
+        descriptors_per_step=mean("descriptors"),
+        metadata_bytes_per_step=mean("metadata_bytes"),
+        padding_bytes_per_step=mean("padding_bytes"),
+        moved_bytes_per_step=float(np.mean(lane.moved)),
+        prompt_tokens=prompt_tokens,
+        answer=lane.text,
+    )

@@ -1,0 +1,90 @@
+"""Tasks by the names that a command line uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kv.tasks import TASKS, task_named
+from kv.tasks.base import Task
+from kv.tasks.files import infinitebench_file, longbench_file
+from kv.tasks.haystack import read_sentences
+from kv.tasks.needle import Needle
+from kv.tasks.prompts import read_templates
+from kv.tasks.qa import read_hotpotqa, read_squad
+from kv.tasks.record_recall import RecordRecall
+from kv.tasks.ruler import ruler_tasks
+from kv.tasks.text_perplexity import Perplexity
+from npusim.errors import UsageError
+from reference_model.errors import ModelError
+from reference_model.tokenizer import Tokenizer
+from reference_model.train.recall import Recall
+
+OF_FILES: dict[str, tuple[Callable[[Path], Task], str]] = {
+    "longbench": (longbench_file, "a LongBench v1 file, named after its task as hotpotqa.jsonl"),
+    "infinitebench": (infinitebench_file, "an InfiniteBench file, named after its task as kv_retrieval.jsonl"),
+    "qa_1": (read_squad, "RULER's question answering, from a SQuAD file"),
+    "qa_2": (read_hotpotqa, "RULER's question answering, from a HotpotQA file with distractors"),
+    "perplexity": (
+        lambda path: Perplexity(read_sentences(path)),
+        "perplexity of the end of passages of a text file; lower is better",
+    ),
+}
+"""NAME:FILE -> who reads the file, and what it is."""
+
+RECALL = "recall"
+
+
+def task_from(spec: str, tokenizer: Tokenizer, haystack: Path | None = None, templates: Path | None = None) -> Task:
+    """NAME or NAME:FILE -> a task. UsageError or KVError for a name that is not known, or a file that is damaged or of
+    another kind.
+
+    haystack    a text whose sentences hide the needles of `needle` and of RULER's tasks; else the passkey's noise
+    templates   prompts of the LongBench tasks, as its config/dataset2prompt.json; else context and question as they are
+    """
+    name, colon, file = spec.partition(":")
+    name = name.replace("-", "_")
+    if name in OF_FILES:
+        if not file:
+            raise UsageError(f"task {name!r} needs a file: write {name}:FILE, {OF_FILES[name][1]}")
+        if name == "longbench" and templates:
+            return longbench_file(Path(file), template=_template(templates, Path(file).stem.removesuffix("_e")))
+        return OF_FILES[name][0](Path(file))
+    if colon:
+        raise UsageError(f"task {name!r} takes no file: those that do are {', '.join(OF_FILES)}")
+    if haystack:
+        return _in_haystack(name, read_sentences(haystack))
+    return record_recall(tokenizer) if name == RECALL else task_named(name)
+
+
+def _in_haystack(name: str, sentences: tuple[str, ...]) -> Task:
+    tasks: tuple[Task, ...] = (
+        Needle(haystack=sentences),
+        *(t for t in ruler_tasks(sentences) if getattr(t, "haystack", "") == "sentences"),
+    )
+    for task in tasks:
+        if task.name == name:
+            return task
+    raise UsageError(f"task {name!r} has no haystack: those that do are {', '.join(task.name for task in tasks)}")
+
+
+def _template(path: Path, name: str) -> str:
+    held = read_templates(path)
+    if name not in held:
+        raise UsageError(f"{path} has no template for {name}: it has {', '.join(sorted(held)) or 'none'}")
+    return held[name]
+
+
+def record_recall(tokenizer: Tokenizer) -> RecordRecall:
+    """Records of words that are one token of this tokenizer, if it has enough of them."""
+    try:
+        words = tuple(tokenizer.decode([word]).strip() for word in Recall.of(tokenizer.backend).words)
+    except ModelError:
+        return RecordRecall()
+    return RecordRecall(words=words)
+
+
+def task_names() -> list[tuple[str, str]]:
+    """Name and description of every task."""
+    plain = [(task.name, (task.__doc__ or "").split("\n")[0]) for task in (*TASKS, RecordRecall())]
+    return plain + [(f"{name}:FILE", what) for name, (_, what) in OF_FILES.items()]

@@ -1,0 +1,167 @@
+"""PMU records as the vendor's runtime writes them: `<name>_des.csv`, one row a record, and `<name>_layer.csv`, one row
+a run of a layer.
+
+The board's files come from TPU_PMUBUF_OUTPUT_FILE (sophgo/cviruntime src/soc/*/tpu_pmu.cpp). They hold no clock: times
+are TPU ticks, in 32 bits that go round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npusim.errors import FileFormatError, UsageError
+from npusim.profile.pmu import TDMA_FIELDS, Ints, LayerRecord, PmuRecords, PmuType, layer_records
+
+_TICKS = 1 << 32
+_HEAD = ("pmutype", "desID", "event0", "event1", "", "start", "duration", "end", "layerID", "desType")
+DES_HEADER = (*_HEAD, "srcAddr", "dstAddr", *TDMA_FIELDS)
+LAYER_HEADER = (
+    "layerID", "start", "duration", "end", "duration(%)", "parallelism(%)", "TIU(%)", "loadNeuron(%)",
+    "loadWeight(%)", "storeNeuron(%)",
+    "throughput(MB/s)", "last_tdmaID", "dumpStart", "dumpLen", "TIU", "loadNeuron", "loadWeight", "storeNeuron",
+    "byteCnt",
+)  # fmt: skip
+_EXCEL_TYPE = {PmuType.LOAD: 1, PmuType.STORE: 2, PmuType.MOVE: 2, PmuType.TIU: 3}
+MAX_RECORDS = 65535 * 6
+"""What the vendor's runtime has room for; more is no file of its."""
+
+
+def des_csv(records: PmuRecords) -> str:
+    """`records` as the text of a `_des.csv`."""
+    lines = [", ".join(DES_HEADER)]
+    columns = zip(
+        *(getattr(records, name).tolist() for name in ("kind", "des_id", "bursts", "beats", "start", "end", "layer")),
+        records.description,
+        strict=True,
+    )
+    fields = (
+        np.stack([records.tdma[name] for name in ("src_addr", "dst_addr", *TDMA_FIELDS)], axis=1).tolist()
+        if records.tdma
+        else []
+    )
+    for i, (kind, des_id, bursts, beats, start, end, layer, description) in enumerate(columns):
+        row: list[object] = [
+            kind,
+            des_id,
+            bursts,
+            beats,
+            _EXCEL_TYPE[PmuType(kind)],
+            start % _TICKS,
+            end - start,
+            end % _TICKS,
+            layer,
+        ]
+        row.append(description)
+        if kind != PmuType.TIU and fields:
+            # The vendor prints addresses in decimal behind a 0x.
+            row += [f"0x{fields[i][0]}", f"0x{fields[i][1]}", *fields[i][2:]]
+        lines.append(", ".join(map(str, row)))
+    return "\n".join(lines) + "\n"
+
+
+def layer_csv(records: PmuRecords, clock_hz: float) -> str:
+    """`records` summed over runs of one layer, as the text of a `_layer.csv`; `clock_hz` is the TPU's, for the
+    throughput."""
+    layers = layer_records(records)
+    total = max(sum(layer.ticks for layer in layers), 1)
+    lines = [", ".join(LAYER_HEADER)]
+    for layer in layers:
+        ticks = max(layer.ticks, 1)
+        shares = (layer.tiu, layer.load_neuron, layer.load_weight, layer.store_neuron)
+        parallelism = max(100.0, (layer.tdma + layer.tiu) / ticks * 100)
+        row = [
+            *(str(v) for v in (layer.layer, layer.start % _TICKS, layer.ticks, layer.end % _TICKS)),
+            *(f"{v:f}%" for v in (layer.ticks / total * 100, parallelism, *(share / ticks * 100 for share in shares))),
+            f"{layer.num_bytes * clock_hz / ticks / 1048576:.2f}MB/s",
+            *(str(v) for v in (layer.last_id, "0x0", "0x0", *shares, layer.num_bytes)),
+        ]
+        lines.append(", ".join(row))
+    return "\n".join(lines) + "\n"
+
+
+def read_pmu(path: Path) -> PmuRecords:
+    """The records in a `_des.csv`. Raises UsageError where it cannot be read and FileFormatError, with the line, where
+    it is none."""
+    rows = _rows(path, DES_HEADER)
+    numbers: list[list[int]] = []
+    words: list[str] = []
+    fields: list[list[int]] = []
+    for line, row in rows:
+        if len(row) not in (len(_HEAD), len(DES_HEADER)):
+            raise FileFormatError(
+                f"{path}, line {line}: {len(row)} columns; a record has {len(_HEAD)} (TIU) or {len(DES_HEADER)} (TDMA)"
+            )
+        numbers.append([_number(path, line, row[i]) for i in (0, 1, 2, 3, 5, 6, 8)])
+        if numbers[-1][0] not in list(PmuType):
+            raise FileFormatError(
+                f"{path}, line {line}: pmutype is {numbers[-1][0]}; it must be 1 (load), 2 (store), 3 (move) or 4 (TIU)"
+            )
+        words.append(row[9])
+        fields.append(
+            [_number(path, line, text.removeprefix("0x")) for text in row[10:]] or [0] * (2 + len(TDMA_FIELDS))
+        )
+    kind, des_id, bursts, beats, start, duration, layer = np.array(numbers, np.int64).reshape(-1, 7).T
+    table = np.array(fields, np.int64).reshape(len(numbers), -1)
+    columns = (
+        {name: table[:, i] for i, name in enumerate(("src_addr", "dst_addr", *TDMA_FIELDS))} if len(numbers) else {}
+    )
+    start = _unwrapped(start)
+    return PmuRecords(kind, des_id, bursts, beats, start, start + duration, layer, tuple(words), columns)
+
+
+def read_layers(path: Path) -> list[LayerRecord]:
+    """The rows of a `_layer.csv`, with the errors of read_pmu."""
+    out = []
+    for line, row in _rows(path, LAYER_HEADER):
+        if len(row) != len(LAYER_HEADER):
+            raise FileFormatError(f"{path}, line {line}: {len(row)} columns; a layer has {len(LAYER_HEADER)}")
+        layer, start, ticks, last, tiu, load_neuron, load_weight, store_neuron, num_bytes = (
+            _number(path, line, row[i]) for i in (0, 1, 2, 11, 14, 15, 16, 17, 18)
+        )
+        tdma = load_neuron + load_weight + store_neuron
+        out.append(
+            LayerRecord(layer, start, start + ticks, last, tiu, load_neuron, load_weight, store_neuron, tdma, num_bytes)
+        )
+    return out
+
+
+def is_layer_csv(path: Path) -> bool:
+    """Whether the file at `path` begins as a `_layer.csv` does."""
+    return _text(path).split("\n", 1)[0].split(",")[0].strip() == LAYER_HEADER[0]
+
+
+def _rows(path: Path, header: Sequence[str]) -> list[tuple[int, list[str]]]:
+    lines = _text(path).splitlines()
+    if not lines or [cell.strip() for cell in lines[0].split(",")] != list(header):
+        raise FileFormatError(
+            f"{path} does not begin with the header of the runtime's PMU file ({', '.join(header[:4])}, ...)"
+        )
+    if len(lines) > MAX_RECORDS:
+        raise FileFormatError(f"{path} has {len(lines)} lines; the runtime writes at most {MAX_RECORDS}")
+    return [(i, [cell.strip() for cell in line.split(",")]) for i, line in enumerate(lines[1:], 2) if line.strip()]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise FileFormatError(
+            f"{path} is not text: give a _des.csv or _layer.csv of the runtime or of `npusim profile --pmu`"
+        ) from None
+
+
+def _number(path: Path, line: int, text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise FileFormatError(f"{path}, line {line}: {text!r} is not a whole number")
+    return int(text)
+
+
+def _unwrapped(ticks: Ints) -> Ints:
+    """Ticks that went round at 2**32, made to go on."""
+    steps = np.diff(ticks, prepend=ticks[:1])
+    rounds: Ints = np.cumsum(steps < -(_TICKS // 2)) - np.cumsum(steps > _TICKS // 2)
+    return ticks + rounds * _TICKS

@@ -1,0 +1,159 @@
+"""How an operand is written in assembly: shape, strides and address, each one token for several fields and back without
+loss.
+
+res0=1x32x28x28  res0.str=784x784x28x1  res0.at=lane0.bank2+0x040        TIU operands; strides in bytes
+opd1=1x32x28x28  opd1.at=0x3f80                                          a constant in place of a tensor
+src=1x3x32x32  src.str=3072x1024x32  src.at=base1+0x1200                 TDMA; a GMEM address behind a base register
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from npusim.chip import Chip
+from npusim.errors import FileFormatError
+from npusim.isa.layout import Layout
+from npusim.isa.opcodes import TransDir
+
+Values = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class TupleForm:
+    """Several plain fields, such as a shape, joined by "x"."""
+
+    key: str
+    fields: tuple[str, ...]
+
+    def write(self, values: Values, chip: Chip) -> str:
+        return "x".join(str(values[name]) for name in self.fields)
+
+    def read(self, text: str, chip: Chip) -> dict[str, int]:
+        parts = [read_int(part) for part in text.split("x")]
+        if len(parts) != len(self.fields):
+            raise FileFormatError(f"{self.key}={text} has {len(parts)} numbers, but it must have {len(self.fields)}")
+        return dict(zip(self.fields, parts, strict=True))
+
+
+@dataclass(frozen=True)
+class TdmaStrideForm:
+    """n, c and h stride of a TDMA operand; the c stride lies in two fields."""
+
+    key: str
+    side: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(f"{self.side}_{name}" for name in ("n_stride", "c_stride_low", "c_stride_high", "h_stride"))
+
+    def write(self, values: Values, chip: Chip) -> str:
+        n, low, high, h = (values[name] for name in self.fields)
+        return f"{n}x{low | high << 16}x{h}"
+
+    def read(self, text: str, chip: Chip) -> dict[str, int]:
+        parts = [read_int(part) for part in text.split("x")]
+        if len(parts) != 3:
+            raise FileFormatError(f"{self.key}={text} has {len(parts)} numbers, but it must have 3 (n, c, h)")
+        n, c, h = parts
+        return dict(zip(self.fields, (n, c & 0xFFFF, c >> 16, h), strict=True))
+
+
+@dataclass(frozen=True)
+class TiuAddrForm:
+    """The LMEM address of a TIU operand as lane, bank and offset; a plain number where the field holds a constant
+    instead."""
+
+    key: str
+    operand: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (f"{self.operand}_addr",)
+
+    def write(self, values: Values, chip: Chip) -> str:
+        addr = values[f"{self.operand}_addr"]
+        return f"{addr:#06x}" if values.get(f"opt_{self.operand}_const") else write_lmem_addr(addr, chip)
+
+    def read(self, text: str, chip: Chip) -> dict[str, int]:
+        return {f"{self.operand}_addr": read_int(text) if text.startswith("0x") else read_lmem_addr(text, chip)}
+
+
+@dataclass(frozen=True)
+class TdmaAddrForm:
+    """Address of a TDMA operand: in LMEM, or 40 bits behind a base register."""
+
+    key: str
+    side: str
+    lmem_dirs: tuple[TransDir, ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (f"{self.side}_base_reg_sel", f"{self.side}_base_addr_high", f"{self.side}_base_addr_low")
+
+    def write(self, values: Values, chip: Chip) -> str:
+        base_reg, high, low = (values[name] for name in self.fields)
+        if values["trans_dir"] in self.lmem_dirs and not base_reg and not high:
+            return write_lmem_addr(low, chip)
+        return f"base{base_reg}+{high << 32 | low:#x}"
+
+    def read(self, text: str, chip: Chip) -> dict[str, int]:
+        if match := re.fullmatch(r"base(\d)\+(0x[0-9a-fA-F]{1,10})", text):
+            addr = int(match[2], 16)
+            return dict(zip(self.fields, (int(match[1]), addr >> 32, addr & 0xFFFFFFFF), strict=True))
+        return dict(zip(self.fields, (0, 0, read_lmem_addr(text, chip)), strict=True))
+
+
+Form = TupleForm | TdmaStrideForm | TiuAddrForm | TdmaAddrForm
+
+TIU_FORMS: tuple[Form, ...] = tuple(
+    form
+    for name in ("res0", "opd0", "opd1", "opd2")
+    for form in (
+        TupleForm(name, tuple(f"{name}_{dim}" for dim in "nchw")),
+        TupleForm(f"{name}.str", tuple(f"{name}_{dim}_str" for dim in "nchw")),
+        TiuAddrForm(f"{name}.at", name),
+    )
+)
+TDMA_FORMS: tuple[Form, ...] = (
+    TupleForm("src", ("src_n", "src_c", "src_h", "src_w")),
+    TdmaStrideForm("src.str", "src"),
+    TdmaAddrForm("src.at", "src", (TransDir.L2G, TransDir.L2L)),
+    TupleForm("dst", ("dst_c", "dst_h", "dst_w")),
+    TdmaStrideForm("dst.str", "dst"),
+    TdmaAddrForm("dst.at", "dst", (TransDir.G2L, TransDir.L2L)),
+)
+
+
+def default_fields(layout: Layout) -> dict[str, int]:
+    """Field values that text leaves out: zero but for the enable bits, and the number that cvikernel gives each 128-bit
+    TIU word."""
+    defaults = dict.fromkeys(layout.by_name, 0) | {name: 1 for name in ("cmd_en", "vld") if name in layout.by_name}
+    if "cmd_pre_exe" in layout.by_name:
+        defaults |= {f"rsvd{word}": word for word in range(layout.num_bytes // 16)}
+    return defaults
+
+
+def write_lmem_addr(addr: int, chip: Chip) -> str:
+    lane, inner = divmod(addr, chip.lmem_bytes)
+    bank, offset = divmod(inner, chip.lmem_bytes // chip.num_lmem_banks)
+    return f"lane{lane}.bank{bank}+{offset:#05x}"
+
+
+def read_lmem_addr(text: str, chip: Chip) -> int:
+    match = re.fullmatch(r"lane(\d{1,9})\.bank(\d{1,2})\+(0x[0-9a-fA-F]{1,4})", text)
+    bank_bytes = chip.lmem_bytes // chip.num_lmem_banks
+    if not match or int(match[2]) >= chip.num_lmem_banks or int(match[3], 16) >= bank_bytes:
+        raise FileFormatError(
+            f"{text!r} is no address: write lane0.bank2+0x040 ({chip.num_lmem_banks} banks of {bank_bytes:#x} bytes) "
+            "or base1+0x1200"
+        )
+    return int(match[1]) * chip.lmem_bytes + int(match[2]) * bank_bytes + int(match[3], 16)
+
+
+def read_int(text: str) -> int:
+    """A non-negative number, decimal or hexadecimal."""
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}|\d{1,20}", text):
+        raise FileFormatError(f"{text!r} is not a number; write 12 or 0x0c")
+    return int(text, 0)

@@ -1,0 +1,68 @@
+"""`open_program`: any file that holds commands, whichever of the three kinds it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from npusim.chip import CHIPS, Chip, chip_named
+from npusim.errors import FileFormatError, UsageError
+from npusim.loader.cvimodel import MAGIC, load_cvimodel
+from npusim.loader.cvimodel_types import Cvimodel
+from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf
+from npusim.program.dmabuf import MAGIC as DMABUF_MAGIC
+from npusim.program.dmabuf import parse_dmabuf
+from npusim.program.model import cmdbufs_of_model, named_cmdbufs
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """What a program file holds."""
+
+    path: Path
+    chip: Chip
+    cmdbufs: dict[str, Cmdbuf]
+    """Every command buffer in the file, by section name; "" for a file that is one itself."""
+    model: Cvimodel | None = None
+    """The container, where the file is a .cvimodel."""
+
+    def submitted(self, number: int = 0) -> list[Cmdbuf]:
+        """The command buffers that program `number` runs, in turn. Raises UsageError where there is no such program."""
+        return list(self.cmdbufs.values()) if self.model is None else cmdbufs_of_model(self.model, number)
+
+
+def open_program(path: str | Path, *, chip: str | None = None, verify_md5: bool = True) -> ProgramFile:
+    """Reads a .cvimodel, a raw command buffer or a dmabuf. `chip` names the chip of a dmabuf, whose header does not
+    tell all apart.
+
+    Raises UsageError where the file cannot be read or a dmabuf has no `chip`, FileFormatError where it is damaged or
+    nothing of this kind."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+        data = b"" if head == MAGIC else path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    if head == MAGIC:
+        model = load_cvimodel(path, verify_md5=verify_md5)
+        return ProgramFile(path, model.chip, named_cmdbufs(model), model)
+    try:
+        return _without_container(path, data, chip)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from None
+
+
+def _without_container(path: Path, data: bytes, chip_name: str | None) -> ProgramFile:
+    if int.from_bytes(data[:2], "little") == DMABUF_MAGIC:
+        if chip_name is None:
+            raise UsageError(f"{path} is a dmabuf; say with --chip which chip it is for")
+        chip = chip_named(chip_name)
+        return ProgramFile(path, chip, {f"segment{i}": cmdbuf for i, cmdbuf in enumerate(parse_dmabuf(chip, data))})
+    for chip in CHIPS:
+        if data[:1] == bytes([chip.magic]):
+            return ProgramFile(path, chip, {"": parse_cmdbuf(chip, data)})
+    magics = ", ".join(f"{chip.magic:#04x}" for chip in CHIPS)
+    raise FileFormatError(
+        f"it starts with {data[:8].hex() or 'nothing'}: neither a .cvimodel, a dmabuf nor a command buffer ({magics})"
+    )

@@ -1,0 +1,118 @@
+"""An interrupted evaluation goes on from what it had finished, and refuses to mix settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import reference_model
+from npusim.errors import UsageError
+from npusim.evaluation import run
+from npusim.evaluation.journal import Journal
+from npusim.evaluation.plan import Plan, rows
+from npusim.evaluation.tasks import task_from
+from reference_model.model import Model
+
+PLAN = Plan("builtin", "recall", ("full", "quest"), (16, 32), (96, 128), samples=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return reference_model.load("builtin")
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_run_that_was_interrupted_goes_on_and_ends_with_the_same_rows(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, path = task_from("recall", model.tokenizer), tmp_path / "journal"
+    whole = run.evaluate(PLAN, model, task)
+    evaluated: list[tuple[int, int]] = []
+    original = run.evaluate_sample
+
+    def failing(plan: Plan, model: Model, task: object, cell: tuple[int, int], on_progress: object) -> object:
+        if len(evaluated) == 3:
+            raise Interrupted
+        evaluated.append(cell)
+        return original(plan, model, task, cell)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "evaluate_sample", failing)
+    with pytest.raises(Interrupted):
+        run.evaluate(PLAN, model, task, Journal(path, PLAN))
+    assert list(Journal(path, PLAN).done) == [(96, 0), (96, 1), (128, 0)]
+    evaluated.clear()
+    resumed = run.evaluate(PLAN, model, task, Journal(path, PLAN))
+    assert evaluated == [(128, 1)]
+    assert json.dumps(rows(PLAN, resumed)) == json.dumps(rows(PLAN, whole))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("budgets", (16,)),
+        ("policies", ("quest",)),
+        ("samples", 3),
+        ("page_size", 8),
+        ("dense_layers", 0),
+        ("seed", 1),
+        ("task", "passkey"),
+    ],
+)
+def test_other_settings_are_refused_by_name_and_nothing_is_lost(name: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    Journal(path, PLAN).add((96, 0), [])
+    before = path.read_bytes()
+    with pytest.raises(
+        UsageError, match=f"holds an unfinished run with {name} .*this one has .*repeat its settings, delete it"
+    ):
+        Journal(path, replace(PLAN, **{name: value}))  # type: ignore[arg-type]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"settings": {}}', b'{"settings": 1, "done": []}', b"\xff", b"[" * 100_000]
+    + [
+        json.dumps({"settings": PLAN.settings(), "done": [cell]}).encode()
+        for cell in ({}, {"context": 1, "sample": 0, "outcomes": [{}]})
+    ],
+)
+def test_what_is_no_journal_is_refused_and_left_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="is not the journal of an evaluation"):
+        Journal(path, PLAN)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write"):
+        Journal(tmp_path / "nowhere" / "journal", PLAN).add((96, 0), [])
+
+
+def test_rows_are_means_over_samples_and_full_has_one_for_every_budget(model: Model) -> None:
+    task = task_from("recall", model.tokenizer)
+    done = run.evaluate(PLAN, model, task)
+    found = rows(PLAN, done)
+    assert [(row["context"], row["policy"], row["budget"]) for row in found] == [
+        (context, policy, budget) for context in (96, 128) for policy in ("full", "quest") for budget in (16, 32)
+    ]
+    for row in found:
+        own = [o for s in (0, 1) for o in done[row["context"], s] if o.policy == row["policy"]]
+        own = [o for o in own if row["policy"] == "full" or o.budget == row["budget"]]
+        assert row["samples"] == 2 == len(own)
+        assert row["score"] == sum(o.score for o in own) / 2 and row["kl"] == pytest.approx(sum(o.kl for o in own) / 2)
+    full, quest = found[0], found[2]
+    assert (
+        full["bytes_per_step"]
+        > quest["bytes_per_step"]
+        > quest["metadata_bytes_per_step"]
+        > 0
+        == full["metadata_bytes_per_step"]
+    )
