@@ -1,22 +1,28 @@
-"""Decoded descriptors as named tuples: `TiuRegs` and `TdmaRegs`, one set of names for all chips."""
+"""From descriptors to their fields: whole columns for timing, one `TiuRegs` or `TdmaRegs` a descriptor for the rest."""
 
 from __future__ import annotations
 
-from collections import namedtuple
-from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
-from npusim.isa.descriptors import CV183X_ALIASES, TDMA_CV181X, TIU_CV181X, TIU_CV183X, tdma_layout, tiu_layout
+from npusim.isa.descriptors import CV183X_ALIASES, tdma_layout, tiu_layout
 from npusim.isa.layout import Columns, Layout
+from npusim.isa.records import TdmaRegs, TiuRegs
 
-_ONLY_CV183X = tuple(
-    f.name for f in TIU_CV183X.fields if f.name not in TIU_CV181X.by_name and f.name not in CV183X_ALIASES
-)
+__all__ = [
+    "TDMA_SCHEDULING",
+    "TIU_SCHEDULING",
+    "TdmaRegs",
+    "TiuRegs",
+    "tdma_columns",
+    "tdma_rows",
+    "tiu_columns",
+    "tiu_rows",
+]
 
 TIU_SCHEDULING = (
     "cmd_en",
@@ -33,28 +39,6 @@ TDMA_SCHEDULING = (
     *("cmd_id", "wait_id_tpu", "wait_id_other_tdma", "wait_id_sdma", "layer_ID"),
 )
 """Fields that say when a command runs and whose it is, and nothing about what it does."""
-
-if TYPE_CHECKING:
-
-    class _Regs(tuple[int, ...]):
-        _fields: tuple[str, ...]
-
-        def __getattr__(self, name: str) -> int: ...
-        @classmethod
-        def _make(cls, values: Iterable[int]) -> Self: ...
-        def _replace(self, **changes: int) -> Self: ...
-        def _asdict(self) -> dict[str, int]: ...
-
-    class TiuRegs(_Regs): ...
-
-    class TdmaRegs(_Regs): ...
-else:
-    TiuRegs = namedtuple("TiuRegs", [*TIU_CV181X.by_name, *_ONLY_CV183X])
-    """A TIU descriptor under the cv181x header's names, plus cv183x's own (`tens_lookup`, `opd0_ins_fp`, ...; 0
-    elsewhere)."""
-
-    TdmaRegs = namedtuple("TdmaRegs", list(TDMA_CV181X.by_name))
-    """A TDMA descriptor under the cv181x header's names; what cv183x lacks is 0."""
 
 
 def tiu_columns(chip: Chip, descriptors: NDArray[np.uint8]) -> Columns:
@@ -86,7 +70,7 @@ _ROWS_AT_ONCE = 4096
 
 
 def _rows(kind: type[_R], layout: Layout, descriptors: NDArray[np.uint8]) -> list[_R]:
-    places = _places(kind, layout)
+    places = _places(kind._fields, layout)
     rows: list[_R] = []
     for start in range(0, len(descriptors), _ROWS_AT_ONCE):
         fields = layout.decode_table(descriptors[start : start + _ROWS_AT_ONCE])
@@ -97,7 +81,7 @@ def _rows(kind: type[_R], layout: Layout, descriptors: NDArray[np.uint8]) -> lis
 
 
 @cache
-def _places(kind: type[TiuRegs] | type[TdmaRegs], layout: Layout) -> NDArray[np.intp]:
-    """Which field of `layout` each name of `kind` is; -1 where the chip has no such field."""
-    names = [CV183X_ALIASES.get(name, name) for name in layout.by_name]
-    return np.array([names.index(name) if name in names else -1 for name in kind._fields])
+def _places(names: tuple[str, ...], layout: Layout) -> NDArray[np.intp]:
+    """Which field of `layout` each of `names` is; -1 where the chip has no such field."""
+    held = [CV183X_ALIASES.get(name, name) for name in layout.by_name]
+    return np.array([held.index(name) if name in held else -1 for name in names])
