@@ -42,18 +42,24 @@ class TensorCopy(Transfer):
 
 
 class G2lTensorCopy(TensorCopy):
+    """A tensor from GMEM to LMEM, converted between int8, uint8 and bf16."""
+
     __slots__ = ()
     mnemonic = "tdma_g2l_tensor_copy"
     direction = TransDir.G2L
 
 
 class L2gTensorCopy(TensorCopy):
+    """A tensor from LMEM to GMEM, converted between int8, uint8 and bf16."""
+
     __slots__ = ()
     mnemonic = "tdma_l2g_tensor_copy"
     direction = TransDir.L2G
 
 
 class G2gTensorCopy(TensorCopy):
+    """A tensor from GMEM to GMEM, converted between int8, uint8 and bf16."""
+
     __slots__ = ()
     mnemonic = "tdma_g2g_tensor_copy"
     direction = TransDir.G2G
@@ -100,12 +106,16 @@ class TensorFillConstant(Transfer):
 
 
 class G2lTensorFillConstant(TensorFillConstant):
+    """A constant to every element of a tensor in LMEM."""
+
     __slots__ = ()
     mnemonic = "tdma_g2l_tensor_fill_constant"
     direction = TransDir.G2L
 
 
 class L2gTensorFillConstant(TensorFillConstant):
+    """A constant to every element of a tensor in GMEM."""
+
     __slots__ = ()
     mnemonic = "tdma_l2g_tensor_fill_constant"
     direction = TransDir.L2G
@@ -147,18 +157,24 @@ class GeneralCopy(Transfer):
 
 
 class G2lGeneralCopy(GeneralCopy):
+    """A run of bytes from GMEM to LMEM."""
+
     __slots__ = ()
     mnemonic = "tdma_g2l_general_copy"
     direction = TransDir.G2L
 
 
 class L2gGeneralCopy(GeneralCopy):
+    """A run of bytes from LMEM to GMEM."""
+
     __slots__ = ()
     mnemonic = "tdma_l2g_general_copy"
     direction = TransDir.L2G
 
 
 class G2gGeneralCopy(GeneralCopy):
+    """A run of bytes from GMEM to GMEM."""
+
     __slots__ = ()
     mnemonic = "tdma_g2g_general_copy"
     direction = TransDir.G2G

@@ -111,12 +111,16 @@ class MatrixCopy(MatrixTransfer):
 
 
 class G2lMatrixCopy(MatrixCopy):
+    """A matrix from GMEM to LMEM, converted between int8, uint8 and bf16."""
+
     __slots__ = ()
     mnemonic = "tdma_g2l_matrix_copy"
     direction = TransDir.G2L
 
 
 class L2gMatrixCopy(MatrixCopy):
+    """A matrix from LMEM to GMEM, converted between int8, uint8 and bf16."""
+
     __slots__ = ()
     mnemonic = "tdma_l2g_matrix_copy"
     direction = TransDir.L2G

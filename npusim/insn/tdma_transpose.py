@@ -13,6 +13,8 @@ from npusim.state import State
 
 
 class TensorTranspose(Transfer):
+    """What all tensor copies that change the order of axes share."""
+
     __slots__ = ()
 
     @classmethod
@@ -53,12 +55,16 @@ class NcTransposed(TensorTranspose):
 
 
 class G2lTensorCopyNcTransposed(NcTransposed):
+    """A tensor from GMEM to LMEM with n and c exchanged."""
+
     __slots__ = ()
     mnemonic = "tdma_g2l_tensor_copy_nc_transposed"
     direction = TransDir.G2L
 
 
 class L2gTensorCopyNcTransposed(NcTransposed):
+    """A tensor from LMEM to GMEM with n and c exchanged."""
+
     __slots__ = ()
     mnemonic = "tdma_l2g_tensor_copy_nc_transposed"
     direction = TransDir.L2G

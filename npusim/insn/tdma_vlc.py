@@ -158,6 +158,8 @@ class L2gTensorCopyCompressed(Compressed):
 
 
 class CompressedMatrix(Compressed, MatrixTransfer):
+    """What the two compressed transfers of matrices share: a dense stream in GMEM, a matrix in LMEM."""
+
     __slots__ = ()
 
     @classmethod
@@ -178,6 +180,8 @@ class CompressedMatrix(Compressed, MatrixTransfer):
 
 
 class G2lMatrixCopyDecompressed(CompressedMatrix):
+    """A compressed stream in GMEM to a matrix in LMEM."""
+
     __slots__ = ()
     mnemonic = "tdma_g2l_matrix_copy_decompressed"
     direction = TransDir.G2L
@@ -196,6 +200,8 @@ class G2lMatrixCopyDecompressed(CompressedMatrix):
 
 
 class L2gMatrixCopyCompressed(CompressedMatrix):
+    """A matrix in LMEM to a compressed stream in GMEM."""
+
     __slots__ = ()
     mnemonic = "tdma_l2g_matrix_copy_compressed"
     direction = TransDir.L2G

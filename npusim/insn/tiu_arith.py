@@ -223,6 +223,8 @@ class Max(Arith):
 
 
 class Min(Max):
+    """The smaller of two operands, under the rules of Max."""
+
     __slots__ = ()
     mnemonic = "tiu_min"
     eu_typ = ArithEuTyp.MIN

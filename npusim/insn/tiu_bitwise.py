@@ -104,6 +104,8 @@ class Bitwise(Elementwise):
 
 
 class And(Bitwise):
+    """Bitwise and of two unsigned operands of 8 or 16 bits."""
+
     __slots__ = ()
     mnemonic = "tiu_and"
     eu_typ = ArithEuTyp.AND
@@ -111,6 +113,8 @@ class And(Bitwise):
 
 
 class Or(Bitwise):
+    """Bitwise or of two unsigned operands of 8 or 16 bits."""
+
     __slots__ = ()
     mnemonic = "tiu_or"
     eu_typ = ArithEuTyp.OR
@@ -118,6 +122,8 @@ class Or(Bitwise):
 
 
 class Xor(Bitwise):
+    """Bitwise exclusive or of two unsigned operands of 8 or 16 bits."""
+
     __slots__ = ()
     mnemonic = "tiu_xor"
     eu_typ = ArithEuTyp.XOR
