@@ -1,30 +1,92 @@
-"""The explicit lists: what stands in them is complete and unambiguous."""
+"""The explicit lists: what stands in them is complete and unambiguous, and says what it is."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 import pytest
 
+import golden.metrics
+import kv.metrics
+from kv.policies import POLICIES
+from kv.policies.base import Policy
+from kv.tasks import TASKS
+from kv.tasks.base import Task
+from npusim.board import BOARDS, Board
+from npusim.chip import CHIPS
+from npusim.cli.command import Command
 from npusim.cli.main import COMMANDS, main
 from npusim.insn import INSTRUCTIONS
 from npusim.insn.base import TdmaInstruction, TiuInstruction
+from npusim.runtime.cpu import CPU_FUNCTIONS
+
+LISTS = {
+    "instructions": INSTRUCTIONS,
+    "commands": COMMANDS,
+    "policies": POLICIES,
+    "tasks": TASKS,
+    "chips": CHIPS,
+    "boards": BOARDS,
+}
+METRICS = [
+    function
+    for module in (golden.metrics, kv.metrics)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and not name.startswith("_")
+]
 
 
-def test_mnemonics_are_unique() -> None:
-    names = [kind.mnemonic for kind in INSTRUCTIONS]
+def own_docstring(kind: type) -> str:
+    """What is written under the class itself: not a base's docstring, nor the signature that dataclass makes of none."""
+    text = kind.__dict__.get("__doc__") or ""
+    return "" if text.startswith(f"{kind.__name__}(") else text
+
+
+@pytest.mark.parametrize("entries", LISTS.values(), ids=LISTS)
+def test_names_in_a_list_are_unique(entries: Sequence[object]) -> None:
+    names = [getattr(entry, "mnemonic", None) or entry.name for entry in entries]  # type: ignore[attr-defined]
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("kind", INSTRUCTIONS, ids=lambda k: k.mnemonic)
 def test_every_instruction_says_what_it_is(kind: type) -> None:
     assert issubclass(kind, TiuInstruction | TdmaInstruction)
-    assert inspect.getdoc(kind) and kind.mnemonic.startswith(("tiu_", "tdma_"))
+    assert own_docstring(kind) and kind.mnemonic.startswith(("tiu_", "tdma_"))
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda p: p.name)
+def test_every_policy_says_what_it_is(policy: Policy) -> None:
+    assert own_docstring(type(policy))
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
+def test_every_task_says_what_it_is(task: Task) -> None:
+    assert own_docstring(type(task))
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda m: f"{m.__module__}.{m.__name__}")
+def test_every_metric_says_what_it_measures(metric: object) -> None:
+    assert metric.__doc__
+
+
+@pytest.mark.parametrize("name", CPU_FUNCTIONS)
+def test_every_cpu_routine_says_what_it_computes(name: str) -> None:
+    assert CPU_FUNCTIONS[name].__doc__
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.name)
+def test_every_board_has_a_chip_of_the_list_and_names_its_sources(board: Board) -> None:
+    assert board.chip.name in {chip.name for chip in CHIPS}
+    assert board.sources
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
-def test_every_command_has_help_with_an_example(command: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_with_an_example(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = type(command)
+    assert {"name", "summary", "example"} <= kind.__dict__.keys(), "inherited from another command"
     with pytest.raises(SystemExit) as exit_info:
-        main([command.name, "--help"])  # type: ignore[attr-defined]
+        main([command.name, "--help"])
     assert exit_info.value.code == 0
-    assert "example:" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "example:" in out and f"npusim {command.name}" in command.example
