@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import AddressError, UsageError
-from npusim.mem.heap import keep_freed_memory
+from npusim.heap import keep_freed_memory
 
 NUM_BASE_REGS = 8
 

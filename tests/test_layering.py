@@ -10,63 +10,140 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"npusim", "reference_model", "kv", "golden"}
+DOOR = "__init__"
+ROOMS = (
+    "errors",
+    "numerics",
+    "heap",
+    "chip",
+    "board",
+    "isa",
+    "state",
+    "mem",
+    "insn",
+    "footprint",
+    "loader",
+    "program",
+    "execute",
+    "sim",
+    "runtime",
+    "kernels",
+    "timing",
+    "profile",
+    "check",
+    "llm",
+    "evaluation",
+    DOOR,
+    "cli",
+)
+"""The rooms of npusim, low to high: a room imports itself and rooms in front of it here. DOOR is npusim/__init__.py,
+what `import npusim` gives; a room that writes `from npusim import Machine` imports from there."""
+
 ALLOWED = {
     "kv": {"kv"},
     "golden": {"golden"},
     "reference_model": {"reference_model", "npusim.numerics"},
+    "npusim/evaluation": {"npusim.evaluation", "npusim.errors", "kv", "reference_model"},
 }
-JOINING = ("npusim/cli", "npusim/llm", "npusim/evaluation")
+"""Walls beyond the rooms' order: what of ours these folders import."""
+
+JOINING = {"llm", "evaluation", "cli"}
+"""The rooms that bring npusim and the other packages together."""
 
 
 def imported(path: Path) -> Iterator[str]:
+    """Every name that a file imports, with its module ("npusim.chip.Chip"), wherever in the file it does so: inside
+    functions and under TYPE_CHECKING too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and node.level == 0, f"{path}:{node.lineno} imports relatively; name the whole module"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno} imports what this test cannot see"
+            yield str(node.args[0].value)
 
 
-def sources(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+def is_ours(name: str) -> bool:
+    return name.split(".")[0] in OURS
 
 
-@pytest.mark.parametrize("package", sorted(ALLOWED))
-def test_package_imports_only_what_lies_below_it(package: str) -> None:
-    for path in sources(package):
-        for module in imported(path):
-            if module.split(".")[0] in OURS:
-                assert any(module == name or module.startswith(name + ".") for name in ALLOWED[package]), (
-                    f"{path} imports {module}"
-                )
+def lies_in(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def sources(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, f"{folder} has no sources"
+    return found
+
+
+def room_of(path: Path) -> str:
+    """The room of npusim that a source file belongs to."""
+    return path.relative_to(ROOT / "npusim").parts[0].removesuffix(".py")
+
+
+def room_named(name: str) -> str:
+    """The room of npusim that an imported name comes from."""
+    return next((part for part in name.split(".")[1:2] if part in ROOMS), DOOR)
+
+
+def test_every_room_of_npusim_has_its_place_in_the_order() -> None:
+    assert len(ROOMS) == len(set(ROOMS))
+    assert {room_of(path) for path in sources("npusim")} == set(ROOMS), "give each room its place in ROOMS"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_imports_upwards(room: str) -> None:
+    known = set(ROOMS[: ROOMS.index(room) + 1])
+    for path in sources("npusim"):
+        if room_of(path) == room:
+            upwards = [name for name in imported(path) if lies_in(name, "npusim") and room_named(name) not in known]
+            assert not upwards, f"{path} imports {upwards} from above"
+
+
+@pytest.mark.parametrize("folder", sorted(ALLOWED))
+def test_package_imports_only_what_lies_below_it(folder: str) -> None:
+    for path in sources(folder):
+        for name in filter(is_ours, imported(path)):
+            assert any(lies_in(name, module) for module in ALLOWED[folder]), f"{path} imports {name}"
 
 
 def test_only_cli_llm_and_evaluation_join_the_packages() -> None:
     for path in sources("npusim"):
-        where = path.relative_to(ROOT).as_posix()
-        for module in imported(path):
-            if module.split(".")[0] in OURS - {"npusim"}:
-                assert where.startswith(JOINING), f"{path} imports {module}"
+        if room_of(path) not in JOINING:
+            others = [name for name in imported(path) if is_ours(name) and not lies_in(name, "npusim")]
+            assert not others, f"{path} imports {others}"
 
 
 def test_only_cli_imports_rich() -> None:
     for package in OURS:
         for path in sources(package):
-            if not path.relative_to(ROOT).as_posix().startswith("npusim/cli"):
-                assert all(module.split(".")[0] != "rich" for module in imported(path)), path
+            if package != "npusim" or room_of(path) != "cli":
+                assert not any(lies_in(name, "rich") for name in imported(path)), path
 
 
 def test_isa_has_no_semantics_and_numerics_no_machine() -> None:
-    for path in sources("npusim/numerics"):
-        assert not [m for m in imported(path) if m.startswith("npusim.") and not m.startswith("npusim.numerics")], path
+    walls = {"isa": {"npusim.isa", "npusim.chip", "npusim.errors"}, "numerics": {"npusim.numerics"}}
+    for room, modules in walls.items():
+        for path in sources(f"npusim/{room}"):
+            for name in filter(is_ours, imported(path)):
+                assert any(lies_in(name, module) for module in modules), f"{path} imports {name}"
+
+
+def test_timing_sees_no_machine() -> None:
+    for path in sources("npusim/timing"):
+        assert not any(lies_in(name, "npusim.state") for name in imported(path)), path
 
 
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_no_pickle_and_no_eval(package: str) -> None:
     for path in sources(package):
-        assert not {"pickle", "marshal", "shelve"} & set(imported(path)), path
+        assert not {"pickle", "marshal", "shelve"} & {name.split(".")[0] for name in imported(path)}, path
         calls = {
             n.func.id
-            for n in ast.walk(ast.parse(path.read_text()))
+            for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         }
         assert not {"eval", "exec"} & calls, path
