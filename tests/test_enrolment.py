@@ -38,7 +38,7 @@ METRICS = [
 
 
 def own_docstring(kind: type) -> str:
-    """What is written under the class itself: not a base's docstring, nor the signature that dataclass makes of none."""
+    """What is written under the class itself, not under a base, nor made up by dataclass from the fields."""
     text = kind.__dict__.get("__doc__") or ""
     return "" if text.startswith(f"{kind.__name__}(") else text
 
