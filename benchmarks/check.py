@@ -2,10 +2,10 @@
 
     python -m benchmarks.check [--count 1000] [--seed 1] [FILE.cvimodel ...]
 
-Faults are seeded into the models of golden/data/functional (tests/check/faults.py tells of what kinds, and how it makes
-sure, by running them, that each one matters). A fault counts as found where `check` reports an error; without a fault
-it reports none. "named" counts those where an error names a command that has to do with the fault; of a removed load
-nothing is left to name. "raw" counts those found in the command buffer alone, without the file that says what lies in
+Faults are seeded into the models of golden/data/functional (tests/support/faults.py tells of what kinds, and how it
+makes sure, by running them, that each one matters). A fault counts as found where `check` reports an error; without a
+fault it reports none. "named" counts those where an error names a command that has to do with the fault; of a removed
+load nothing is left to name. "raw" counts those found in the command buffer alone, without what the file says of
 GMEM. FILEs are only timed."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from npusim.check import Severity, check, check_model
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import TpuRoutine
 from npusim.program.model import section_cmdbufs
-from tests.check.faults import MAKERS, Fault, Subject, draw_faults
+from tests.support.faults import MAKERS, Fault, Subject, draw_faults
 
 MODELS = sorted((Path(__file__).parents[1] / "golden" / "data" / "functional").glob("*.cvimodel"))
 SHARES = {"wait lowered": 0.4, "load removed": 0.35, "buffer moved": 0.25}

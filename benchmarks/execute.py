@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from golden import read_archive
 from golden.capture import CviTensor, load_library
 from npusim import Machine, Model, chip_named
-from tests.differential.case import Case, tiu
-from tests.differential.vendor import VendorModel
+from tests.support.case import Case, tiu
+from tests.support.vendor import VendorModel
 
 RUNS = 5
 CONVOLUTION_RUNS = 10
@@ -69,7 +69,7 @@ def npusim_forward(pipe: Connection, path: str, inputs: dict[str, np.ndarray]) -
         model.forward(inputs)
         pipe.send(clocks() - started)
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    pipe.send((loaded, peak, model._loaded.state.gmem.bytes.size + model._loaded.state.lmem.size))
+    pipe.send((loaded, peak, model.state.gmem.bytes.size + model.state.lmem.size))
     os._exit(0)
 
 

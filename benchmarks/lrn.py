@@ -13,8 +13,8 @@ from itertools import product
 from npusim.chip import Chip
 from npusim.isa.opcodes import ArithEuTyp, Engine, TransDir
 from npusim.program.cmdbuf import Cmdbuf, build_cmdbuf, parse_cmdbuf
-from tests.differential.case import Command
-from tests.timing.commands import eltwise, lookup, transfer
+from tests.support.case import Command
+from tests.support.commands import eltwise, lookup, transfer
 
 LOCAL_SIZE = 5
 _BLOBS, _TABLES_BYTES = 6, 512

@@ -24,7 +24,7 @@ from npusim.isa.opcodes import TransDir
 from npusim.program.cmdbuf import build_cmdbuf
 from npusim.timing import Costs, workload_of_bytes
 from npusim.timing.cost import tdma_ps
-from tests.differential.case import tdma
+from tests.support.case import tdma
 
 DIRECTIONS = {1: TransDir.G2L, 2: TransDir.L2G, 3: TransDir.L2L}
 TIU_TYPE = 4

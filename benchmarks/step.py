@@ -34,7 +34,7 @@ def vendor_weights() -> StepWeights:
     """The matrices that the vendor's bf16 program multiplies by, float32 of bf16 numbers, as its DMA decompresses
     them."""
     path = DATA / "step_cv181x_bf16.cvimodel"
-    state, found = Model(path)._loaded.state, []
+    state, found = Model(path).state, []
     (cmdbuf,) = cmdbufs_of_model(load_cvimodel(path))
     for instruction in decode_cmdbuf(cmdbuf):
         if isinstance(instruction, G2lMatrixCopyDecompressed):

@@ -9,7 +9,7 @@ from npusim import AddressError, Deadlock, FileFormatError, IllegalInstruction, 
 from npusim.chip import CHIPS, Chip, chip_named
 from npusim.isa.opcodes import Engine, SpecFunc
 from npusim.program.cmdbuf import build_cmdbuf
-from tests.differential.case import tdma, tiu
+from tests.support.case import tdma, tiu
 
 CV181X = chip_named("cv181x")
 COPY = dict(

@@ -14,6 +14,7 @@ from npusim.runtime.bind import load_program
 from npusim.runtime.frame import FRAME_ALIGNMENT
 from npusim.runtime.inputs import input_array
 from npusim.runtime.tensor import TensorInfo
+from npusim.state import State
 
 
 class Model:
@@ -45,6 +46,11 @@ class Model:
             self.name: str = file.name
             self._program = file.programs[program]
             self._loaded = load_program(file, self._program)
+
+    @property
+    def state(self) -> State:
+        """The chip's memory and registers, as `Machine.state` has them: GMEM is the model's memory map."""
+        return self._loaded.state
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from npusim.chip import CV181X
 from npusim.program.cmdbuf import Cmdbuf, build_cmdbuf, parse_cmdbuf
-from tests.differential.case import Command, tdma, tiu
+from tests.support.case import Command, tdma, tiu
 
 CHANNELS = 8
 W = 16

@@ -9,7 +9,7 @@ import pytest
 
 from npusim.check import Kind, Severity, check_model
 from npusim.loader.cvimodel import load_cvimodel
-from tests.check.faults import Subject, eager
+from tests.support.faults import Subject, eager
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 MODELS = sorted(DATA.glob("*.cvimodel"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.chip import Chip, chip_named
 from npusim.isa.opcodes import ArithEuTyp
-from tests.differential.case import Case, tiu
+from tests.support.case import Case, tiu
 
 BYTE_KINDS = ("mul_qm", "shift", "and", "or", "xor")
 """Kinds that work on bytes whatever opd_typ says; set, it only asks for even strides."""

@@ -22,8 +22,8 @@ import numpy as np
 from npusim import NpusimError
 from npusim.chip import CHIPS
 from tests.differential import arith_cases, conv_cases, tdma_cases
-from tests.differential.case import Case, Outcome, initial_lmem, run_npusim
-from tests.differential.vendor import run_vendor
+from tests.support.case import Case, Outcome, initial_lmem, run_npusim
+from tests.support.vendor import run_vendor
 
 GENERATORS: tuple[ModuleType, ...] = (conv_cases, arith_cases, tdma_cases)
 BATCH = 250

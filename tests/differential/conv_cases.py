@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npusim.chip import Chip, chip_named
-from tests.differential.case import Case, tiu
+from tests.support.case import Case, tiu
 
 KINDS = ("conv", "conv_bf16", "conv_qm", "max_pool", "min_pool", "avg_pool", "depthwise", "depthwise_qm", "fc", "fc_qm")
 

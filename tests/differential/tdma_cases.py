@@ -8,8 +8,8 @@ import numpy as np
 
 from npusim.chip import Chip, chip_named
 from npusim.numerics.vlc import VlcParams, compress
-from tests.differential.case import Case, Command, tdma
 from tests.differential.tdma_sketch import BF16, G2G, G2L, INT8, L2G, L2L, WINDOW_BYTES, WINDOWS, Fields, Shape, Sketch
+from tests.support.case import Case, Command, tdma
 
 
 def _tensor_copy(sketch: Sketch) -> Fields:

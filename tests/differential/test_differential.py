@@ -12,7 +12,7 @@ import pytest
 
 from npusim.chip import CHIPS
 from tests.differential.campaign import RECORDED, compare, digest, draw_cases
-from tests.differential.case import run_npusim
+from tests.support.case import run_npusim
 
 RECORD = json.loads((Path(__file__).parents[2] / "golden" / "data" / "differential.json").read_text())
 

@@ -20,8 +20,8 @@ from npusim.mem.region import region
 from npusim.program.cmdbuf import parse_cmdbuf
 from npusim.program.decode import decode_cmdbuf
 from tests.differential import arith_cases, conv_cases, tdma_cases
-from tests.differential.case import Case, initial_lmem
 from tests.differential.tdma_sketch import WINDOW_BYTES, WINDOWS
+from tests.support.case import Case, initial_lmem
 
 GENERATORS = {"arith": arith_cases, "conv": conv_cases, "tdma": tdma_cases}
 

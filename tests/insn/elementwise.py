@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from npusim import Machine
 from npusim.isa.opcodes import ArithEuTyp
 from npusim.program.cmdbuf import build_cmdbuf
-from tests.differential.case import tiu
+from tests.support.case import tiu
 
 ROW = 64
 PLANES = {1: np.uint8, 2: np.uint16}

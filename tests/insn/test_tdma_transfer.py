@@ -14,9 +14,9 @@ from npusim.errors import AddressError, IllegalInstruction, NpusimError
 from npusim.insn.tdma import TDMA_INSTRUCTIONS
 from npusim.isa.regs import tdma_rows
 from npusim.program.cmdbuf import build_cmdbuf, parse_cmdbuf
-from tests.differential.case import tdma
 from tests.differential.tdma_cases import draw
 from tests.spec.tdma_order import Shape, copy_in_order, lmem_addrs
+from tests.support.case import tdma
 
 GMEM = 0x1000
 G2L, L2G, G2G, L2L = range(4)

@@ -14,8 +14,8 @@ from npusim.numerics.vlc import HEADER_BYTES, VlcParams, compress, stream_limit
 from npusim.numerics.vlc_decode import decompress
 from npusim.program.cmdbuf import build_cmdbuf, parse_cmdbuf
 from npusim.program.decode import decode_cmdbuf
-from tests.differential.case import tdma
 from tests.spec import tdma_vlc as spec
+from tests.support.case import tdma
 
 INT8_PARAMS = st.builds(VlcParams, st.just(False), st.booleans(), st.integers(0, 127), st.integers(0, 127))
 BF16_PARAMS = st.builds(VlcParams, st.just(True), st.just(False), st.integers(0, 255), st.just(0), st.booleans())

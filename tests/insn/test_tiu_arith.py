@@ -12,10 +12,10 @@ from npusim import Machine
 from npusim.errors import AddressError, IllegalInstruction
 from npusim.isa.opcodes import ArithEuTyp as Eu
 from npusim.program.cmdbuf import build_cmdbuf
-from tests.differential.case import tiu
 from tests.insn.elementwise import Bench
 from tests.spec import arith, bf16, requant
 from tests.spec.arith import Finish
+from tests.support.case import tiu
 
 A, B = (grid.ravel().astype(np.uint8) for grid in np.meshgrid(np.arange(256), np.arange(256)))
 INT8 = (np.uint8, np.int8)

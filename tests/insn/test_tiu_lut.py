@@ -9,8 +9,8 @@ from npusim import Machine
 from npusim.chip import CHIPS
 from npusim.errors import IllegalInstruction
 from npusim.program.cmdbuf import build_cmdbuf
-from tests.differential.case import tiu
 from tests.spec.requant import saturate, shift_right
+from tests.support.case import tiu
 
 TABLE, IFMAP, OFMAP = 0x0000, 0x1000, 0x4000
 

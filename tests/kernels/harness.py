@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.kernels import Program
-from tests.differential.case import Case, Outcome, run_npusim
 from tests.differential.tdma_sketch import WINDOWS
+from tests.support.case import Case, Outcome, run_npusim
 
 BASE = WINDOWS
 """Where GMEM behind the vendor's model's own area starts, by chip."""

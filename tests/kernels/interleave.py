@@ -11,8 +11,8 @@ from npusim.isa.regs import tdma_rows, tiu_rows
 from npusim.program.cmdbuf import parse_cmdbuf
 from npusim.program.decode import decode_tdma, decode_tiu
 from npusim.sim import Machine
-from tests.differential.case import Outcome, initial_lmem
 from tests.kernels.harness import ProgramCase
+from tests.support.case import Outcome, initial_lmem
 
 
 def run_ordered(case: ProgramCase, tiu_share: float, seed: int = 0) -> Outcome:

@@ -15,11 +15,11 @@ from types import ModuleType
 import numpy as np
 
 from npusim.chip import CHIPS
-from tests.differential.case import Outcome
-from tests.differential.vendor import run_vendor
 from tests.kernels import attention_case, cache_case, calls_case, head_case, int8_case, layers_case, matmul_case
 from tests.kernels.cvikernel_case import ours, theirs
 from tests.kernels.harness import Checked, ProgramCase
+from tests.support.case import Outcome
+from tests.support.vendor import run_vendor
 
 MAKERS: dict[str, ModuleType] = {
     "calls": calls_case,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from npusim.chip import CHIPS
-from tests.differential.vendor import run_vendor
 from tests.kernels.harness import run
 from tests.kernels.record import digest, draw_all
+from tests.support.vendor import run_vendor
 
 RECORD = json.loads((Path(__file__).parents[2] / "golden" / "data" / "kernels.json").read_text())
 

@@ -1,5 +1,4 @@
-"""Lowered programs: nothing is wrong with them, a step is quick to simulate, and they do on the vendor's model what
-they do here."""
+"""Lowered programs: nothing is wrong with them, and they do on the vendor's model what they do here."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ import hashlib
 import json
 import multiprocessing as mp
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,16 +47,6 @@ def test_prefill_in_chunks_gives_the_twins_bits_and_quests_boxes(precision: str)
     for choice, table in zip(chip.choices, kv.last_table, strict=True):
         assert table is not None
         np.testing.assert_array_equal(choice.blocks, table.units)
-
-
-def test_a_step_of_the_bundled_model_is_simulated_in_a_quarter_of_a_second() -> None:
-    chip = session(lowered("bf16", 128, 48))
-    times = []
-    for token in held_out(60):
-        started = time.perf_counter()
-        chip.decode(token)
-        times.append(time.perf_counter() - started)
-    assert min(times) <= 0.25
 
 
 def case(precision: str, board: str) -> Lowered:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from npusim.kernels.program import Program
-from tests.differential.vendor import VendorModel
+from tests.support.vendor import VendorModel
 
 BASE = {"cv180x": 16 << 20, "cv181x": 16 << 20, "cv182x": 512 << 20, "cv183x": 40 << 20}
 """GMEM below is the model's own."""

@@ -8,8 +8,8 @@ from npusim.board import default_board
 from npusim.chip import CV183X
 from npusim.isa.opcodes import ArithEuTyp, PoolEuTyp, TransDir
 from npusim.timing import TDMA, TIU, time_workload
-from tests.differential.case import Command
-from tests.timing.commands import conv, eltwise, lookup, matmul, pool, transfer, with_fields, workload_of
+from tests.support.case import Command
+from tests.support.commands import conv, eltwise, lookup, matmul, pool, transfer, with_fields, workload_of
 
 BOARD = default_board(CV183X)
 

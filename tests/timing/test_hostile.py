@@ -13,7 +13,7 @@ from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.opcodes import Engine, TransDir
 from npusim.program.cmdbuf import build_cmdbuf
 from npusim.timing import time_workload, workload_of_bytes
-from tests.timing.commands import transfer, workload_of
+from tests.support.commands import transfer, workload_of
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,8 +9,8 @@ from npusim.chip import CV181X, CV183X
 from npusim.isa.opcodes import TransDir
 from npusim.timing import TDMA, TIU, Timeline, time_workload
 from npusim.timing.banks import bank_masks
-from tests.differential.case import Command
-from tests.timing.commands import conv, transfer, with_fields, workload_of
+from tests.support.case import Command
+from tests.support.commands import conv, transfer, with_fields, workload_of
 
 SHAPE = (1, 64, 8, 16)
 

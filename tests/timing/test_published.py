@@ -14,8 +14,8 @@ from benchmarks.vendor_estimate import tdma_ns, tiu_cycles
 from npusim.chip import CV181X, CV183X
 from npusim.isa.opcodes import TransDir
 from npusim.isa.regs import tdma_rows, tiu_rows
-from tests.differential.case import Command
-from tests.timing.commands import conv, pool, transfer
+from tests.support.case import Command
+from tests.support.commands import conv, pool, transfer
 
 
 @cache

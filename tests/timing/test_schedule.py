@@ -12,7 +12,7 @@ from npusim.errors import Deadlock
 from npusim.isa.opcodes import TransDir
 from npusim.timing import concatenate
 from npusim.timing.schedule import make_plan, run
-from tests.timing.commands import conv, transfer, with_fields, workload_of
+from tests.support.commands import conv, transfer, with_fields, workload_of
 
 
 def twin(

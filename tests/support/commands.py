@@ -1,4 +1,4 @@
-"""Small command buffers for tests of timing."""
+"""Commands and small command buffers, for tests and benchmarks of timing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from npusim.isa.descriptors import tiu_layout
 from npusim.isa.opcodes import ArithEuTyp, PoolEuTyp, TransDir, TskTyp
 from npusim.program.cmdbuf import build_cmdbuf
 from npusim.timing import Workload, workload_of_bytes
-from tests.differential.case import Command, tdma, tiu
+from tests.support.case import Command, tdma, tiu
 
 Shape = tuple[int, int, int, int]
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from tests.differential.case import Case, Outcome, initial_lmem
+from tests.support.case import Case, Outcome, initial_lmem
 
 
 class VendorModel:

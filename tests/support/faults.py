@@ -66,10 +66,10 @@ class Subject:
     def __init__(self, path: Path) -> None:
         self.path = path
         model = Model(path)
-        self._loaded, self._program = model._loaded, model._program
+        self._loaded, self._program, self._state = model._loaded, model._program, model.state
         for name, array in model._checked(read_archive(path.with_name(f"{path.stem.split('_')[0]}.in.npz"))).items():
             self._loaded.tensors[name].array[...] = array
-        self.gmem = self._loaded.state.gmem.bytes.copy()
+        self.gmem = self._state.gmem.bytes.copy()
         """GMEM in front of a run, the inputs in place."""
         file = load_cvimodel(path)
         self.cmdbufs = {
@@ -81,12 +81,12 @@ class Subject:
         """The outputs of the program as it is."""
 
     def base(self, register: int) -> int:
-        return self._loaded.state.array_base[register]
+        return self._state.array_base[register]
 
     def outputs(self, section: str, order: Order, lmem_seed: int = 1) -> bytes | None:
         """The outputs with `order` in the place of `section`; None where the machine refuses it. LMEM starts with
         random bytes."""
-        state = self._loaded.state
+        state = self._state
         state.gmem.bytes[:] = self.gmem
         state.lmem[...] = np.random.default_rng(lmem_seed).integers(0, 256, state.lmem.shape, np.uint8)
         try:

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: command builders, differential cases, the vendor's model, seeded faults."""
