@@ -74,13 +74,14 @@ def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
     conv, matmul, window = (
         members(k)[kind] for k in ((Convolution,), (MatrixMultiplication,), DEPTHWISE_POOL_INSTRUCTIONS)
     )
+    kernel = conv | window
     bf16 = c["opd_typ"] == 1
     eu = np.where(bf16, chip.eu_num // 2, chip.eu_num)
     lane0 = c["res0_addr"] // chip.lmem_bytes
     turns = -(-(lane0 + c["res0_c"]) // chip.num_lanes)
     plane = np.where(matmul, c["res0_w"], c["res0_h"] * c["res0_w"])
     elements = c["res0_n"] * c["res0_c"] * c["res0_h"] * c["res0_w"]
-    taps = np.where(conv | window, c["opd1_h"] * c["opd1_w"], 1)
+    taps = np.where(kernel, c["opd1_h"] * c["opd1_w"], 1)
     depth = np.where(conv, c["opd0_c"], np.where(matmul, c["opd1_n"], 1))
     _check_size(c, taps, depth, index)
     multiplies = conv | matmul | members((DepthwiseConvolution,))[kind]
@@ -89,7 +90,7 @@ def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
         units=c["res0_n"] * turns * -(-plane // eu),
         taps=taps,
         depth=depth,
-        lines=np.where(conv | window, c["opd1_h"] * _lines_of_row(c, eu), 1.0),
+        lines=np.where(kernel, c["opd1_h"] * _lines_of_row(c, np.where(kernel, c["opd1_w"], 0), eu), 1.0),
         macs=np.where(multiplies, elements * taps * depth, 0),
         elements=elements,
         bf16=bf16,
@@ -125,15 +126,15 @@ def members(classes: tuple[type, ...]) -> NDArray[np.bool_]:
     return np.array([kind in classes for kind in INSTRUCTIONS])
 
 
-def _lines_of_row(c: Columns, eu: Ints) -> NDArray[np.float64]:
-    """LMEM lines under one unit's inputs, summed over a row of the kernel: 1 + (eu - 1) * stride elements from each
-    tap's offset on."""
+def _lines_of_row(c: Columns, taps: Ints, eu: Ints) -> NDArray[np.float64]:
+    """LMEM lines under one unit's inputs, summed over the `taps` of a row of the kernel: 1 + (eu - 1) * stride elements
+    from each tap's offset on."""
     stride = np.maximum(c["conv_op_x_str"], 1)
     dilation, insert = c["conv_opd1_x_ins0"] + 1, c["conv_opd0_x_ins0"] + 1
     width = np.minimum(eu, np.maximum(c["res0_h"] * c["res0_w"], 1))
     span = ((width - 1) * stride) // insert + 1
     total = np.zeros(len(eu), np.float64)
-    for tap in range(int(c["opd1_w"].max(initial=0))):
+    for tap in range(int(taps.max(initial=0))):
         offset = (tap * dilation - c["conv_opd0_lf_pad"]) // insert % eu
-        total += np.where(tap < c["opd1_w"], (offset + span - 1) // eu + 1, 0)
+        total += np.where(tap < taps, (offset + span - 1) // eu + 1, 0)
     return total
