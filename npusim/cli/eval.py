@@ -114,7 +114,7 @@ class EvalCommand(Command):
         if options.json:
             write_whole(options.json, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
         if options.plot:
-            draw(found, options.plot)
+            write_whole(options.plot, draw(found, options.plot.suffix[1:]))
         if options.markdown:
             write_whole(options.markdown, markdown(found).encode())
         if journal:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from golden.whole import replacing
 from npusim.errors import UsageError
 from npusim.evaluation.plan import Outcome, Plan
 
@@ -33,12 +33,10 @@ class Journal:
         done = [
             {"context": c, "sample": s, "outcomes": [asdict(o) for o in found]} for (c, s), found in self.done.items()
         ]
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            partial.write_text(json.dumps({"settings": self._plan.settings(), "done": done}), encoding="utf-8")
-            os.replace(partial, self.path)
+            with replacing(self.path) as partial:
+                partial.write_text(json.dumps({"settings": self._plan.settings(), "done": done}), encoding="utf-8")
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from None
 
     def remove(self) -> None:

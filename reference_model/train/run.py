@@ -14,7 +14,7 @@ from pathlib import Path
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
 from reference_model.tokenizer import from_json
-from reference_model.train.checkpoint import TrainingState, load_checkpoint, replacing, save_checkpoint
+from reference_model.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, saving
 from reference_model.train.corpus import Corpus, train_tokenizer
 from reference_model.train.evaluate import validation_loss
 from reference_model.train.export import load_params, save_model
@@ -94,7 +94,7 @@ def prepare(text_path: Path, directory: Path, recipe: Recipe, start: Path | None
     state = load_checkpoint(checkpoint, params) if checkpoint.exists() else TrainingState.fresh(params)
     _make(directory)
     for path, content in ((directory / "run.json", identity), (tokenizer_path, tokenizer.to_str())):
-        with replacing(path) as partial:
+        with saving(path) as partial:
             partial.write_text(content, encoding="utf-8")
     return Run(corpus, config, recipe, directory, state)
 
@@ -150,7 +150,7 @@ def _forget_after(log: Path, step: int) -> None:
     if not log.exists():
         return
     kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[:step]
-    with replacing(log) as partial:
+    with saving(log) as partial:
         partial.write_text("".join(kept), encoding="utf-8")
 
 

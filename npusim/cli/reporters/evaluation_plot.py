@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ def check_plot(path: Path) -> None:
         raise UsageError("--plot needs matplotlib, which is not installed: pip install 'npusim[plot]'")
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """One panel a context, one line a policy over its budgets; the dense run is a line across at its own traffic."""
+def draw(rows: list[dict[str, Any]], kind: str) -> bytes:
+    """A picture of a `kind`, such as "png": one panel a context, one line a policy over its budgets; the dense run is a
+    line across at its own traffic."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -59,10 +61,6 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         fontsize="medium",
     )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
-        figure.savefig(partial, dpi=110)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, dpi=110)
+    return picture.getvalue()

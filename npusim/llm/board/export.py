@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from golden import write_archive
+from golden.whole import replacing
 from npusim.errors import UsageError
 from npusim.isa.descriptors import tdma_layout
 from npusim.kernels.program import Program
@@ -36,18 +36,13 @@ def export(run: BoardRun, directory: Path, steps: int) -> list[Path]:
         raise UsageError("the prompt is empty: give at least one token for the bundle to run")
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty: name a new directory")
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        _write(run, partial, steps)
-        if directory.exists():
-            directory.rmdir()
-        partial.rename(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(directory) as partial:
+            partial.mkdir()
+            _write(run, partial, steps)
     except OSError as error:
         raise UsageError(f"cannot write {directory}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sorted(directory.iterdir())
 
 
