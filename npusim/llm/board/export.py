@@ -15,7 +15,7 @@ from golden.whole import replacing
 from npusim.errors import UsageError
 from npusim.isa.descriptors import tdma_layout
 from npusim.kernels.program import Program
-from npusim.llm.run import BoardRun
+from npusim.llm.generation import Generation
 from npusim.llm.setup import PAGE_SIZE, Gather
 from npusim.program.cmdbuf import parse_cmdbuf
 from reference_model.generate import GREEDY
@@ -23,7 +23,7 @@ from reference_model.generate import GREEDY
 RUNNERS = ("run.py", "runtime.py")
 
 
-def export(run: BoardRun, directory: Path, steps: int) -> list[Path]:
+def export(run: Generation, directory: Path, steps: int) -> list[Path]:
     """The bundle of `run` in a new or empty `directory`: programs, memory, embedding, manifest, the runner and golden
     logits.
 
@@ -46,11 +46,11 @@ def export(run: BoardRun, directory: Path, steps: int) -> list[Path]:
     return sorted(directory.iterdir())
 
 
-def _write(run: BoardRun, directory: Path, steps: int) -> None:
+def _write(run: Generation, directory: Path, steps: int) -> None:
     low = run.lowered
     manifest = _manifest(run, steps)
     with open(directory / "memory.bin", "wb") as memory:
-        for addr, data in low.placement.constants(run.twin):
+        for addr, data in low.layout.constants(run.twin):
             manifest["constants"].append([addr, memory.tell(), len(data)])
             memory.write(data)
     for name in low.decode:
@@ -66,7 +66,7 @@ def _write(run: BoardRun, directory: Path, steps: int) -> None:
     write_archive(directory / "golden.npz", {"logits": golden_logits(run, steps)})
 
 
-def golden_logits(run: BoardRun, steps: int) -> np.ndarray:
+def golden_logits(run: Generation, steps: int) -> np.ndarray:
     """What the bundle's runner must give, from the simulated chip."""
     session, rows, tokens = run.session(), [], list(run.prompt)
     for index in range(len(run.prompt) + steps):
@@ -76,13 +76,13 @@ def golden_logits(run: BoardRun, steps: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def _manifest(run: BoardRun, steps: int) -> dict[str, Any]:
+def _manifest(run: Generation, steps: int) -> dict[str, Any]:
     low, config, setup = run.lowered, run.lowered.config, run.lowered.setup
     return {
         "chip": setup.board.chip.name,
         "num_bytes": low.memory.num_bytes,
         "memory_map": low.memory.rows(),
-        "places": asdict(low.places),
+        "addresses": asdict(low.addresses),
         "kv": low.memory["kv pages"].addr,
         "page_bytes": low.pages.page_bytes,
         "page_size": PAGE_SIZE,
