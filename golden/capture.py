@@ -114,7 +114,7 @@ def quantise(array: np.ndarray, fmt: int, qscale: float, zero_point: int) -> np.
     if FORMATS[fmt] == "BF16" and flat.dtype == np.uint16:
         return flat
     if kind == "f" and flat.dtype.itemsize <= 8:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return _quantise_floats(flat.astype(np.float32), fmt, qscale, zero_point)
     if kind in "iub" and FORMATS[fmt] != "BF16" and not (FORMATS[fmt] == "FP32" and flat.dtype == np.uint16):
         if dtype.kind == "f":
