@@ -26,7 +26,7 @@ KERNELS = sorted(set(MAKERS) - {"calls"})
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1 << 31), chip=st.sampled_from([c.name for c in CHIPS]))
 def test_a_kernel_gives_the_twins_bits_in_every_order_that_its_waits_allow(name: str, seed: int, chip: str) -> None:
     try:
@@ -48,7 +48,7 @@ def test_check_has_nothing_to_say_about_a_kernels_program(name: str, chip) -> No
         assert check(parse_cmdbuf(chip, case.raw)) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     k=st.integers(1, 5000),
     n=st.integers(1, 8000),

@@ -242,7 +242,7 @@ def test_damaged_commands_are_refused_with_their_section(tmp_path: Path) -> None
         Model(tmp_path / "m.cvimodel")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, len(MLP.read_bytes()) - 1), st.integers(0, 255)), min_size=1, max_size=3))
 def test_a_damaged_model_is_refused_or_runs(changes: list[tuple[int, int]]) -> None:
     data = bytearray(MLP.read_bytes())
