@@ -65,7 +65,7 @@ def steps() -> list[Step]:
     """Each layer in the middle of the answer."""
     model = reference_model.load("smollm2")
     task = task_named("passkey")
-    sample = draw_sample(model.tokenizer, task, Frame(), CONTEXT, 0, 0)
+    sample = draw_sample(model.tokenizer, task, Frame(), num_tokens=CONTEXT, number=0)
     prompt = Frame().prompt(model.tokenizer, sample)
     before, _, after = sample.context.partition(f"The pass key is {sample.answers[0]}")
     needle = slice(
