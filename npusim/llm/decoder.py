@@ -57,7 +57,7 @@ class Context:
         )
 
     def rms_norm(self, res: Tl, gain: Tg) -> None:
-        rms_norm(self.b, res, self.x, gain, self.layout.norm_eps, self.rsqrt)
+        rms_norm(self.b, res, self.x, gain, eps=self.layout.norm_eps, rsqrt=self.rsqrt)
 
 
 def start(
@@ -113,8 +113,8 @@ def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
         k = alloc_rows(b, ctx.rows, kv_dim)
         cos, sin = ctx.turns
         if q is not None:
-            rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, c.head_dim)
-        rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, c.head_dim)
+            rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, head_dim=c.head_dim)
+        rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, head_dim=c.head_dim)
         v = columns_of(qkv, q_dim + kv_dim, kv_dim)
         here = (1, 1, 1, 1)
         k_to = tg(layout.pages.offset(0, layer, 0, 0), here, BF16, label="k_new")
@@ -123,8 +123,8 @@ def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
             shape,
             k,
             v,
-            k_to,
-            tg(layout.pages.offset(1, layer, 0, 0) - layout.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"),
+            k_to=k_to,
+            v_to=tg(layout.pages.offset(1, layer, 0, 0) - layout.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"),
         )
         if not layout.setup.prunes:
             return
@@ -133,7 +133,7 @@ def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
             page_scores(b, shape, boxes, q, layout.addresses.scores + layer * layout.addresses.score_bytes)
             update_boxes(b, shape, layout.boxes(layer), k, "box")
         else:
-            box_page(b, shape, layout.boxes(layer), k_to, "box", ctx.rows)
+            box_page(b, shape, layout.boxes(layer), k_to, "box", count=ctx.rows)
 
 
 def attend(ctx: Context, layer: int, q: Tl) -> None:
@@ -160,7 +160,7 @@ def mlp(ctx: Context, layer: int) -> None:
                 assert strip.gated
                 width = strip.gated.width
                 part = columns_of(hidden, strip.columns.start, width)
-                matmul_gated(b, ctx.stream, normed, part, strip.gated, gate, scratch=ctx.scratch(width))
+                matmul_gated(b, ctx.stream, normed, part, strip.gated, table=gate, scratch=ctx.scratch(width))
         matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.scratch(c.hidden_size))
 
 
@@ -192,7 +192,8 @@ def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
     step = mask_row_bytes(layout.setup)
     mask = Tg(0, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2), label="mask")
     scratch = tg(layout.scratch, (1, 1, 1, shape.scratch_bytes // 2), BF16)
-    attention(ctx.b, out, q, keys, values, mask, shape, ctx.softmax or softmax_tables(ctx.b, layout), scratch)
+    tables = ctx.softmax or softmax_tables(ctx.b, layout)
+    attention(ctx.b, out, q, keys, values, mask=mask, shape=shape, tables=tables, scratch=scratch)
 
 
 def _page(ctx: Context, which: int, layer: int, head_index: int, slot: int) -> PageAddress:

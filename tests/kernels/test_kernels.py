@@ -104,11 +104,12 @@ def test_what_does_not_fit_is_refused_with_sizes_and_a_way_out() -> None:
     q, res = alloc_rows(b, 1, 64), alloc_rows(b, 1, 64)
     pages = [[(0, None)] * 60]
     scratch, mask = tg(0, (1, 1, 1, 1), Fmt.BF16), tg(0, (1, 1, 1, 960), Fmt.BF16)
+    shape = AttentionShape(1, 1, 1, 64, 60)
     b.lmem.alloc(b.lmem.free_bytes - 3000, "what others use", "")
     with pytest.raises(
         UsageError, match=r"at least \d,\d+ bytes of LMEM a lane for a page of .*, but 2,\d+ are free; free LMEM"
     ):
-        attention(b, res, q, pages, pages, mask, AttentionShape(1, 1, 1, 64, 60), None, scratch)  # type: ignore[arg-type]
+        attention(b, res, q, pages, pages, mask=mask, shape=shape, tables=None, scratch=scratch)  # type: ignore[arg-type]
 
 
 def test_a_failed_kernel_gives_its_lmem_back() -> None:
