@@ -104,9 +104,8 @@ class Model:
 
         With a list of stores, each row belongs to a sequence of its own.
         """
-        config, weights = self.config, self.weights.layers[index]
-        sliding = config.sliding_layers[index]
-        x = x + self._attention(index, weights, x, kv, positions, ropes[sliding], config.sliding_window * sliding)
+        weights = self.weights.layers[index]
+        x = x + self._attention(index, x, kv, positions, ropes[self.config.sliding_layers[index]])
         for start in range(0, len(x), MLP_BLOCK):
             x[start : start + MLP_BLOCK] += self._mlp(weights, x[start : start + MLP_BLOCK])
         return x
@@ -116,16 +115,9 @@ class Model:
         return hidden @ self.weights.head.T
 
     def _attention(
-        self,
-        index: int,
-        layer: LayerWeights,
-        x: FloatArray,
-        kv: KVStore | list[KVStore],
-        positions: IntArray,
-        rope: Rope,
-        window: int,
+        self, index: int, x: FloatArray, kv: KVStore | list[KVStore], positions: IntArray, rope: Rope
     ) -> FloatArray:
-        config = self.config
+        config, layer = self.config, self.weights.layers[index]
         heads, kv_heads = config.num_heads, config.num_kv_heads
         qkv = rms_norm(x, layer.attention_norm, config.norm_eps) @ layer.qkv.T  # [T, (heads + 2 kv_heads) * head_dim]
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, config.head_dim)
@@ -140,19 +132,22 @@ class Model:
         if isinstance(kv, list):
             rows = [slice(row, row + 1) for row in range(len(kv))]
             mixed = [
-                self._mix(index, one, positions[at], q[at], k[at], v[at], window)
-                for one, at in zip(kv, rows, strict=True)
+                self._mix(index, one, positions[at], (q[at], k[at], v[at])) for one, at in zip(kv, rows, strict=True)
             ]
             out = np.concatenate(mixed)
         else:
-            out = self._mix(index, kv, positions, q, k, v, window)
+            out = self._mix(index, kv, positions, (q, k, v))
         out = out.reshape(len(x), -1) @ layer.output.T  # [T, d]
         return out if layer.post_attention_norm is None else rms_norm(out, layer.post_attention_norm, config.norm_eps)
 
     def _mix(
-        self, index: int, kv: KVStore, positions: IntArray, q: FloatArray, k: FloatArray, v: FloatArray, window: int
+        self, index: int, kv: KVStore, positions: IntArray, qkv: tuple[FloatArray, FloatArray, FloatArray]
     ) -> FloatArray:
-        """What one sequence's new tokens attend to in a layer: [T, heads, head_dim]."""
+        """Attention of one sequence's new tokens in a layer, after their keys and values are stored.
+
+        qkv is q [T, heads, head_dim], k and v [T, kv_heads, head_dim]. -> [T, heads, head_dim]."""
+        q, k, v = qkv
+        window = self.config.sliding_window * self.config.sliding_layers[index]
         kv.append(index, k, v)
         selection = kv.select(index, q)  # k, v [kv_heads, S, head_dim]
         out, seen = attend(q * np.float32(self.config.query_scale), positions, selection, window, kv.wants_weights)

@@ -117,12 +117,19 @@ def steps(run: Run) -> Generator[StepReport, None, None]:
                     f"the loss left the range of float32 in step {step + 1}: train with a lower learning rate"
                 )
             rate = learning_rate_at(step + 1, recipe.num_steps, recipe.peak_learning_rate, recipe.warmup_steps)
-            optimizer.update(state.params, grads, state.first, state.second, rate, step + 1)
+            optimizer.update(state.params, grads, state.first, state.second, learning_rate=rate, step=step + 1)
             speed = batch.tokens.size / (time.perf_counter() - begun)
             state, whole = dataclasses.replace(state, step=step + 1), True
             validation = validation_loss(state.params, config, run.corpus) if _is_measured(state.step, recipe) else None
             report = StepReport(
-                state.step, recipe.num_steps, batch.tokens.shape[1], loss, rate, norm, speed, validation
+                step=state.step,
+                num_steps=recipe.num_steps,
+                context=batch.tokens.shape[1],
+                loss=loss,
+                learning_rate=rate,
+                gradient_norm=norm,
+                tokens_per_second=speed,
+                validation_loss=validation,
             )
             with open(log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(report)) + "\n")
