@@ -22,7 +22,6 @@ TODO = {
     "kv/tasks/needle.py:Sample(...)",
     "kv/tasks/passkey.py:Sample(...)",
     "kv/tasks/ruler.py:Sample(...)",
-    "npusim/board.py:Board(...)",
     "npusim/check/checker.py:Cmdbuf(...)",
     "npusim/check/local.py:_Run._race",
     "npusim/check/timeline.py:Step(...)",
