@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from golden.whole import replacing
 from npusim.errors import UsageError
 
 
@@ -72,8 +72,10 @@ def check_writable(path: Path, *sources: Path) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes `data` to `path` completely or not at all."""
+    partial = path.with_name(path.name + ".partial")
     try:
-        with replacing(path) as partial:
-            partial.write_bytes(data)
+        partial.write_bytes(data)
+        os.replace(partial, path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

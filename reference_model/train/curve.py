@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 from reference_model.errors import ModelError
-from reference_model.train.checkpoint import saving
 
 
 def draw_loss_curve(log: Path, picture: Path) -> None:
-    """Draw a run's log.jsonl. Raises ModelError when matplotlib is not installed, the log is
-    not one or the picture, a .png, cannot be written."""
+    """Draw a run's log.jsonl. Raises ModelError when matplotlib is not installed or the log is not one."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -34,5 +32,4 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
     if validated:
         axes.plot(*zip(*validated, strict=True), "o-", label="held-out text")
     axes.legend()
-    with saving(picture) as partial:
-        figure.savefig(partial, format="png")
+    figure.savefig(picture)
