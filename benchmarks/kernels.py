@@ -65,7 +65,7 @@ Tables = tuple[InterpolatedTable, InterpolatedTable, ScientificTable, Scientific
 
 def _norm(b: KernelBuilder, x: Tl, tables: Tables) -> Tl:
     normed = alloc_rows(b, 1, HIDDEN)
-    rms_norm(b, normed, x, tg(IO + 0x20000, (1, 1, 1, HIDDEN), BF16), 0x3C00, tables[3])
+    rms_norm(b, normed, x, tg(IO + 0x20000, (1, 1, 1, HIDDEN), BF16), eps=0x3C00, rsqrt=tables[3])
     return normed
 
 
@@ -77,23 +77,24 @@ def _attend(b: KernelBuilder, stream: WeightStream, x: Tl, layer: int, pages: in
         with b.lmem_scope():
             qkv, k = alloc_rows(b, 1, q_dim + 2 * kv_dim), alloc_rows(b, 1, kv_dim)
             matmul(b, stream, _norm(b, x, tables), qkv)
-            rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, HEAD_DIM)
-            rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, HEAD_DIM)
+            rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, head_dim=HEAD_DIM)
+            rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, head_dim=HEAD_DIM)
             cache = CacheShape(KV_HEADS, HEADS // KV_HEADS, HEAD_DIM, 2048 * pages)
             store_rows(
                 b,
                 cache,
                 k,
                 columns_of(qkv, q_dim + kv_dim, kv_dim),
-                tg(CACHE, ONE, BF16),
-                tg(CACHE + 0x80000, ONE, BF16),
+                k_to=tg(CACHE, ONE, BF16),
+                v_to=tg(CACHE + 0x80000, ONE, BF16),
             )
         places = [[[(CACHE + 0x80000 * side + 2048 * (head * pages + p), f"{side}.{layer}.{head}.{p}") for p in
         range(pages)]
                    for head in range(KV_HEADS)] for side in (0, 1)]  # fmt: skip
         shape = AttentionShape(1, HEADS, KV_HEADS, HEAD_DIM, pages)
         mask = tg(IO + 0x40000, (1, 1, 1, shape.num_slots), BF16, label="mask")
-        attention(b, out, q, *places, mask, shape, Softmax(tables[0], tables[2]), tg(IO + 0x50000, ONE, BF16))
+        softmax, scratch = Softmax(tables[0], tables[2]), tg(IO + 0x50000, ONE, BF16)
+        attention(b, out, q, *places, mask=mask, shape=shape, tables=softmax, scratch=scratch)
         matmul_add(b, stream, out, x)
 
 
@@ -103,7 +104,9 @@ def _mlp(b: KernelBuilder, stream: WeightStream, x: Tl, gated: GatedPlan, tables
         with b.lmem_scope():
             normed = _norm(b, x, tables)
             for strip in range(STRIPS):
-                matmul_gated(b, stream, normed, columns_of(hidden, strip * gated.width, gated.width), gated, tables[1])
+                matmul_gated(
+                    b, stream, normed, columns_of(hidden, strip * gated.width, gated.width), gated, table=tables[1]
+                )
         matmul_add(b, stream, hidden, x)
 
 

@@ -105,20 +105,26 @@ def _emit(chip: Chip, weights: list[tuple[WeightPlan, int]], gated: GatedPlan) -
         matmul(b, stream, normed, qkv)
         shape, slot = CacheShape(HEADS, 1, HEAD_DIM, HEAD_BYTES), KEYS + CACHED // PAGE * PAGE_BYTES
         places = tg(slot, (1, 1, 1, 1), BF16), tg(slot + HEAD_BYTES // 2, (1, 1, 1, 1), BF16)
-        store_rows(b, shape, columns_of(qkv, HIDDEN, HIDDEN), columns_of(qkv, 2 * HIDDEN, HIDDEN), *places)
+        store_rows(
+            b,
+            shape,
+            columns_of(qkv, HIDDEN, HIDDEN),
+            columns_of(qkv, 2 * HIDDEN, HIDDEN),
+            k_to=places[0],
+            v_to=places[1],
+        )
         pages = [
             [[(_page(side, head, s), None) for s in range(SLOTS // PAGE)] for head in range(HEADS)] for side in (0, 1)
         ]
         mask = tg(MASK, (1, 1, 1, SLOTS), BF16)
         sizes = AttentionShape(1, HEADS, HEADS, HEAD_DIM, SLOTS // PAGE)
-        attention(
-            b, mixed, columns_of(qkv, 0, HIDDEN), pages[0], pages[1], mask, sizes, Softmax(exp, reciprocal), scratch
-        )
+        q, tables = columns_of(qkv, 0, HIDDEN), Softmax(exp, reciprocal)
+        attention(b, mixed, q, *pages, mask=mask, shape=sizes, tables=tables, scratch=scratch)
         matmul_add(b, stream, mixed, x)
     with b.lmem_scope():
         normed, hidden = alloc_rows(b, 1, HIDDEN), alloc_rows(b, 1, WIDTH)
         layer_norm(b, normed, x, rsqrt)
-        matmul_gated(b, stream, normed, hidden, gated, sigmoid)
+        matmul_gated(b, stream, normed, hidden, gated, table=sigmoid)
         matmul_add(b, stream, hidden, x)
     matmul(b, stream, x, tg(LOGITS, (1, 1, 1, VOCAB), BF16))
     return b.build()
@@ -131,7 +137,7 @@ def layer_norm(b: KernelBuilder, res: Tl, x: Tl, rsqrt: ScientificTable) -> None
         row_sum(b, mean, x)
         b.tiu_mul(mean, mean, int(pattern(1 / HIDDEN)))
         b.tiu_sub(centred, x, mean.broadcast(x.shape))
-        rms_norm(b, res, centred, tg(GAIN, (1, 1, 1, HIDDEN), BF16), int(pattern(EPS * HIDDEN)), rsqrt)
+        rms_norm(b, res, centred, tg(GAIN, (1, 1, 1, HIDDEN), BF16), eps=int(pattern(EPS * HIDDEN)), rsqrt=rsqrt)
 
 
 def _page(side: int, head: int, slot: int) -> int:

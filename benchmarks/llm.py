@@ -13,10 +13,10 @@ import numpy as np
 
 import reference_model
 from npusim.board import board_named
+from npusim.llm.generation import prepare
 from npusim.llm.lower import lower
-from npusim.llm.lowered import Lowered
+from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.predict import Predictor, StepTime, streamed
-from npusim.llm.run import prepare
 from npusim.llm.setup import Gather, Setup, Submit
 from npusim.timing import Costs
 from reference_model.config import ModelConfig
@@ -29,7 +29,7 @@ PUBLISHED_MS, PUBLISHED_LOAD_MS = 4900.0, 3700.0
 ...-LLM-deploy."""
 
 
-def lowered(board: str, precision: str, budget: int | None, context: int = 512, **more: object) -> Lowered:
+def lowered(board: str, precision: str, budget: int | None, context: int = 512, **more: object) -> LoweredModel:
     return lower(
         SMOLLM2, Setup(board_named(board), precision, context, budget, ion_bytes=ENOUGH, **more), prefill=False
     )  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def bound() -> None:
         ("bf16", 256, Submit.LAYER),
     ):
         low = lowered("duo256m", precision, budget, submit=submit)
-        step, weights = Predictor(low).decode(low.setup.context), low.placement.weights.matrix_bytes
+        step, weights = Predictor(low).decode(low.setup.context), low.layout.weights.matrix_bytes
         nominal = weights / low.setup.board.peak_gbps / 1e6
         print(
             f"  {precision:9}  {budget or 'all':>6}  {submit.value:6}  {step.chip_ms:8.2f}  {step.ms:6.2f}  "
@@ -79,8 +79,8 @@ def variants() -> None:
 def published() -> None:
     low = lowered("duo", "int8", 256)
     weights, head = (
-        low.placement.weights.matrix_bytes,
-        sum(strip.plan.num_bytes for strip in low.placement.weights.head),
+        low.layout.weights.matrix_bytes,
+        sum(strip.plan.num_bytes for strip in low.layout.weights.head),
     )
     step = Predictor(low).decode(256)
     print("SmolLM2-135M int8 on duo (CV1800B), weights read from microSD for every token: s")

@@ -17,10 +17,10 @@ from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.memory.pool import BF16
 from kv.policies import policy_named
-from kv.sequence.paged_kv import PagedKV
+from kv.store import PagedKV
 from npusim.board import board_named
+from npusim.llm.generation import Generation
 from npusim.llm.lower import lower
-from npusim.llm.run import BoardRun
 from npusim.llm.setup import PAGE_SIZE, Setup
 from reference_model.quant.quantise import quantise
 from reference_model.train.recall import Recall
@@ -34,7 +34,7 @@ Answer = Callable[[list[int]], int]
 
 def on_chip(model: reference_model.Model, precision: str, budget: int) -> tuple[Answer, int]:
     setup = Setup(board_named("duo256m"), precision, CONTEXT, budget)
-    run = BoardRun(lower(model.config, setup), quantise(model, precision), [])
+    run = Generation(lower(model.config, setup), quantise(model, precision), [])
     return lambda tokens: int(run.session().prefill(tokens).argmax()), run.lowered.setup.chunk
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from golden.errors import GoldenError
 from golden.values import Array
+from golden.whole import replacing
 
 MAX_BYTES = 4 << 30
 """Most that one archive may hold when unpacked, unless the reader is told otherwise."""
@@ -197,13 +198,9 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place when all has gone well, and vanishes otherwise."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """A file that becomes `path` when all has gone well. Raises GoldenError where it cannot be written."""
     try:
-        with open(partial, "xb") as file:
+        with replacing(path) as partial, open(partial, "wb") as file:
             yield file
-        os.replace(partial, path)
     except OSError as error:
         raise GoldenError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -15,12 +15,15 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +114,7 @@ def quantise(array: np.ndarray, fmt: int, qscale: float, zero_point: int) -> np.
     if FORMATS[fmt] == "BF16" and flat.dtype == np.uint16:
         return flat
     if kind == "f" and flat.dtype.itemsize <= 8:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return _quantise_floats(flat.astype(np.float32), fmt, qscale, zero_point)
     if kind in "iub" and FORMATS[fmt] != "BF16" and not (FORMATS[fmt] == "FP32" and flat.dtype == np.uint16):
         if dtype.kind == "f":
@@ -284,18 +287,63 @@ def _load(path: str) -> dict[str, np.ndarray]:
 
 
 def _save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """An .npz, in place at once or not at all. Not np.savez, which has no room for tensors named "file"."""
-    partial = f"{path}.{os.getpid()}.partial"
+    """An .npz, whole or not at all. Not np.savez, which has no room for tensors named "file"."""
     try:
-        with zipfile.ZipFile(partial, "x", zipfile.ZIP_DEFLATED) as archive:
+        with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-        os.replace(partial, path)
     except (OSError, ValueError) as error:
         raise GoldenError(f"{path} cannot be written: {error}") from None
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Path]:
+    """A path to write instead of `path`. What the block leaves there, a file or a directory, takes the place of `path`
+    when the block ends well, and is removed when it does not: `path` is written whole or not at all.
+
+    It lies in the same folder, under a name with the process's number that no other process uses. Where `path` is a
+    symbolic link, the link stays and what it points to is replaced. A device, a pipe or an open file of a process
+    (/dev/stdout) is never replaced: the block gets `path` itself and writes to it. With `fsync` a file is on the disk
+    before it takes the place. Raises OSError."""
+    place = _place(path)
+    if place is None:
+        yield Path(path)
+        return
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    _remove(partial)  # left by a killed process that had the same number
+    try:
+        yield partial
+        if fsync:
+            with open(partial, "rb") as written:
+                os.fsync(written.fileno())
+        os.replace(partial, place)
     finally:
-        Path(partial).unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _place(path: str | os.PathLike[str]) -> Path | None:
+    """Where `path` leads through symbolic links; None where it can be written to only, and not replaced."""
+    place = Path(path)
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        return None
+    while place.is_symlink():
+        folder = place.parent.resolve()
+        if folder.parts[1:2] == ("proc",):
+            return None
+        place = folder / os.readlink(place)
+    return place
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from golden import metrics
 from golden.errors import GoldenError
 from golden.result import ComparisonResult, Errors, Summary, TensorResult, Verdict
 from golden.tolerance import VENDOR_DEFAULT, Similarity, Tolerance, Tolerances, smallest_passing
-from golden.values import Array, as_values, is_integer, num_bits_differ
+from golden.values import Array, as_float64, as_values, is_integer, num_bits_differ
 
 
 def compare(
@@ -89,7 +89,8 @@ class _Pairs:
     @staticmethod
     def of(target: Array, reference: Array, infinities_match: bool) -> _Pairs:
         finite = np.isfinite(target) & np.isfinite(reference)
-        same = target == reference
+        with np.errstate(invalid="ignore"):
+            same = target == reference
         matching = finite | same if infinities_match else finite
         return _Pairs(target, reference, finite, same & matching, ~matching)
 
@@ -170,7 +171,7 @@ def _max_ulp(pairs: _Pairs, target: Array, reference: Array) -> int | None:
 
 
 def _summary(array: Array, values: Array) -> Summary:
-    finite = values[np.isfinite(values)].astype(np.float64)
+    finite = as_float64(values[np.isfinite(values)])
     num_nan = int(np.count_nonzero(np.isnan(values)))
     counts = array.shape, str(array.dtype), num_nan, values.size - finite.size - num_nan
     if finite.size == 0:

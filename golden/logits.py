@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.errors import GoldenError
-from golden.values import Array, as_values
+from golden.values import Array, as_float64
 
 Rows = npt.NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def _rows(target: Array, reference: Array) -> tuple[Rows, Rows]:
             "vocabulary), not empty"
         )
     rows = (-1, target.shape[-1])
-    return as_values(target).astype(np.float64).reshape(rows), as_values(reference).astype(np.float64).reshape(rows)
+    return as_float64(target).reshape(rows), as_float64(reference).reshape(rows)
 
 
 def _has_nan(t: Rows, r: Rows) -> npt.NDArray[np.bool_]:

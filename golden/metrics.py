@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golden.errors import GoldenError
-from golden.values import Array, as_values, is_bf16, is_integer
+from golden.values import Array, as_float64, as_values, is_bf16, is_integer
 
 Float64 = npt.NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def abs_error(target: Array, reference: Array) -> npt.NDArray[np.uint64] | Float
             np.greater_equal(t, r), wide_t - wide_r, wide_r - wide_t
         )  # modulo 2^64, so exact for negatives too
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.abs(t.astype(np.float64) - r.astype(np.float64))
+        return np.abs(as_float64(t) - as_float64(r))
 
 
 def rel_error(target: Array, reference: Array) -> Float64:
@@ -75,7 +75,7 @@ def rel_error(target: Array, reference: Array) -> Float64:
     reference is 0."""
     error = abs_error(target, reference).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        relative = error / np.abs(as_values(reference).ravel().astype(np.float64))
+        relative = error / np.abs(as_float64(reference).ravel())
     relative[error == 0] = 0
     return relative
 
@@ -109,8 +109,9 @@ def close_order(target: Array, reference: Array) -> int | None:
     The vendor's tool calls a tensor CLOSE from order 3 on.
     """
     error = abs_error(target, reference).astype(np.float64) - 1e-8
-    size = np.abs(as_values(reference).ravel().astype(np.float64))
-    return next((order for order in (5, 4, 3) if bool(np.all(error <= 10.0**-order * size))), None)
+    size = np.abs(as_float64(reference).ravel())
+    with np.errstate(invalid="ignore"):
+        return next((order for order in (5, 4, 3) if bool(np.all(error <= 10.0**-order * size))), None)
 
 
 def _same_size(target: Array, reference: Array) -> tuple[Array, Array]:
@@ -123,7 +124,7 @@ def _same_size(target: Array, reference: Array) -> tuple[Array, Array]:
 
 def _pair(target: Array, reference: Array) -> tuple[Float64, Float64]:
     t, r = _same_size(target, reference)
-    return t.astype(np.float64), r.astype(np.float64)
+    return as_float64(t), as_float64(r)
 
 
 def _tame(values: Float64) -> Float64:

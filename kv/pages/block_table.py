@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kv.arrays import IntArray
 from kv.pages.page import PageKey
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass

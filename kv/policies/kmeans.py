@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kv.arrays import FloatArray, IntArray
+from kv.selection import FloatArray
+
+IntArray = NDArray[np.int64]
 
 
 def nearest(points: FloatArray, centroids: FloatArray) -> IntArray:

@@ -9,9 +9,9 @@ from typing import Any
 import reference_model
 from npusim.board import BOARDS
 from npusim.cli.board_options import add_variant_options, board_names
-from npusim.cli.command import Command, check_writable, console, working, write_json
+from npusim.cli.command import Command, check_writable, console, working, write_json, write_whole
 from npusim.cli.reporters.capacity import capacity_table
-from npusim.cli.reporters.capacity_plot import write_plot
+from npusim.cli.reporters.capacity_plot import draw
 from npusim.cli.reporters.evaluation_plot import check_plot
 from npusim.cli.what_if import add_speed_options, what_if
 from npusim.llm.capacity import PRECISIONS, Capacity, capacity, contexts_of
@@ -60,7 +60,7 @@ class CapacityCommand(Command):
         names = [board.name for board in boards]
         rows = [_row(answer) for answer in sorted(found, key=lambda answer: names.index(answer.board))]
         if options.plot:
-            write_plot(options.plot, rows)
+            write_whole(options.plot, draw(rows, options.plot.suffix[1:]))
         if options.json:
             write_json(options.json, {"model": options.model, "rows": rows})
         if options.json != "-":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
+from golden.whole import replacing
 from npusim.errors import UsageError
 
 
@@ -72,10 +72,8 @@ def check_writable(path: Path, *sources: Path) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes `data` to `path` completely or not at all."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_bytes(data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

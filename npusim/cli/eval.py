@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import reference_model
 from kv.policies import POLICIES
@@ -19,7 +18,8 @@ from npusim.cli.reporters.evaluation import EvaluationProgress, markdown, policy
 from npusim.cli.reporters.evaluation_plot import check_plot, draw
 from npusim.errors import UsageError
 from npusim.evaluation.journal import Journal
-from npusim.evaluation.plan import Plan, rows
+from npusim.evaluation.plan import Plan
+from npusim.evaluation.rows import Row, rows
 from npusim.evaluation.run import evaluate
 from npusim.evaluation.tasks import RECALL, task_from, task_names
 from reference_model.model import Model
@@ -112,9 +112,11 @@ class EvalCommand(Command):
         journal = Journal(options.json.with_name(options.json.name + ".journal"), plan) if options.json else None
         found = _evaluated(plan, model, task, journal)
         if options.json:
-            write_whole(options.json, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+            write_whole(
+                options.json, (json.dumps([asdict(row) for row in found], indent=1, allow_nan=False) + "\n").encode()
+            )
         if options.plot:
-            draw(found, options.plot)
+            write_whole(options.plot, draw(found, options.plot.suffix[1:]))
         if options.markdown:
             write_whole(options.markdown, markdown(found).encode())
         if journal:
@@ -138,18 +140,18 @@ def _plan(options: argparse.Namespace, model: Model, task: Task) -> Plan:
     default = longest if isinstance(task, FileTask) else min(768, longest)
     names = tuple(policy.name for policy in POLICIES) if options.policy == "all" else tuple(options.policy.split(","))
     return Plan(
-        options.model,
-        options.task,
-        names,
-        _numbers("--budget", options.budget),
-        _numbers("--context", options.context) if options.context else (default,),
-        options.samples,
-        options.page_size,
-        options.dense_layers,
-        options.seed,
-        options.device_tokens,
-        str(options.haystack or ""),
-        str(options.templates or ""),
+        model=options.model,
+        task=options.task,
+        policies=names,
+        budgets=_numbers("--budget", options.budget),
+        contexts=_numbers("--context", options.context) if options.context else (default,),
+        samples=options.samples,
+        page_size=options.page_size,
+        dense_layers=options.dense_layers,
+        seed=options.seed,
+        device_tokens=options.device_tokens,
+        haystack=str(options.haystack or ""),
+        templates=str(options.templates or ""),
     )
 
 
@@ -169,11 +171,10 @@ def _warn_of_damage(task: Task) -> None:
             print(f"npusim: note: {task.name}, line {line} {fault}", file=sys.stderr)
 
 
-def _evaluated(plan: Plan, model: Model, task: Task, journal: Journal | None) -> list[dict[str, Any]]:
+def _evaluated(plan: Plan, model: Model, task: Task, journal: Journal | None) -> list[Row]:
     try:
         with EvaluationProgress(plan.cells, len(journal.done) if journal else 0) as progress:
-            advance: Callable[[tuple[int, int], float], None] = progress.advance
-            return rows(plan, evaluate(plan, model, task, journal, advance))
+            return rows(plan, evaluate(plan, model, task, journal, progress.advance))
     except KeyboardInterrupt:
         if journal is None:
             raise

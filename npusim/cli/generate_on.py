@@ -12,8 +12,8 @@ from npusim.cli.board_options import setup_of
 from npusim.cli.command import console, working, write_json
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables, layer_table
+from npusim.llm.generation import Generation, prepare
 from npusim.llm.measure import agreement, layer_errors
-from npusim.llm.run import BoardRun, prepare
 from reference_model.generate import Sampling, stream_text
 from reference_model.model import Model
 
@@ -49,7 +49,7 @@ def run_on_board(options: argparse.Namespace, model: Model, prompt: list[int], t
     return 0
 
 
-def describe(run: BoardRun, model: Model, text: str, simulated_s: float) -> dict[str, Any]:
+def describe(run: Generation, model: Model, text: str, simulated_s: float) -> dict[str, Any]:
     """Everything that is reported of a run, JSON-ready. Times per token are predictions for the board."""
     setup, step = run.lowered.setup, run.step_time()
     measured = agreement(model, run.prompt, run.tokens, run.logits) if run.tokens else None

@@ -10,7 +10,7 @@ from npusim.cli.board_options import add_board_options, board_names, setup_of
 from npusim.cli.command import Command, console, print_json, working
 from npusim.errors import UsageError
 from npusim.llm.board.export import export
-from npusim.llm.run import prepare
+from npusim.llm.generation import prepare
 
 
 class LlmCommand(Command):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from golden.whole import replacing
 from npusim.errors import UsageError
-from npusim.evaluation.plan import Outcome, Plan
+from npusim.evaluation.plan import Cell, Plan
+from npusim.evaluation.rows import Outcome, Outcomes
 
 MAX_BYTES = 256 << 20
 _KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
@@ -16,36 +17,34 @@ _TYPES = {field.name: _KINDS[str(field.type)] for field in fields(Outcome)}
 
 
 class Journal:
-    """A file of one run's settings and finished samples, replaced as a whole after each sample: it is never half
-    written.
+    """A file of one run's settings and finished samples. It is replaced as a whole after each sample, so it is never
+    half written.
 
-    Raises UsageError when the file is of a run with other settings, or is no journal.
+    Raises UsageError when the file is of a run with other settings, or is not a journal.
     """
 
     def __init__(self, path: Path, plan: Plan) -> None:
         self.path = path
         self._plan = plan
-        self.done: dict[tuple[int, int], list[Outcome]] = self._read() if path.exists() else {}
+        self.done: Outcomes = self._read() if path.exists() else {}
 
-    def add(self, cell: tuple[int, int], outcomes: list[Outcome]) -> None:
-        """Record a finished sample of (context, number)."""
+    def add(self, cell: Cell, outcomes: list[Outcome]) -> None:
+        """Records a finished sample."""
         self.done[cell] = outcomes
         done = [
             {"context": c, "sample": s, "outcomes": [asdict(o) for o in found]} for (c, s), found in self.done.items()
         ]
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            partial.write_text(json.dumps({"settings": self._plan.settings(), "done": done}), encoding="utf-8")
-            os.replace(partial, self.path)
+            with replacing(self.path) as partial:
+                partial.write_text(json.dumps({"settings": self._plan.settings(), "done": done}), encoding="utf-8")
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from None
 
     def remove(self) -> None:
         """The run is over and its result stored."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> dict[tuple[int, int], list[Outcome]]:
+    def _read(self) -> Outcomes:
         way_out = "delete it to start anew, or give --json another name"
         try:
             if self.path.stat().st_size > MAX_BYTES:
@@ -53,7 +52,7 @@ class Journal:
             held = json.loads(self.path.read_bytes())
             settings = dict(held["settings"])
             done = {
-                (int(cell["context"]), int(cell["sample"])): [_outcome(o) for o in cell["outcomes"]]
+                Cell(int(cell["context"]), int(cell["sample"])): [_outcome(o) for o in cell["outcomes"]]
                 for cell in held["done"]
             }
         except OSError as error:

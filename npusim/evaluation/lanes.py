@@ -7,20 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
+from kv.memory.residency import Residency
+from kv.memory.traffic import StepTraffic
 from kv.metrics import kl_divergence, log_softmax
 from kv.policies.base import Policy
 from kv.policies.full import Full
 from kv.policies.several import Several
-from kv.sequence.paged_kv import Activity, PagedKV
-from kv.sequence.residency import Residency
-from kv.sequence.traffic import StepTraffic
+from kv.store import Activity, PagedKV
 from npusim.evaluation.prompts import Prompt
+from reference_model.kv_store import KVStore
 from reference_model.model import Model
 
 CHUNK = 256
@@ -78,135 +80,128 @@ class _Running:
         if answers:
             cache = self.store.cache
             self.lane.traffic.append(reduce(add, (step for step in self.store.last_traffic if step)))
-            self.lane.moved.append(brought * cache.geometry.head_page_bytes(cache.pool.dtype.itemsize))
+            self.lane.moved.append(brought * cache.geometry.head_page_bytes(cache.pool.storage.dtype.itemsize))
 
 
-def run_lanes(
-    model: Model,
-    prompt: Prompt,
-    keys: Sequence[LaneKey],
-    page_size: int,
-    max_new_tokens: int,
-    is_decided: IsDecided,
-    on_progress: OnProgress = lambda share: None,
-    device_tokens: int = 0,
-) -> list[Lane]:
-    """The prompt's answer under each policy and budget, greedy; a last lane more is the dense run.
+@dataclass(frozen=True, kw_only=True)
+class LaneSettings:
+    """How every lane runs.
 
-    Nothing of a prompt depends on the policy, so it is computed once; from the question on every lane has its own
-    tokens. device_tokens is what a device holds of each layer and KV head, 0 for everything. on_progress is told the
-    share of the work that is done, from 0 to 1."""
-    gc.collect()  # the prompt before
-    steps = len(prompt.question) + max_new_tokens
-    prefix = _prefilled(model, prompt, keys, page_size, steps, lambda share: on_progress(PREFILL_SHARE * share))
-    starts = range(0, max(len(keys), 1), LANES_AT_ONCE)
-    done: list[Lane] = []
-    for number, start in enumerate(starts):
+    max_new_tokens  of an answer
+    page_size       tokens of a page
+    device_tokens   tokens of each layer and KV head that a device holds, 0 for all
+    is_decided      whether an answer's text is one already, so that its lane may stop
+    """
 
-        def step_done(step: int, number: int = number) -> None:
-            on_progress(PREFILL_SHARE + (1 - PREFILL_SHARE) * (number + step / steps) / len(starts))
-
-        group = [*keys[start : start + LANES_AT_ONCE], _dense(keys, page_size)]
-        lanes = _run_group(model, prompt, prefix, group, device_tokens, max_new_tokens, is_decided, step_done)
-        done[-1:] = lanes  # in place of the dense run of the group before
-        gc.collect()  # stores and their states refer to each other, and hold most of the memory
-    on_progress(1)
-    return done
+    max_new_tokens: int
+    page_size: int = 16
+    device_tokens: int = 0
+    is_decided: IsDecided = lambda text: False
 
 
-def _run_group(
-    model: Model,
-    prompt: Prompt,
-    prefix: PagedKV,
-    keys: Sequence[LaneKey],
-    device_tokens: int,
-    max_new_tokens: int,
-    is_decided: IsDecided,
-    step_done: Callable[[int], None],
-) -> list[Lane]:
-    stores = [prefix.under(index, key.policy, key.budget) for index, key in enumerate(keys)]
-    g = prefix.cache.geometry
-    pages, fits = g.pages(prefix.length), device_tokens // g.page_size
-    residency = [
-        [Residency(g.num_kv_heads, pages, fits) for _ in range(g.num_layers if device_tokens else 0)] for _ in stores
-    ]
-    running = [_Running(Lane(store.activity), store, held) for store, held in zip(stores, residency, strict=True)]
-    logits = _ask(model, prompt.question, running, step_done)
-    if max_new_tokens:
-        _answer(model, running, logits, max_new_tokens, is_decided, lambda step: step_done(len(prompt.question) + step))
-    for store in stores:
-        prefix.cache.free(store.seq)
-    return [one.lane for one in running]
+@dataclass(frozen=True)
+class Lanes:
+    """One prompt under many policies and budgets, answered greedily.
 
+    Nothing of a prompt depends on the policy, so it is computed once. From the question on every lane has its own
+    tokens."""
 
-def _dense(keys: Sequence[LaneKey], page_size: int) -> LaneKey:
-    return LaneKey(Full(), max((key.budget for key in keys), default=page_size))
+    model: Model
+    prompt: Prompt
+    settings: LaneSettings
 
+    def run(self, keys: Sequence[LaneKey], on_progress: OnProgress = lambda share: None) -> list[Lane]:
+        """A lane for each key, and one more: the dense run. on_progress is told the share of the work that is done,
+        from 0 to 1."""
+        gc.collect()  # the prompt before
+        prefix = self._prefilled(keys, lambda share: on_progress(PREFILL_SHARE * share))
+        starts = range(0, max(len(keys), 1), LANES_AT_ONCE)
+        done: list[Lane] = []
+        for number, start in enumerate(starts):
 
-def _prefilled(
-    model: Model, prompt: Prompt, keys: Sequence[LaneKey], page_size: int, steps: int, on_progress: OnProgress
-) -> PagedKV:
-    config = model.config
-    geometry = Geometry(config.num_layers, config.num_heads, config.num_kv_heads, config.head_dim, page_size)
-    num_tokens = len(prompt.context)
-    num_pages = geometry.pages(num_tokens) + (LANES_AT_ONCE + 1) * (geometry.pages(steps) + 2)
-    dense = _dense(keys, page_size)
-    policies = tuple(dict.fromkeys(key.policy for key in [*keys, dense]))
-    prefix = PagedKV(PagedCache(geometry, num_pages), "prompt", Several(policies), dense.budget)
-    for start in range(0, num_tokens, CHUNK):
-        model.hidden(prompt.context[start : start + CHUNK], prefix)
-        on_progress(min(1.0, (start + CHUNK) / num_tokens))
-    prefix.learn()
-    return prefix
+            def step_done(step: int, number: int = number) -> None:
+                on_progress(PREFILL_SHARE + (1 - PREFILL_SHARE) * (number + step / self._num_steps) / len(starts))
 
+            lanes = self._run_group(prefix, [*keys[start : start + LANES_AT_ONCE], self._dense(keys)], step_done)
+            done[-1:] = lanes  # in place of the dense run of the group before
+            gc.collect()  # stores and their states refer to each other, and hold most of the memory
+        on_progress(1)
+        return done
 
-def _step(model: Model, tokens: Sequence[int], running: Sequence[_Running]) -> FloatArray:
-    return model.step(tokens, [one.store for one in running])
+    @property
+    def _num_steps(self) -> int:
+        """That a lane takes at most."""
+        return len(self.prompt.question) + self.settings.max_new_tokens
 
+    def _dense(self, keys: Sequence[LaneKey]) -> LaneKey:
+        return LaneKey(Full(), max((key.budget for key in keys), default=self.settings.page_size))
 
-def _ask(
-    model: Model, question: Sequence[int], running: Sequence[_Running], step_done: Callable[[int], None]
-) -> FloatArray:
-    """Feeds the question's tokens to every lane, the last of which is the dense one; logits [lanes, vocab] after the
-    last token."""
-    for step, token in enumerate(question):
-        logits = _step(model, [token] * len(running), running)
-        following = question[step + 1] if step + 1 < len(question) else None
-        for one, row, kl in zip(
-            running, logits, kl_divergence(np.broadcast_to(logits[-1], logits.shape), logits), strict=True
-        ):
-            one.lane.kl.append(float(kl))
-            if following is not None:
-                one.lane.log_probs.append(float(log_softmax(row)[following]))
-        for one in running:
-            one.count(answers=following is None)
-        step_done(step + 1)
-    return logits
+    def _prefilled(self, keys: Sequence[LaneKey], on_progress: OnProgress) -> PagedKV:
+        """The prompt's context under every policy at once."""
+        c, context = self.model.config, self.prompt.context
+        geometry = Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, self.settings.page_size)
+        num_pages = geometry.pages(len(context)) + (LANES_AT_ONCE + 1) * (geometry.pages(self._num_steps) + 2)
+        dense = self._dense(keys)
+        policies = tuple(dict.fromkeys(key.policy for key in [*keys, dense]))
+        prefix = PagedKV(PagedCache(geometry, num_pages), "prompt", Several(policies), dense.budget)
+        for start in range(0, len(context), CHUNK):
+            self.model.hidden(context[start : start + CHUNK], cast(KVStore, prefix))
+            on_progress(min(1.0, (start + CHUNK) / len(context)))
+        prefix.learn()
+        return prefix
 
+    def _run_group(self, prefix: PagedKV, keys: Sequence[LaneKey], step_done: Callable[[int], None]) -> list[Lane]:
+        """`keys` side by side, each from a fork of `prefix`; the last is the dense one."""
+        stores = [prefix.under(index, key.policy, key.budget) for index, key in enumerate(keys)]
+        running = [_Running(Lane(store.activity), store, self._residency(prefix)) for store in stores]
+        logits = self._ask(running, step_done)
+        if self.settings.max_new_tokens:
+            self._answer(running, logits, lambda step: step_done(len(self.prompt.question) + step))
+        for store in stores:
+            prefix.cache.free(store.seq)
+        return [one.lane for one in running]
 
-def _answer(
-    model: Model,
-    running: Sequence[_Running],
-    logits: FloatArray,
-    max_new_tokens: int,
-    is_decided: IsDecided,
-    step_done: Callable[[int], None],
-) -> None:
-    """Lets every lane take its likeliest token until its answer is decided, ends, or is as long as it may be."""
-    for step in range(max_new_tokens):
-        going = []
-        for one, row in zip(running, logits, strict=True):
-            token = int(row.argmax())
-            if token in model.tokenizer.eos:
-                continue
-            one.lane.answer.append(token)
-            one.lane.text = model.tokenizer.decode(one.lane.answer)
-            if not is_decided(one.lane.text):
-                going.append(one)
-        running = going
-        step_done(step + 1)
-        if not running or step + 1 == max_new_tokens:
-            return
-        logits = _step(model, [one.lane.answer[-1] for one in running], running)
-        for one in running:
-            one.count(answers=True)
+    def _residency(self, prefix: PagedKV) -> list[Residency]:
+        """Of each layer, before a lane's first step; none where the device holds everything."""
+        g, tokens = prefix.cache.geometry, self.settings.device_tokens
+        num_layers = g.num_layers if tokens else 0
+        return [Residency(g.num_kv_heads, g.pages(prefix.length), tokens // g.page_size) for _ in range(num_layers)]
+
+    def _step(self, tokens: Sequence[int], running: Sequence[_Running]) -> FloatArray:
+        return self.model.step(tokens, [cast(KVStore, one.store) for one in running])
+
+    def _ask(self, running: Sequence[_Running], step_done: Callable[[int], None]) -> FloatArray:
+        """Feeds the question's tokens to every lane, the last of which is the dense one; logits [lanes, vocab] after
+        the last token."""
+        question = self.prompt.question
+        for step, token in enumerate(question):
+            logits = self._step([token] * len(running), running)
+            following = question[step + 1] if step + 1 < len(question) else None
+            divergence = kl_divergence(np.broadcast_to(logits[-1], logits.shape), logits)
+            for one, row, kl in zip(running, logits, divergence, strict=True):
+                one.lane.kl.append(float(kl))
+                if following is not None:
+                    one.lane.log_probs.append(float(log_softmax(row)[following]))
+                one.count(answers=following is None)
+            step_done(step + 1)
+        return logits
+
+    def _answer(self, running: Sequence[_Running], logits: FloatArray, step_done: Callable[[int], None]) -> None:
+        """Lets every lane take its likeliest token until its answer is decided, ends, or is as long as it may be."""
+        for step in range(self.settings.max_new_tokens):
+            running = [one for one, row in zip(running, logits, strict=True) if self._goes_on(one.lane, row)]
+            step_done(step + 1)
+            if not running or step + 1 == self.settings.max_new_tokens:
+                return
+            logits = self._step([one.lane.answer[-1] for one in running], running)
+            for one in running:
+                one.count(answers=True)
+
+    def _goes_on(self, lane: Lane, logits: FloatArray) -> bool:
+        """Whether a lane needs another token after its likeliest one, which it takes unless it ends the text."""
+        token = int(logits.argmax())
+        if token in self.model.tokenizer.eos:
+            return False
+        lane.answer.append(token)
+        lane.text = self.model.tokenizer.decode(lane.answer)
+        return not self.settings.is_decided(lane.text)

@@ -47,7 +47,9 @@ class Frame:
         )
 
 
-def draw_sample(tokenizer: Tokenizer, task: Task, frame: Frame, num_tokens: int, number: int, seed: int) -> Sample:
+def draw_sample(
+    tokenizer: Tokenizer, task: Task, frame: Frame, *, num_tokens: int, number: int, seed: int = 0
+) -> Sample:
     """Sample `number` of a task, such that prompt and answer together take at most num_tokens. KVError if it cannot be
     so short.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -10,14 +11,14 @@ from kv.tasks.base import Sample, Task
 from kv.tasks.files import FileTask
 from npusim.errors import UsageError
 from npusim.evaluation.journal import Journal
-from npusim.evaluation.lanes import Lane, run_lanes
-from npusim.evaluation.plan import FULL, Outcome, Plan
+from npusim.evaluation.lanes import Lane, Lanes, LaneSettings
+from npusim.evaluation.plan import FULL, Cell, Plan
 from npusim.evaluation.prompts import Frame, check_fits, draw_sample
+from npusim.evaluation.rows import Outcome, Outcomes
 from reference_model.model import Model
 
-OnProgress = Callable[[tuple[int, int], float], None]
-"""((context, number of the sample), share of it that is done)."""
-Outcomes = dict[tuple[int, int], list[Outcome]]
+OnProgress = Callable[[Cell, float], None]
+"""(sample, share of it that is done)."""
 
 
 def evaluate(
@@ -35,7 +36,7 @@ def evaluate(
     done = dict(journal.done) if journal else {}
     for cell in plan.cells:
         if cell not in done:
-            done[cell] = evaluate_sample(plan, model, task, cell, lambda share, cell=cell: on_progress(cell, share))  # type: ignore[misc]
+            done[cell] = evaluate_sample(plan, model, task, cell, partial(on_progress, cell))
             if journal:
                 journal.add(cell, done[cell])
         on_progress(cell, 1.0)
@@ -46,44 +47,44 @@ def evaluate_sample(
     plan: Plan,
     model: Model,
     task: Task,
-    cell: tuple[int, int],
+    cell: Cell,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> list[Outcome]:
     """One sample under every policy and budget of the plan."""
     context, number = cell
     frame = Frame.of(model.tokenizer, task)
-    sample = draw_sample(model.tokenizer, task, frame, context, number, plan.seed)
+    sample = draw_sample(model.tokenizer, task, frame, num_tokens=context, number=number, seed=plan.seed)
     prompt = frame.prompt(model.tokenizer, sample)
     check_fits(prompt, sample.max_new_tokens, model.config.context_length)
     keys = plan.lanes()
-    lanes = run_lanes(
-        model,
-        prompt,
-        list(keys),
-        plan.page_size,
-        sample.max_new_tokens,
-        lambda text: task.is_decided(text, sample),
-        on_progress,
-        plan.device_tokens,
+    settings = LaneSettings(
+        max_new_tokens=sample.max_new_tokens,
+        page_size=plan.page_size,
+        device_tokens=plan.device_tokens,
+        is_decided=lambda text: task.is_decided(text, sample),
     )
+    lanes = Lanes(model, prompt, settings).run(list(keys), on_progress)
     names = [(name, key.budget) for key, name in keys.items()]
     if FULL in plan.policies:
         names.append((FULL, max(plan.budgets)))
     num_tokens = len(prompt.context) + len(prompt.question)
     return [
-        _outcome(name, budget, lane, task, sample, num_tokens)
+        _outcome(name, budget, lane, _score(task, sample, lane), num_tokens)
         for (name, budget), lane in zip(names, lanes, strict=False)
     ]
 
 
-def _outcome(name: str, budget: int, lane: Lane, task: Task, sample: Sample, prompt_tokens: int) -> Outcome:
-    score = task.score(lane.text, sample) if sample.max_new_tokens else float(np.exp(-np.mean(lane.log_probs)))
+def _score(task: Task, sample: Sample, lane: Lane) -> float:
+    """The task's score of the answer; without one, the perplexity of the question."""
+    return task.score(lane.text, sample) if sample.max_new_tokens else float(np.exp(-np.mean(lane.log_probs)))
 
+
+def _outcome(policy: str, budget: int, lane: Lane, score: float, prompt_tokens: int) -> Outcome:
     def mean(field: str) -> float:
         return float(np.mean([getattr(step, field) for step in lane.traffic]))
 
     return Outcome(
-        policy=name,
+        policy=policy,
         budget=budget,
         score=score,
         kl=float(np.mean(lane.kl)),

@@ -65,6 +65,7 @@ def attention(
     q: Tl,
     k_pages: Sequence[Sequence[PageAddress]],
     v_pages: Sequence[Sequence[PageAddress]],
+    *,
     mask: Tg,
     shape: AttentionShape,
     tables: Softmax,
@@ -76,29 +77,33 @@ def attention(
     mask      (1, t, 1, slots) in GMEM, the same for all heads: 0, or the number that hides a slot
     scratch   GMEM of shape.scratch_bytes (its address counts)
     """
-    _check(shape, q, res, k_pages, v_pages, mask)
-    _Attention(b, shape, k_pages, v_pages, mask, tables, scratch, base_reg).run(q, res)
-
-
-def _check(
-    shape: AttentionShape,
-    q: Tl,
-    res: Tl,
-    k_pages: Sequence[Sequence[PageAddress]],
-    v_pages: Sequence[Sequence[PageAddress]],
-    mask: Tg,
-) -> None:
-    wanted = (1, shape.num_tokens, 1, shape.num_heads * shape.head_dim)
-    if q.shape != wanted or res.shape != wanted or shape.num_heads % shape.num_kv_heads:
-        raise UsageError(
-            f"q has shape {q.shape} and res {res.shape}; for {shape} both are {wanted}, heads a multiple of KV heads"
-        )
+    _check(shape, q, res, mask)
     for name, pages in (("k_pages", k_pages), ("v_pages", v_pages)):
         found = [len(row) for row in pages]
         if found != [shape.num_pages] * shape.num_kv_heads:
             raise UsageError(
                 f"{name} names {found} pages; it takes {shape.num_pages} for each of {shape.num_kv_heads} KV heads"
             )
+    work = _Attention(
+        b=b,
+        shape=shape,
+        k_pages=k_pages,
+        v_pages=v_pages,
+        mask=mask,
+        tables=tables,
+        scratch=scratch,
+        base_reg=base_reg,
+    )
+    work.run(q, res)
+
+
+def _check(shape: AttentionShape, q: Tl, res: Tl, mask: Tg) -> None:
+    """Raises UsageError where the tensors do not fit `shape`, or `shape` not the TIU."""
+    wanted = (1, shape.num_tokens, 1, shape.num_heads * shape.head_dim)
+    if q.shape != wanted or res.shape != wanted or shape.num_heads % shape.num_kv_heads:
+        raise UsageError(
+            f"q has shape {q.shape} and res {res.shape}; for {shape} both are {wanted}, heads a multiple of KV heads"
+        )
     if mask.shape != (1, shape.num_tokens, 1, shape.num_slots):
         raise UsageError(f"mask has shape {mask.shape}; it is {(1, shape.num_tokens, 1, shape.num_slots)}")
     if shape.num_slots > 4095:

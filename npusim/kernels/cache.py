@@ -50,7 +50,7 @@ class Boxes:
         return Tg(self.addr, extents, BF16, (shape.head_dim * step, step, step, 2), label=label)
 
 
-def store_rows(b: KernelBuilder, shape: CacheShape, k: Tl, v: Tl, k_to: Tg, v_to: Tg) -> None:
+def store_rows(b: KernelBuilder, shape: CacheShape, k: Tl, v: Tl, *, k_to: Tg, v_to: Tg) -> None:
     """The keys and values of m tokens into consecutive slots of one page. `k_to` and `v_to` say where the first one of
     head 0 goes."""
     heads, m, dim = shape.num_kv_heads, k.shape[1], shape.head_dim
@@ -58,11 +58,11 @@ def store_rows(b: KernelBuilder, shape: CacheShape, k: Tl, v: Tl, k_to: Tg, v_to
     k_strides, v_strides = (shape.head_bytes, 2, 2 * PAGE_SIZE, 2), (shape.head_bytes, 2 * dim, 2 * dim, 2)
     b.tdma_l2g_tensor_copy(
         Tl(k.addr, by_dim, (2 * dim, k.stride[1], 2, 2), BF16),
-        Tg(k_to.addr, by_dim, BF16, k_strides, k_to.base_reg, k_to.label),
+        Tg(k_to.addr, by_dim, BF16, k_strides, base_reg=k_to.base_reg, label=k_to.label),
     )
     b.tdma_l2g_tensor_copy(
         Tl(v.addr, rows, (2 * dim, v.stride[1], 2 * dim, 2), BF16),
-        Tg(v_to.addr, rows, BF16, v_strides, v_to.base_reg, v_to.label),
+        Tg(v_to.addr, rows, BF16, v_strides, base_reg=v_to.base_reg, label=v_to.label),
     )
 
 
@@ -83,7 +83,9 @@ def update_boxes(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k: Tl, label
         b.tdma_l2g_tensor_copy(Tl(new.addr, column.shape, column.stride, BF16), boxes.column(shape, label, "rows"))
 
 
-def box_page(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_rows: Tg, label: str, count: int = PAGE_SIZE) -> None:
+def box_page(
+    b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_rows: Tg, label: str, *, count: int = PAGE_SIZE
+) -> None:
     """The boxes of `count` keys in GMEM, written just before; `k_rows` says where the first of head 0 lies.
 
     A whole page's box is written anew, that of fewer keys is joined with what the block's column holds.
@@ -92,7 +94,8 @@ def box_page(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_rows: Tg, labe
     with b.lmem_scope():
         keys = b.lmem_alloc_tensor((heads, dim, 1, count), BF16)
         strides = (shape.head_bytes, 2 * PAGE_SIZE, 2 * PAGE_SIZE, 2)
-        b.tdma_g2l_tensor_copy(Tg(k_rows.addr, keys.shape, BF16, strides, k_rows.base_reg, k_rows.label), keys)
+        far = Tg(k_rows.addr, keys.shape, BF16, strides, base_reg=k_rows.base_reg, label=k_rows.label)
+        b.tdma_g2l_tensor_copy(far, keys)
         box = [b.lmem_alloc_tensor((heads, dim, 1, 1), BF16) for _ in range(2)]
         b.tiu_max_pooling(box[0], keys, (1, count))
         b.tiu_mul(keys, keys, NEG_ONE)  # as min pooling, which not every chip has
@@ -127,23 +130,20 @@ def page_scores(b: KernelBuilder, shape: CacheShape, boxes: Boxes, q: Tl, scores
             queries = ml_at(b.chip, left.addr + head * group * 4 * dim, MlShape(group, 1, 2 * dim, 2 * dim))
             for start in range(0, boxes.num_blocks, columns):
                 blocks = range(start, min(start + columns, boxes.num_blocks))
-                _score_columns(b, shape, boxes, queries, head, blocks, scores)
+                first = Boxes(boxes.addr + 2 * (head * 2 * dim * boxes.num_blocks + start), boxes.num_blocks)
+                to = scores + 2 * (head * 2 * group * boxes.num_blocks + start)
+                _score_columns(b, queries, first, len(blocks), to)
 
 
-def _score_columns(
-    b: KernelBuilder, shape: CacheShape, boxes: Boxes, queries: Ml, head: int, blocks: range, scores: int
-) -> None:
-    """Scores of some blocks for one KV head's group."""
-    group, dim, total = shape.group, shape.head_dim, boxes.num_blocks
-    start, count = blocks.start, len(blocks)
+def _score_columns(b: KernelBuilder, queries: Ml, boxes: Boxes, count: int, scores: int) -> None:
+    """Scores of `count` blocks for one KV head's queries [group, 2 * head_dim]; `boxes` and `scores` begin with the
+    first of them."""
+    group, both, total = queries.shape.n, queries.shape.col, boxes.num_blocks
     with b.lmem_scope():
         way_out = "keep fewer blocks or smaller heads"
-        right = b.lmem_alloc_matrix(ml_default_shape(b.chip, 2 * dim, count), BF16, way_out=way_out)
+        right = b.lmem_alloc_matrix(ml_default_shape(b.chip, both, count), BF16, way_out=way_out)
         result = b.lmem_alloc_matrix(ml_default_shape(b.chip, group, count), BF16, ps32=True, way_out=way_out)
-        b.tdma_g2l_matrix_copy(
-            Mg(boxes.addr + 2 * (head * 2 * dim * total + start), 2 * dim, count, BF16, 2 * total), right
-        )
+        b.tdma_g2l_matrix_copy(Mg(boxes.addr, both, count, BF16, 2 * total), right)
         b.tiu_matrix_multiplication(result, queries, right, ps32_mode=2)
         planes = ml_default_shape(b.chip, 2 * group, count)
-        to = Mg(scores + 2 * (head * 2 * group * total + start), 2 * group, count, BF16, 2 * total)
-        b.tdma_l2g_matrix_copy(ml_at(b.chip, result.addr, planes), to)
+        b.tdma_l2g_matrix_copy(ml_at(b.chip, result.addr, planes), Mg(scores, 2 * group, count, BF16, 2 * total))

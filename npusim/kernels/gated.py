@@ -49,7 +49,9 @@ class GatedPlan:
 def plan_gated(chip: Chip, k: int, width: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> GatedPlan:
     """The cut of a gate and an up matrix [k, width] each."""
     half = align_up(-(-width // chip.num_lanes), 8)
-    return GatedPlan(width, plan_weight(chip, k, -(-width // half) * 2 * half, fmt, buffer_bytes, 2 * half))
+    return GatedPlan(
+        width, plan_weight(chip, k, -(-width // half) * 2 * half, fmt, buffer_bytes, lane_columns=2 * half)
+    )
 
 
 def pack_gated(
@@ -65,8 +67,8 @@ def matmul_gated(
     x: Tl,
     res: Tl | Tg,
     gated: GatedPlan,
-    table: InterpolatedTable,
     *,
+    table: InterpolatedTable,
     scratch: Tg | None = None,
 ) -> None:
     """res = f(x @ gate) * (x @ up), f(y) = y * table(y), for the stream's next matrix, which `gated` planned. See

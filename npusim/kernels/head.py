@@ -59,7 +59,7 @@ def plan_head(
 
 
 def lm_head(
-    b: KernelBuilder, stream: WeightStream, plan: HeadPlan, x: Tl, logits: Tg, maxima: Tg | None = None
+    b: KernelBuilder, stream: WeightStream, plan: HeadPlan, x: Tl, logits: Tg, *, maxima: Tg | None = None
 ) -> None:
     """logits (1, m, 1, vocab) in GMEM = x @ the stream's next len(plan.groups) matrices.
 

@@ -109,6 +109,7 @@ def _tile_bytes(k: int, turns: int) -> int:
 def pack_int8(
     plan: Int8Plan,
     weight: NDArray[np.int8],
+    *,
     multiplier: NDArray[np.int64],
     shift: NDArray[np.int64],
     to_int8: NDArray[np.uint16],
@@ -179,21 +180,19 @@ def _product(b: KernelBuilder, stream: WeightStream, x: Tl, columns: int, scratc
             to_int8 = tg(addr + plan.to_int8_offset, (1, 1, 1, plan.k), BF16, base_reg=stream.base_reg)
             channels = _to_channels(b, x, load_constant(b, to_int8, x.shape), scratch)
             for tile in plan.tiles:
-                _convolve(b, stream, plan, tile, channels, result)
+                _convolve(b, stream, tile, channels, result)
                 stream.done()
         _to_rows(b, result, product, scratch)
     return product, scale
 
 
-def _convolve(
-    b: KernelBuilder, stream: WeightStream, plan: Int8Plan, tile: ChannelTile, channels: Tl, result: Tl
-) -> None:
-    count = tile.turns * plan.lanes
-    weight = Tl(stream.tile_addr, (1, count, 1, plan.k), (0, plan.k, 0, 1), I8)
+def _convolve(b: KernelBuilder, stream: WeightStream, tile: ChannelTile, channels: Tl, result: Tl) -> None:
+    """The int8 result channels of one tile, from the stream's next buffer."""
+    lanes, k = b.chip.num_lanes, channels.shape[1]
+    count = tile.turns * lanes
+    weight = Tl(stream.tile_addr, (1, count, 1, k), (0, k, 0, 1), I8)
     record = Tl(stream.tile_addr + tile.record_offset, (1, count, 1, RECORD_BYTES), (0, RECORD_BYTES, 0, 1), Fmt.U8)
-    ofmap = Tl(
-        result.addr + tile.first // plan.lanes * result.stride[1], (1, count, 1, result.shape[3]), result.stride, I8
-    )
+    ofmap = Tl(result.addr + tile.first // lanes * result.stride[1], (1, count, 1, result.shape[3]), result.stride, I8)
     b.tiu_convolution_1x1_qm(ofmap, channels, weight, record)
 
 

@@ -10,7 +10,7 @@ from npusim.kernels.tables import InterpolatedTable, ScientificTable, interpolat
 from npusim.kernels.tensors import Tg, Tl
 
 
-def rms_norm(b: KernelBuilder, res: Tl, x: Tl, gain: Tg, eps: int, rsqrt: ScientificTable) -> None:
+def rms_norm(b: KernelBuilder, res: Tl, x: Tl, gain: Tg, *, eps: int, rsqrt: ScientificTable) -> None:
     """res = x * rsqrt(sum of squares + eps) * gain over the rows of x (1, m, 1, d), which lies as allocated.
 
     `gain` is a row of GMEM, gain * sqrt(d), and `eps` the pattern of eps * d. res may be x.
@@ -25,7 +25,7 @@ def rms_norm(b: KernelBuilder, res: Tl, x: Tl, gain: Tg, eps: int, rsqrt: Scient
         b.tiu_mul(res, res, constant)
 
 
-def heads_norm(b: KernelBuilder, x: Tl, gain: Tg, eps: int, rsqrt: ScientificTable, head_dim: int) -> None:
+def heads_norm(b: KernelBuilder, x: Tl, gain: Tg, *, eps: int, rsqrt: ScientificTable, head_dim: int) -> None:
     """RMSNorm of each head of x (1, m, 1, heads * head_dim) by itself, in place; a head is a row on its own lane
     meanwhile."""
     rows, heads = x.shape[1], x.shape[3] // head_dim
@@ -37,11 +37,11 @@ def heads_norm(b: KernelBuilder, x: Tl, gain: Tg, eps: int, rsqrt: ScientificTab
             (1, rows * heads, 1, head_dim), BF16, way_out=f"take fewer than {rows} rows at a time"
         )
         b.tdma_l2l_tensor_copy(apart, each)
-        rms_norm(b, each, each, gain, eps, rsqrt)
+        rms_norm(b, each, each, gain, eps=eps, rsqrt=rsqrt)
         b.tdma_l2l_tensor_copy(each, apart)
 
 
-def rope(b: KernelBuilder, res: Tl, x: Tl, cos: Tl, sin: Tl, head_dim: int) -> None:
+def rope(b: KernelBuilder, res: Tl, x: Tl, cos: Tl, sin: Tl, *, head_dim: int) -> None:
     """x (1, m, 1, heads * head_dim) turned by each row's cos and sin (1, m, 1, head_dim), halves against each other:
     mul, mac.
 

@@ -4,7 +4,7 @@ again."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -69,9 +69,7 @@ class Program:
         for label, addr in addrs.items():
             for point in self._points(label):
                 write_addr(self.chip, np.frombuffer(buffers[point.buffer], np.uint8), point, addr)
-        return Program(
-            self.chip, tuple(map(bytes, buffers)), self.relocations, self.lmem_bytes, self.num_tiu, self.num_tdma
-        )
+        return replace(self, cmdbufs=tuple(map(bytes, buffers)))
 
     def _points(self, label: str) -> tuple[Relocation, ...]:
         if label not in self._by_label:

@@ -87,7 +87,7 @@ class WeightPlan:
 
 
 def plan_weight(
-    chip: Chip, k: int, n: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES, lane_columns: int | None = None
+    chip: Chip, k: int, n: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES, *, lane_columns: int | None = None
 ) -> WeightPlan:
     """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane as bf16. Raises UsageError where no cut does.
 
@@ -110,7 +110,7 @@ def plan_weight(
     least = -(-k // most_rows)
     cuts = [_cut(k, lane_columns, pieces, buffer_bytes) for pieces in range(least, least + _MORE_PIECES)]
     _, rows, columns = min(cuts, key=lambda cut: cut[0])
-    return WeightPlan(chip.num_lanes, k, n, fmt, lane_columns, rows, columns)
+    return WeightPlan(chip.num_lanes, k, n, fmt, lane_columns=lane_columns, tile_rows=rows, tile_columns=columns)
 
 
 def _cut(k: int, lane_columns: int, pieces: int, buffer_bytes: int) -> tuple[int, int, int]:

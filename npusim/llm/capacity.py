@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 
 from npusim.board import Board
 from npusim.errors import NpusimError
+from npusim.llm.layout import lay_out_model
 from npusim.llm.lower import lower
-from npusim.llm.placement import place
 from npusim.llm.predict import Predictor, StepTime, streamed
 from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
 from npusim.mem.lmem import align_up
@@ -92,7 +92,7 @@ def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]
         board, context = setup.board, setup.context
         if board.chip.name not in small:
             small[board.chip.name] = _lowerings(config, setup)
-        placed = place(setup, config, _TILE_BYTES)
+        placed = lay_out_model(setup, config, _TILE_BYTES)
         found, step, reason = small[board.chip.name], None, ""
         needed = placed.memory.num_bytes
         if isinstance(found, NpusimError):

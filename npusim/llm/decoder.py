@@ -15,9 +15,9 @@ from npusim.kernels.stream import WeightStream
 from npusim.kernels.tables import InterpolatedTable, ScientificTable, load_tables
 from npusim.kernels.tensors import Tg, Tl, tg
 from npusim.kernels.weights import WeightPlan
-from npusim.llm.placement import Placement, mask_row_bytes
+from npusim.llm.layout import ModelLayout, mask_row_bytes
 from npusim.llm.setup import PAGE_SIZE, Gather
-from npusim.llm.weights import PlacedMatrix
+from npusim.llm.weights import WeightStrip
 from reference_model.quant import tables
 from reference_model.quant.arith import pattern
 
@@ -33,7 +33,7 @@ class Context:
                     room
     """
 
-    placement: Placement
+    layout: ModelLayout
     b: KernelBuilder
     stream: WeightStream
     rows: int
@@ -46,19 +46,23 @@ class Context:
 
     def scratch(self, columns: int) -> Tg:
         """Rows in GMEM that a product may go through."""
-        return tg(self.placement.scratch, (1, self.rows, 1, columns), BF16)
+        return tg(self.layout.scratch, (1, self.rows, 1, columns), BF16)
 
     def gain(self, layer: int, name: str) -> Tg:
-        p = self.placement
-        return tg(p.memory["weights"].addr + p.weights.gains[layer][name], (1, 1, 1, p.config.hidden_size), BF16)
+        layout = self.layout
+        return tg(
+            layout.memory["weights"].addr + layout.weights.gains[layer][name],
+            (1, 1, 1, layout.config.hidden_size),
+            BF16,
+        )
 
     def rms_norm(self, res: Tl, gain: Tg) -> None:
-        rms_norm(self.b, res, self.x, gain, self.placement.norm_eps, self.rsqrt)
+        rms_norm(self.b, res, self.x, gain, eps=self.layout.norm_eps, rsqrt=self.rsqrt)
 
 
 def start(
-    placement: Placement,
-    matrices: list[PlacedMatrix],
+    layout: ModelLayout,
+    matrices: list[WeightStrip],
     rows: int,
     num_slots: int,
     *,
@@ -72,33 +76,33 @@ def start(
     begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in
                         the program
     """
-    b = KernelBuilder(placement.setup.board.chip)
-    weights = placement.memory["weights"].addr
+    b = KernelBuilder(layout.setup.board.chip)
+    weights = layout.memory["weights"].addr
     plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
     stream = WeightStream(b, plans, num_buffers=num_buffers)
-    c, places = placement.config, placement.places
-    row = (0, places.rope_bytes, places.rope_bytes, 2)
+    c, addresses = layout.config, layout.addresses
+    row = (0, addresses.rope_bytes, addresses.rope_bytes, 2)
     return Context(
-        placement,
+        layout,
         b,
         stream,
         rows,
         num_slots,
-        x=load_rows(b, tg(places.x, (1, rows, 1, c.hidden_size), BF16)),
-        rsqrt=_scientific(b, placement, "rsqrt"),
+        x=load_rows(b, tg(addresses.x, (1, rows, 1, c.hidden_size), BF16)),
+        rsqrt=_scientific(b, layout, "rsqrt"),
         turns=[load_rows(b, Tg(at, (1, rows, 1, c.head_dim), BF16, row, label="rope")) for at in (0, 2 * c.head_dim)]
         if begins
         else [],
-        softmax=softmax_tables(b, placement) if attends and rows == 1 else None,
-        gate=gate_table(b, placement) if attends and rows == 1 else None,
+        softmax=softmax_tables(b, layout) if attends and rows == 1 else None,
+        gate=gate_table(b, layout) if attends and rows == 1 else None,
     )
 
 
 def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
     """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries
     if wanted."""
-    b, p = ctx.b, ctx.placement
-    c, shape = p.config, p.cache_shape
+    b, layout = ctx.b, ctx.layout
+    c, shape = layout.config, layout.cache_shape
     q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     with b.lmem_scope():
         qkv = alloc_rows(b, ctx.rows, q_dim + 2 * kv_dim)
@@ -109,32 +113,32 @@ def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
         k = alloc_rows(b, ctx.rows, kv_dim)
         cos, sin = ctx.turns
         if q is not None:
-            rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, c.head_dim)
-        rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, c.head_dim)
+            rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, head_dim=c.head_dim)
+        rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, head_dim=c.head_dim)
         v = columns_of(qkv, q_dim + kv_dim, kv_dim)
         here = (1, 1, 1, 1)
-        k_to = tg(p.pages.offset(0, layer, 0, 0), here, BF16, label="k_new")
+        k_to = tg(layout.pages.offset(0, layer, 0, 0), here, BF16, label="k_new")
         store_rows(
             b,
             shape,
             k,
             v,
-            k_to,
-            tg(p.pages.offset(1, layer, 0, 0) - p.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"),
+            k_to=k_to,
+            v_to=tg(layout.pages.offset(1, layer, 0, 0) - layout.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"),
         )
-        if not p.setup.prunes:
+        if not layout.setup.prunes:
             return
         if ctx.rows == 1 and q is not None:
-            boxes = replace(p.boxes(layer), addr=p.places.boxes + p.boxes(layer).addr)
-            page_scores(b, shape, boxes, q, p.places.scores + layer * p.places.score_bytes)
-            update_boxes(b, shape, p.boxes(layer), k, "box")
+            boxes = replace(layout.boxes(layer), addr=layout.addresses.boxes + layout.boxes(layer).addr)
+            page_scores(b, shape, boxes, q, layout.addresses.scores + layer * layout.addresses.score_bytes)
+            update_boxes(b, shape, layout.boxes(layer), k, "box")
         else:
-            box_page(b, shape, p.boxes(layer), k_to, "box", ctx.rows)
+            box_page(b, shape, layout.boxes(layer), k_to, "box", count=ctx.rows)
 
 
 def attend(ctx: Context, layer: int, q: Tl) -> None:
     """Attention over the chosen pages and its projection, added to the residual stream."""
-    b, c = ctx.b, ctx.placement.config
+    b, c = ctx.b, ctx.layout.config
     with b.lmem_scope():
         mixed = alloc_rows(b, ctx.rows, c.num_heads * c.head_dim)
         with b.lmem_scope():
@@ -144,69 +148,77 @@ def attend(ctx: Context, layer: int, q: Tl) -> None:
 
 def mlp(ctx: Context, layer: int) -> None:
     """The gated MLP, added to the residual stream."""
-    b, p = ctx.b, ctx.placement
-    c = p.config
+    b, layout = ctx.b, ctx.layout
+    c = layout.config
     with b.lmem_scope():
         hidden = alloc_rows(b, ctx.rows, c.intermediate_size)
         with b.lmem_scope():
             normed = alloc_rows(b, ctx.rows, c.hidden_size)
             ctx.rms_norm(normed, ctx.gain(layer, "mlp"))
-            gate = ctx.gate or gate_table(b, p)
-            for strip in p.weights.layers[layer]["gate_up"]:
+            gate = ctx.gate or gate_table(b, layout)
+            for strip in layout.weights.layers[layer]["gate_up"]:
                 assert strip.gated
                 width = strip.gated.width
                 part = columns_of(hidden, strip.columns.start, width)
-                matmul_gated(b, ctx.stream, normed, part, strip.gated, gate, scratch=ctx.scratch(width))
+                matmul_gated(b, ctx.stream, normed, part, strip.gated, table=gate, scratch=ctx.scratch(width))
         matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.scratch(c.hidden_size))
 
 
 def head(ctx: Context) -> None:
     """Final norm and the logits, strip by strip."""
-    b, p = ctx.b, ctx.placement
-    c = p.config
+    b, layout = ctx.b, ctx.layout
+    c = layout.config
     with b.lmem_scope():
         normed = alloc_rows(b, 1, c.hidden_size)
-        gain = tg(p.memory["weights"].addr + p.weights.final_gain, (1, 1, 1, c.hidden_size), BF16)
+        gain = tg(layout.memory["weights"].addr + layout.weights.final_gain, (1, 1, 1, c.hidden_size), BF16)
         ctx.rms_norm(normed, gain)
-        for strip in p.weights.head:
-            matmul(b, ctx.stream, normed, tg(p.places.logits + 2 * strip.columns.start, (1, 1, 1, strip.plan.n), BF16))
+        for strip in layout.weights.head:
+            matmul(
+                b,
+                ctx.stream,
+                normed,
+                tg(layout.addresses.logits + 2 * strip.columns.start, (1, 1, 1, strip.plan.n), BF16),
+            )
 
 
 def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
-    p = ctx.placement
-    c = p.config
+    layout = ctx.layout
+    c = layout.config
     shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots, PAGE_SIZE)
     keys, values = (
         [[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)]
         for side in (0, 1)
     )
-    step = mask_row_bytes(p.setup)
+    step = mask_row_bytes(layout.setup)
     mask = Tg(0, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2), label="mask")
-    scratch = tg(p.scratch, (1, 1, 1, shape.scratch_bytes // 2), BF16)
-    attention(ctx.b, out, q, keys, values, mask, shape, ctx.softmax or softmax_tables(ctx.b, p), scratch)
+    scratch = tg(layout.scratch, (1, 1, 1, shape.scratch_bytes // 2), BF16)
+    tables = ctx.softmax or softmax_tables(ctx.b, layout)
+    attention(ctx.b, out, q, keys, values, mask=mask, shape=shape, tables=tables, scratch=scratch)
 
 
 def _page(ctx: Context, which: int, layer: int, head_index: int, slot: int) -> PageAddress:
     """Where the page in a slot lies: wherever its label is moved, or where the CPU copied it."""
-    p = ctx.placement
-    if p.setup.gather is Gather.COPY and ctx.rows == 1:
-        return p.places.staging + p.pages.staged_offset(which, layer, head_index, slot, ctx.num_slots), None
+    layout = ctx.layout
+    if layout.setup.gather is Gather.COPY and ctx.rows == 1:
+        return layout.addresses.staging + layout.pages.staged_offset(
+            which, layer, head_index, slot, ctx.num_slots
+        ), None
     return 0, f"{'kv'[which]}/{layer}/{head_index}/{slot}"
 
 
-def softmax_tables(b: KernelBuilder, placement: Placement) -> Softmax:
-    return Softmax(_interpolated(b, placement, "exp"), _scientific(b, placement, "reciprocal"))
+def softmax_tables(b: KernelBuilder, layout: ModelLayout) -> Softmax:
+    return Softmax(_interpolated(b, layout, "exp"), _scientific(b, layout, "reciprocal"))
 
 
-def gate_table(b: KernelBuilder, placement: Placement) -> InterpolatedTable:
-    return _interpolated(b, placement, "sigmoid" if placement.config.activation == "silu" else "gelu_gate")
+def gate_table(b: KernelBuilder, layout: ModelLayout) -> InterpolatedTable:
+    return _interpolated(b, layout, "sigmoid" if layout.config.activation == "silu" else "gelu_gate")
 
 
-def _interpolated(b: KernelBuilder, placement: Placement, name: str) -> InterpolatedTable:
+def _interpolated(b: KernelBuilder, layout: ModelLayout, name: str) -> InterpolatedTable:
     table = getattr(tables, f"{name}_table")()
-    pair = load_tables(b, tg(placement.table(name), (1, 1, 1, 512), BF16))
+    pair = load_tables(b, tg(layout.table(name), (1, 1, 1, 512), BF16))
     return InterpolatedTable(*pair, int(table.low), int(table.high), int(pattern(table.scale)))
 
 
-def _scientific(b: KernelBuilder, placement: Placement, name: str) -> ScientificTable:
-    return ScientificTable(*load_tables(b, tg(placement.table(name), (1, 1, 1, 512), BF16)))
+def _scientific(b: KernelBuilder, layout: ModelLayout, name: str) -> ScientificTable:
+    return ScientificTable(*load_tables(b, tg(layout.table(name), (1, 1, 1, 512), BF16)))

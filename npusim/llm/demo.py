@@ -11,7 +11,7 @@ import numpy as np
 from golden import read_archive
 from npusim.board import board_named
 from npusim.llm.device import Device
-from npusim.llm.run import BoardRun, prepare
+from npusim.llm.generation import Generation, prepare
 from npusim.llm.setup import Setup
 from reference_model.generate import GREEDY
 from reference_model.load import load
@@ -29,13 +29,13 @@ STEPS = 12
 GOLDEN = files("golden") / "data" / "llm" / "demo.npz"
 
 
-def demo_run() -> BoardRun:
+def demo_run() -> Generation:
     """The bundled model in bf16 on a Duo 256M with a cache of 256 tokens, of which a step attends to 64."""
     model = load("builtin")
     return prepare(model, Setup(board_named("duo256m"), "bf16", context=256, budget=64), model.tokenizer.encode(PROMPT))
 
 
-def demo_tokens(run: BoardRun, device: Device | None = None) -> Iterator[int]:
+def demo_tokens(run: Generation, device: Device | None = None) -> Iterator[int]:
     """The likeliest tokens, one at a time; run.logits then holds what GOLDEN does."""
     return run.generate(STEPS, GREEDY, device)
 

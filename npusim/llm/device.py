@@ -7,7 +7,7 @@ from typing import Protocol
 
 from npusim.chip import Chip
 from npusim.kernels.program import Program
-from npusim.llm.program import MovableProgram
+from npusim.llm.movable_program import MovableProgram
 from npusim.state import State
 
 

@@ -11,11 +11,11 @@ from npusim.kernels.rows import BF16, alloc_rows
 from npusim.kernels.tensors import Tg, Tl, tg
 from npusim.llm import decoder
 from npusim.llm.decoder import Context
-from npusim.llm.lowered import Lowered, Prefill
+from npusim.llm.layout import ModelLayout, lay_out_model
+from npusim.llm.lowered_model import LoweredModel, PrefillProgram
 from npusim.llm.memory_map import require_fit
-from npusim.llm.placement import Placement, place
 from npusim.llm.setup import Gather, Setup, Submit
-from npusim.llm.weights import MATRICES, PlacedMatrix
+from npusim.llm.weights import MATRICES, WeightStrip
 from reference_model.config import ModelConfig
 
 BUFFER_BYTES = (8192, 4096, 2048)
@@ -28,7 +28,7 @@ PREFILLS = ((16, 2), (8, 2), (16, 1), (8, 1))
 """Tokens of a prefill chunk and its weight buffers, fastest first."""
 
 
-def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefill: bool = True) -> Lowered:
+def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefill: bool = True) -> LoweredModel:
     """Programs and memory map of a model under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
 
     The largest tiles of weights are taken that leave room in LMEM for what else there is, and then the fastest prefill.
@@ -39,7 +39,7 @@ def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefi
     if by_layer is None:
         by_layer = (setup.prunes and setup.submit is Submit.LAYER) or setup.gather is Gather.COPY
     chunk, buffer_bytes, prefill_buffers = _roomiest(config, setup, by_layer, prefill)
-    lowered = _lowered(place(replace(setup, chunk=chunk), config, buffer_bytes), by_layer, prefill_buffers)
+    lowered = _build(lay_out_model(replace(setup, chunk=chunk), config, buffer_bytes), by_layer, prefill_buffers)
     who = f"{setup.precision} with {setup.context} tokens of context"
     require_fit(lowered.memory, lowered.command_bytes, setup.memory_bytes, who)
     return lowered
@@ -54,7 +54,11 @@ def _roomiest(config: ModelConfig, setup: Setup, by_layer: bool, prefill: bool) 
     config = replace(config, num_layers=few, sliding_layers=config.sliding_layers[:few])
     for buffer_bytes, (chunk, num_buffers) in product(BUFFER_BYTES, PREFILLS if prefill else ((setup.chunk, 0),)):
         try:
-            _lowered(place(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes), by_layer, num_buffers)
+            _build(
+                lay_out_model(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes),
+                by_layer,
+                num_buffers,
+            )
         except UsageError as error:
             last = error
         else:
@@ -62,12 +66,14 @@ def _roomiest(config: ModelConfig, setup: Setup, by_layer: bool, prefill: bool) 
     raise last
 
 
-def _lowered(p: Placement, by_layer: bool, prefill_buffers: int) -> Lowered:
-    programs = _decode_by_layer(p) if by_layer else {"decode": _decode_at_once(p)}
+def _build(layout: ModelLayout, by_layer: bool, prefill_buffers: int) -> LoweredModel:
+    programs = _decode_by_layer(layout) if by_layer else {"decode": _decode_at_once(layout)}
     decode = tuple(programs)
-    prefills = tuple(Prefill(f"prefill{slots}", slots) for slots in (prefill_slots(p.setup) if prefill_buffers else ()))
-    programs |= {prefill.name: _prefill(p, prefill.num_slots, prefill_buffers) for prefill in prefills}
-    return Lowered(p, programs, decode, prefills)
+    prefills = tuple(
+        PrefillProgram(f"prefill{slots}", slots) for slots in (prefill_slots(layout.setup) if prefill_buffers else ())
+    )
+    programs |= {prefill.name: _prefill(layout, prefill.num_slots, prefill_buffers) for prefill in prefills}
+    return LoweredModel(layout, programs, decode, prefills)
 
 
 def prefill_slots(setup: Setup) -> list[int]:
@@ -76,15 +82,15 @@ def prefill_slots(setup: Setup) -> list[int]:
     return sorted({max(most // 4, 1), most})
 
 
-def _layer(p: Placement, index: int, *, names: tuple[str, ...] = MATRICES) -> list[PlacedMatrix]:
-    return [strip for name in names for strip in p.weights.layers[index][name]]
+def _layer(layout: ModelLayout, index: int, *, names: tuple[str, ...] = MATRICES) -> list[WeightStrip]:
+    return [strip for name in names for strip in layout.weights.layers[index][name]]
 
 
-def _decode_at_once(p: Placement) -> Program:
+def _decode_at_once(layout: ModelLayout) -> Program:
     """One program for a whole step."""
-    num_layers = p.config.num_layers
-    matrices = [m for index in range(num_layers) for m in _layer(p, index)] + list(p.weights.head)
-    ctx = decoder.start(p, matrices, 1, p.setup.num_slots)
+    num_layers = layout.config.num_layers
+    matrices = [m for index in range(num_layers) for m in _layer(layout, index)] + list(layout.weights.head)
+    ctx = decoder.start(layout, matrices, 1, layout.setup.num_slots)
     for index in range(num_layers):
         _whole_layer(ctx, index)
     ctx.b.set_layer_id(num_layers)
@@ -92,18 +98,20 @@ def _decode_at_once(p: Placement) -> Program:
     return ctx.b.build()
 
 
-def _decode_by_layer(p: Placement) -> dict[str, Program]:
+def _decode_by_layer(layout: ModelLayout) -> dict[str, Program]:
     """One program a choice of pages: what follows the choice in one layer, and what stands before it in the next."""
-    num_layers = p.config.num_layers
+    num_layers = layout.config.num_layers
     programs = {}
     for index in range(num_layers + 1):
-        after = _layer(p, index - 1, names=MATRICES[1:]) if index else []
-        before = _layer(p, index, names=MATRICES[:1]) if index < num_layers else list(p.weights.head)
-        ctx = decoder.start(p, after + before, 1, p.setup.num_slots, begins=index < num_layers, attends=index > 0)
+        after = _layer(layout, index - 1, names=MATRICES[1:]) if index else []
+        before = _layer(layout, index, names=MATRICES[:1]) if index < num_layers else list(layout.weights.head)
+        ctx = decoder.start(
+            layout, after + before, 1, layout.setup.num_slots, begins=index < num_layers, attends=index > 0
+        )
         q = _queries(ctx)
         if index:
             ctx.b.set_layer_id(index - 1)
-            ctx.b.tdma_g2l_tensor_copy(_spilled(p, q), q)
+            ctx.b.tdma_g2l_tensor_copy(_spilled(layout, q), q)
             decoder.attend(ctx, index - 1, q)
             decoder.mlp(ctx, index - 1)
         ctx.b.set_layer_id(index)
@@ -111,18 +119,18 @@ def _decode_by_layer(p: Placement) -> dict[str, Program]:
             decoder.head(ctx)
         else:
             decoder.before_choice(ctx, index, q)
-            ctx.b.tdma_l2g_tensor_copy(q, _spilled(p, q))
-        ctx.b.tdma_l2g_tensor_copy(ctx.x, tg(p.places.x, ctx.x.shape, BF16))
+            ctx.b.tdma_l2g_tensor_copy(q, _spilled(layout, q))
+        ctx.b.tdma_l2g_tensor_copy(ctx.x, tg(layout.addresses.x, ctx.x.shape, BF16))
         programs[f"decode{index}"] = ctx.b.build()
     return programs
 
 
-def _prefill(p: Placement, num_slots: int, num_buffers: int) -> Program:
+def _prefill(layout: ModelLayout, num_slots: int, num_buffers: int) -> Program:
     """A chunk of tokens up to the last layer's keys and values: no more is asked for, since a prompt's last token goes
     through decode."""
-    last, rows = p.config.num_layers - 1, p.setup.chunk
-    matrices = [m for index in range(last) for m in _layer(p, index)] + _layer(p, last, names=MATRICES[:1])
-    ctx = decoder.start(p, matrices, rows, num_slots, num_buffers=num_buffers)
+    last, rows = layout.config.num_layers - 1, layout.setup.chunk
+    matrices = [m for index in range(last) for m in _layer(layout, index)] + _layer(layout, last, names=MATRICES[:1])
+    ctx = decoder.start(layout, matrices, rows, num_slots, num_buffers=num_buffers)
     for index in range(last):
         _whole_layer(ctx, index)
     ctx.b.set_layer_id(last)
@@ -140,10 +148,10 @@ def _whole_layer(ctx: Context, index: int) -> None:
 
 
 def _queries(ctx: Context) -> Tl:
-    c = ctx.placement.config
+    c = ctx.layout.config
     return alloc_rows(ctx.b, ctx.rows, c.num_heads * c.head_dim)
 
 
-def _spilled(p: Placement, q: Tl) -> Tg:
+def _spilled(layout: ModelLayout, q: Tl) -> Tg:
     """Where queries wait while the CPU chooses."""
-    return tg(p.places.queries, q.shape, BF16)
+    return tg(layout.addresses.queries, q.shape, BF16)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden.logits import argmax_agreement, kl_divergence
+from npusim.llm.generation import Generation
 from npusim.llm.pages import FloatArray
-from npusim.llm.run import BoardRun
 from reference_model.model import Model
 from reference_model.quant.compare import LayerError, compare_layers
 
@@ -32,7 +32,7 @@ def agreement(model: Model, prompt: Sequence[int], tokens: Sequence[int], logits
     return Agreement(float(argmax_agreement(target, reference)), float(kl_divergence(target, reference)))
 
 
-def residual_streams(run: BoardRun) -> list[FloatArray]:
+def residual_streams(run: Generation) -> list[FloatArray]:
     """The prompt token by token through a lowering by layers: the stream in front of each layer and behind the last, [L
     + 1] of [T, d]."""
     streams: list[list[FloatArray]] = [[] for _ in range(run.lowered.config.num_layers + 1)]
@@ -43,7 +43,7 @@ def residual_streams(run: BoardRun) -> list[FloatArray]:
     return [np.stack(rows) for rows in streams]
 
 
-def layer_errors(model: Model, run: BoardRun) -> list[LayerError]:
+def layer_errors(model: Model, run: Generation) -> list[LayerError]:
     """Each layer's accumulated ("entire") and own ("single") error on the chip against the float model, in dB, over the
     prompt."""
     return compare_layers(model, run.prompt, residual_streams(run))

@@ -59,7 +59,7 @@ class MemoryMap:
         return [{"name": r.name, "addr": r.addr, "num_bytes": r.num_bytes, "what": r.what} for r in self.regions]
 
 
-def lay_out(sizes: Iterable[tuple[str, int, str]], base: int = 0) -> MemoryMap:
+def lay_out_regions(sizes: Iterable[tuple[str, int, str]], base: int = 0) -> MemoryMap:
     """A map of (name, bytes, what) in that order, each at a multiple of ALIGNMENT behind `base`."""
     regions, at = [], align_up(base, ALIGNMENT)
     for name, num_bytes, what in sizes:

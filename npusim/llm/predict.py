@@ -8,7 +8,7 @@ from functools import cached_property
 from npusim.board import Board, Host
 from npusim.errors import UsageError
 from npusim.llm.cpu_cost import CpuCosts
-from npusim.llm.lowered import Lowered
+from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.setup import PAGE_SIZE, Gather
 from npusim.timing import TDMA, TIU, Timeline, time_workload, workload_of_bytes
 
@@ -61,7 +61,7 @@ def streamed(step: StepTime, weight_bytes: int, host: Host) -> StepTime:
 class Predictor:
     """Timelines of a lowered model's programs, each computed once."""
 
-    def __init__(self, lowered: Lowered, board: Board | None = None) -> None:
+    def __init__(self, lowered: LoweredModel, board: Board | None = None) -> None:
         """On the board that the model was lowered for, or on another one with the same chip."""
         self.lowered = lowered
         self.board = board or lowered.setup.board

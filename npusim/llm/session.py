@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kv.pages.block_manager import BlockManager
 from npusim.errors import UsageError
 from npusim.llm.device import Device
-from npusim.llm.lowered import Lowered, Prefill
+from npusim.llm.lowered_model import LoweredModel, PrefillProgram
 from npusim.llm.pages import FloatArray, PageChoice, best_blocks, every_block
 from npusim.llm.setup import PAGE_SIZE, Gather
 from reference_model.quant.twin import TwinModel
@@ -22,7 +22,7 @@ class Session:
     """One sequence on one device. `decode` takes a token and gives the logits after it, as the chip left them in
     bf16."""
 
-    def __init__(self, lowered: Lowered, twin: TwinModel, device: Device) -> None:
+    def __init__(self, lowered: LoweredModel, twin: TwinModel, device: Device) -> None:
         self.lowered = lowered
         self.device = device
         self.num_patched = 0
@@ -36,7 +36,7 @@ class Session:
         self._scores: list[FloatArray] = []
         for name, program in lowered.programs.items():
             device.load(name, program)
-        for addr, data in lowered.placement.constants(twin):
+        for addr, data in lowered.layout.constants(twin):
             device.write(addr, data)
         self._blocks = BlockManager(lowered.setup.num_pages, PAGE_SIZE)
         self._blocks.allocate(SEQUENCE, [])
@@ -72,7 +72,7 @@ class Session:
             self._decode_by_layer(moves)
         else:
             self._decode_at_once(moves)
-        return self._floats(self.lowered.places.logits, self.lowered.config.vocab_size)
+        return self._floats(self.lowered.addresses.logits, self.lowered.config.vocab_size)
 
     def _decode_by_layer(self, moves: dict[str, int]) -> None:
         """Program i attends in layer i - 1 to what was chosen by the scores with which program i - 1 ended."""
@@ -86,7 +86,7 @@ class Session:
                 moves |= self._mask_move(choice.num_valid - 1) | self._page_moves(index - 1, choice)
             self._run(name, moves)
             if self.watch is not None:
-                self.watch(index, self._floats(self.lowered.places.x, self.lowered.config.hidden_size))
+                self.watch(index, self._floats(self.lowered.addresses.x, self.lowered.config.hidden_size))
 
     def _decode_at_once(self, moves: dict[str, int]) -> None:
         """One program for all layers, which attend to what the scores of the step before say."""
@@ -121,14 +121,16 @@ class Session:
         """Largest score among the query heads of each KV head, float32 [kv_heads, blocks so far]."""
         lowered, config = self.lowered, self.lowered.config
         num_pages = lowered.setup.num_pages
-        raw = self.device.read(lowered.places.scores + layer * lowered.places.score_bytes, lowered.places.score_bytes)
+        raw = self.device.read(
+            lowered.addresses.scores + layer * lowered.addresses.score_bytes, lowered.addresses.score_bytes
+        )
         planes = np.frombuffer(raw, np.uint16)[: 2 * config.num_heads * num_pages]
         planes = planes.reshape(config.num_kv_heads, 2, config.group_size, num_pages)[
             ..., : -(-self.length // PAGE_SIZE)
         ]
         return (planes[:, 0].astype(np.uint32) << 16 | planes[:, 1]).view(np.float32).max(1)
 
-    def _prefill_chunk(self, program: Prefill, tokens: Sequence[int]) -> None:
+    def _prefill_chunk(self, program: PrefillProgram, tokens: Sequence[int]) -> None:
         lowered = self.lowered
         self._append(len(tokens))
         self._write_x(tokens)
@@ -139,13 +141,13 @@ class Session:
             moves |= self._page_moves(layer, choice)
         self._run(program.name, moves)
 
-    def _prefill_for(self, length: int) -> Prefill | None:
+    def _prefill_for(self, length: int) -> PrefillProgram | None:
         """The smallest program that sees `length` tokens."""
         return next((p for p in self.lowered.prefills if p.num_slots * PAGE_SIZE >= length), None)
 
     def _step_moves(self, position: int) -> dict[str, int]:
         """Addresses that follow from the position of the first new token."""
-        lowered, places = self.lowered, self.lowered.places
+        lowered, addresses = self.lowered, self.lowered.addresses
         block, slot = divmod(position, PAGE_SIZE)
         page = int(self._physical[block])
         keys, values = lowered.pages.key_offset(0, 0, page, slot), lowered.pages.value_offset(0, 0, page, slot)
@@ -153,8 +155,8 @@ class Session:
         return {
             "k_new": kv + keys,
             "v_new": kv + values,
-            "rope": places.rope + position * places.rope_bytes,
-            "box": places.boxes + 2 * block,
+            "rope": addresses.rope + position * addresses.rope_bytes,
+            "box": addresses.boxes + 2 * block,
         }
 
     def _page_moves(self, layer: int, choice: PageChoice) -> dict[str, int]:
@@ -173,7 +175,7 @@ class Session:
 
     def _mask_move(self, num_before: int) -> dict[str, int]:
         """The mask of new tokens with `num_before` others in front of them among the slots."""
-        return {"mask": self.lowered.places.mask + 2 * (self.lowered.setup.context - num_before)}
+        return {"mask": self.lowered.addresses.mask + 2 * (self.lowered.setup.context - num_before)}
 
     def _run(self, name: str, moves: Mapping[str, int]) -> None:
         labels = self.lowered.programs[name].labels
@@ -192,7 +194,7 @@ class Session:
         self._blocks.append(SEQUENCE, count)
 
     def _write_x(self, tokens: Sequence[int]) -> None:
-        self.device.write(self.lowered.places.x, self._twin.embed(np.asarray(tokens, np.int64)).tobytes())
+        self.device.write(self.lowered.addresses.x, self._twin.embed(np.asarray(tokens, np.int64)).tobytes())
 
     def _floats(self, addr: int, count: int) -> FloatArray:
         """bf16 numbers in GMEM."""

@@ -28,7 +28,7 @@ MATRICES = ("qkv", "output", "gate_up", "down")
 
 
 @dataclass(frozen=True)
-class PlacedMatrix:
+class WeightStrip:
     """A strip of a matrix: its plan, and where its packed bytes lie behind the start of the weights."""
 
     plan: WeightPlan
@@ -39,11 +39,11 @@ class PlacedMatrix:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Places of all matrices and gains. A matrix is one strip or several."""
+class WeightLayout:
+    """Where all matrices and gains lie. A matrix is one strip or several."""
 
-    layers: tuple[dict[str, tuple[PlacedMatrix, ...]], ...]
-    head: tuple[PlacedMatrix, ...]
+    layers: tuple[dict[str, tuple[WeightStrip, ...]], ...]
+    head: tuple[WeightStrip, ...]
     gains: tuple[dict[str, int], ...]
     """For each layer the offsets of its norms' gains ("attention", "mlp")."""
     final_gain: int
@@ -64,18 +64,18 @@ class Weights:
         _put(out, self.final_gain, twin.final_norm[0].tobytes())
 
 
-def place_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> Weights:
-    """Places for a model of these sizes: gains and matrices of a layer one behind the other, then the head."""
+def lay_out_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> WeightLayout:
+    """Places a model of these sizes: gains and matrices of a layer one behind the other, then the head."""
     at = _Cursor()
 
-    def strips(name: str) -> tuple[PlacedMatrix, ...]:
+    def strips(name: str) -> tuple[WeightStrip, ...]:
         k, cuts = shapes.cuts(chip, name)
         placed = []
         for columns in cuts:
             width = columns.stop - columns.start
             gated = plan_gated(chip, k, width, fmt, buffer_bytes) if name == "gate_up" else None
             plan = gated.plan if gated else plan_weight(chip, k, width, fmt, buffer_bytes)
-            placed.append(PlacedMatrix(plan, at.take(plan.num_bytes), columns, gated))
+            placed.append(WeightStrip(plan, at.take(plan.num_bytes), columns, gated))
         return tuple(placed)
 
     layers, gains = [], []
@@ -85,7 +85,7 @@ def place_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> We
     final_gain = at.take(2 * shapes.hidden)
     head = strips("head")
     placed = [strip for layer in layers for matrix in layer.values() for strip in matrix] + list(head)
-    return Weights(tuple(layers), head, tuple(gains), final_gain, at.offset, sum(m.plan.num_bytes for m in placed))
+    return WeightLayout(tuple(layers), head, tuple(gains), final_gain, at.offset, sum(m.plan.num_bytes for m in placed))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class _Cursor:
         return start
 
 
-def _packed(strip: PlacedMatrix, linear: Linear) -> bytes:
+def _packed(strip: WeightStrip, linear: Linear) -> bytes:
     assert isinstance(linear, Bf16Linear | Int8Linear)
     sides = [strip.columns]
     if strip.gated:

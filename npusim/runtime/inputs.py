@@ -41,7 +41,7 @@ def _typed(array: NDArray, info: TensorInfo) -> NDArray:
     if array.dtype == ml_dtypes.bfloat16:
         array = array.view(np.uint16) if info.format == DType.BF16 else array.astype(np.float32)
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return quantize_input(np.ascontiguousarray(array, np.float32), info)
     if array.dtype.kind not in "biu":
         raise UsageError(f"input {info.name!r} has type {array.dtype}, but inputs are numbers")

@@ -67,4 +67,15 @@ def info_of_tensor(tensor: Tensor, num_bytes: int) -> TensorInfo:
 
 def info_of_weight(weight: Weight) -> TensorInfo:
     num_bytes = math.prod(weight.shape) * weight.dtype.numpy.itemsize
-    return TensorInfo(weight.name, weight.shape, weight.dtype, 1.0, 0, "", False, (), (), num_bytes)
+    return TensorInfo(
+        name=weight.name,
+        shape=weight.shape,
+        format=weight.dtype,
+        qscale=1.0,
+        zero_point=0,
+        pixel_format="",
+        aligned=False,
+        mean=(),
+        scale=(),
+        num_bytes=num_bytes,
+    )

@@ -35,7 +35,16 @@ def load_llama2c(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
             f"{path} says {dim} dimensions in {heads} heads: the file is damaged or not a legacy llama2.c checkpoint"
         )
     config = ModelConfig(
-        abs(vocab), dim, hidden, layers, heads, kv_heads, dim // heads, context, rope_interleaved=True, tied=vocab > 0
+        vocab_size=abs(vocab),
+        hidden_size=dim,
+        intermediate_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=dim // heads,
+        context_length=context,
+        rope_interleaved=True,
+        tied=vocab > 0,
     )
     source = Llama2cTensors(path, config)
     return config, gather_weights(config, source), _tokenizer(path, config.vocab_size)

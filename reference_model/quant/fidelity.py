@@ -87,9 +87,15 @@ class _Sums:
             LayerNoise(index, float(entire / count), float(single / count))
             for index, (entire, single) in enumerate(zip(self.entire, self.single, strict=True))
         )
-        perplexities = float(np.exp(self.float_loss / count)), float(np.exp(self.loss / count))
         return Fidelity(
-            precision, count, *perplexities, self.kl / count, self.agreed / count, self.logits_db / count, noises
+            precision=precision,
+            num_tokens=count,
+            float_perplexity=float(np.exp(self.float_loss / count)),
+            perplexity=float(np.exp(self.loss / count)),
+            kl=self.kl / count,
+            argmax_agreement=self.agreed / count,
+            logits_sqnr=self.logits_db / count,
+            layers=noises,
         )
 
 

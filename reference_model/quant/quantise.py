@@ -65,7 +65,7 @@ def quantise(
         _layer(config, layer, index, linear, outer.of(layer.down)) for index, layer in enumerate(weights.layers)
     )
     final_norm = ops.rms_norm_constants(weights.final_norm, config.norm_eps)
-    return TwinModel(config, model.tokenizer, precision, layers, embedding, head, final_norm)
+    return TwinModel(config, model.tokenizer, precision, layers, embedding=embedding, head=head, final_norm=final_norm)
 
 
 def _layer(

@@ -13,7 +13,7 @@ import numpy as np
 
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
-from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore, Selected
+from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore, Selection
 from reference_model.model import check_ids
 from reference_model.quant import ops
 from reference_model.quant.arith import Patterns, floats, patterns
@@ -55,6 +55,7 @@ class TwinModel:
         tokenizer: Tokenizer,
         precision: str,
         layers: tuple[TwinLayer, ...],
+        *,
         embedding: Bf16Linear | Int8Linear,
         head: Linear,
         final_norm: Norm,
@@ -70,7 +71,13 @@ class TwinModel:
     def with_layers(self, layers: tuple[TwinLayer, ...]) -> TwinModel:
         """The same model with other layers."""
         return TwinModel(
-            self.config, self.tokenizer, self.precision, layers, self.embedding, self._head, self.final_norm
+            self.config,
+            self.tokenizer,
+            self.precision,
+            layers,
+            embedding=self.embedding,
+            head=self._head,
+            final_norm=self.final_norm,
         )
 
     def new_kv(self, capacity: int = 256) -> ContiguousKV:
@@ -136,18 +143,15 @@ class TwinModel:
         """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of
         `kv`."""
         config, layer = self.config, self.layers[index]
-        sliding = config.sliding_layers[index]
-        mixed = self._attention(index, layer, x, kv, positions, ropes[sliding], config.sliding_window * sliding)
+        mixed = self._attention(index, x, kv, positions, ropes[config.sliding_layers[index]])
         x = _onto(x, layer.output, mixed, layer.post_attention_norm)
         gate_up = layer.gate_up.product(ops.rms_norm(x, *layer.mlp_norm))  # [T, 2 * intermediate]
         gate, up = gate_up[:, : config.intermediate_size], gate_up[:, config.intermediate_size :]
         gate = ops.silu(gate) if config.activation == "silu" else ops.gelu_tanh(gate)
         return _onto(x, layer.down, ops.mul(gate, up), layer.post_mlp_norm)
 
-    def _attention(
-        self, index: int, layer: TwinLayer, x: Patterns, kv: KVStore, positions: IntArray, rope: Rope, window: int
-    ) -> Patterns:
-        config = self.config
+    def _attention(self, index: int, x: Patterns, kv: KVStore, positions: IntArray, rope: Rope) -> Patterns:
+        config, layer = self.config, self.layers[index]
         heads, kv_heads, dim = config.num_heads, config.num_kv_heads, config.head_dim
         qkv = layer.qkv.product(ops.rms_norm(x, *layer.attention_norm))  # [T, (heads + 2 kv_heads) * head_dim]
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, dim)
@@ -160,6 +164,7 @@ class TwinModel:
             q, k = _norm_heads(q, layer.q_norm), _norm_heads(k, layer.k_norm)
         q, k = ops.rope(q, *rope), ops.rope(k, *rope)
         kv.append(index, floats(k), floats(v))
+        window = config.sliding_window * config.sliding_layers[index]
         out, weights = attend(q, positions, kv.select(index, floats(q)), window)
         if kv.wants_weights:
             kv.observe(index, weights())
@@ -176,7 +181,7 @@ def _norm_heads(x: Patterns, norm: Norm) -> Patterns:
 
 
 def attend(
-    q: Patterns, positions: IntArray, selection: Selected, window: int
+    q: Patterns, positions: IntArray, selection: Selection, window: int
 ) -> tuple[Patterns, Callable[[], FloatArray]]:
     """ops.attention for all heads over what a KV store selected; q [T, q_heads, head_dim], scaled.
 
@@ -201,7 +206,7 @@ def attend(
     return out, weights
 
 
-def _hidden_slots(positions: IntArray, selection: Selected, window: int) -> np.ndarray:
+def _hidden_slots(positions: IntArray, selection: Selection, window: int) -> np.ndarray:
     """Which slots each query must not see: bool [1 or kv_heads, T, S]."""
     slots = np.atleast_2d(selection.positions)[:, None, :]
     queries = positions[:, None]

@@ -31,7 +31,7 @@ def attention_forward(q: Array, k: Array, v: Array) -> tuple[Array, list[Array]]
 
 
 def attention_backward(
-    dout: Array, q: Array, k: Array, v: Array, out: Array, blocks: list[Array]
+    dout: Array, q: Array, k: Array, v: Array, *, out: Array, blocks: list[Array]
 ) -> tuple[Array, Array, Array]:
     """-> dq, dk, dv of the shapes of q, k, v.
 

@@ -3,7 +3,6 @@ all."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from golden.whole import replacing
 from reference_model.errors import ModelError
 from reference_model.train.network import Params
 
@@ -38,20 +38,16 @@ PARTS = ("params", "first", "second")
 def save_checkpoint(path: Path, state: TrainingState) -> None:
     tensors = {f"{part}/{name}": value for part in PARTS for name, value in getattr(state, part).items()}
     tensors["step"] = np.array([state.step])
-    with replacing(path) as partial:
+    with saving(path) as partial:
         save_file(tensors, partial)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write instead of `path`, which takes its place when the block ends well. Raises ModelError when it
-    cannot be written."""
-    partial = path.with_name(path.name + ".partial")
+def saving(path: Path) -> Iterator[Path]:
+    """As golden.whole.replacing, with the bytes on the disk first. Raises ModelError when `path` cannot be written."""
     try:
-        yield partial
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
+        with replacing(path, fsync=True) as partial:
+            yield partial
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot write {path} ({error}): use a directory with room that may be written") from None
 

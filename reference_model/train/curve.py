@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 from reference_model.errors import ModelError
+from reference_model.train.checkpoint import saving
 
 
 def draw_loss_curve(log: Path, picture: Path) -> None:
-    """Draw a run's log.jsonl. Raises ModelError when matplotlib is not installed or the log is not one."""
+    """Draw a run's log.jsonl. Raises ModelError when matplotlib is not installed, the log is
+    not one or the picture, a .png, cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -32,4 +34,5 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
     if validated:
         axes.plot(*zip(*validated, strict=True), "o-", label="held-out text")
     axes.legend()
-    figure.savefig(picture)
+    with saving(picture) as partial:
+        figure.savefig(partial, format="png")

@@ -20,7 +20,7 @@ def validation_loss(params: Params, config: ModelConfig, corpus: Corpus, max_bat
 
 
 def recall_at(
-    model: Model, text: Ids, distance: int, length: int, trials: int, records: int = 8, seed: int = 0
+    model: Model, text: Ids, distance: int, length: int, trials: int, *, records: int = 8, seed: int = 0
 ) -> float:
     """The share of planted values that the model recalls: it is asked for one that stands `distance` tokens back, and
     takes the likeliest.

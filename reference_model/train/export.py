@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
-from reference_model.train.checkpoint import replacing
+from reference_model.train.checkpoint import saving
 from reference_model.train.network import Params
 
 END_OF_TEXT_ID = 0
@@ -38,9 +38,9 @@ def save_model(directory: Path, params: Params, config: ModelConfig) -> None:
         "torch_dtype": "bfloat16",
         "eos_token_id": END_OF_TEXT_ID,
     }
-    with replacing(directory / "config.json") as partial:
+    with saving(directory / "config.json") as partial:
         partial.write_text(json.dumps(description, indent=1) + "\n")
-    with replacing(directory / "model.safetensors") as partial:
+    with saving(directory / "model.safetensors") as partial:
         save_file(
             {name: value.astype(ml_dtypes.bfloat16) for name, value in params.items()},
             partial,

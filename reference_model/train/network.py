@@ -97,9 +97,8 @@ def loss_and_gradients(params: Params, config: ModelConfig, batch: Batch) -> tup
     dnormed, dembedding = linear_backward(dlogits, normed, params[EMBEDDING])
     dx, grads[FINAL_NORM] = rms_norm_backward(dnormed, x, params[FINAL_NORM], inverse)
     for layer in reversed(range(config.num_layers)):
-        dx = _layer_backward(
-            params, grads, config.query_scale, f"model.layers.{layer}.", dx, saved.pop(), rope, batch.tokens.shape
-        )
+        at, shape = f"model.layers.{layer}.", batch.tokens.shape
+        dx = _layer_backward(params, grads, at, dx, saved.pop(), scale=config.query_scale, rope=rope, shape=shape)
     np.add.at(dembedding, batch.tokens.ravel(), dx)
     grads[EMBEDDING] = dembedding
     return loss, grads
@@ -119,13 +118,13 @@ def _forward(
     x = params[EMBEDDING][tokens.ravel()]  # [N = B * T, d]
     saved = []
     for layer in range(config.num_layers):
-        x, kept = _layer_forward(params, config, f"model.layers.{layer}.", x, rope, tokens.shape)
+        x, kept = _layer_forward(params, config, f"model.layers.{layer}.", x, rope=rope, shape=tokens.shape)
         saved.append(kept)
     return x, saved, rope
 
 
 def _layer_forward(
-    params: Params, config: ModelConfig, at: str, x: Array, rope: tuple[Array, Array], shape: tuple[int, ...]
+    params: Params, config: ModelConfig, at: str, x: Array, *, rope: tuple[Array, Array], shape: tuple[int, ...]
 ) -> tuple[Array, _Saved]:
     batch, length = shape
     kv, group, dim = config.num_kv_heads, config.group_size, config.head_dim
@@ -147,17 +146,32 @@ def _layer_forward(
     hidden, sigmoid = swiglu_forward(gate, up)
     out = middle + hidden @ params[at + "mlp.down_proj.weight"].T
     return out, _Saved(
-        x, inverse, normed, q, k, v, heads, blocks, middle, middle_inverse, middle_normed, gate, up, sigmoid, hidden
+        x=x,
+        inverse=inverse,
+        normed=normed,
+        q=q,
+        k=k,
+        v=v,
+        heads=heads,
+        blocks=blocks,
+        middle=middle,
+        middle_inverse=middle_inverse,
+        middle_normed=middle_normed,
+        gate=gate,
+        up=up,
+        sigmoid=sigmoid,
+        hidden=hidden,
     )
 
 
 def _layer_backward(
     params: Params,
     grads: Params,
-    scale: float,
     at: str,
     dout: Array,
     s: _Saved,
+    *,
+    scale: float,
     rope: tuple[Array, Array],
     shape: tuple[int, ...],
 ) -> Array:
@@ -175,7 +189,7 @@ def _layer_backward(
     dmiddle = dout + norm(dnormed, s.middle, s.middle_inverse, "post_attention_layernorm.weight")
     dheads = linear(dmiddle, _merge(s.heads), "self_attn.o_proj.weight")
     dheads = dheads.reshape(*shape, *s.heads.shape[1:3], -1).transpose(0, 2, 3, 1, 4)
-    dq, dk, dv = attention_backward(dheads, s.q, s.k, s.v, s.heads, s.blocks)
+    dq, dk, dv = attention_backward(dheads, s.q, s.k, s.v, out=s.heads, blocks=s.blocks)
     dnormed = linear(_unrotate(dq, rope, shape) * dq.dtype.type(scale), s.normed, "self_attn.q_proj.weight")
     dnormed += linear(_unrotate(dk, rope, shape), s.normed, "self_attn.k_proj.weight")
     dnormed += linear(_merge(dv), s.normed, "self_attn.v_proj.weight")

@@ -20,7 +20,7 @@ class AdamW:
     weight_decay: float = 0.1
 
     def update(
-        self, params: Params, grads: Params, first: Params, second: Params, learning_rate: float, step: int
+        self, params: Params, grads: Params, first: Params, second: Params, *, learning_rate: float, step: int
     ) -> None:
         """One step, in place. `first` and `second` are the running moments; `step` counts from 1."""
         correction1, correction2 = 1 - self.beta1**step, 1 - self.beta2**step

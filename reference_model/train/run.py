@@ -14,7 +14,7 @@ from pathlib import Path
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
 from reference_model.tokenizer import from_json
-from reference_model.train.checkpoint import TrainingState, load_checkpoint, replacing, save_checkpoint
+from reference_model.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, saving
 from reference_model.train.corpus import Corpus, train_tokenizer
 from reference_model.train.evaluate import validation_loss
 from reference_model.train.export import load_params, save_model
@@ -94,7 +94,7 @@ def prepare(text_path: Path, directory: Path, recipe: Recipe, start: Path | None
     state = load_checkpoint(checkpoint, params) if checkpoint.exists() else TrainingState.fresh(params)
     _make(directory)
     for path, content in ((directory / "run.json", identity), (tokenizer_path, tokenizer.to_str())):
-        with replacing(path) as partial:
+        with saving(path) as partial:
             partial.write_text(content, encoding="utf-8")
     return Run(corpus, config, recipe, directory, state)
 
@@ -117,12 +117,19 @@ def steps(run: Run) -> Generator[StepReport, None, None]:
                     f"the loss left the range of float32 in step {step + 1}: train with a lower learning rate"
                 )
             rate = learning_rate_at(step + 1, recipe.num_steps, recipe.peak_learning_rate, recipe.warmup_steps)
-            optimizer.update(state.params, grads, state.first, state.second, rate, step + 1)
+            optimizer.update(state.params, grads, state.first, state.second, learning_rate=rate, step=step + 1)
             speed = batch.tokens.size / (time.perf_counter() - begun)
             state, whole = dataclasses.replace(state, step=step + 1), True
             validation = validation_loss(state.params, config, run.corpus) if _is_measured(state.step, recipe) else None
             report = StepReport(
-                state.step, recipe.num_steps, batch.tokens.shape[1], loss, rate, norm, speed, validation
+                step=state.step,
+                num_steps=recipe.num_steps,
+                context=batch.tokens.shape[1],
+                loss=loss,
+                learning_rate=rate,
+                gradient_norm=norm,
+                tokens_per_second=speed,
+                validation_loss=validation,
             )
             with open(log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(vars(report)) + "\n")
@@ -150,7 +157,7 @@ def _forget_after(log: Path, step: int) -> None:
     if not log.exists():
         return
     kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[:step]
-    with replacing(log) as partial:
+    with saving(log) as partial:
         partial.write_text("".join(kept), encoding="utf-8")
 
 

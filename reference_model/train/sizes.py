@@ -26,9 +26,9 @@ class Size:
 # A small text is soon learnt by heart, the sooner the larger the model: sizes and steps grow with it. Of a text of
 # 8,000 characters the held-out part was predicted best after 40 rounds, and worse from there on.
 SIZES = (
-    Size(1_000_000, 1500, 1024, 192, 4, 4096),
-    Size(200_000, 600, 512, 128, 4, 2048),
-    Size(0, 300, 384, 96, 3, 2048),
+    Size(1_000_000, num_steps=1500, vocab_size=1024, hidden_size=192, num_layers=4, batch_tokens=4096),
+    Size(200_000, num_steps=600, vocab_size=512, hidden_size=128, num_layers=4, batch_tokens=2048),
+    Size(0, num_steps=300, vocab_size=384, hidden_size=96, num_layers=3, batch_tokens=2048),
 )
 MAX_ROUNDS, CHARS_PER_TOKEN, MIN_STEPS = 40, 2.5, 50
 MIN_CONTEXT, MAX_CONTEXT = 32, 1024

@@ -90,9 +90,9 @@ def test_a_task_may_be_spelt_with_dashes(tmp_path: Path) -> None:
 
 def test_a_haystack_and_templates_make_the_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = []
-    original = run.run_lanes
+    original = run.Lanes
     monkeypatch.setattr(
-        run, "run_lanes", lambda model, prompt, *rest: prompts.append(prompt) or original(model, prompt, *rest)
+        run, "Lanes", lambda model, prompt, settings: prompts.append(prompt) or original(model, prompt, settings)
     )
     text = tmp_path / "text.txt"
     text.write_text("In the beginning was a word. " * 60)

@@ -3,6 +3,8 @@ run."""
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -12,11 +14,12 @@ from kv.memory.geometry import Geometry
 from kv.metrics import kl_divergence
 from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy
-from kv.sequence.paged_kv import PagedKV
+from kv.store import PagedKV
 from npusim.evaluation import lanes as lanes_module
-from npusim.evaluation.lanes import CHUNK, LaneKey, run_lanes
+from npusim.evaluation.lanes import CHUNK, LaneKey, Lanes, LaneSettings
 from npusim.evaluation.prompts import Frame, Prompt, draw_sample
 from npusim.evaluation.tasks import task_from
+from reference_model.kv_store import KVStore
 from reference_model.model import Model
 
 PRUNING = [policy for policy in POLICIES if policy.name != "full"]
@@ -30,7 +33,7 @@ def model() -> Model:
 @pytest.fixture(scope="module")
 def prompt(model: Model) -> Prompt:
     task = task_from("recall", model.tokenizer)
-    return Frame().prompt(model.tokenizer, draw_sample(model.tokenizer, task, Frame(), 400, 0, 0))
+    return Frame().prompt(model.tokenizer, draw_sample(model.tokenizer, task, Frame(), num_tokens=400, number=0))
 
 
 def alone(
@@ -41,13 +44,14 @@ def alone(
     store = PagedKV(
         PagedCache(Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim), 64), "alone", policy, budget
     )
+    kv = cast(KVStore, store)
     for start in range(0, len(prompt.context), CHUNK):
-        model.hidden(prompt.context[start : start + CHUNK], store)
+        model.hidden(prompt.context[start : start + CHUNK], kv)
     store.learn()
-    rows = [model.forward([token], store)[0] for token in prompt.question]
+    rows = [model.forward([token], kv)[0] for token in prompt.question]
     tokens = [int(rows[-1].argmax())]
     while len(tokens) < num_tokens:
-        tokens.append(int(model.forward([tokens[-1]], store)[0].argmax()))
+        tokens.append(int(model.forward([tokens[-1]], kv)[0].argmax()))
     return tokens, np.stack(rows), store
 
 
@@ -55,7 +59,7 @@ def test_every_lane_does_what_its_policy_does_alone(
     model: Model, prompt: Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes_module, "LANES_AT_ONCE", 5)
-    lanes = run_lanes(model, prompt, [LaneKey(policy, 64) for policy in PRUNING], 16, 3, lambda text: False)
+    lanes = Lanes(model, prompt, LaneSettings(max_new_tokens=3)).run([LaneKey(policy, 64) for policy in PRUNING])
     dense = alone(model, prompt, policy_named("full"), 64, 3)
     for policy, lane in zip([*PRUNING, policy_named("full")], lanes, strict=True):
         tokens, logits, store = alone(model, prompt, policy, 64, 3)
@@ -68,27 +72,30 @@ def test_every_lane_does_what_its_policy_does_alone(
 
 
 def test_a_lane_that_is_decided_stops_and_the_others_go_on(model: Model, prompt: Prompt) -> None:
-    first = run_lanes(model, prompt, [LaneKey(policy_named("streaming_llm"), 32)], 16, 1, lambda text: False)[0].text
-    lanes = run_lanes(model, prompt, [LaneKey(policy_named("streaming_llm"), 32)], 16, 5, lambda text: text == first)
+    keys = [LaneKey(policy_named("streaming_llm"), 32)]
+    first = Lanes(model, prompt, LaneSettings(max_new_tokens=1)).run(keys)[0].text
+    decided = LaneSettings(max_new_tokens=5, is_decided=lambda text: text == first)
+    lanes = Lanes(model, prompt, decided).run(keys)
     assert [len(lane.answer) for lane in lanes] == [1, 5]
 
 
 def test_a_small_device_has_a_window_stay_and_quest_move_pages(model: Model, prompt: Prompt) -> None:
     keys = [LaneKey(policy_named(name), 64) for name in ("streaming_llm", "quest")]
-    window, quest, dense = run_lanes(model, prompt, keys, 16, 3, lambda text: False, device_tokens=128)
+    window, quest, dense = Lanes(model, prompt, LaneSettings(max_new_tokens=3, device_tokens=128)).run(keys)
     page = 2 * 16 * model.config.head_dim * 4
     assert window.moved[-1] == 0 < quest.moved[-1] < dense.moved[-1] and quest.moved[-1] % page == 0
-    assert all(lane.moved == [0, 0, 0] for lane in run_lanes(model, prompt, keys, 16, 3, lambda text: False))
+    everything = Lanes(model, prompt, LaneSettings(max_new_tokens=3)).run(keys)
+    assert all(lane.moved == [0, 0, 0] for lane in everything)
 
 
 def test_progress_rises_to_the_whole(model: Model, prompt: Prompt) -> None:
     seen: list[float] = []
-    run_lanes(model, prompt, [], 16, 2, lambda text: False, seen.append)
+    Lanes(model, prompt, LaneSettings(max_new_tokens=2)).run([], seen.append)
     assert seen == sorted(seen) and seen[-1] == 1 and 0 < seen[0] < 1
 
 
 def test_a_question_without_an_answer_gives_the_probability_of_its_tokens(model: Model, prompt: Prompt) -> None:
-    (lane,) = run_lanes(model, prompt, [], 16, 0, lambda text: False)
+    (lane,) = Lanes(model, prompt, LaneSettings(max_new_tokens=0)).run([])
     logits = model.forward(prompt.context + prompt.question)[len(prompt.context) :].astype(np.float64)
     log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     expected = [log_probs[i, token] for i, token in enumerate(prompt.question[1:])]
@@ -101,9 +108,9 @@ def test_one_step_of_several_sequences_is_a_step_of_each(model: Model) -> None:
     for text, kv, twin in zip(texts, kvs, twins, strict=True):
         model.hidden(text, kv)
         model.hidden(text, twin)
-    rows = model.step([5, 6, 7], kvs)
+    rows = model.step([5, 6, 7], list[KVStore](kvs))
     for token, row, twin in zip((5, 6, 7), rows, twins, strict=True):
         np.testing.assert_allclose(row, model.forward([token], twin)[0], atol=1e-4)
     assert [kv.length for kv in kvs] == [len(text) + 1 for text in texts]
     with pytest.raises(reference_model.ModelError, match="one token for each"):
-        model.step([1, 2], kvs)
+        model.step([1, 2], list[KVStore](kvs))

@@ -6,10 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
+import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
 FINITE_FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
+SIGNALLING_NANS = (
+    np.array([0x7F81], np.uint16),
+    np.array([0x7F81], np.uint16).view(ml_dtypes.bfloat16),
+    np.array([0x7C01], np.uint16).view(np.float16),
+    np.array([0x7F800001], np.uint32).view(np.float32),
+    np.array([0x7FF0000000000001], np.uint64).view(np.float64),
+)
+"""One of each format. NumPy warns where it computes with one, ml_dtypes even in isnan."""
 Arrays = st.SearchStrategy[np.ndarray]
 SHAPES = hnp.array_shapes(max_dims=4, max_side=5)
 

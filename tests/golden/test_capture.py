@@ -21,7 +21,7 @@ import golden.capture
 from golden import GoldenError, Verdict, compare, read_archive, write_archive
 from golden.capture import DTYPES, FORMATS, CviTensor, capture, load_library, quantise, run_model
 from tests.golden.fake_cviruntime import FakeRuntime, tensor
-from tests.golden.strategies import finite_bf16
+from tests.golden.strategies import SIGNALLING_NANS, finite_bf16
 
 SCRIPT = Path(golden.capture.__file__)
 DATA = SCRIPT.parent / "data" / "functional"
@@ -92,6 +92,14 @@ def test_floats_are_cut_to_bf16_and_what_is_not_finite_becomes_the_largest() -> 
         "0x7f7f",
         "0x7f7f",
     ]
+
+
+@pytest.mark.parametrize("nan", [nan for nan in SIGNALLING_NANS if nan.dtype.kind == "f"], ids=lambda n: n.dtype.name)
+def test_a_signalling_nan_is_stored_or_refused_as_a_quiet_one(nan: np.ndarray) -> None:
+    assert quantise(nan, FORMAT_NUMBERS["BF16"], 1.0, 0).tolist() == [0x7F7F]
+    assert np.isnan(quantise(nan, FORMAT_NUMBERS["FP32"], 1.0, 0)).all()
+    with pytest.raises(GoldenError, match="NaN cannot be quantised to INT8"):
+        quantise(nan, FORMAT_NUMBERS["INT8"], 1.0, 0)
 
 
 @given(finite_bf16())

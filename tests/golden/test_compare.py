@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from golden import GoldenError, Similarity, Verdict, compare
-from tests.golden.strategies import finite_bf16, float_arrays, pairs_of, tensors
+from tests.golden.strategies import SIGNALLING_NANS, finite_bf16, float_arrays, pairs_of, tensors
 
 Tensors = dict[str, np.ndarray]
 TOLERANCES = st.sampled_from([0, 0.5, "0.99,0.9", (1.0, 1.0), {"": 0.0}])
@@ -40,6 +40,14 @@ def test_nan_never_matches(x: np.ndarray, tolerance: object, infinities_match: b
     assert result.errors is not None and result.errors.worst_index == tuple(
         int(i) for i in np.unravel_index(place, x.shape)
     )
+
+
+@pytest.mark.parametrize("nan", SIGNALLING_NANS, ids=lambda nan: nan.dtype.name)
+@pytest.mark.parametrize("other", [np.float64, np.float32, np.int64, np.int8, None])
+def test_a_signalling_nan_never_matches_and_gives_no_warning(nan: np.ndarray, other: type | None) -> None:
+    there = nan if other is None else np.zeros(1, other)
+    assert not verdict(nan, there).passed
+    assert not verdict(there, nan, infinities_match=True).passed
 
 
 @pytest.mark.parametrize("tolerance", [0, "0.5,0.5", 1e30])

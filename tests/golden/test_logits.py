@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from golden import GoldenError
 from golden.logits import argmax_agreement, kl_divergence, top_k_overlap
+from tests.golden.strategies import SIGNALLING_NANS
 
 LOGITS = hnp.array_shapes(min_dims=1, max_dims=3, max_side=6).flatmap(
     lambda shape: st.tuples(*[hnp.arrays(np.float32, shape, elements=st.floats(-100, 100, width=32))] * 2)
@@ -83,6 +84,13 @@ def test_a_row_with_nan_agrees_with_nothing() -> None:
     bad = np.array([[math.nan, 1.0], [0.0, 1.0]])
     assert argmax_agreement(bad, bad) == 0.5
     assert top_k_overlap(bad, bad, 1) == 0.5
+    assert math.isnan(kl_divergence(bad, bad))
+
+
+@pytest.mark.parametrize("nan", SIGNALLING_NANS, ids=lambda nan: nan.dtype.name)
+def test_a_row_with_a_signalling_nan_agrees_with_nothing(nan: np.ndarray) -> None:
+    bad = np.stack([np.append(nan, np.ones(1, nan.dtype)), np.zeros(2, nan.dtype)])
+    assert argmax_agreement(bad, bad) == top_k_overlap(bad, bad, 1) == 0.5
     assert math.isnan(kl_divergence(bad, bad))
 
 

@@ -35,7 +35,7 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     )  # what other kernels leave free
     d.b.lmem.alloc(max(d.b.lmem.free_bytes - free, 16), "what others use", "")
     labels = [[[(0, f"{name}.{head}.{page}") for page in range(pages)] for head in range(kv_heads)] for name in "kv"]
-    attention(d.b, res, here, labels[0], labels[1], far_mask, shape, near, scratch)
+    attention(d.b, res, here, labels[0], labels[1], mask=far_mask, shape=shape, tables=near, scratch=scratch)
     d.store(res, _wanted(shape, q, k, v, mask))
     places = _store_pages(d, shape, k, v)
     return Checked(case_of("attention", d.b.build().patch(places), d.memory), d.wanted)

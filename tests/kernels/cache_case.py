@@ -36,7 +36,7 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     here, there = load_rows(d.b, d.row(k)), load_rows(d.b, d.row(v))
     one = (1, 1, 1, 1)
     to = tg(d.gmem + K_PAGES + 2 * slot, one, BF16), tg(d.gmem + V_PAGES + 2 * dim * slot, one, BF16)
-    store_rows(d.b, shape, here, there, *to)
+    store_rows(d.b, shape, here, there, k_to=to[0], v_to=to[1])
     boxes = Boxes(d.gmem + BOXES, blocks)
     q = bf16_numbers(rng, 1, kv_heads * shape.group * dim)
     if whole:

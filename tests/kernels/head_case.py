@@ -31,7 +31,7 @@ def _norm(d: Draw) -> Checked:
     d.memory[d.gmem + TABLES] = table_bytes(tables.rsqrt_table())
     rsqrt = scientific(d.b, d.gmem + TABLES)
     here = load_rows(d.b, d.row(x))
-    heads_norm(d.b, here, d.row(gain[None]), int(eps), rsqrt, head_dim)
+    heads_norm(d.b, here, d.row(gain[None]), eps=int(eps), rsqrt=rsqrt, head_dim=head_dim)
     d.store(here, ops.rms_norm(x.reshape(-1, head_dim), gain, eps).reshape(rows, -1))
     return d.done("heads_norm")
 
@@ -62,5 +62,5 @@ def _head(d: Draw) -> Checked:
         d.memory[maxima.addr], d.wanted[maxima.addr] = bytes(largest.nbytes), largest.tobytes()
     to = d.gmem + LOGITS
     d.memory[to], d.wanted[to] = bytes(logits.nbytes), logits.tobytes()
-    lm_head(d.b, stream, plan, load_rows(d.b, d.row(x)), tg(to, (1, rows, 1, vocab), BF16), maxima)
+    lm_head(d.b, stream, plan, load_rows(d.b, d.row(x)), tg(to, (1, rows, 1, vocab), BF16), maxima=maxima)
     return d.done("head")

@@ -25,7 +25,12 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     linear = Int8ActivationLinear.of(weight, np.abs(floats(x)).max(0), largest_out)
     plan, addr = plan_int8(d.b.chip, k, n, 2048), d.gmem + WEIGHTS
     packed = pack_int8(
-        plan, linear.weight.astype(np.int8), linear.multiplier, linear.shift, linear.to_int8, linear.scale
+        plan,
+        linear.weight.astype(np.int8),
+        multiplier=linear.multiplier,
+        shift=linear.shift,
+        to_int8=linear.to_int8,
+        scale=linear.scale,
     )
     assert len(packed) == plan.num_bytes
     d.memory[addr] = packed

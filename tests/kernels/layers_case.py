@@ -79,7 +79,7 @@ def _norm(d: Draw, rows: int, kind: str) -> Checked:
     rsqrt = scientific(d.b, d.gmem + TABLES)
     here = load_rows(d.b, d.row(x))
     res = here if d.rng.random() < 0.5 else alloc_rows(d.b, rows, columns)
-    rms_norm(d.b, res, here, d.row(gain[None]), int(eps), rsqrt)
+    rms_norm(d.b, res, here, d.row(gain[None]), eps=int(eps), rsqrt=rsqrt)
     d.store(res, ops.rms_norm(x, gain, eps))
     return d.done(kind)
 
@@ -90,7 +90,7 @@ def _rope(d: Draw, rows: int, kind: str) -> Checked:
     cos, sin = ops.rope_rows(d.rng.integers(0, 2000) + np.arange(rows), head_dim, 10000.0)
     here, near_cos, near_sin = (load_rows(d.b, d.row(values)) for values in (x, cos, sin))
     res = alloc_rows(d.b, rows, heads * head_dim)
-    rope(d.b, res, here, near_cos, near_sin, head_dim)
+    rope(d.b, res, here, near_cos, near_sin, head_dim=head_dim)
     d.store(res, ops.rope(x.reshape(rows, heads, head_dim), cos, sin).reshape(rows, -1))
     return d.done(kind)
 
@@ -119,7 +119,7 @@ def _mlp(d: Draw, rows: int, kind: str) -> Checked:
     near = interpolated(d.b, tables.sigmoid_table(), d.gmem + TABLES)
     here, res = load_rows(d.b, d.row(x)), alloc_rows(d.b, rows, width)
     d.memory[d.gmem + SCRATCH] = bytes(2 * rows * width)
-    matmul_gated(d.b, stream, here, res, gated_plan, near, scratch=tg(d.gmem + SCRATCH, res.shape, BF16))
+    matmul_gated(d.b, stream, here, res, gated_plan, table=near, scratch=tg(d.gmem + SCRATCH, res.shape, BF16))
     as_bf16 = (weights.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
     gate, up = (ops.mul(ops.matmul(x, side), scale) for side, scale in zip(as_bf16, scales, strict=True))
     d.store(res, ops.mul(ops.silu(gate), up))

@@ -50,7 +50,7 @@ def stored(machine: Machine, page: int) -> tuple[Patterns, Patterns]:
 def test_new_rows_land_in_their_slots_of_a_page_and_nowhere_else(chip: str, count: int, slot: int) -> None:
     rng, b, page = np.random.default_rng(count + slot), KernelBuilder(chip), 7
     k, v = rows(b, ROWS, count, HEADS * DIM), rows(b, ROWS + 0x8000, count, HEADS * DIM)
-    store_rows(b, SHAPE, k, v, here("k"), here("v"))
+    store_rows(b, SHAPE, k, v, k_to=here("k"), v_to=here("v"))
     machine, keys, values = Machine(chip), random(rng, count, HEADS, DIM), random(rng, count, HEADS, DIM)
     machine.gmem.write(ROWS, keys)
     machine.gmem.write(ROWS + 0x8000, values)
@@ -88,7 +88,7 @@ def test_boxes_and_scores_are_those_of_the_specification(chip: str) -> None:
 @pytest.mark.parametrize("count", [PAGE_SIZE, 8])
 def test_the_box_of_many_keys_is_that_of_its_keys_one_by_one(chip: str, count: int) -> None:
     rng, b, block = np.random.default_rng(4), KernelBuilder(chip), 2
-    box_page(b, SHAPE, Boxes(0, PAGES), here("page"), "box", count)
+    box_page(b, SHAPE, Boxes(0, PAGES), here("page"), "box", count=count)
     machine, page, boxes = Machine(chip), random(rng, HEADS, DIM, PAGE_SIZE), random(rng, HEADS, 2, DIM, PAGES)
     for head in range(HEADS):
         machine.gmem.write(KV + head * SHAPE.head_bytes, page[head])

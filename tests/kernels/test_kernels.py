@@ -26,7 +26,7 @@ KERNELS = sorted(set(MAKERS) - {"calls"})
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1 << 31), chip=st.sampled_from([c.name for c in CHIPS]))
 def test_a_kernel_gives_the_twins_bits_in_every_order_that_its_waits_allow(name: str, seed: int, chip: str) -> None:
     try:
@@ -48,7 +48,7 @@ def test_check_has_nothing_to_say_about_a_kernels_program(name: str, chip) -> No
         assert check(parse_cmdbuf(chip, case.raw)) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     k=st.integers(1, 5000),
     n=st.integers(1, 8000),
@@ -104,11 +104,12 @@ def test_what_does_not_fit_is_refused_with_sizes_and_a_way_out() -> None:
     q, res = alloc_rows(b, 1, 64), alloc_rows(b, 1, 64)
     pages = [[(0, None)] * 60]
     scratch, mask = tg(0, (1, 1, 1, 1), Fmt.BF16), tg(0, (1, 1, 1, 960), Fmt.BF16)
+    shape = AttentionShape(1, 1, 1, 64, 60)
     b.lmem.alloc(b.lmem.free_bytes - 3000, "what others use", "")
     with pytest.raises(
         UsageError, match=r"at least \d,\d+ bytes of LMEM a lane for a page of .*, but 2,\d+ are free; free LMEM"
     ):
-        attention(b, res, q, pages, pages, mask, AttentionShape(1, 1, 1, 64, 60), None, scratch)  # type: ignore[arg-type]
+        attention(b, res, q, pages, pages, mask=mask, shape=shape, tables=None, scratch=scratch)  # type: ignore[arg-type]
 
 
 def test_a_failed_kernel_gives_its_lmem_back() -> None:

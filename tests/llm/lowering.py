@@ -12,11 +12,11 @@ from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.memory.pool import BF16
 from kv.policies import policy_named
-from kv.sequence.paged_kv import PagedKV
+from kv.store import PagedKV
 from npusim.board import board_named
 from npusim.llm.device import SimulatedDevice
 from npusim.llm.lower import lower
-from npusim.llm.lowered import Lowered
+from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.session import Session
 from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
 from reference_model.quant.quantise import quantise
@@ -38,15 +38,15 @@ def lowered(
     board: str = "duo256m",
     gather: Gather = Gather.PATCH,
     submit: Submit = Submit.LAYER,
-) -> Lowered:
+) -> LoweredModel:
     return lower(twin(precision).config, Setup(board_named(board), precision, context, budget, gather, submit))
 
 
-def session(low: Lowered) -> Session:
+def session(low: LoweredModel) -> Session:
     return Session(low, twin(low.setup.precision), SimulatedDevice(low.setup.board.chip))
 
 
-def host_cache(low: Lowered) -> PagedKV:
+def host_cache(low: LoweredModel) -> PagedKV:
     """kv's own cache and Quest under the same budget."""
     c = low.config
     geometry = Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, PAGE_SIZE)

@@ -31,7 +31,7 @@ def test_the_answer_from_three_layers_is_that_of_all() -> None:
 
 def test_a_step_reads_its_weights_once_and_no_faster_than_dram_gives_them() -> None:
     low = lowered("int8", 64)
-    step, weights = Predictor(low).decode(64), low.placement.weights.matrix_bytes
+    step, weights = Predictor(low).decode(64), low.layout.weights.matrix_bytes
     assert weights <= step.dram_bytes <= 1.15 * weights
     assert step.chip_ms >= weights / low.setup.board.peak_gbps / 1e6
     assert step.ms == pytest.approx(step.chip_ms + step.cpu_ms + step.submit_ms)

@@ -16,7 +16,7 @@ import pytest
 
 from npusim.check import check
 from npusim.llm.device import Device, SimulatedDevice
-from npusim.llm.lowered import Lowered
+from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.session import Session
 from npusim.program.cmdbuf import parse_cmdbuf
 from tests.llm.lowering import bits, held_out, host_cache, lowered, session, twin
@@ -49,11 +49,11 @@ def test_prefill_in_chunks_gives_the_twins_bits_and_quests_boxes(precision: str)
         np.testing.assert_array_equal(choice.blocks, table.units)
 
 
-def case(precision: str, board: str) -> Lowered:
+def case(precision: str, board: str) -> LoweredModel:
     return lowered(precision, 256, 64, board)
 
 
-def digests(low: Lowered, device: Device) -> dict[str, str]:
+def digests(low: LoweredModel, device: Device) -> dict[str, str]:
     """SHA-256 of the logits of every step, and of the whole cache and its boxes in the end."""
     chip, logits = Session(low, twin(low.setup.precision), device), hashlib.sha256()
     tokens = held_out(PROMPT + STEPS)

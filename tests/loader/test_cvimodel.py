@@ -171,7 +171,7 @@ def test_an_offset_to_itself_anywhere_gives_a_model_or_a_file_format_error() -> 
             continue
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_damaged_description_gives_a_model_or_a_file_format_error(changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(SMALL)

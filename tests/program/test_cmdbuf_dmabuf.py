@@ -110,7 +110,7 @@ def test_the_dmabuf_magic_is_that_of_the_drivers_conversion(chip: str, magic: in
     assert struct.unpack_from("<HH", write_dmabuf(parse_cmdbuf(chip_named(chip), b""))) == (0xB5B5, magic)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(at=st.integers(0, 700), value=st.integers(0, 255), length=st.integers(0, 3000))
 def test_a_damaged_dmabuf_gives_commands_or_a_file_format_error(at: int, value: int, length: int) -> None:
     chip, data = SAMPLES["mlp_cv181x_int8/0"]

@@ -36,7 +36,7 @@ def any_cmdbuf(draw: st.DrawFn) -> tuple[Chip, bytes]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(any_cmdbuf())
 def test_any_descriptor_survives_text_and_back(case: tuple[Chip, bytes]) -> None:
     chip, data = case
@@ -110,7 +110,7 @@ def test_a_wrong_text_is_refused_with_its_line(text: str, message: str) -> None:
         assemble(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="tiudma.ch cv181x\n=0x;:reslanb+", max_size=80))
 def test_any_text_is_assembled_or_refused(text: str) -> None:
     try:

@@ -103,6 +103,12 @@ def test_an_index_out_of_range_is_refused(tmp_path: Path) -> None:
         Model(path).forward({"x": source, "i": index})
 
 
+def test_quant_takes_a_signalling_nan_for_a_nan_without_a_warning(tmp_path: Path) -> None:
+    nan, like = np.full((1, 1, 1, 1), 0x7F800001, np.uint32).view(np.float32), np.zeros((1, 1, 1, 1), np.int8)
+    model = Model(one_routine(tmp_path / "m.cvimodel", "quant", {"x": nan}, {"y": like}, {"scale": 2.0}))
+    assert model.forward({"x": nan})["y"].tolist() == [[[[0]]]]
+
+
 def test_expf_reaches_its_limits_as_the_c_library_does() -> None:
     x = np.array([np.inf, -np.inf, 0, -0.0, 88.72283, 88.7229, -103.97, -103.98], np.float32)
     want = np.array([np.inf, 0, 1, 1, 3.4027985e38, np.inf, 1.4012985e-45, 0], np.float32)

@@ -16,7 +16,7 @@ from npusim.timing import time_workload, workload_of_bytes
 from tests.support.commands import transfer, workload_of
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(CHIPS),
     st.integers(0, 1 << 32),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import Any
 
-from npusim.errors import UsageError
 
-
-def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Hollow marks stand for what does not fit the board's memory."""
+def draw(rows: list[dict[str, Any]], kind: str) -> bytes:
+    """A picture of a `kind`, such as "png". Hollow marks stand for what does not fit the board's memory."""
     from matplotlib.figure import Figure
 
     panels = list(dict.fromkeys((row["board"], row["precision"]) for row in rows))
@@ -33,7 +31,6 @@ def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:
             axes.legend(fontsize="small", title="budget")
     if not all(row["fits"] for row in rows):
         figure.supxlabel("hollow: does not fit the memory that the board's image reserves", fontsize="small")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write {path}: {error}") from None
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind)
+    return picture.getvalue()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,23 +14,34 @@ from rich.table import Table
 
 from kv.policies.base import Policy
 from kv.policies.wrapper import Wrapper
+from npusim.evaluation.plan import Cell
+from npusim.evaluation.rows import Row
 
-Rows = list[dict[str, Any]]
+
+@dataclass(frozen=True)
+class Measure:
+    """A table's title, the format of its values, and a row's value."""
+
+    title: str
+    form: str
+    of: Callable[[Row], float]
+
+
 MEASURES = (
-    ("score", "score", "{:.3g}", 1),
-    ("kl", "KL from dense, nats", "{:.3f}", 1),
-    ("bytes_per_step", "kB a step", "{:,.0f}", 1e-3),
-    ("descriptors_per_step", "descriptors a step", "{:,.0f}", 1),
-    ("moved_bytes_per_step", "kB moved a step", "{:,.0f}", 1e-3),
+    Measure("score", "{:.3g}", lambda row: row.score),
+    Measure("KL from dense, nats", "{:.3f}", lambda row: row.kl),
+    Measure("kB a step", "{:,.0f}", lambda row: row.bytes_per_step / 1e3),
+    Measure("descriptors a step", "{:,.0f}", lambda row: row.descriptors_per_step),
 )
-"""Field, title, format, factor."""
+MOVED = Measure("kB moved a step", "{:,.0f}", lambda row: row.moved_bytes_per_step / 1e3)
+"""Shown where the device does not hold everything."""
 
 
 class EvaluationProgress:
     """A bar with the time left on a terminal; elsewhere a line for each finished sample. On standard error."""
 
-    def __init__(self, cells: Sequence[tuple[int, int]], num_done: int) -> None:
-        self._weights = {cell: float(cell[0]) for cell in cells}
+    def __init__(self, cells: Sequence[Cell], num_done: int) -> None:
+        self._weights = {cell: float(cell.context) for cell in cells}
         self._shares = dict.fromkeys(cells, 0.0)
         self._skipped = num_done
         self._begin = time.monotonic()
@@ -59,7 +69,7 @@ class EvaluationProgress:
     ) -> None:
         self._bar.stop()
 
-    def advance(self, cell: tuple[int, int], share: float) -> None:
+    def advance(self, cell: Cell, share: float) -> None:
         """`cell` is done to this share; a cell that is reported as done without having begun was done in an earlier
         run."""
         resumed = share == 1 and self._shares[cell] == 0
@@ -69,70 +79,80 @@ class EvaluationProgress:
         done = sum(self._weights[other] * part for other, part in self._shares.items())
         if resumed:
             self._before += self._weights[cell]
-        self._bar.update(self._task, completed=done, description=f"{cell[0]:,} tokens, sample {cell[1] + 1}")
+        self._bar.update(self._task, completed=done, description=_name(cell))
         if share == 1 and not resumed and not self._is_bar:
             self._say(cell, done)
 
-    def _say(self, cell: tuple[int, int], done: float) -> None:
+    def _say(self, cell: Cell, done: float) -> None:
         elapsed = time.monotonic() - self._begin
         left = elapsed * (sum(self._weights.values()) - done) / (done - self._before)
         finished = sum(part == 1 for part in self._shares.values())
         print(
-            f"{cell[0]:,} tokens, sample {cell[1] + 1}: {finished} of {len(self._shares)} samples after "
-            f"{elapsed / 60:.1f} min, "
+            f"{_name(cell)}: {finished} of {len(self._shares)} samples after {elapsed / 60:.1f} min, "
             f"about {left / 60:.1f} min left",
             file=sys.stderr,
             flush=True,
         )
 
 
-def result_tables(rows: Rows) -> Iterator[RenderableType]:
+def _name(cell: Cell) -> str:
+    return f"{cell.context:,} tokens, sample {cell.sample + 1}"
+
+
+def result_tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
     """For each context a headline and one table a measure: policies down, budgets across."""
-    for heading, what, budgets, lines in _grids(rows):
-        if heading:
-            yield f"\n[bold]{heading}[/]"
+    for grid in _grids(rows):
+        if grid.heading:
+            yield f"\n[bold]{grid.heading}[/]"
         table = Table(box=None, pad_edge=False)
-        table.add_column(f"{what} \\ budget", min_width=26)
-        for budget in budgets:
+        table.add_column(f"{grid.title} \\ budget", min_width=26)
+        for budget in grid.budgets:
             table.add_column(f"{budget:,}", justify="right", min_width=7)
-        for name, values in lines:
+        for name, values in grid.lines.items():
             table.add_row(name, *values)
         yield table
 
 
-def markdown(rows: Rows) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """The same tables as Markdown."""
     parts = []
-    for heading, what, budgets, lines in _grids(rows):
-        if heading:
-            parts.append(f"### {heading[:1].upper()}{heading[1:]}\n")
-        parts.append(f"| {what} | " + " | ".join(f"{budget:,}" for budget in budgets) + " |")
-        parts.append("|---|" + "--:|" * len(budgets))
-        parts += [f"| {name} | " + " | ".join(values) + " |" for name, values in lines]
+    for grid in _grids(rows):
+        if grid.heading:
+            parts.append(f"### {grid.heading[:1].upper()}{grid.heading[1:]}\n")
+        parts.append(f"| {grid.title} | " + " | ".join(f"{budget:,}" for budget in grid.budgets) + " |")
+        parts.append("|---|" + "--:|" * len(grid.budgets))
+        parts += [f"| {name} | " + " | ".join(values) + " |" for name, values in grid.lines.items()]
         parts.append("")
     return "\n".join(parts)
 
 
-def _grids(rows: Rows) -> Iterator[tuple[str, str, list[int], list[tuple[str, list[str]]]]]:
-    """(headline of a context before its first measure, measure, budgets, (policy, its values)) of each context and
-    measure."""
-    budgets = sorted({row["budget"] for row in rows})
-    for context in dict.fromkeys(row["context"] for row in rows):
-        here = [row for row in rows if row["context"] == context]
-        count = here[0]["samples"]
-        heading = f"{here[0]['task']}, {context:,} tokens, {here[0]['model']}, {count} sample{'s' * (count > 1)}"
-        for field, what, form, factor in MEASURES:
-            if field == "moved_bytes_per_step" and not here[0]["device_tokens"]:
-                continue
-            held = {(row["policy"], row["budget"]): row[field] for row in here}
-            lines = [
-                (
-                    name,
-                    [form.format(factor * held[name, budget]) if (name, budget) in held else "" for budget in budgets],
-                )
-                for name in dict.fromkeys(row["policy"] for row in here)
-            ]
-            yield heading if field == MEASURES[0][0] else "", what, budgets, lines
+@dataclass(frozen=True)
+class _Grid:
+    """One measure of one context: for each policy its values, one a budget. `heading` is the context's, empty but for
+    its first measure."""
+
+    heading: str
+    title: str
+    budgets: list[int]
+    lines: dict[str, list[str]]
+
+
+def _grids(rows: Sequence[Row]) -> Iterator[_Grid]:
+    budgets = sorted({row.budget for row in rows})
+    for context in dict.fromkeys(row.context for row in rows):
+        here = [row for row in rows if row.context == context]
+        first, held = here[0], {(row.policy, row.budget): row for row in here}
+        heading = f"{first.task}, {context:,} tokens, {first.model}, {first.samples} sample{'s' * (first.samples > 1)}"
+        for measure in (*MEASURES, MOVED) if first.device_tokens else MEASURES:
+            lines = {
+                name: [
+                    measure.form.format(measure.of(held[name, budget])) if (name, budget) in held else ""
+                    for budget in budgets
+                ]
+                for name in dict.fromkeys(row.policy for row in here)
+            }
+            yield _Grid(heading, measure.title, budgets, lines)
+            heading = ""
 
 
 def task_table(tasks: list[tuple[str, str]]) -> Table:

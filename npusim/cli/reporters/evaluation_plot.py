@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from npusim.errors import UsageError
+from npusim.evaluation.rows import Row
 
 SUFFIXES = (".png", ".svg", ".pdf")
 MARKERS = "os^vDP*XdphH8<>"
@@ -20,22 +22,23 @@ def check_plot(path: Path) -> None:
         raise UsageError("--plot needs matplotlib, which is not installed: pip install 'npusim[plot]'")
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """One panel a context, one line a policy over its budgets; the dense run is a line across at its own traffic."""
+def draw(rows: Sequence[Row], kind: str) -> bytes:
+    """A picture of a `kind`, such as "png": one panel a context, one line a policy over its budgets; the dense run is a
+    line across at its own traffic."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    contexts = list(dict.fromkeys(row["context"] for row in rows))
+    contexts = list(dict.fromkeys(row.context for row in rows))
     figure = Figure(figsize=(4.6 * len(contexts) + 1.6, 4.8), layout="constrained")
     panels = figure.subplots(1, len(contexts), sharey=True, squeeze=False)[0]
-    names = list(dict.fromkeys(row["policy"] for row in rows))
+    names = list(dict.fromkeys(row.policy for row in rows))
     for panel, context in zip(panels, contexts, strict=True):
         for number, name in enumerate(names):
-            own = [row for row in rows if row["context"] == context and row["policy"] == name]
+            own = [row for row in rows if row.context == context and row.policy == name]
             own = own[:1] if name == "full" else own
             panel.plot(
-                [row["bytes_per_step"] / 1e6 for row in own],
-                [row["score"] for row in own],
+                [row.bytes_per_step / 1e6 for row in own],
+                [row.score for row in own],
                 marker=MARKERS[number % len(MARKERS)],
                 markersize=9 if name == "full" else 5,
                 color="black" if name == "full" else f"C{number % 10}",
@@ -48,21 +51,17 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
-        samples = next(row["samples"] for row in rows if row["context"] == context)
+        samples = next(row.samples for row in rows if row.context == context)
         panel.set_title(f"{context:,} tokens, {samples} samples", fontsize="medium")
         panel.set_xlabel("MB read in a decode step, all layers")
         panel.grid(True, which="both", alpha=0.25)
-    budgets = ", ".join(f"{budget:,}" for budget in sorted({row["budget"] for row in rows}))
-    panels[0].set_ylabel(f"score: {rows[0]['task']}")
+    budgets = ", ".join(f"{budget:,}" for budget in sorted({row.budget for row in rows}))
+    panels[0].set_ylabel(f"score: {rows[0].task}")
     figure.suptitle(
-        f"{rows[0]['model']}, pages of {rows[0]['page_size']}\nbudgets {budgets} tokens, left to right",
+        f"{rows[0].model}, pages of {rows[0].page_size}\nbudgets {budgets} tokens, left to right",
         fontsize="medium",
     )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
-        figure.savefig(partial, dpi=110)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, dpi=110)
+    return picture.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from golden import write_archive
+from golden.whole import replacing
 from npusim.errors import UsageError
 from npusim.isa.descriptors import tdma_layout
 from npusim.kernels.program import Program
-from npusim.llm.run import BoardRun
+from npusim.llm.generation import Generation
 from npusim.llm.setup import PAGE_SIZE, Gather
 from npusim.program.cmdbuf import parse_cmdbuf
 from reference_model.generate import GREEDY
@@ -23,7 +23,7 @@ from reference_model.generate import GREEDY
 RUNNERS = ("run.py", "runtime.py")
 
 
-def export(run: BoardRun, directory: Path, steps: int) -> list[Path]:
+def export(run: Generation, directory: Path, steps: int) -> list[Path]:
     """The bundle of `run` in a new or empty `directory`: programs, memory, embedding, manifest, the runner and golden
     logits.
 
@@ -36,26 +36,21 @@ def export(run: BoardRun, directory: Path, steps: int) -> list[Path]:
         raise UsageError("the prompt is empty: give at least one token for the bundle to run")
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty: name a new directory")
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        _write(run, partial, steps)
-        if directory.exists():
-            directory.rmdir()
-        partial.rename(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(directory) as partial:
+            partial.mkdir()
+            _write(run, partial, steps)
     except OSError as error:
         raise UsageError(f"cannot write {directory}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sorted(directory.iterdir())
 
 
-def _write(run: BoardRun, directory: Path, steps: int) -> None:
+def _write(run: Generation, directory: Path, steps: int) -> None:
     low = run.lowered
     manifest = _manifest(run, steps)
     with open(directory / "memory.bin", "wb") as memory:
-        for addr, data in low.placement.constants(run.twin):
+        for addr, data in low.layout.constants(run.twin):
             manifest["constants"].append([addr, memory.tell(), len(data)])
             memory.write(data)
     for name in low.decode:
@@ -71,7 +66,7 @@ def _write(run: BoardRun, directory: Path, steps: int) -> None:
     write_archive(directory / "golden.npz", {"logits": golden_logits(run, steps)})
 
 
-def golden_logits(run: BoardRun, steps: int) -> np.ndarray:
+def golden_logits(run: Generation, steps: int) -> np.ndarray:
     """What the bundle's runner must give, from the simulated chip."""
     session, rows, tokens = run.session(), [], list(run.prompt)
     for index in range(len(run.prompt) + steps):
@@ -81,13 +76,13 @@ def golden_logits(run: BoardRun, steps: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def _manifest(run: BoardRun, steps: int) -> dict[str, Any]:
+def _manifest(run: Generation, steps: int) -> dict[str, Any]:
     low, config, setup = run.lowered, run.lowered.config, run.lowered.setup
     return {
         "chip": setup.board.chip.name,
         "num_bytes": low.memory.num_bytes,
         "memory_map": low.memory.rows(),
-        "places": asdict(low.places),
+        "addresses": asdict(low.addresses),
         "kv": low.memory["kv pages"].addr,
         "page_bytes": low.pages.page_bytes,
         "page_size": PAGE_SIZE,

@@ -45,9 +45,9 @@ class Model:
 
     def decode(self, token: int) -> bytes:
         """One token in, bytes of bf16 logits out."""
-        m, places, page_size = self.m, self.m["places"], self.m["page_size"]
+        m, addresses, page_size = self.m, self.m["addresses"], self.m["page_size"]
         row = 2 * m["hidden"]
-        self.board.write(places["x"], self.embedding[token * row : (token + 1) * row])
+        self.board.write(addresses["x"], self.embedding[token * row : (token + 1) * row])
         block, slot = divmod(self.length, page_size)
         self.length += 1
         moves = {
@@ -56,8 +56,8 @@ class Model:
             + (m["num_pages"] + 1) * m["page_bytes"]
             + (block + 1) * m["page_bytes"]
             + 2 * slot * m["head_dim"],
-            "rope": places["rope"] + (self.length - 1) * places["rope_bytes"],
-            "box": places["boxes"] + 2 * block,
+            "rope": addresses["rope"] + (self.length - 1) * addresses["rope_bytes"],
+            "box": addresses["boxes"] + 2 * block,
         }
         if len(m["decode"]) > 1:
             for index, name in enumerate(m["decode"]):
@@ -70,7 +70,7 @@ class Model:
             self.run(m["decode"][0], moves)
             if m["prunes"]:
                 self.scores = [self.read_scores(layer) for layer in range(m["num_layers"])]
-        return self.board.read(places["logits"], 2 * m["vocab"])
+        return self.board.read(addresses["logits"], 2 * m["vocab"])
 
     def choose(self, layer: int, scores: list[list[float]] | None) -> dict[str, int]:
         """Moves of one layer's pages: the last block and those with the highest scores , ascending, then null pages."""
@@ -92,15 +92,15 @@ class Model:
                     )
                     moves[f"{'kv'[side]}/{layer}/{head}/{slot}"] = source
         valid = self.length - (blocks - len(kept)) * m["page_size"]
-        moves["mask"] = m["places"]["mask"] + 2 * (m["context"] - (valid - 1))
+        moves["mask"] = m["addresses"]["mask"] + 2 * (m["context"] - (valid - 1))
         return moves
 
     def read_scores(self, layer: int) -> list[list[float]]:
         """Largest score among the query heads of each KV head: [kv_heads][blocks]."""
-        m, places, pages = self.m, self.m["places"], self.m["context"] // self.m["page_size"]
+        m, addresses, pages = self.m, self.m["addresses"], self.m["context"] // self.m["page_size"]
         count = 2 * m["num_heads"] * pages
         halves = struct.unpack(
-            f"<{count}H", self.board.read(places["scores"] + layer * places["score_bytes"], 2 * count)
+            f"<{count}H", self.board.read(addresses["scores"] + layer * addresses["score_bytes"], 2 * count)
         )
         blocks, group = -(-self.length // m["page_size"]), m["num_heads"] // m["num_kv_heads"]
         found: list[list[float]] = []

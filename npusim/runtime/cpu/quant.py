@@ -26,13 +26,13 @@ def quant(call: CpuCall) -> Bound:
             factor = _factor(call, to_float=False)
 
             def run() -> None:
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore", invalid="ignore"):
                     result[...] = np.clip(np.nan_to_num(round_half_away(source * factor)), -128, 127)
 
         case DType.FP32, DType.BF16:
 
             def run() -> None:
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore", invalid="ignore"):
                     result[...] = (source * _BF16_ROUNDING).view(np.uint32) >> 16
 
         case DType.INT8, DType.FP32:

@@ -8,9 +8,9 @@ from npusim.loader.cvimodel_types import DType
 from npusim.runtime.cpu.boxes import F, Floats, half
 from npusim.runtime.cpu.call import Bound, CpuCall
 
-_STRIDES = (32, 16, 8)
+_LEVELS = ((32, (32, 16)), (16, (8, 4)), (8, (2, 1)))
+"""Stride and anchor scales of each level."""
 _BASE = 16
-_SCALES = ((32, 16), (8, 4), (2, 1))
 _NUM_ANCHORS = 2
 _FACE_VALUES = 15
 
@@ -36,10 +36,8 @@ def retinaface_detection(call: CpuCall) -> Bound:
     def run() -> None:
         out[...] = 0
         for b, row in enumerate(rows):
-            levels = zip(maps[0::3], maps[1::3], maps[2::3], _STRIDES, _SCALES, strict=True)
-            faces = np.concatenate(
-                [_decode(s[b], x[b], p[b], stride, scales, least) for s, x, p, stride, scales in levels]
-            )
+            levels = zip(maps[0::3], maps[1::3], maps[2::3], _LEVELS, strict=True)
+            faces = np.concatenate([_decode(s[b], x[b], p[b], level, least) for s, x, p, level in levels])
             faces = faces[np.argsort(-faces[:, 4], kind="stable")]
             kept = faces[_kept(faces, closest)][:keep]
             row[: kept.size] = kept.reshape(-1)
@@ -48,9 +46,10 @@ def retinaface_detection(call: CpuCall) -> Bound:
 
 
 def _decode(
-    scores: Floats, boxes: Floats, points: Floats, stride: int, scales: tuple[int, ...], least: np.float32
+    scores: Floats, boxes: Floats, points: Floats, level: tuple[int, tuple[int, ...]], least: np.float32
 ) -> Floats:
     """Faces of one level above `least`, shape (found, 15), anchors before cells."""
+    stride, scales = level
     h, w = scores.shape[1:]
     chances = scores[_NUM_ANCHORS:]
     anchor, y, x = np.nonzero(chances > least)

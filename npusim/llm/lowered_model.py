@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npusim.kernels.program import Program
+from npusim.llm.layout import Addresses, ModelLayout
 from npusim.llm.memory_map import MemoryMap
 from npusim.llm.pages import PageLayout
-from npusim.llm.placement import Placement, Places
 from npusim.llm.setup import Setup
 from reference_model.config import ModelConfig
 
 
 @dataclass(frozen=True)
-class Prefill:
+class PrefillProgram:
     """A program that takes `chunk` tokens at once and attends to at most `num_slots` pages, those of the chunk
     included."""
 
@@ -22,34 +22,34 @@ class Prefill:
 
 
 @dataclass(frozen=True)
-class Lowered:
+class LoweredModel:
     """`decode` names the programs of one step in order; where pages are chosen a layer at a time, program i ends with
     layer i's scores."""
 
-    placement: Placement
+    layout: ModelLayout
     programs: dict[str, Program]
     decode: tuple[str, ...]
-    prefills: tuple[Prefill, ...]
+    prefills: tuple[PrefillProgram, ...]
 
     @property
     def setup(self) -> Setup:
-        return self.placement.setup
+        return self.layout.setup
 
     @property
     def config(self) -> ModelConfig:
-        return self.placement.config
+        return self.layout.config
 
     @property
     def memory(self) -> MemoryMap:
-        return self.placement.memory
+        return self.layout.memory
 
     @property
     def pages(self) -> PageLayout:
-        return self.placement.pages
+        return self.layout.pages
 
     @property
-    def places(self) -> Places:
-        return self.placement.places
+    def addresses(self) -> Addresses:
+        return self.layout.addresses
 
     @property
     def command_bytes(self) -> int:
@@ -58,4 +58,4 @@ class Lowered:
 
     def staged(self, which: int, layer: int, head: int, slot: int) -> int:
         """Where the CPU copies the page in a slot to, `which` being 0 for keys and 1 for values."""
-        return self.places.staging + self.pages.staged_offset(which, layer, head, slot, self.setup.num_slots)
+        return self.addresses.staging + self.pages.staged_offset(which, layer, head, slot, self.setup.num_slots)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from npusim.llm.device import Device, SimulatedDevice
 from npusim.llm.lower import lower
-from npusim.llm.lowered import Lowered
+from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.pages import FloatArray
 from npusim.llm.predict import Predictor, StepTime
 from npusim.llm.session import Session
@@ -19,15 +19,13 @@ from reference_model.model import Model
 from reference_model.quant.quantise import quantise
 from reference_model.quant.twin import TwinModel
 
-Watch = Callable[[int, FloatArray], None]
-
 
 @dataclass
-class BoardRun:
+class Generation:
     """A model on a board. `tokens` and `logits` fill up while it generates: logits[i] is what tokens[i] was chosen
     from."""
 
-    lowered: Lowered
+    lowered: LoweredModel
     twin: TwinModel
     prompt: list[int]
     tokens: list[int] = field(default_factory=list)
@@ -64,7 +62,7 @@ class BoardRun:
         return Predictor(self.lowered).prefill_ms(len(self.prompt))
 
 
-def prepare(model: Model, setup: Setup, prompt: Sequence[int], by_layer: bool | None = None) -> BoardRun:
+def prepare(model: Model, setup: Setup, prompt: Sequence[int], by_layer: bool | None = None) -> Generation:
     """`model` quantised and lowered for `setup`; see lower for `by_layer`."""
     twin = quantise(model, setup.precision)
-    return BoardRun(lower(model.config, setup, by_layer), twin, list(prompt))
+    return Generation(lower(model.config, setup, by_layer), twin, list(prompt))

@@ -9,10 +9,10 @@ import numpy as np
 from npusim.kernels.attention import AttentionShape
 from npusim.kernels.cache import Boxes, CacheShape
 from npusim.kernels.tensors import Fmt
-from npusim.llm.memory_map import MemoryMap, lay_out
+from npusim.llm.memory_map import MemoryMap, lay_out_regions
 from npusim.llm.pages import PageLayout
 from npusim.llm.setup import PAGE_SIZE, Gather, Setup
-from npusim.llm.weights import Shapes, Weights, place_weights
+from npusim.llm.weights import Shapes, WeightLayout, lay_out_weights
 from npusim.mem.lmem import align_up
 from reference_model.config import ModelConfig
 from reference_model.quant import ops, tables
@@ -28,7 +28,7 @@ TABLES = ("exp", "sigmoid", "gelu_gate", "reciprocal", "rsqrt")
 
 
 @dataclass(frozen=True)
-class Places:
+class Addresses:
     """GMEM addresses that the driver itself needs.
 
     x          residual stream of the new tokens, bf16 [chunk, hidden]: the embedding goes in here
@@ -37,7 +37,7 @@ class Places:
     scores     of each layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of float32
                numbers
     rope       rows of (cos, sin), rope_bytes a position
-    mask       as placement.masks lays them out
+    mask       as masks lays them out
     boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
     staging    where the CPU copies pages, or 0
     """
@@ -55,15 +55,15 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Placement:
+class ModelLayout:
     """Addresses are offsets from the start of the board's ION block, which base register 0 holds."""
 
     setup: Setup
     config: ModelConfig
-    weights: Weights
+    weights: WeightLayout
     memory: MemoryMap
     pages: PageLayout
-    places: Places
+    addresses: Addresses
     scratch: int
 
     @property
@@ -104,16 +104,16 @@ class Placement:
         cos, sin = ops.rope_rows(np.arange(setup.context), c.head_dim, c.rope_theta)
         parts = [_pair(function) for function in functions] + [np.concatenate([cos, sin], 1), masks(setup)]
         start, out = self.memory["tables"].addr, bytearray(self.memory["tables"].num_bytes)
-        addrs = [self.table(name) for name in TABLES] + [self.places.rope, self.places.mask]
+        addrs = [self.table(name) for name in TABLES] + [self.addresses.rope, self.addresses.mask]
         for addr, part in zip(addrs, parts, strict=True):
             out[addr - start : addr - start + part.nbytes] = part.tobytes()
         return bytes(out)
 
 
-def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
-    """Places for a model of configuration `c` under `setup`, whose tiles of weights take buffer_bytes of LMEM a
+def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayout:
+    """The layout of a model of configuration `c` under `setup`, whose tiles of weights take buffer_bytes of LMEM a
     lane."""
-    weights = place_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
+    weights = lay_out_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
     pages = PageLayout(c.num_layers, c.num_kv_heads, c.head_dim, setup.num_pages, PAGE_SIZE)
     box_bytes = c.num_layers * c.num_kv_heads * 2 * c.head_dim * setup.num_pages * 2
     rope_bytes = 2 * 2 * c.head_dim
@@ -126,7 +126,7 @@ def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
     staging = (
         2 * c.num_layers * c.num_kv_heads * setup.num_slots * pages.page_bytes if setup.gather is Gather.COPY else 0
     )
-    memory = lay_out(
+    memory = lay_out_regions(
         [
             ("weights", weights.num_bytes, f"{setup.precision}, {c.num_layers} layers and the head"),
             ("kv pages", pages.num_bytes, f"{setup.num_pages} pages of {PAGE_SIZE} tokens and the null page, bf16"),
@@ -142,7 +142,7 @@ def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
         ]
     )
     io, table = memory["io"].addr, memory["tables"].addr
-    places = Places(
+    addresses = Addresses(
         x=io,
         queries=io + x_bytes,
         logits=io + x_bytes + q_bytes,
@@ -154,7 +154,7 @@ def place(setup: Setup, c: ModelConfig, buffer_bytes: int) -> Placement:
         boxes=memory["page boxes"].addr,
         staging=memory["staging"].addr if staging else 0,
     )
-    return Placement(setup, c, weights, memory, pages, places, memory["scratch"].addr)
+    return ModelLayout(setup, c, weights, memory, pages, addresses, memory["scratch"].addr)
 
 
 def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:

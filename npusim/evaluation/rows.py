@@ -1,0 +1,100 @@
+"""What comes out of an evaluation: an outcome a sample, policy and budget, and a row of means over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from npusim.evaluation.plan import FULL, Cell, Plan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One sample under one policy and budget. Bytes and descriptors are of all layers in one decode step, mean over the
+    answer's tokens; kl in nats."""
+
+    policy: str
+    budget: int
+    score: float
+    kl: float
+    bytes_per_step: float
+    descriptors_per_step: float
+    metadata_bytes_per_step: float
+    padding_bytes_per_step: float
+    moved_bytes_per_step: float
+    prompt_tokens: int
+    answer: str
+
+
+Outcomes = dict[Cell, list[Outcome]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One context, policy and budget: means over its samples of what an Outcome holds, and the answers.
+
+    score_error     standard error of the mean score
+    """
+
+    model: str
+    task: str
+    context: int
+    policy: str
+    budget: int
+    samples: int
+    score: float
+    kl: float
+    bytes_per_step: float
+    descriptors_per_step: float
+    metadata_bytes_per_step: float
+    padding_bytes_per_step: float
+    moved_bytes_per_step: float
+    prompt_tokens: float
+    score_error: float
+    page_size: int
+    dense_layers: int
+    seed: int
+    device_tokens: int
+    answers: tuple[str, ...]
+
+
+MEANS = tuple(name for name in Outcome.__dataclass_fields__ if name not in ("policy", "budget", "answer"))
+"""Fields of an Outcome whose mean is a Row's field of the same name."""
+_OF_PLAN = tuple(field.name for field in fields(Row) if field.name in Plan.__dataclass_fields__.keys() - {"samples"})
+"""Fields that a Row takes over from its Plan."""
+
+
+def rows(plan: Plan, outcomes: Mapping[Cell, Sequence[Outcome]]) -> list[Row]:
+    """One row for each context, policy and budget of which there is a sample.
+
+    `full` ignores the budget, so its row is repeated for every budget.
+    """
+    return [row for context in sorted(plan.contexts) for row in _rows_of(plan, context, outcomes)]
+
+
+def _rows_of(plan: Plan, context: int, outcomes: Mapping[Cell, Sequence[Outcome]]) -> Iterator[Row]:
+    found = [outcome for (length, _), cell in sorted(outcomes.items()) if length == context for outcome in cell]
+    for name in plan.policies:
+        for budget in sorted(plan.budgets):
+            of_row = [
+                outcome for outcome in found if outcome.policy == name and (name == FULL or outcome.budget == budget)
+            ]
+            if of_row:
+                yield _row(plan, context, name, budget, of_row)
+
+
+def _row(plan: Plan, context: int, policy: str, budget: int, outcomes: Sequence[Outcome]) -> Row:
+    values: dict[str, Any] = {name: getattr(plan, name) for name in _OF_PLAN}
+    values |= {name: float(np.mean([getattr(outcome, name) for outcome in outcomes])) for name in MEANS}
+    return Row(
+        context=context,
+        policy=policy,
+        budget=budget,
+        samples=len(outcomes),
+        score_error=float(np.std([outcome.score for outcome in outcomes]) / np.sqrt(len(outcomes))),
+        answers=tuple(outcome.answer for outcome in outcomes),
+        **values,
+    )
