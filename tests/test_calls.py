@@ -25,7 +25,6 @@ TODO = {
     "npusim/check/checker.py:Cmdbuf(...)",
     "npusim/check/local.py:_Run._race",
     "npusim/check/timeline.py:Step(...)",
-    "npusim/cli/board_options.py:Setup(...)",
     "npusim/cli/reporters/training.py:TrainingReporter.begin",
     "npusim/insn/operands.py:per_channel",
     "npusim/insn/operands.py:planes",

@@ -2,74 +2,67 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import reference_model
-from npusim.board import BOARDS
-from npusim.cli.board_options import add_variant_options, board_names
-from npusim.cli.command import Command, check_writable, console, working, write_json, write_whole
+from npusim.board import Board
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.boards import MODEL_BOARDS, BoardName, BoardOption, VariantOption, WhatIfOption
+from npusim.cli.options.files import JsonOutput, PlotDirectory, PlotOutput, write_pictures, write_whole
+from npusim.cli.options.kinds import Commas, OneOf, Tokens
+from npusim.cli.options.models import ContextOption, ModelOption, PrecisionOption
+from npusim.cli.options.option import Given
 from npusim.cli.reporters.capacity import capacity_table
 from npusim.cli.reporters.capacity_plot import draw
-from npusim.cli.reporters.evaluation_plot import check_plot
-from npusim.cli.what_if import add_speed_options, what_if
 from npusim.llm.capacity import PRECISIONS, Capacity, capacity, contexts_of
-from npusim.llm.setup import Gather, Submit
+
+MODEL = ModelOption()
+BOARDS = BoardOption[tuple[Board, ...]](
+    kind=Commas(BoardName()), default=MODEL_BOARDS, default_words="all", repeats=True
+)
+PRECISION = PrecisionOption[tuple[str, ...]](kind=Commas(OneOf(PRECISIONS, "FORMAT")), default=PRECISIONS, repeats=True)
+CONTEXT = ContextOption[tuple[int, ...] | None](
+    kind=Commas(Tokens()), repeats=True, default_words="a few, up to the model's own"
+)
+VARIANT = VariantOption()
+WHAT_IF = WhatIfOption()
+JSON = JsonOutput()
+PLOT = PlotOutput(note="the speeds")
+PLOT_DIRECTORY = PlotDirectory(note="the speeds, a picture a board")
 
 
 class CapacityCommand(Command):
     name = "capacity"
     summary = "Show for each board, precision, context and page budget whether a model fits, its speed, and what binds."
-    example = "npusim capacity --model builtin --board duo256m --board duo"
+    example = "npusim capacity --model builtin --board duo256m,duo"
+    options = (MODEL, BOARDS, PRECISION, CONTEXT, VARIANT, WHAT_IF, JSON, PLOT, PLOT_DIRECTORY)
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--model", default="builtin", metavar="NAME|PATH", help="as for `npusim generate` (default: builtin)"
-        )
-        parser.add_argument(
-            "--board", action="append", choices=board_names(), help="this board only; may be given again (default: all)"
-        )
-        parser.add_argument(
-            "--precision", action="append", choices=PRECISIONS, help="this precision only (default: both)"
-        )
-        parser.add_argument(
-            "--context", action="append", type=int, metavar="N", help="this length only; may be given again"
-        )
-        add_variant_options(parser)
-        add_speed_options(parser)
-        parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON: into FILE, or printed")
-        parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the speeds (.png, .svg or .pdf)")
-
-    def run(self, options: argparse.Namespace) -> int:
-        if options.plot:
-            check_plot(options.plot)
-            check_writable(options.plot)
-        with working(f"loading {options.model}"):
-            config = reference_model.load(options.model).config
-        boards = [what_if(board, options) for board in BOARDS if board.name in (options.board or board_names())]
+    def run(self, given: Given) -> int:
+        with working(f"loading {given[MODEL]}"):
+            config = reference_model.load(given[MODEL]).config
+        names = [board.name for board in MODEL_BOARDS if board in given[BOARDS]]
+        boards = [given[WHAT_IF].of(board) for board in MODEL_BOARDS if board.name in names]
+        variant, precisions, contexts = given[VARIANT], given[PRECISION], given[CONTEXT]
         found: list[Capacity] = []
         with working("lowering and timing"):
             found += capacity(
                 config,
                 boards,
-                options.precision or PRECISIONS,
-                options.context or contexts_of(config),
-                *_variant(options),
+                precisions,
+                contexts or contexts_of(config),
+                gather=variant.gather,
+                submit=variant.submit,
             )
-        names = [board.name for board in boards]
         rows = [_row(answer) for answer in sorted(found, key=lambda answer: names.index(answer.board))]
-        if options.plot:
-            write_whole(options.plot, draw(rows, options.plot.suffix[1:]))
-        if options.json:
-            write_json(options.json, {"model": options.model, "rows": rows})
-        if options.json != "-":
+        if (path := given[PLOT]) is not None:
+            write_whole(path, draw(rows, path.suffix[1:]))
+        if (directory := given[PLOT_DIRECTORY]) is not None:
+            of_board = {name: [row for row in rows if row["board"] == name] for name in names}
+            write_pictures(directory, {name: draw(own, "png") for name, own in of_board.items() if own})
+        given[JSON].write({"model": given[MODEL], "rows": rows})
+        if not given[JSON].printed:
             console().print(capacity_table(rows))
         return 0
-
-
-def _variant(options: argparse.Namespace) -> tuple[Gather, Submit]:
-    return Gather(options.gather), Submit(options.submit)
 
 
 def _row(answer: Capacity) -> dict[str, Any]:

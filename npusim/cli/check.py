@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
-from pathlib import Path
 
 from npusim.check import Finding, Severity, check, check_model
-from npusim.chip import CHIPS
-from npusim.cli.command import Command, console, print_json, working
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.files import JsonOutput
+from npusim.cli.options.option import Flag, Given
+from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.reporters.findings import finding_renderables, summary
-from npusim.program.open import open_program
 
 SHOWN = 20
-EXIT_CODES = """exit codes:
-  0  no error (there may be warnings and notes)
-  1  errors were found
-  2  the file cannot be read"""
+PROGRAM = ProgramOption[ProgramSource]()
+ALL = Flag(("--all",), f"show every finding, not only the first {SHOWN}")
+JSON = JsonOutput("every finding with its commands disassembled")
 
 
 class CheckCommand(Command):
@@ -26,45 +24,34 @@ class CheckCommand(Command):
         "running it."
     )
     example = "npusim check mlp.cvimodel"
+    notes = """exit codes:
+  0  no error (there may be warnings and notes)
+  1  errors were found
+  2  the file cannot be read"""
+    options = (PROGRAM, ALL, JSON)
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.epilog = f"{parser.epilog}\n\n{EXIT_CODES}"
-        parser.add_argument("model", type=Path, metavar="MODEL", help="a .cvimodel, a raw command buffer or a dmabuf")
-        parser.add_argument(
-            "--chip",
-            choices=[chip.name for chip in CHIPS],
-            help="chip of a dmabuf (its header does not tell all apart)",
-        )
-        parser.add_argument("--no-md5", action="store_true", help="read a .cvimodel that was edited after compilation")
-        parser.add_argument("--all", action="store_true", help=f"show every finding, not only the first {SHOWN}")
-        parser.add_argument(
-            "--json", action="store_true", help="print JSON: every finding with its commands disassembled"
-        )
-
-    def run(self, options: argparse.Namespace) -> int:
-        with working(f"checking {options.model}"):
-            findings = _findings(options.model, options.chip, not options.no_md5)
+    def run(self, given: Given) -> int:
+        source, json = given[PROGRAM], given[JSON]
+        if json.printed:
+            given.refuse((ALL,), "with --json, which prints every finding")
+        with working(f"checking {source.path}"):
+            findings = _findings(source)
         counts = Counter(finding.severity for finding in findings)
-        if options.json:
-            by_severity = {severity.value: counts[severity] for severity in Severity}
-            print_json(
-                {
-                    "file": str(options.model),
-                    "counts": by_severity,
-                    "findings": [finding.as_json() for finding in findings],
-                }
-            )
-        else:
+        by_severity = {severity.value: counts[severity] for severity in Severity}
+        if json:
+            found = [finding.as_json() for finding in findings]
+            json.write({"file": str(source.path), "counts": by_severity, "findings": found})
+        if not json.printed:
             out = console()
             worst_first = sorted(findings, key=lambda finding: list(Severity).index(finding.severity))
-            for renderable in finding_renderables(worst_first if options.all else worst_first[:SHOWN]):
+            for renderable in finding_renderables(worst_first if given[ALL] else worst_first[:SHOWN]):
                 out.print(renderable, soft_wrap=True)
-            out.print(summary(str(options.model), counts, 0 if options.all else max(0, len(findings) - SHOWN)))
+            out.print(summary(str(source.path), counts, 0 if given[ALL] else max(0, len(findings) - SHOWN)))
         return 1 if counts[Severity.ERROR] else 0
 
 
-def _findings(path: Path, chip_name: str | None, verify_md5: bool) -> list[Finding]:
-    program = open_program(path, chip=chip_name, verify_md5=verify_md5)
+def _findings(source: ProgramSource) -> list[Finding]:
+    program = source.open()
     if program.model is None:
         return check(list(program.cmdbufs.values()))
     return [finding for i in range(len(program.model.programs)) for finding in check_model(program.model, i)]

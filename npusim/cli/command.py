@@ -1,34 +1,53 @@
-"""What every command is, and the few things that several need: consoles, a spinner, writing text."""
+"""What every command is, and the few things that several need: consoles and a spinner."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.console import Console
 
-from golden.whole import replacing
-from npusim.errors import UsageError
+from npusim.cli.options.argument import Argument
+from npusim.cli.options.option import Given, Listed, flat
 
 
 class Command:
-    """One subcommand. `summary` is its help, `example` a line that works."""
+    """One command as data, and what it does. A command has either options or actions, which are commands below it.
+
+    summary     its help
+    example     a line that works
+    notes       more for the end of its help, such as exit codes
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     example: ClassVar[str]
+    notes: ClassVar[str] = ""
+    options: ClassVar[tuple[Listed, ...]] = ()
+    actions: ClassVar[tuple[Command, ...]] = ()
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        """Adds this command's arguments."""
+    def run(self, given: Given) -> int:
+        """Does the work and returns the exit code. Raises NpusimError, GoldenError, ModelError or KVError for expected
+        failures."""
         raise NotImplementedError
 
-    def run(self, options: argparse.Namespace) -> int:
-        """Does the work and returns the exit code. Raises NpusimError or GoldenError for expected failures."""
-        raise NotImplementedError
+
+def every_command(commands: Iterable[Command]) -> Iterator[tuple[str, Command]]:
+    """Each command that does something, with the words that call it ("model list")."""
+    for command in commands:
+        if command.actions:
+            yield from ((f"{command.name} {words}", action) for words, action in every_command(command.actions))
+        else:
+            yield command.name, command
+
+
+def every_argument(commands: Iterable[Command]) -> dict[str, tuple[Argument, ...]]:
+    """What each command that does something can be told, by the words that call it."""
+    return {
+        words: tuple(argument for option in flat(command.options) for argument in option.arguments)
+        for words, command in every_command(commands)
+    }
 
 
 def console() -> Console:
@@ -46,34 +65,3 @@ def working(what: str) -> Iterator[None]:
         return
     with err.status(what):
         yield
-
-
-def print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, allow_nan=False))
-
-
-def write_json(target: str, data: Any) -> None:
-    """JSON into the file `target`, or printed where that is "-"."""
-    if target == "-":
-        print_json(data)
-    else:
-        write_whole(Path(target), (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
-
-
-def check_writable(path: Path, *sources: Path) -> None:
-    """Refuses an output in a directory that does not exist, or one that would overwrite a source, before the work is
-    done."""
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {path}: the directory {path.absolute().parent} does not exist")
-    for source in sources:
-        if path.absolute() == source.absolute():
-            raise UsageError(f"cannot write {path}: it is also an input; give another name")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` completely or not at all."""
-    try:
-        with replacing(path) as partial:
-            partial.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 
 import numpy as np
 
 from golden import compare
-from npusim.cli.command import Command, console, print_json, working
+from npusim.cli.command import Command, console, working
 from npusim.cli.generate_on import describe
+from npusim.cli.options.files import JsonOutput
+from npusim.cli.options.option import Given
 from npusim.cli.reporters.comparison import comparison_table
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables
 from npusim.llm.demo import PROMPT, demo_run, demo_tokens, golden_logits
 from reference_model.generate import stream_text
 from reference_model.load import load
+
+JSON = JsonOutput()
 
 
 class DemoCommand(Command):
@@ -26,25 +29,23 @@ class DemoCommand(Command):
         "vendor's."
     )
     example = "npusim demo"
+    options = (JSON,)
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print what was found as JSON")
-
-    def run(self, options: argparse.Namespace) -> int:
+    def run(self, given: Given) -> int:
         with working("quantising the bundled model and lowering it"):
             run = demo_run()
-        out = console()
-        if not options.json:
+        out, quiet = console(), given[JSON].printed
+        if not quiet:
             out.print(PROMPT, style="dim", markup=False, soft_wrap=True, end="")
             sys.stdout.flush()
         started = time.perf_counter()
-        with TextStream("", quiet=options.json) as stream:
+        with TextStream("", quiet=quiet) as stream:
             for piece in stream_text(run.twin.tokenizer, demo_tokens(run)):
                 stream.write(piece)
         report = describe(run, load("builtin"), stream.text, time.perf_counter() - started)
         result = compare({"logits": np.stack(run.logits)}, {"logits": golden_logits()})
-        if options.json:
-            print_json(report | {"equal": bool(result)})
+        given[JSON].write(report | {"equal": bool(result)})
+        if quiet:
             return 0 if result else 1
         out.print(*board_run_renderables(report), sep="\n")
         out.print(

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import reference_model
 from kv.policies import POLICIES
 from kv.tasks.base import Task
 from kv.tasks.files import FileTask
-from npusim.cli.command import Command, check_writable, console, working, write_whole
-from npusim.cli.generate import MODEL_HELP
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.files import (
+    InputFile,
+    JsonOutput,
+    JsonTarget,
+    OutputFile,
+    PlotDirectory,
+    PlotOutput,
+    write_pictures,
+    write_whole,
+)
+from npusim.cli.options.kinds import Commas, Text, Tokens, Whole
+from npusim.cli.options.models import BudgetOption, ContextOption, ModelOption, PolicyOption, SeedOption
+from npusim.cli.options.option import Flag, Given, Value
+from npusim.cli.options.outputs import Output
 from npusim.cli.reporters.evaluation import EvaluationProgress, markdown, policy_table, result_tables, task_table
-from npusim.cli.reporters.evaluation_plot import check_plot, draw
-from npusim.errors import UsageError
+from npusim.cli.reporters.evaluation_plot import draw
 from npusim.evaluation.journal import Journal
 from npusim.evaluation.plan import Plan
 from npusim.evaluation.rows import Row, rows
@@ -24,7 +35,66 @@ from npusim.evaluation.run import evaluate
 from npusim.evaluation.tasks import RECALL, task_from, task_names
 from reference_model.model import Model
 
-DEFAULT_POLICIES = "full,streaming_llm,h2o,quest"
+ALL_POLICIES = "all"
+
+
+@dataclass(frozen=True)
+class RowsOutput(JsonOutput):
+    """--json, with a journal beside a file."""
+
+    def outputs(self, value: JsonTarget) -> tuple[Output, ...]:
+        journal = _journal_path(value)
+        return (*super().outputs(value), *(() if journal is None else (Output(journal),)))
+
+
+@dataclass(frozen=True)
+class TaskOption(Value[str]):
+    """--task NAME or NAME:FILE."""
+
+    def inputs(self, value: str) -> tuple[Path, ...]:
+        file = value.partition(":")[2]
+        return (Path(file),) if file else ()
+
+
+LIST = Flag(("--list",), "print the tasks and policies, and stop")
+MODEL = ModelOption()
+POLICY = PolicyOption[str](
+    kind=Text("P[,P...]"),
+    default="full,streaming_llm,h2o,quest",
+    note=f"names from --list, NAME:SETTING=VALUE, or {ALL_POLICIES}",
+)
+BUDGET = BudgetOption[tuple[int, ...]](kind=Commas(Tokens("B")), default=(64, 128))
+TASK = TaskOption(("--task",), "what is asked: a name, or NAME:FILE, from --list", Text("T"), default=RECALL)
+CONTEXT = ContextOption[tuple[int, ...] | None](
+    kind=Commas(Tokens("L")), default_words="768, or what the model takes for files"
+)
+HAYSTACK = InputFile[Path | None](
+    ("--haystack",), "a text that hides the needles of needle and RULER tasks", default=None
+)
+TEMPLATES = InputFile[Path | None](
+    ("--templates",), "prompts of LongBench tasks: its config/dataset2prompt.json", default=None
+)
+SAMPLES = Value(("--samples",), "prompts of each length", Whole(), default=10)
+PAGE_SIZE = Value(("--page-size",), "tokens of a page", Whole(), default=16, metavar="S")
+DENSE_LAYERS = Value(
+    ("--dense-layers",), "first layers that no policy prunes, as in Quest's paper", Whole(), default=2, metavar="D"
+)
+DEVICE_TOKENS = Value(
+    ("--device-tokens",),
+    "tokens of each layer and head that the device holds",
+    Whole(),
+    default=0,
+    default_words="0, all",
+)
+SEED = SeedOption[int](note="the prompts")
+JSON = RowsOutput("the rows; FILE.journal keeps finished samples, from which the same command goes on")
+PLOT = PlotOutput(note="score against bytes a step")
+PLOT_DIRECTORY = PlotDirectory(note="score against bytes a step, a picture a context")
+MARKDOWN = OutputFile[Path | None](("--markdown",), "the tables as Markdown", default=None)
+ASKED = (
+    *(MODEL, POLICY, BUDGET, TASK, CONTEXT, HAYSTACK, TEMPLATES, SAMPLES, PAGE_SIZE, DENSE_LAYERS, DEVICE_TOKENS),
+    *(SEED, JSON, PLOT, PLOT_DIRECTORY, MARKDOWN),
+)
 
 
 class EvalCommand(Command):
@@ -39,130 +109,70 @@ class EvalCommand(Command):
         "f.json --plot f.png\n"
         "  npusim eval --list"
     )
+    options = (*ASKED, LIST)
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=MODEL_HELP)
-        parser.add_argument(
-            "--policy",
-            default=DEFAULT_POLICIES,
-            metavar="P[,P...]",
-            help=f"names from --list, NAME:SETTING=VALUE, or all (default: {DEFAULT_POLICIES})",
-        )
-        parser.add_argument(
-            "--budget",
-            default="64,128",
-            metavar="B[,B...]",
-            help="tokens that a step may attend to in each layer (default: 64,128)",
-        )
-        parser.add_argument(
-            "--task", default=RECALL, metavar="T", help="a name, or NAME:FILE, from --list (default: recall)"
-        )
-        parser.add_argument(
-            "--context",
-            metavar="L[,L...]",
-            help="tokens of prompt and answer; 4k is 4096 (default: 768, or what the model takes for files)",
-        )
-        parser.add_argument(
-            "--haystack", type=Path, metavar="F", help="a text that hides the needles of needle and RULER tasks"
-        )
-        parser.add_argument(
-            "--templates", type=Path, metavar="F", help="prompts of LongBench tasks: its config/dataset2prompt.json"
-        )
-        parser.add_argument("--samples", type=int, default=10, metavar="N", help="prompts of each length (default: 10)")
-        parser.add_argument("--page-size", type=int, default=16, metavar="S", help="tokens of a page (default: 16)")
-        parser.add_argument(
-            "--dense-layers",
-            type=int,
-            default=2,
-            metavar="D",
-            help="first layers that no policy prunes, as in Quest's paper (default: 2)",
-        )
-        parser.add_argument(
-            "--device-tokens",
-            type=int,
-            default=0,
-            metavar="N",
-            help="tokens of each layer and head that the device holds (default: 0, all)",
-        )
-        parser.add_argument("--seed", type=int, default=0, help="of the prompts (default: 0)")
-        parser.add_argument(
-            "--json",
-            type=Path,
-            metavar="F",
-            help="store the rows; F.journal keeps finished samples, from which the same command goes on",
-        )
-        parser.add_argument(
-            "--plot", type=Path, metavar="F", help="draw score against bytes a step (.png, .svg or .pdf)"
-        )
-        parser.add_argument("--markdown", type=Path, metavar="F", help="store the tables as Markdown")
-        parser.add_argument("--list", action="store_true", help="print the tasks and policies, and stop")
-
-    def run(self, options: argparse.Namespace) -> int:
-        if options.list:
+    def run(self, given: Given) -> int:
+        if given[LIST]:
+            given.refuse(ASKED, "with --list, which prints the tasks and policies and stops")
             out = console()
             out.print(task_table(task_names()))
             out.print(policy_table(POLICIES))
             return 0
-        _check_outputs(options)
-        with working(f"loading {options.model}"):
-            model = reference_model.load(options.model)
-            task = task_from(options.task, model.tokenizer, options.haystack, options.templates)
+        with working(f"loading {given[MODEL]}"):
+            model = reference_model.load(given[MODEL])
+            task = task_from(given[TASK], model.tokenizer, given[HAYSTACK], given[TEMPLATES])
         _warn_of_damage(task)
-        plan = _plan(options, model, task)
-        journal = Journal(options.json.with_name(options.json.name + ".journal"), plan) if options.json else None
+        plan = _plan(given, model, task)
+        path = _journal_path(given[JSON])
+        journal = None if path is None else Journal(path, plan)
         found = _evaluated(plan, model, task, journal)
-        if options.json:
-            write_whole(
-                options.json, (json.dumps([asdict(row) for row in found], indent=1, allow_nan=False) + "\n").encode()
-            )
-        if options.plot:
-            write_whole(options.plot, draw(found, options.plot.suffix[1:]))
-        if options.markdown:
-            write_whole(options.markdown, markdown(found).encode())
+        _write_files(given, found)
         if journal:
             journal.remove()
-        out = console()
-        for table in result_tables(found):
-            out.print(table)
+        if not given[JSON].printed:
+            out = console()
+            for table in result_tables(found):
+                out.print(table)
         return 0
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    for path in (options.json, options.plot, options.markdown):
-        if path:
-            check_writable(path)
-    if options.plot:
-        check_plot(options.plot)
+def _journal_path(json: JsonTarget) -> Path | None:
+    """Where finished samples are kept: beside the file that the rows go to, if it is one."""
+    if json.path is None or Output(json.path).is_stream:
+        return None
+    return json.path.with_name(json.path.name + ".journal")
 
 
-def _plan(options: argparse.Namespace, model: Model, task: Task) -> Plan:
+def _write_files(given: Given, found: Sequence[Row]) -> None:
+    given[JSON].write([asdict(row) for row in found])
+    if (plot := given[PLOT]) is not None:
+        write_whole(plot, draw(found, plot.suffix[1:]))
+    if (directory := given[PLOT_DIRECTORY]) is not None:
+        contexts = sorted({row.context for row in found})
+        of_context = {length: [row for row in found if row.context == length] for length in contexts}
+        write_pictures(directory, {f"context-{length}": draw(own, "png") for length, own in of_context.items()})
+    if (path := given[MARKDOWN]) is not None:
+        write_whole(path, markdown(found).encode())
+
+
+def _plan(given: Given, model: Model, task: Task) -> Plan:
     longest = model.config.context_length
     default = longest if isinstance(task, FileTask) else min(768, longest)
-    names = tuple(policy.name for policy in POLICIES) if options.policy == "all" else tuple(options.policy.split(","))
+    names, contexts = given[POLICY], given[CONTEXT]
     return Plan(
-        model=options.model,
-        task=options.task,
-        policies=names,
-        budgets=_numbers("--budget", options.budget),
-        contexts=_numbers("--context", options.context) if options.context else (default,),
-        samples=options.samples,
-        page_size=options.page_size,
-        dense_layers=options.dense_layers,
-        seed=options.seed,
-        device_tokens=options.device_tokens,
-        haystack=str(options.haystack or ""),
-        templates=str(options.templates or ""),
+        model=given[MODEL],
+        task=given[TASK],
+        policies=tuple(policy.name for policy in POLICIES) if names == ALL_POLICIES else tuple(names.split(",")),
+        budgets=given[BUDGET],
+        contexts=contexts or (default,),
+        samples=given[SAMPLES],
+        page_size=given[PAGE_SIZE],
+        dense_layers=given[DENSE_LAYERS],
+        seed=given[SEED],
+        device_tokens=given[DEVICE_TOKENS],
+        haystack=str(given[HAYSTACK] or ""),
+        templates=str(given[TEMPLATES] or ""),
     )
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """ "64,4k" -> (64, 4096)."""
-    try:
-        return tuple(int(part[:-1]) * 1024 if part[-1:] in ("k", "K") else int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"{option} is {text!r}: give whole numbers of tokens with commas between them, as 64,128 or 2k,4k"
-        ) from None
 
 
 def _warn_of_damage(task: Task) -> None:

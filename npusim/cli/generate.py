@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import reference_model
-from npusim.cli.board_options import add_board_options, board_names
-from npusim.cli.command import Command, check_writable, working, write_json
-from npusim.cli.generate_on import run_on_board
+from npusim.board import Board
+from npusim.cli.command import Command, working
+from npusim.cli.generate_on import BoardRequest, run_on_board
+from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
+from npusim.cli.options.files import JsonOutput
+from npusim.cli.options.kinds import Real, Text, Whole
+from npusim.cli.options.models import MaxTokens, ModelOption, SeedOption
+from npusim.cli.options.option import Flag, Given, OnlyWith, Value
 from npusim.cli.reporters.generation import TextStream, Timings, closing_line
 from npusim.errors import UsageError
 from reference_model.generate import Sampling, generate, stream_text
 
-MODEL_HELP = (
-    "builtin, smollm2 (after `npusim model fetch smollm2`), a .gguf or .bin file, a directory with config.json "
-    "(default: builtin)"
+PROMPT = Value(("prompt",), "the text to continue; - reads it from standard input", Text("PROMPT"))
+MODEL = ModelOption()
+CHAT = Flag(("--chat",), "put the prompt as a question to a model that was tuned for conversation")
+MAX_TOKENS = MaxTokens(default=200)
+TEMPERATURE = Value(("--temperature",), "0 takes the likeliest token", Real(), default=0.7, metavar="T")
+TOP_K = Value(
+    ("--top-k",), "draw from the K likeliest tokens only", Whole(), default=0, metavar="K", default_words="0, all"
 )
+TOP_P = Value(("--top-p",), "draw from the likeliest tokens that reach P together", Real(), default=0.95, metavar="P")
+SEED = SeedOption[int](note="the same seed draws the same text")
+JSON = JsonOutput("text, tokens and times")
+BOARD = BoardOption[Board | None](note="its chip is simulated")
+COMPARE = Flag(("--compare",), "each layer's error on the chip, accumulated and its own")
+LOWERING = LoweringOption()
+WHAT_IF = WhatIfOption()
 
 
 class GenerateCommand(Command):
@@ -32,84 +46,50 @@ class GenerateCommand(Command):
     example = (
         'npusim generate "And it came to pass" --max-tokens 60\n'
         '  npusim generate "Why is the sky blue?" --model smollm2 --chat\n'
-        '  npusim generate "And it came to pass" --on duo256m --policy quest --budget 256'
+        '  npusim generate "And it came to pass" --board duo256m --policy quest --budget 256'
+    )
+    options = (
+        *(PROMPT, MODEL, CHAT, MAX_TOKENS, TEMPERATURE, TOP_K, TOP_P, SEED, JSON),
+        OnlyWith("on a simulated board", BOARD, (COMPARE, LOWERING, WHAT_IF)),
     )
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it from standard input")
-        parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=MODEL_HELP)
-        parser.add_argument(
-            "--chat",
-            action="store_true",
-            help="put the prompt as a question to a model that was tuned for conversation",
-        )
-        parser.add_argument(
-            "--max-tokens", type=int, default=200, metavar="N", help="stop after N tokens (default: 200)"
-        )
-        parser.add_argument(
-            "--temperature", type=float, default=0.7, metavar="T", help="0 takes the likeliest token (default: 0.7)"
-        )
-        parser.add_argument(
-            "--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens only (default: 0, all)"
-        )
-        parser.add_argument(
-            "--top-p",
-            type=float,
-            default=0.95,
-            metavar="P",
-            help="draw from the likeliest tokens that reach P together (default: 0.95)",
-        )
-        parser.add_argument(
-            "--seed", type=int, default=0, help="another seed draws another text; the same seed the same (default: 0)"
-        )
-        parser.add_argument(
-            "--json",
-            nargs="?",
-            const="-",
-            metavar="FILE",
-            help="text, tokens and times as JSON: into FILE, or printed",
-        )
-        on = parser.add_argument_group("on a simulated board")
-        on.add_argument(
-            "--on", choices=board_names(), metavar="BOARD", help=f"run on this board's chip: {', '.join(board_names())}"
-        )
-        on.add_argument(
-            "--compare", action="store_true", help="each layer's error on the chip, accumulated and its own"
-        )
-        add_board_options(on)
-
-    def run(self, options: argparse.Namespace) -> int:
-        sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
-        if options.max_tokens < 1:
-            raise UsageError(f"--max-tokens is {options.max_tokens}: use at least 1")
-        if options.json and options.json != "-":
-            check_writable(Path(options.json))
-        text = _prompt_text(options.prompt)
+    def run(self, given: Given) -> int:
+        sampling = Sampling(given[TEMPERATURE], given[TOP_K], given[TOP_P], given[SEED])
+        if sampling.temperature == 0:
+            given.refuse((TOP_K, TOP_P, SEED), "with --temperature 0, which always takes the likeliest token")
+        text = _prompt_text(given[PROMPT])
         started = time.perf_counter()
-        with working(f"loading {options.model}"):
-            model = reference_model.load(options.model)
-        prompt = _encoded(model, text, options.chat)
-        if options.on:
-            return run_on_board(options, model, prompt, text, sampling)
-        timings = Timings(len(prompt), time.perf_counter() - started)
-        tokens: list[int] = []
-        with TextStream("" if options.chat else text, quiet=options.json == "-") as stream:
-            produced = _timed(generate(model, prompt, options.max_tokens, sampling), timings, tokens)
-            for piece in stream_text(model.tokenizer, produced):
-                stream.write(piece)
-        timings.stopped_by = _reason(model, timings, options.max_tokens)
-        if options.json:
-            rates = {
-                "prefill_tokens_per_s": timings.prefill_tokens_per_s,
-                "decode_tokens_per_s": timings.decode_tokens_per_s,
-            }
-            write_json(
-                options.json,
-                {"model": options.model, "text": stream.text, "tokens": tokens, **asdict(timings), **rates},
+        with working(f"loading {given[MODEL]}"):
+            model = reference_model.load(given[MODEL])
+        prompt = _encoded(model, text, given[CHAT])
+        shown = "" if given[CHAT] else text
+        if (board := given[BOARD]) is not None:
+            needed = len(prompt) + given[MAX_TOKENS]
+            setup = given[LOWERING].setup(given[WHAT_IF].of(board), needed, model.config.context_length)
+            request = BoardRequest(
+                prompt, given[MAX_TOKENS], sampling, compare=given[COMPARE], shown=shown, json=given[JSON]
             )
-        if options.json != "-":
-            print(closing_line(timings), file=sys.stderr)
-        return 0
+            return run_on_board(model, given[MODEL], setup, request)
+        return _run_here(given, model, prompt, Timings(len(prompt), time.perf_counter() - started), shown)
+
+
+def _run_here(given: Given, model: reference_model.Model, prompt: list[int], timings: Timings, shown: str) -> int:
+    """Generates in float32 on this machine."""
+    sampling = Sampling(given[TEMPERATURE], given[TOP_K], given[TOP_P], given[SEED])
+    tokens: list[int] = []
+    with TextStream(shown, quiet=given[JSON].printed) as stream:
+        produced = _timed(generate(model, prompt, given[MAX_TOKENS], sampling), timings, tokens)
+        for piece in stream_text(model.tokenizer, produced):
+            stream.write(piece)
+    timings.stopped_by = _reason(model, timings, given[MAX_TOKENS])
+    rates = {
+        "prefill_tokens_per_s": timings.prefill_tokens_per_s,
+        "decode_tokens_per_s": timings.decode_tokens_per_s,
+    }
+    given[JSON].write({"model": given[MODEL], "text": stream.text, "tokens": tokens, **asdict(timings), **rates})
+    if not given[JSON].printed:
+        print(closing_line(timings), file=sys.stderr)
+    return 0
 
 
 def _prompt_text(given: str) -> str:

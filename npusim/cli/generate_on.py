@@ -1,50 +1,66 @@
-"""`npusim generate --on BOARD`: the text comes from the simulated chip, with what it would cost on the board."""
+"""`npusim generate --board NAME`: the text comes from the simulated chip, with what it would cost on the board."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from npusim.cli.board_options import setup_of
-from npusim.cli.command import console, working, write_json
+from npusim.cli.command import console, working
+from npusim.cli.options.files import JsonTarget
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables, layer_table
 from npusim.llm.generation import Generation, prepare
 from npusim.llm.measure import agreement, layer_errors
+from npusim.llm.setup import Setup
 from reference_model.generate import Sampling, stream_text
 from reference_model.model import Model
 
 
-def run_on_board(options: argparse.Namespace, model: Model, prompt: list[int], text: str, sampling: Sampling) -> int:
-    """Generates, then reports. `options` are GenerateCommand's."""
-    setup = setup_of(options, options.on, len(prompt) + options.max_tokens, model.config.context_length)
-    with working(f"quantising {options.model} and lowering it for {setup.board.title}"):
+@dataclass(frozen=True)
+class BoardRequest:
+    """What is to be generated and told.
+
+    compare     whether to tell each layer's error
+    shown       the text that a terminal shows in front of what is generated
+    """
+
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling
+    compare: bool
+    shown: str
+    json: JsonTarget
+
+
+def run_on_board(model: Model, name: str, setup: Setup, request: BoardRequest) -> int:
+    """Generates with `model`, called `name`, lowered as `setup` says; then reports."""
+    prompt, json = request.prompt, request.json
+    with working(f"quantising {name} and lowering it for {setup.board.title}"):
         run = prepare(model, setup, prompt)
     started = time.perf_counter()
-    produced = run.generate(options.max_tokens, sampling)
+    produced = run.generate(request.max_tokens, request.sampling)
     with working(f"running the prompt's {len(prompt)} tokens on the simulated chip"):
         first = list(islice(produced, 1))
-    with TextStream("" if options.chat else text, quiet=options.json == "-") as stream:
+    with TextStream(request.shown, quiet=json.printed) as stream:
         for piece in stream_text(model.tokenizer, chain(first, produced)):
             stream.write(piece)
     simulated_s = time.perf_counter() - started
     with working("running the float model on the same tokens"):
         report = describe(run, model, stream.text, simulated_s)
-    if options.compare:
+    if request.compare:
         with working("running the prompt layer by layer"):
             errors = layer_errors(model, prepare(model, setup, prompt, by_layer=True))
         report["layers"] = [{"layer": e.layer, "entire_db": e.entire, "single_db": e.single} for e in errors]
-    if options.json:
-        write_json(options.json, report)
-    if options.json == "-":
+    json.write(report)
+    if json.printed:
         return 0
     sys.stdout.flush()
     out = console()
     out.print(*board_run_renderables(report), sep="\n")
-    if options.compare:
+    if request.compare:
         out.print(layer_table(report["layers"]))
     return 0
 

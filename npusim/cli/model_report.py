@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,8 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 import reference_model
-from npusim.cli.command import console, print_json, working
-from npusim.cli.generate import MODEL_HELP
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.files import InputFile, JsonOutput
+from npusim.cli.options.kinds import Commas, OneOf, Real, Whole
+from npusim.cli.options.models import ModelOption, PrecisionOption
+from npusim.cli.options.option import Given, Value
 from npusim.cli.reporters.fidelity import fidelity_renderables
 from npusim.errors import UsageError
 from reference_model import Model
@@ -29,6 +31,33 @@ CALIBRATION_TOKENS = 2048
 FEWEST_CALIBRATION_TOKENS = 64
 FINDING = 1
 
+MODEL = ModelOption()
+TEXT = InputFile[Path](("--text",), "plain text (UTF-8) to measure on, from its beginning")
+TOKENS = Value(("--tokens",), "measure on the first N tokens", Whole(1), default=2048)
+PRECISION = PrecisionOption[tuple[str, ...]](
+    kind=Commas(OneOf(PRECISIONS, "FORMAT")),
+    default=PRECISIONS,
+    note="bf16 (all in bf16), int8 (int8 weights, bf16 activations), w8a8 (both int8)",
+)
+CALIBRATION = InputFile[Path | None](
+    ("--calibration",), "text for w8a8's ranges", default=None, default_words="what follows in --text"
+)
+SMOOTHING_SHARE = Value(
+    ("--smoothing",),
+    "0 to 1: how much of what w8a8's inputs differ in size is moved into the weights",
+    Real(),
+    default=SMOOTHING,
+    metavar="S",
+)
+MAX_LOSS: Value[float | None] = Value(
+    ("--max-loss",),
+    "exit with 1 if any precision raises the perplexity by more",
+    Real(),
+    default=None,
+    metavar="PERCENT",
+)
+JSON = JsonOutput()
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -38,78 +67,51 @@ class Texts:
     calibration: IntArray
 
 
-def prepare_parser(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `npusim model report`."""
-    parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=MODEL_HELP)
-    parser.add_argument(
-        "--text", type=Path, required=True, metavar="FILE", help="plain text (UTF-8) to measure on, from its beginning"
-    )
-    parser.add_argument(
-        "--tokens", type=int, default=2048, metavar="N", help="measure on the first N tokens (default: 2048)"
-    )
-    parser.add_argument(
-        "--precision", default=",".join(PRECISIONS), metavar="LIST",
-        help=("comma-separated: bf16 (all in bf16), int8 (int8 weights, bf16 activations), w8a8 (both int8) "
-            "(default: all three)"),
-    )  # fmt: skip
-    parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="text for w8a8's ranges (default: what follows in --text)"
-    )
-    parser.add_argument(
-        "--smoothing", type=float, default=SMOOTHING, metavar="S",
-        help=f"0 to 1: how much of what w8a8's inputs differ in size is moved into the weights (default: {SMOOTHING})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-loss", type=float, metavar="PERCENT", help="exit with 1 if any precision raises the perplexity by more"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+class ReportCommand(Command):
+    name = "report"
+    summary = "Report perplexity and noise layer by layer in bf16, int8 and w8a8, against float32, on a text."
+    example = "npusim model report --model smollm2 --text book.txt --tokens 2048"
+    options = (MODEL, TEXT, TOKENS, PRECISION, CALIBRATION, SMOOTHING_SHARE, MAX_LOSS, JSON)
 
-
-def run(options: argparse.Namespace) -> int:
-    """Measures, prints and compares with --max-loss."""
-    precisions = list(dict.fromkeys(options.precision.split(",")))
-    unknown = [name for name in precisions if name not in PRECISIONS]
-    if unknown:
-        raise UsageError(f"--precision names {unknown[0]!r}: choose from {', '.join(PRECISIONS)}")
-    with working(f"loading {options.model}"):
-        model = reference_model.load(options.model)
-    texts = _texts(model, options, "w8a8" in precisions)
-    twins = [_twin(model, name, texts, options.smoothing) for name in precisions]
-    with _counting("measuring", len(texts.measured) - 1) as advance:
-        results = measure(model, twins, texts.measured, advance)
-    if options.json:
-        print_json(
-            {"model": options.model, "text": str(options.text), "precisions": [_as_dict(result) for result in results]}
-        )
-    else:
-        out = console()
-        for part in fidelity_renderables(results):
-            out.print(part)
-    too_high = options.max_loss is not None and max(result.loss_percent for result in results) > options.max_loss
-    return FINDING if too_high else 0
+    def run(self, given: Given) -> int:
+        """Measures, prints and compares with --max-loss."""
+        named = given[PRECISION]
+        precisions = tuple(dict.fromkeys(named))
+        if "w8a8" not in precisions:
+            given.refuse((CALIBRATION, SMOOTHING_SHARE), "where --precision leaves w8a8 out")
+        with working(f"loading {given[MODEL]}"):
+            model = reference_model.load(given[MODEL])
+        texts = _texts(model, given, "w8a8" in precisions)
+        twins = [_twin(model, name, texts, given[SMOOTHING_SHARE]) for name in precisions]
+        with _counting("measuring", len(texts.measured) - 1) as advance:
+            results = measure(model, twins, texts.measured, advance)
+        rows = [_as_dict(result) for result in results]
+        given[JSON].write({"model": given[MODEL], "text": str(given[TEXT]), "precisions": rows})
+        if not given[JSON].printed:
+            out = console()
+            for part in fidelity_renderables(results):
+                out.print(part)
+        most = given[MAX_LOSS]
+        return FINDING if most is not None and max(result.loss_percent for result in results) > most else 0
 
 
 def _as_dict(result: Fidelity) -> dict[str, object]:
     return asdict(result) | {"loss_percent": result.loss_percent}
 
 
-def _texts(model: Model, options: argparse.Namespace, calibrated: bool) -> Texts:
-    if options.tokens < 1:
-        raise UsageError(f"--tokens is {options.tokens}: use at least 1")
-    ids = _encoded(model, options.text)
-    measured, rest = ids[: options.tokens + 1], ids[options.tokens + 1 :]
+def _texts(model: Model, given: Given, calibrated: bool) -> Texts:
+    ids, tokens = _encoded(model, given[TEXT]), given[TOKENS]
+    measured, rest = ids[: tokens + 1], ids[tokens + 1 :]
     if len(measured) < 2:
-        raise UsageError(
-            f"{options.text} has {len(measured)} tokens: at least 2 are needed to predict one from another"
-        )
+        raise UsageError(f"{given[TEXT]} has {len(measured)} tokens: at least 2 are needed to predict one from another")
     if not calibrated:
         return Texts(measured, rest)
-    source = options.calibration or options.text
-    calibration = (rest if options.calibration is None else _encoded(model, options.calibration))[:CALIBRATION_TOKENS]
+    own = given[CALIBRATION]
+    calibration = (rest if own is None else _encoded(model, own))[:CALIBRATION_TOKENS]
     if len(calibration) < FEWEST_CALIBRATION_TOKENS:
         raise UsageError(
-            f"{source} leaves {len(calibration)} tokens to calibrate w8a8 on, {FEWEST_CALIBRATION_TOKENS} are needed: "
-            "give --calibration FILE, a smaller --tokens, or a --precision without w8a8"
+            f"{own or given[TEXT]} leaves {len(calibration)} tokens to calibrate w8a8 on, {FEWEST_CALIBRATION_TOKENS} "
+            "are needed: give --calibration FILE, a smaller --tokens, or a --precision without w8a8"
         )
     return Texts(measured, calibration)
 

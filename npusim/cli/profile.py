@@ -2,81 +2,79 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from npusim.board import BOARDS, board_named, default_board
-from npusim.chip import CHIPS
-from npusim.cli.command import Command, check_writable, console, print_json, working, write_whole
+from npusim.board import BOARDS, Board, default_board
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.boards import BoardName, BoardOption, WhatIfOption
+from npusim.cli.options.files import JsonOutput, OutputFile, write_whole
+from npusim.cli.options.kinds import Whole
+from npusim.cli.options.option import Given, Value
+from npusim.cli.options.outputs import Output
+from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.reporters.profile import profile_renderables
 from npusim.cli.reporters.profile_page import profile_page
-from npusim.cli.what_if import add_layout_options, add_speed_options, what_if
+from npusim.errors import UsageError
 from npusim.profile.pmu import records_of
 from npusim.profile.pmu_csv import des_csv, layer_csv
 from npusim.profile.report import profile_data
 from npusim.profile.trace import trace_of
 from npusim.program.cmdbuf import Cmdbuf
-from npusim.program.open import open_program
 from npusim.timing.timeline import Timeline, time_workload
 from npusim.timing.workload import concatenate, workload_of_cmdbuf
+
+
+@dataclass(frozen=True)
+class PmuOutput(OutputFile[Path | None]):
+    """--pmu F, which becomes two files."""
+
+    names: tuple[str, ...] = ("--pmu",)
+    help: str = "PMU records in the vendor's form: FILE_des.csv, FILE_layer.csv"
+    default: Any = None
+
+    def outputs(self, value: Path | None) -> tuple[Output, ...]:
+        return () if value is None else tuple(Output(path) for path in _pmu_paths(value))
+
+
+PROGRAM = ProgramOption[ProgramSource]()
+BOARD = BoardOption[Board | None](
+    kind=BoardName(tuple(board.name for board in BOARDS)), default_words="the vendor's evaluation board of the chip"
+)
+NUMBER = Value(("--program",), "which program of a .cvimodel", Whole(), default=0)
+WHAT_IF = WhatIfOption(layout=True)
+JSON = JsonOutput()
+TRACE = OutputFile[Path | None](
+    ("--trace",), "every command as a Chrome trace (open it in Perfetto)", default=None, metavar="FILE"
+)
+PMU = PmuOutput()
+HTML = OutputFile[Path | None](("--html",), "one page with timeline, roofline and tables", default=None, metavar="FILE")
 
 
 class ProfileCommand(Command):
     name = "profile"
     summary = "Predict how long a program takes on a board: time, engines, DRAM traffic, layers, roofline."
     example = "npusim profile mlp.cvimodel --board duo256m --html mlp.html"
+    options = (PROGRAM, BOARD, NUMBER, WHAT_IF, JSON, TRACE, PMU, HTML)
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("model", type=Path, metavar="MODEL", help="a .cvimodel, a raw command buffer or a dmabuf")
-        names = ", ".join(board.name for board in BOARDS)
-        parser.add_argument(
-            "--board", metavar="B", help=f"one of {names} (default: the vendor's evaluation board of the chip)"
-        )
-        parser.add_argument(
-            "--program", type=int, default=0, metavar="N", help="which program of a .cvimodel (default 0)"
-        )
-        parser.add_argument(
-            "--chip",
-            choices=[chip.name for chip in CHIPS],
-            help="chip of a dmabuf (its header does not tell all apart)",
-        )
-        parser.add_argument("--no-md5", action="store_true", help="read a .cvimodel whose content was changed")
-        add_speed_options(parser)
-        add_layout_options(parser)
-        parser.add_argument(
-            "--json",
-            type=Path,
-            nargs="?",
-            const=Path("-"),
-            metavar="F",
-            help="the report as JSON: a file, or the screen",
-        )
-        parser.add_argument(
-            "--trace", type=Path, metavar="F", help="every command as a Chrome trace (open it in Perfetto)"
-        )
-        parser.add_argument(
-            "--pmu", type=Path, metavar="F", help="PMU records in the vendor's form: F_des.csv, F_layer.csv"
-        )
-        parser.add_argument("--html", type=Path, metavar="F", help="one page with timeline, roofline and tables")
-
-    def run(self, options: argparse.Namespace) -> int:
-        for path in (options.json, options.trace, options.pmu, options.html):
-            if path is not None and path != Path("-"):
-                check_writable(path, options.model)
-        with working(f"reading {options.model}"):
-            program = open_program(options.model, chip=options.chip, verify_md5=not options.no_md5)
-            cmdbufs = program.submitted(options.program)
+    def run(self, given: Given) -> int:
+        source = given[PROGRAM]
+        with working(f"reading {source.path}"):
+            program = source.open()
+            if program.model is None and given.typed(NUMBER):
+                raise UsageError(f"--program does nothing for {source.path}: it has only one; leave it out")
+            cmdbufs = program.submitted(given[NUMBER])
         with working("timing"):
             workload = concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs])
-            board = board_named(options.board) if options.board else default_board(workload.chip)
-            timeline = time_workload(workload, what_if(board, options))
-            data = profile_data(timeline, cmdbufs, options.model.name, program.model, options.program)
+            board = given[BOARD] or default_board(workload.chip)
+            timeline = time_workload(workload, given[WHAT_IF].of(board))
+            data = profile_data(timeline, cmdbufs, source.path.name, program.model, given[NUMBER])
         with working("writing"):
-            written = _write_files(options, timeline, cmdbufs, data)
-        if options.json == Path("-"):
-            print_json(data)
+            written = _write_files(given, timeline, cmdbufs, data)
+        given[JSON].write(data)
+        if given[JSON].printed:
             return 0
         out = console()
         out.print(*profile_renderables(data), sep="\n")
@@ -85,25 +83,24 @@ class ProfileCommand(Command):
         return 0
 
 
-def _write_files(
-    options: argparse.Namespace, timeline: Timeline, cmdbufs: list[Cmdbuf], data: dict[str, Any]
-) -> list[Path]:
-    """Writes what was asked for; every file completely or not at all."""
+def _write_files(given: Given, timeline: Timeline, cmdbufs: list[Cmdbuf], data: dict[str, Any]) -> list[Path]:
+    """Writes what was asked for besides JSON; every file completely or not at all."""
     texts: list[tuple[Path, str]] = []
-    if options.json is not None and options.json != Path("-"):
-        texts.append((options.json, json.dumps(data, indent=2, allow_nan=False) + "\n"))
-    if options.trace is not None:
-        texts.append(
-            (options.trace, json.dumps(trace_of(timeline, options.model.name), separators=(",", ":"), allow_nan=False))
-        )
-    if options.pmu is not None:
+    if (path := given[TRACE]) is not None:
+        trace = trace_of(timeline, given[PROGRAM].path.name)
+        texts.append((path, json.dumps(trace, separators=(",", ":"), allow_nan=False)))
+    if (path := given[PMU]) is not None:
         records = records_of(timeline, cmdbufs)
-        texts.append((options.pmu.with_name(options.pmu.name + "_des.csv"), des_csv(records)))
-        texts.append(
-            (options.pmu.with_name(options.pmu.name + "_layer.csv"), layer_csv(records, timeline.board.tpu_mhz * 1e6))
-        )
-    if options.html is not None:
-        texts.append((options.html, profile_page(timeline, data)))
+        des, layer = _pmu_paths(path)
+        texts.append((des, des_csv(records)))
+        texts.append((layer, layer_csv(records, timeline.board.tpu_mhz * 1e6)))
+    if (path := given[HTML]) is not None:
+        texts.append((path, profile_page(timeline, data)))
     for path, text in texts:
         write_whole(path, text.encode())
-    return [path for path, _ in texts]
+    return [path for path, _ in texts] + [path for path in (given[JSON].path,) if path is not None]
+
+
+def _pmu_paths(path: Path) -> tuple[Path, Path]:
+    """The two files of --pmu PATH, named as the vendor's runtime names them."""
+    return path.with_name(f"{path.name}_des.csv"), path.with_name(f"{path.name}_layer.csv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import signal
 from collections.abc import Iterator
@@ -11,9 +10,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from npusim.cli.command import Command, print_json, working
+from npusim.cli.command import Command, working
+from npusim.cli.options.files import InputFile, JsonOutput, OutputDirectory
+from npusim.cli.options.kinds import PathText, Real, Tokens, Whole
+from npusim.cli.options.models import ContextOption, SeedOption
+from npusim.cli.options.option import Flag, Given, Option, Value
 from npusim.cli.reporters.training import TrainingReporter
-from npusim.errors import UsageError
 from reference_model import ModelError
 from reference_model.train.curve import draw_loss_curve
 from reference_model.train.recipe import Recipe, curriculum
@@ -21,14 +23,38 @@ from reference_model.train.run import Run, StepReport, prepare, read_text, recor
 from reference_model.train.sizes import recipe_for, shape_of
 
 INTERRUPTED = 130
-FIELDS = {
-    "steps": "num_steps",
-    "layers": "num_layers",
-    "vocab": "vocab_size",
-    "batch_tokens": "batch_tokens",
-    "learning_rate": "peak_learning_rate",
-    "seed": "seed",
+
+
+def _size(name: str, help: str) -> Value[int | None]:
+    return Value((name,), help, Whole(1), default=None)
+
+
+TEXT = InputFile[Path](
+    ("text",), "UTF-8 text; every twentieth part of it is held out for validation", metavar="TEXTFILE"
+)
+OUTPUT = OutputDirectory[Path | None](
+    ("-o", "--output"),
+    "where the result goes",
+    note="model and run",
+    default=None,
+    default_words="TEXTFILE's name and -model",
+)
+CONTEXT = ContextOption[int | None](note="the model's", kind=Tokens(least=1))
+HIDDEN = _size("--hidden", "hidden size, a multiple of 32")
+RECALL = Flag(("--recall",), "mix in key-value records: learn to look up what is far back")
+START: Value[Path | None] = Value(
+    ("--start",), "begin from weights and tokenizer of a model made by this command", PathText("DIR"), default=None
+)
+JSON = JsonOutput()
+FIELDS: dict[Option[Any], str] = {
+    _size("--steps", "training steps"): "num_steps",
+    _size("--layers", "decoder layers"): "num_layers",
+    _size("--vocab", "size of the vocabulary"): "vocab_size",
+    _size("--batch-tokens", "tokens in a step"): "batch_tokens",
+    Value(("--learning-rate",), "its peak, after the warm-up", Real(above=0), default=None): "peak_learning_rate",
+    SeedOption[int | None](note="weights and batches", kind=Whole(0), default=None): "seed",
 }
+"""Options that say one number of the recipe."""
 
 
 class TrainCommand(Command):
@@ -38,46 +64,14 @@ class TrainCommand(Command):
         "Ctrl-C stops after the step at hand; the same command goes on from there and ends with the same bits."
     )
     example = "npusim train mytext.txt -o mymodel\n  npusim generate 'Once upon' --model mymodel"
+    options = (TEXT, OUTPUT, CONTEXT, HIDDEN, *FIELDS, RECALL, START, JSON)
 
-    def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "text",
-            type=Path,
-            metavar="TEXTFILE",
-            help="UTF-8 text; every twentieth part of it is held out for validation",
-        )
-        parser.add_argument(
-            "-o",
-            "--output",
-            type=Path,
-            metavar="DIR",
-            help="where model and run go (default: TEXTFILE's name and -model)",
-        )
-        parser.add_argument("--steps", type=int, metavar="N", help="training steps")
-        parser.add_argument("--context", type=int, metavar="N", help="the model's context, in tokens")
-        parser.add_argument("--hidden", type=int, metavar="N", help="hidden size, a multiple of 32")
-        parser.add_argument("--layers", type=int, metavar="N", help="decoder layers")
-        parser.add_argument("--vocab", type=int, metavar="N", help="size of the vocabulary")
-        parser.add_argument("--batch-tokens", type=int, metavar="N", help="tokens in a step")
-        parser.add_argument("--learning-rate", type=float, metavar="X", help="its peak, after the warm-up")
-        parser.add_argument("--seed", type=int, metavar="N", help="of weights and batches")
-        parser.add_argument(
-            "--recall",
-            action="store_true",
-            default=None,
-            help="mix in key-value records: learn to look up what is far back",
-        )
-        parser.add_argument(
-            "--start", type=Path, metavar="DIR", help="begin from weights and tokenizer of a model made by this command"
-        )
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    def run(self, options: argparse.Namespace) -> int:
-        directory = options.output or Path(f"{options.text.stem}-model")
-        recipe = _recipe(options, directory)
-        with working(f"reading {options.text}"):
-            run = prepare(options.text, directory, recipe, options.start)
-        reporter = TrainingReporter(quiet=options.json)
+    def run(self, given: Given) -> int:
+        directory = given[OUTPUT] or Path(f"{given[TEXT].stem}-model")
+        recipe = _recipe(given, directory)
+        with working(f"reading {given[TEXT]}"):
+            run = prepare(given[TEXT], directory, recipe, given[START])
+        reporter = TrainingReporter(quiet=given[JSON].printed)
         reporter.begin(
             str(directory), run.num_params, recipe.context, len(run.corpus.training), run.state.step, recipe.num_steps
         )
@@ -85,28 +79,22 @@ class TrainCommand(Command):
         picture, no_picture = _picture(directory)
         interrupted = interrupted and (last is None or last.step < recipe.num_steps)
         result = _result(run, last, picture)
-        if options.json:
-            print_json(result)
-        else:
+        given[JSON].write(result)
+        if not given[JSON].printed:
             reporter.end(result, interrupted, no_picture)
         return INTERRUPTED if interrupted else 0
 
 
-def _recipe(options: argparse.Namespace, directory: Path) -> Recipe:
+def _recipe(given: Given, directory: Path) -> Recipe:
     """What was given, else what the run in `directory` was begun with, else what suits the text."""
     if (base := recorded_recipe(directory)) is None:
-        base = recipe_for(len(read_text(options.text)))
-    given: dict[str, Any] = {}
-    for option, name in FIELDS.items():
-        if (value := getattr(options, option)) is not None:
-            if value < 0 or (value == 0 and option != "seed"):
-                raise UsageError(f"--{option.replace('_', '-')} {value} is out of range: use a value above 0")
-            given[name] = value
-    if options.hidden is not None:
-        given |= shape_of(options.hidden)
-    if options.context is not None or options.recall is not None:
-        given["phases"] = curriculum(options.context or base.context, options.recall or base.has_recall)
-    return dataclasses.replace(base, **given)
+        base = recipe_for(len(read_text(given[TEXT])))
+    changes: dict[str, Any] = {name: given[option] for option, name in FIELDS.items() if given.typed(option)}
+    if (hidden := given[HIDDEN]) is not None:
+        changes |= shape_of(hidden)
+    if given[CONTEXT] is not None or given[RECALL]:
+        changes["phases"] = curriculum(given[CONTEXT] or base.context, given[RECALL] or base.has_recall)
+    return dataclasses.replace(base, **changes)
 
 
 def _train(run: Run, reporter: TrainingReporter) -> tuple[StepReport | None, bool]:

@@ -47,11 +47,17 @@ def task_from(spec: str, tokenizer: Tokenizer, haystack: Path | None = None, tem
     if name in OF_FILES:
         if not file:
             raise UsageError(f"task {name!r} needs a file: write {name}:FILE, {OF_FILES[name][1]}")
+        if haystack:
+            raise UsageError(f"task {name!r} takes its texts from its own file: leave the haystack out")
+        if templates and name != "longbench":
+            raise UsageError(f"task {name!r} has no templates: only longbench:FILE does")
         if name == "longbench" and templates:
             return longbench_file(Path(file), template=_template(templates, Path(file).stem.removesuffix("_e")))
         return OF_FILES[name][0](Path(file))
     if colon:
         raise UsageError(f"task {name!r} takes no file: those that do are {', '.join(OF_FILES)}")
+    if templates:
+        raise UsageError(f"task {name!r} has no templates: only longbench:FILE does")
     if haystack:
         return _in_haystack(name, read_sentences(haystack))
     return record_recall(tokenizer) if name == RECALL else task_named(name)

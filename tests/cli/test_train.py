@@ -98,7 +98,7 @@ REFUSED = {
     "a short text": (b"It was.", [], "use a longer text"),
     "a binary file": (b"\x7fELF\xd0\x00", [], "no text in UTF-8 (byte 0xd0 at 4)"),
     "zero bytes": (bytes(9000), [], "so it is no text"),
-    "no steps": (None, ["--steps", "0"], "--steps 0 is out of range"),
+    "no steps": (None, ["--steps", "0"], "--steps is 0: use at least 1"),
     "an odd hidden size": (None, ["--hidden", "100"], "use a multiple of 32"),
     "a vocabulary without bytes": (None, ["--vocab", "10"], "use at least 320"),
     "a context beyond the text": (None, ["--context", "4096"], "a shorter context"),

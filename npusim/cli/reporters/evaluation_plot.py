@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
-from npusim.errors import UsageError
 from npusim.evaluation.rows import Row
 
-SUFFIXES = (".png", ".svg", ".pdf")
 MARKERS = "os^vDP*XdphH8<>"
-
-
-def check_plot(path: Path) -> None:
-    """Refuses, before the work, what could not be drawn after it."""
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"cannot draw {path}: the name must end with {', '.join(SUFFIXES)}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib, which is not installed: pip install 'npusim[plot]'")
 
 
 def draw(rows: Sequence[Row], kind: str) -> bytes:

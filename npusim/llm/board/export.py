@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,7 @@ from npusim.errors import UsageError
 from npusim.isa.descriptors import tdma_layout
 from npusim.kernels.program import Program
 from npusim.llm.generation import Generation
-from npusim.llm.setup import PAGE_SIZE, Gather
+from npusim.llm.setup import PAGE_SIZE, Gather, Setup
 from npusim.program.cmdbuf import parse_cmdbuf
 from reference_model.generate import GREEDY
 
@@ -28,14 +29,8 @@ def export(run: Generation, directory: Path, steps: int) -> list[Path]:
     logits.
 
     golden.npz holds the logits [prompt + steps, vocab] of the simulated chip: the prompt token by token, then `steps`
-    of the likeliest."""
-    low = run.lowered
-    if low.setup.gather is not Gather.PATCH:
-        raise UsageError("a bundle moves addresses, it does not copy pages: leave --gather at patch")
-    if not run.prompt:
-        raise UsageError("the prompt is empty: give at least one token for the bundle to run")
-    if directory.exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} is not empty: name a new directory")
+    of the likeliest. Raises UsageError as require_bundle does, and where the directory cannot be written."""
+    require_bundle(run.lowered.setup, run.prompt, directory)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with replacing(directory) as partial:
@@ -44,6 +39,16 @@ def export(run: Generation, directory: Path, steps: int) -> list[Path]:
     except OSError as error:
         raise UsageError(f"cannot write {directory}: {error.strerror or error}") from None
     return sorted(directory.iterdir())
+
+
+def require_bundle(setup: Setup, prompt: Sequence[int], directory: Path) -> None:
+    """Raises UsageError for what no bundle can be made of, and for a directory that holds files already."""
+    if setup.gather is not Gather.PATCH:
+        raise UsageError("a bundle moves addresses, it does not copy pages: leave --gather at patch")
+    if not prompt:
+        raise UsageError("the prompt is empty: give at least one token for the bundle to run")
+    if directory.exists() and any(directory.iterdir()):
+        raise UsageError(f"{directory} is not empty: name a new directory")
 
 
 def _write(run: Generation, directory: Path, steps: int) -> None:

@@ -1,0 +1,42 @@
+"""`npusim capture`: tensors from a board, or from the vendor's x86 library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from golden import read_archive, write_archive
+from golden.capture import capture
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.files import InputFile, OutputFile
+from npusim.cli.options.kinds import PathText
+from npusim.cli.options.option import Given, Value
+from npusim.cli.options.programs import ProgramOption, ProgramSource
+
+PROGRAM = ProgramOption[ProgramSource](
+    only_cvimodel=True, note="the vendor's runtime runs native code inside it, so trust it"
+)
+INPUT = InputFile[Path](("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
+OUTPUT = OutputFile[Path](("-o", "--output"), "where the result goes", note="every tensor", metavar="OUT.npz")
+LIBRARY: Value[Path | None] = Value(
+    ("--lib",), "directory of libcviruntime.so", PathText("DIR"), default=None, default_words="CVI_LIB"
+)
+
+
+class CaptureCommand(Command):
+    name = "capture"
+    summary = (
+        "Run a .cvimodel through the vendor's runtime (on a board, or its x86 functional model) and store every tensor."
+    )
+    example = "npusim capture mlp.cvimodel -i in.npz -o board.npz --lib /usr/lib/cvitek"
+    options = (PROGRAM, INPUT, OUTPUT, LIBRARY)
+
+    def run(self, given: Given) -> int:
+        source, output = given[PROGRAM], given[OUTPUT]
+        if source.verify_md5 or source.chip:  # the runtime looks at neither; a bare --no-md5 leaves all to the runtime
+            source.open_cvimodel()
+        inputs = read_archive(given[INPUT])
+        with working(f"running {source.path} on the vendor's runtime"):
+            tensors = capture(source.path, inputs, given[LIBRARY])
+        write_archive(output, tensors)
+        console().print(f"{output}: {len(tensors)} tensors")
+        return 0

@@ -1,0 +1,82 @@
+"""`npusim info`: what is in a .cvimodel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.files import JsonOutput
+from npusim.cli.options.option import Given
+from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.reporters.model import info_renderables
+from npusim.cli.reporters.tensors import tensor_rows
+from npusim.errors import FileFormatError
+from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel
+from npusim.program.disasm import commands
+from npusim.program.model import named_cmdbufs
+from npusim.runtime.frame import FRAME_ALIGNMENT, tensor_bytes
+from npusim.runtime.tensor import TensorInfo, info_of_tensor
+
+PROGRAM = ProgramOption[ProgramSource](only_cvimodel=True)
+JSON = JsonOutput()
+
+
+class InfoCommand(Command):
+    name = "info"
+    summary = "Show what a .cvimodel holds: tensors, routines, sections, memory, instructions."
+    example = "npusim info mlp.cvimodel"
+    options = (PROGRAM, JSON)
+
+    def run(self, given: Given) -> int:
+        with working(f"reading {given[PROGRAM].path}"):
+            data = describe(given[PROGRAM].open_cvimodel())
+        given[JSON].write(data)
+        if not given[JSON].printed:
+            console().print(*info_renderables(data), sep="\n")
+        return 0
+
+
+def describe(model: Cvimodel) -> dict[str, Any]:
+    """Everything that `npusim info` tells, JSON-ready."""
+    counts = {name: Counter(c.mnemonic for c in commands(cmdbuf)) for name, cmdbuf in named_cmdbufs(model).items()}
+    return {
+        "chip": model.chip.name,
+        "name": model.name,
+        "version": ".".join(map(str, model.version)),
+        "built": model.build_time,
+        "compiler": model.mlir_version,
+        "sections": [
+            {"name": s.name, "kind": s.kind.name, "num_bytes": s.num_bytes, "decompressed_bytes": s.decompressed_bytes}
+            for s in model.sections
+        ],
+        "programs": [
+            {
+                "batch": program.batch,
+                "shared_bytes": program.shared_bytes,
+                "private_bytes": program.private_bytes,
+                "inputs": _rows(model, program.inputs, i),
+                "outputs": _rows(model, program.outputs, i),
+                "num_tensors": len(program.tensors),
+                "routines": [
+                    {"kind": "CPU", "function": r.function}
+                    if isinstance(r, CpuRoutine)
+                    else {"kind": "TPU", "section": r.section}
+                    for r in program.routines
+                ],
+            }
+            for i, program in enumerate(model.programs)
+        ],
+        "instructions": {name: dict(count.most_common()) for name, count in counts.items()},
+    }
+
+
+def _rows(model: Cvimodel, names: tuple[str, ...], program: int) -> list[dict[str, Any]]:
+    return tensor_rows(_info(model, name, program) for name in names)
+
+
+def _info(model: Cvimodel, name: str, program: int) -> TensorInfo:
+    for tensor in model.programs[program].tensors:
+        if tensor.name == name:
+            return info_of_tensor(tensor, tensor_bytes(tensor, FRAME_ALIGNMENT[model.chip.name]))
+    raise FileFormatError(f"program {program} names a tensor {name!r} that it does not define")

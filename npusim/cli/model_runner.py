@@ -1,0 +1,28 @@
+"""`npusim model_runner`: the vendor's spelling of `npusim run`, for scripts and fingers that know it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from npusim.cli.command import Command
+from npusim.cli.options.files import InputFile, JsonTarget, OutputFile
+from npusim.cli.options.option import Flag, Given
+from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.run import run_model
+
+INPUT = InputFile[Path](("--input",), "input arrays by tensor name", metavar="IN.npz")
+PROGRAM = ProgramOption[ProgramSource](("--model",), only_cvimodel=True)
+OUTPUT = OutputFile[Path](("--output",), "where the result goes", metavar="OUT.npz")
+ALL_TENSORS = Flag(
+    ("--dump_all_tensors", "--dump-all-tensors"), "store every tensor that is still in memory, not only outputs"
+)
+
+
+class ModelRunnerCommand(Command):
+    name = "model_runner"
+    summary = "`npusim run` under the vendor's name and options."
+    example = "npusim model_runner --input in.npz --model mlp.cvimodel --output out.npz --dump_all_tensors"
+    options = (INPUT, PROGRAM, OUTPUT, ALL_TENSORS)
+
+    def run(self, given: Given) -> int:
+        return run_model(given[PROGRAM], given[INPUT], given[OUTPUT], given[ALL_TENSORS], JsonTarget())

@@ -1,0 +1,29 @@
+"""`npusim npz_tool compare`: the vendor's spelling of `npusim diff`, for scripts and fingers that know it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from npusim.cli.command import Command, console
+from npusim.cli.diff import DEFAULT_TOLERANCE, EXCEPT, REFERENCE, TARGET, TOLERANCE, compare_archives
+from npusim.cli.options.kinds import OneOf
+from npusim.cli.options.option import Flag, Given, Value
+from npusim.cli.reporters.comparison import comparison_table
+
+ACTION = Value(("action",), "what to do", OneOf(("compare",), "ACTION"))
+ARCHIVE_TOLERANCE = replace(TOLERANCE, default=DEFAULT_TOLERANCE, default_words="")
+VERBOSE = Flag(("-v", "--verbose"), "accepted and ignored: everything is always shown")
+
+
+class NpzToolCommand(Command):
+    name = "npz_tool"
+    summary = "`npusim diff` under the vendor's name and options."
+    example = "npusim npz_tool compare out.npz board.npz --tolerance 0.99,0.9 --except -"
+    options = (ACTION, TARGET, REFERENCE, ARCHIVE_TOLERANCE, EXCEPT, VERBOSE)
+
+    def run(self, given: Given) -> int:
+        tolerance = given[ARCHIVE_TOLERANCE] or DEFAULT_TOLERANCE
+        result = compare_archives(given[TARGET], given[REFERENCE], tolerance, given[EXCEPT])
+        console().print(comparison_table(result))
+        console().print(result.message)
+        return 0 if result else 1

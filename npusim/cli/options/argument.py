@@ -1,0 +1,97 @@
+"""One word or flag of a command line as data."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Form(Enum):
+    """What follows a name on the command line."""
+
+    WORD = "a word"
+    FLAG = "nothing"
+    MAYBE = "a word or nothing"
+    REPEATED = "a word, and the name may be given again"
+
+
+class File(Enum):
+    """What kind of path a word is."""
+
+    INPUT = "a file that is read"
+    OUTPUT = "a file that is written"
+    DIRECTORY = "a directory that is written into"
+
+
+ALONE = "-"
+"""The word of a Form.MAYBE that was given without one."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What argparse, shell completion and a command's page need to know.
+
+    names       ("-o", "--output"), or one name without dashes for a word that stands by itself
+    help        what it means; the same under every command that has it
+    note        what there is to add under this command
+    default     in words; "" for none
+    aliases     older names, which go on working and are not shown
+    """
+
+    names: tuple[str, ...]
+    help: str
+    note: str = ""
+    metavar: str = ""
+    form: Form = Form.WORD
+    choices: tuple[str, ...] = ()
+    default: str = ""
+    required: bool = False
+    aliases: tuple[str, ...] = ()
+    file: File | None = None
+
+    @property
+    def name(self) -> str:
+        """As messages call it: "--output", or "MODEL"."""
+        return self.names[-1] if self.is_flag else self.metavar
+
+    @property
+    def key(self) -> str:
+        """By which the parsed words have it: "output"."""
+        return self.names[-1].lstrip("-").replace("-", "_")
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it has dashes in front."""
+        return self.names[-1].startswith("-")
+
+    @property
+    def full_help(self) -> str:
+        """Meaning, note, choices and default in one line."""
+        parts = [f"{self.help}: {self.note}" if self.note else self.help]
+        if self.choices:
+            parts.append(f"one of {', '.join(self.choices)}")
+        if self.form is Form.REPEATED:
+            parts.append("may be given again")
+        return "; ".join(parts) + (f" (default: {self.default})" if self.default else "")
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        """Declares the argument. What is not given has no attribute in the parsed namespace."""
+        how: dict[str, Any] = {"default": argparse.SUPPRESS}
+        match self.form:
+            case Form.FLAG:
+                how |= {"action": "store_true"}
+            case Form.MAYBE:
+                how |= {"nargs": "?", "const": ALONE}
+            case Form.REPEATED:
+                how |= {"action": "append"}
+        if self.form is not Form.FLAG:
+            how |= {"metavar": self.metavar}
+        shown = self.full_help.replace("%", "%%")
+        if not self.is_flag:
+            parser.add_argument(self.key, help=shown, **how)
+            return
+        parser.add_argument(*self.names, dest=self.key, required=self.required, help=shown, **how)
+        if self.aliases:
+            parser.add_argument(*self.aliases, dest=self.key, help=argparse.SUPPRESS, **how)

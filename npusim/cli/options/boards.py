@@ -1,0 +1,194 @@
+"""Options that name a board, change it, or say how a language model is lowered for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from npusim.board import BOARDS, MIB, Board, board_named
+from npusim.cli.options.argument import Argument
+from npusim.cli.options.kinds import Kind, OneOf, Real, Whole
+from npusim.cli.options.models import BudgetOption, ContextOption, PolicyOption, PrecisionOption
+from npusim.cli.options.option import Option, Value, Words
+from npusim.errors import UsageError
+from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
+from npusim.mem.lmem import align_up
+
+T = TypeVar("T")
+MODEL_BOARDS = tuple(board for board in BOARDS if board.ion_bytes)
+"""Boards whose memory for the chip's buffers is known, which a language model can be lowered for."""
+
+
+@dataclass(frozen=True)
+class BoardName:
+    """A board by its name."""
+
+    choices: tuple[str, ...] = tuple(board.name for board in MODEL_BOARDS)
+    metavar: str = "NAME"
+
+    def read(self, text: str) -> Board:
+        return board_named(OneOf(self.choices).read(text))
+
+
+MODEL_BOARD = BoardName()
+
+
+@dataclass(frozen=True)
+class BoardOption(Value[T]):
+    """--board. It was called --on under some commands."""
+
+    names: tuple[str, ...] = ("--board",)
+    help: str = "board that the program runs on"
+    kind: Kind[Any] = MODEL_BOARD
+    default: Any = None
+    aliases: tuple[str, ...] = ("--on",)
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """A board's changes; what is None stays."""
+
+    clock_mhz: float | None = None
+    dram_gbps: float | None = None
+    lanes: int | None = None
+    lmem_bytes: int | None = None
+    banks: int | None = None
+
+    def of(self, board: Board) -> Board:
+        """`board` as it would be. Raises UsageError for values that no such chip could have."""
+        return board.variant(**vars(self))
+
+
+_SPEED: dict[str, Value[Any]] = {
+    "clock_mhz": Value(("--clock",), "what if: another TPU clock", Real(), default=None, metavar="MHZ"),
+    "dram_gbps": Value(("--dram-gbps",), "what if: another peak DRAM bandwidth", Real(), default=None, metavar="GB/S"),
+}
+_LAYOUT: dict[str, Value[Any]] = {
+    "lanes": Value(
+        ("--lanes",),
+        "what if: another number of lanes (for programs that do not go round them)",
+        Whole(),
+        default=None,
+    ),
+    "lmem_bytes": Value(
+        ("--lmem",), "what if: another size of each lane's LMEM", Whole(), default=None, metavar="BYTES"
+    ),
+    "banks": Value(("--banks",), "what if: another number of LMEM banks a lane", Whole(), default=None),
+}
+
+
+@dataclass(frozen=True)
+class WhatIfOption(Option[WhatIf]):
+    """--clock and --dram-gbps, which leave every program as it is.
+
+    layout      whether there are --lanes, --lmem and --banks too, under which a compiled program may be refused
+    """
+
+    layout: bool = False
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        return tuple(value.argument for value in self._values.values())
+
+    def value(self, words: Words) -> WhatIf:
+        return WhatIf(**{name: value.value(words) for name, value in self._values.items()})
+
+    @property
+    def _values(self) -> dict[str, Value[Any]]:
+        return _SPEED | _LAYOUT if self.layout else _SPEED
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How pages come before the chip, and when they are chosen."""
+
+    gather: Gather
+    submit: Submit
+
+
+@dataclass(frozen=True)
+class VariantOption(Option[Variant]):
+    """--gather and --submit."""
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        return (_GATHER.argument, _SUBMIT.argument)
+
+    def value(self, words: Words) -> Variant:
+        return Variant(Gather(_GATHER.value(words)), Submit(_SUBMIT.value(words)))
+
+
+_GATHER = Value(
+    ("--gather",),
+    "how the chosen pages come before the chip: by addresses that are moved to them, or copied by the CPU",
+    OneOf(tuple(way.value for way in Gather), "WAY"),
+    default=Gather.PATCH.value,
+)
+_SUBMIT = Value(
+    ("--submit",),
+    "how often the chip is started: once a layer, which chooses pages by this step's scores, or once a token, by the "
+    "step before",
+    OneOf(tuple(way.value for way in Submit), "WAY"),
+    default=Submit.LAYER.value,
+)
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How a language model is lowered. `context` is None for as many tokens as are needed, `budget` for everything,
+    `ion_bytes` for what the board's image gives."""
+
+    precision: str
+    budget: int | None
+    context: int | None
+    variant: Variant
+    ion_bytes: int | None
+
+    def setup(self, board: Board, needed_tokens: int, model_context: int) -> Setup:
+        """For a board and a model, with room for `needed_tokens` unless the context was given."""
+        fitting = min(align_up(needed_tokens, PAGE_SIZE), align_up(model_context, PAGE_SIZE))
+        return Setup(
+            board,
+            self.precision,
+            fitting if self.context is None else self.context,
+            budget=self.budget,
+            gather=self.variant.gather,
+            submit=self.variant.submit,
+            ion_bytes=self.ion_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class LoweringOption(Option[Lowering]):
+    """--precision, --policy, --budget, --context, --gather, --submit and --ion."""
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        return (*(value.argument for value in (_PRECISION, _POLICY, _BUDGET, _CONTEXT, _ION)), *_VARIANT.arguments)
+
+    def value(self, words: Words) -> Lowering:
+        prunes = _POLICY.value(words) == "quest"
+        if not prunes and _BUDGET.argument.key in words:
+            raise UsageError("--budget does nothing with --policy full, which attends to every token: leave one out")
+        ion_mib = _ION.value(words)
+        return Lowering(
+            _PRECISION.value(words),
+            _BUDGET.value(words) if prunes else None,
+            context=_CONTEXT.value(words),
+            variant=_VARIANT.value(words),
+            ion_bytes=None if ion_mib is None else ion_mib * MIB,
+        )
+
+
+_PRECISION = PrecisionOption[str](default="int8")
+_POLICY = PolicyOption[str](kind=OneOf(("full", "quest"), "POLICY"), default="quest")
+_BUDGET = BudgetOption[int](default=256)
+_CONTEXT = ContextOption[int | None](default_words="as many as needed")
+_ION: Value[int | None] = Value(
+    ("--ion",),
+    "memory for the chip's buffers, if the board's image is built with another",
+    Whole(1),
+    default=None,
+    metavar="MIB",
+)
+_VARIANT = VariantOption()

@@ -1,0 +1,171 @@
+"""Options that name files: inputs, outputs, JSON and pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from golden.whole import replacing
+from npusim.cli.options.argument import ALONE, Argument, File, Form
+from npusim.cli.options.kinds import Kind, PathText
+from npusim.cli.options.option import Option, Value, Words
+from npusim.cli.options.outputs import Output
+from npusim.errors import UsageError
+
+T = TypeVar("T", Path, Path | None)
+PICTURES = (".png", ".svg", ".pdf")
+_FILE, _DIRECTORY = PathText(), PathText("DIR")
+_STANDARD_OUTPUT = (ALONE, "/dev/stdout", "/dev/fd/1")
+
+
+@dataclass(frozen=True)
+class InputFile(Value[T]):
+    """A file that is read. Whether it can be is for its reader to say."""
+
+    kind: Kind[Any] = _FILE
+    file: File | None = File.INPUT
+
+    def inputs(self, value: T) -> tuple[Path, ...]:
+        return () if value is None else (value,)
+
+
+@dataclass(frozen=True)
+class OutputFile(Value[T]):
+    """A file that is written whole or not at all."""
+
+    kind: Kind[Any] = _FILE
+    file: File | None = File.OUTPUT
+
+    def outputs(self, value: T) -> tuple[Output, ...]:
+        return () if value is None else (Output(value),)
+
+
+@dataclass(frozen=True)
+class OutputDirectory(Value[T]):
+    """A directory that is made where it is missing."""
+
+    kind: Kind[Any] = _DIRECTORY
+    file: File | None = File.DIRECTORY
+
+    def outputs(self, value: T) -> tuple[Output, ...]:
+        return () if value is None else (Output(value, is_directory=True),)
+
+
+@dataclass(frozen=True)
+class JsonTarget:
+    """Where a result goes as JSON: nowhere, into a file, or onto standard output, which it then has for itself."""
+
+    path: Path | None = None
+    printed: bool = False
+
+    def __bool__(self) -> bool:
+        return self.printed or self.path is not None
+
+    def write(self, data: Any) -> None:
+        """Writes `data` where it was asked for. Raises UsageError where the file cannot be written."""
+        if not self:
+            return
+        text = json.dumps(data, indent=2, allow_nan=False)
+        if self.path is None:
+            print(text)
+        else:
+            write_whole(self.path, (text + "\n").encode())
+
+
+@dataclass(frozen=True)
+class JsonOutput(Option[JsonTarget]):
+    """--json [FILE]."""
+
+    note: str = ""
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        meaning = "the result as JSON, into FILE, or printed where FILE is - or left out"
+        return (Argument(("--json",), meaning, self.note, metavar="FILE", form=Form.MAYBE, file=File.OUTPUT),)
+
+    def value(self, words: Words) -> JsonTarget:
+        word = words.get("json")
+        if word is None:
+            return JsonTarget()
+        if word in _STANDARD_OUTPUT:
+            return JsonTarget(printed=True)
+        if not word:
+            raise UsageError("--json is '': give a path, or - for standard output")
+        _refuse_other_content(Path(word))
+        return JsonTarget(Path(word))
+
+    def outputs(self, value: JsonTarget) -> tuple[Output, ...]:
+        return () if value.path is None else (Output(value.path),)
+
+
+@dataclass(frozen=True)
+class PlotOutput(OutputFile[Path | None]):
+    """--plot FILE, for one picture."""
+
+    names: tuple[str, ...] = ("--plot",)
+    help: str = f"a picture ({', '.join(PICTURES)})"
+    default: Any = None
+
+    def value(self, words: Words) -> Path | None:
+        path = super().value(words)
+        if path is not None:
+            if path.suffix not in PICTURES:
+                raise UsageError(f"cannot draw {path}: the name must end with {', '.join(PICTURES)}")
+            _require_matplotlib(self.argument.name)
+        return path
+
+
+@dataclass(frozen=True)
+class PlotDirectory(OutputDirectory[Path | None]):
+    """--plot-dir DIR, for several pictures."""
+
+    names: tuple[str, ...] = ("--plot-dir",)
+    help: str = "several pictures in a directory (.png)"
+    default: Any = None
+
+    def value(self, words: Words) -> Path | None:
+        directory = super().value(words)
+        if directory is not None:
+            _require_matplotlib(self.argument.name)
+        return directory
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` completely or not at all. Raises UsageError."""
+    try:
+        with replacing(path) as partial:
+            partial.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def write_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
+    """NAME.png of each, in a directory that is made where it is missing. Raises UsageError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the directory {directory}: {error.strerror or error}") from None
+    for name, data in pictures.items():
+        write_whole(directory / f"{name}.png", data)
+
+
+def _refuse_other_content(path: Path) -> None:
+    """A word behind --json that was meant for something else must not cost the file of that name."""
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(64).strip()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+    if head and not head.startswith((b"{", b"[")):
+        raise UsageError(f"cannot write {path}: a file is there that holds no JSON; give --json another name")
+
+
+def _require_matplotlib(name: str) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(f"{name} needs matplotlib, which is not installed: pip install 'npusim[plot]'")

@@ -1,0 +1,58 @@
+"""Outputs are checked before the work starts, which may take hours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npusim.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that will be written whole, or a directory that will be made where it is missing."""
+
+    path: Path
+    is_directory: bool = False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a device or a pipe, which is written to and never replaced."""
+        return self.path.exists() and not self.path.is_file() and not self.path.is_dir()
+
+
+def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path] = ()) -> None:
+    """Refuses an output that has no place, would replace an input, or is named twice. Raises UsageError."""
+    taken: dict[Path, Output] = {}
+    for output in outputs:
+        if output.is_stream:
+            continue
+        _check_place(output)
+        place = output.path.resolve()
+        if any(place == source.resolve() or _is_same(place, source) for source in inputs):
+            raise UsageError(f"cannot write {output.path}: it is also an input; give another name")
+        if place in taken:
+            raise UsageError(f"cannot write {output.path} twice: give each output a name of its own")
+        taken[place] = output
+
+
+def _check_place(output: Output) -> None:
+    path = output.path
+    if not output.is_directory:
+        if path.is_dir():
+            raise UsageError(f"cannot write {path}: it is a directory; give the name of a file")
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise UsageError(f"cannot write {path}: the directory {folder} does not exist")
+        return
+    found = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not found.is_dir():
+        raise UsageError(f"cannot write {path}: {found} is a file; choose another directory")
+
+
+def _is_same(place: Path, source: Path) -> bool:
+    try:
+        return place.samefile(source)
+    except OSError:
+        return False
