@@ -28,7 +28,7 @@ from kv.policies.base import Policy
 from kv.policies.full import Full
 from kv.policies.quest import Quest
 from kv.policies.shared import Shared, Sharing
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
 
 CONTEXT, BUDGET = 32768, 2048
 

@@ -29,7 +29,7 @@ from kv.policies.arkvale import ArkVale
 from kv.policies.base import LayerContext, Policy, group_scores, softmax
 from kv.policies.quest import Quest
 from kv.policies.shared import Shared, Sharing
-from kv.selection import choose
+from kv.policies.table import choose
 from kv.tasks import task_named
 from npusim.evaluation.prompts import Frame, draw_sample
 from reference_model.kv_store import ContiguousKV, Selection
@@ -91,9 +91,9 @@ def kept_tokens(policy: Policy | None, page_size: int, step: Step) -> NDArray[np
     if policy is None:
         scores = np.add.reduceat(step.mass, np.arange(0, step.mass.shape[1], page_size), axis=1)
     else:
-        state = policy.start(LayerContext(geometry, 0, BUDGET, 4, lambda: step.keys))
+        state = policy.start(LayerContext(geometry, 0, BUDGET, 4))
         state.append(0, step.keys.swapaxes(0, 1))
-        scores = state.scores(step.q)
+        scores = state.scores(step.q, lambda: step.keys)
     pages = np.broadcast_to(choose(scores, BUDGET // page_size), (len(step.keys), scores.shape[1]))
     return np.repeat(pages, page_size, axis=1)[:, : step.mass.shape[1]]
 

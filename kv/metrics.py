@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kv.arrays import Float64Array
 from kv.errors import KVError
-
-Float64Array = NDArray[np.float64]
 
 
 def log_softmax(logits: NDArray[np.floating]) -> Float64Array:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from reference_model.kv_store import FloatArray, IntArray, Selection
+from reference_model.kv_store import FloatArray, IntArray, Selected, Selection
 
 QUERY_BLOCK = 128
 
 
 def attend(
-    q: FloatArray, positions: IntArray, selection: Selection, window: int, keep_weights: bool
+    q: FloatArray, positions: IntArray, selection: Selected, window: int, keep_weights: bool
 ) -> tuple[FloatArray, FloatArray | None]:
     """softmax(q k') v over the keys that are no later than each query and, with window > 0, at most window - 1
     positions back.
@@ -37,7 +37,7 @@ def attend(
 
 
 def _attend_block(
-    q: FloatArray, positions: IntArray, selection: Selection, window: int
+    q: FloatArray, positions: IntArray, selection: Selected, window: int
 ) -> tuple[FloatArray, FloatArray]:
     num_queries, num_heads, dim = q.shape
     kv_heads, num_slots, _ = selection.k.shape
@@ -59,7 +59,7 @@ def _attend_block(
     return out, weights.reshape(num_heads, num_queries, num_slots)
 
 
-def _slots_in_reach(positions: IntArray, selection: Selection, window: int) -> slice:
+def _slots_in_reach(positions: IntArray, selection: Selected, window: int) -> slice:
     """The slots that any of these queries can see, where all heads share ascending positions; else all slots."""
     slots = selection.positions
     if slots.ndim != 1 or selection.valid is not None:
@@ -68,12 +68,12 @@ def _slots_in_reach(positions: IntArray, selection: Selection, window: int) -> s
     return slice(first, int(np.searchsorted(slots, positions[-1] + 1)))
 
 
-def _narrowed(selection: Selection, seen: slice) -> Selection:
+def _narrowed(selection: Selected, seen: slice) -> Selected:
     valid = None if selection.valid is None else selection.valid[..., seen]
     return Selection(selection.k[:, seen], selection.v[:, seen], selection.positions[..., seen], valid)
 
 
-def _hidden(positions: IntArray, selection: Selection, window: int) -> np.ndarray:
+def _hidden(positions: IntArray, selection: Selected, window: int) -> np.ndarray:
     """Which slots each query must not see: bool [1 or kv_heads, 1, T, S]."""
     slots = np.atleast_2d(selection.positions)[:, None, None, :]
     queries = positions[:, None]

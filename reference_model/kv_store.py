@@ -19,16 +19,30 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 
+class Selected(Protocol):
+    """The keys and values that one layer attends to in one step. Anything with these members will do."""
+
+    @property
+    def k(self) -> FloatArray:
+        """Float32 [kv_heads, S, head_dim]; a view of the store when it is dense, so read it before the next append."""
+
+    @property
+    def v(self) -> FloatArray:
+        """As k."""
+
+    @property
+    def positions(self) -> IntArray:
+        """Int, ascending, [S] when all KV heads share a selection, else [kv_heads, S]. The model masks by these what is
+        later than a query or out of its sliding window."""
+
+    @property
+    def valid(self) -> BoolArray | None:
+        """Bool of the shape of positions, False for padding; None when every slot is real."""
+
+
 @dataclass(frozen=True)
 class Selection:
-    """The keys and values that one layer attends to in one step.
-
-    k, v        float32 [kv_heads, S, head_dim]; a view of the store when it is dense, so read it before the next append
-    positions   int, ascending, [S] when all KV heads share a selection, else [kv_heads, S]; the model masks what is
-                later than a query,
-                or out of its sliding window, by these
-    valid       bool of the shape of positions, False for padding; None when every slot is real
-    """
+    """Selected as plain data."""
 
     k: FloatArray
     v: FloatArray
@@ -53,7 +67,7 @@ class KVStore(Protocol):
     def append(self, layer: int, k: FloatArray, v: FloatArray) -> None:
         """Add T tokens to a layer. k, v: float32 [T, kv_heads, head_dim]; the store copies them."""
 
-    def select(self, layer: int, q: FloatArray) -> Selection:
+    def select(self, layer: int, q: FloatArray) -> Selected:
         """What the queries q, float32 [T, q_heads, head_dim] after RoPE (not yet scaled), attend to in this layer."""
 
     def observe(self, layer: int, weights: FloatArray) -> None:

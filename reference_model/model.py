@@ -62,12 +62,12 @@ class Model:
         ropes = self.ropes(positions)
         x = self.embed(ids)
         for index in range(config.num_layers):
-            x = self.layer(index, x, kv, positions, ropes)
+            x = self.layer(index, x, [kv], positions, ropes)
             if tap is not None:
                 tap(index, x)
         return rms_norm(x, weights.final_norm, config.norm_eps)
 
-    def step(self, token_ids: Sequence[int] | IntArray, kvs: list[KVStore]) -> FloatArray:
+    def step(self, token_ids: Sequence[int] | IntArray, kvs: Sequence[KVStore]) -> FloatArray:
         """One more token for each of B sequences: logits [B, vocab]. The weights are read once for all of them.
 
         Equals forward([token], kv) of each but for the order of float32 sums. Errors as in forward.
@@ -97,15 +97,15 @@ class Model:
         ) else full
 
     def layer(
-        self, index: int, x: FloatArray, kv: KVStore | list[KVStore], positions: IntArray, ropes: tuple[Rope, Rope]
+        self, index: int, x: FloatArray, kvs: Sequence[KVStore], positions: IntArray, ropes: tuple[Rope, Rope]
     ) -> FloatArray:
         """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of
-        `kv`.
+        each store.
 
-        With a list of stores, each row belongs to a sequence of its own.
+        `kvs` are the sequences that the rows belong to: one of all T tokens, or T of one token each.
         """
         weights = self.weights.layers[index]
-        x = x + self._attention(index, x, kv, positions, ropes[self.config.sliding_layers[index]])
+        x = x + self._attention(index, x, kvs, positions, ropes[self.config.sliding_layers[index]])
         for start in range(0, len(x), MLP_BLOCK):
             x[start : start + MLP_BLOCK] += self._mlp(weights, x[start : start + MLP_BLOCK])
         return x
@@ -115,7 +115,7 @@ class Model:
         return hidden @ self.weights.head.T
 
     def _attention(
-        self, index: int, x: FloatArray, kv: KVStore | list[KVStore], positions: IntArray, rope: Rope
+        self, index: int, x: FloatArray, kvs: Sequence[KVStore], positions: IntArray, rope: Rope
     ) -> FloatArray:
         config, layer = self.config, self.weights.layers[index]
         heads, kv_heads = config.num_heads, config.num_kv_heads
@@ -129,15 +129,12 @@ class Model:
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = rms_norm(q, layer.q_norm, config.norm_eps), rms_norm(k, layer.k_norm, config.norm_eps)
         q, k = rotate(q, *rope, config.rope_interleaved), rotate(k, *rope, config.rope_interleaved)
-        if isinstance(kv, list):
-            rows = [slice(row, row + 1) for row in range(len(kv))]
-            mixed = [
-                self._mix(index, one, positions[at], (q[at], k[at], v[at])) for one, at in zip(kv, rows, strict=True)
-            ]
-            out = np.concatenate(mixed)
-        else:
-            out = self._mix(index, kv, positions, (q, k, v))
-        out = out.reshape(len(x), -1) @ layer.output.T  # [T, d]
+        share = len(x) // len(kvs)  # rows of each sequence
+        rows = [slice(start, start + share) for start in range(0, len(x), share)]
+        mixed = [
+            self._mix(index, kv, positions[own], (q[own], k[own], v[own])) for kv, own in zip(kvs, rows, strict=True)
+        ]
+        out = np.concatenate(mixed).reshape(len(x), -1) @ layer.output.T  # [T, d]
         return out if layer.post_attention_norm is None else rms_norm(out, layer.post_attention_norm, config.norm_eps)
 
     def _mix(

@@ -11,17 +11,6 @@ PACKAGES = ("npusim", "kv", "golden", "reference_model")
 MOST = 5
 
 TODO = {
-    "kv/certificate.py:certify",
-    "kv/memory/cache.py:PagedCache.__init__",
-    "kv/memory/pool.py:PagePool._overlay_open",
-    "kv/memory/traffic.py:table_traffic",
-    "kv/pages/block_manager.py:BlockManager.__init__",
-    "kv/pages/block_manager.py:BlockTable(...)",
-    "kv/pages/block_table.py:BlockTable(...)",
-    "kv/tasks/kv_recall.py:Sample(...)",
-    "kv/tasks/needle.py:Sample(...)",
-    "kv/tasks/passkey.py:Sample(...)",
-    "kv/tasks/ruler.py:Sample(...)",
     "npusim/check/checker.py:Cmdbuf(...)",
     "npusim/check/local.py:_Run._race",
     "npusim/check/timeline.py:Step(...)",

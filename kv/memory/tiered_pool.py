@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kv.arrays import FloatArray, IntArray
 from kv.errors import KVError
 from kv.memory.geometry import Geometry
-from kv.memory.pool import FLOAT32, Layout, Storage
+from kv.memory.pool import FLOAT32
 from kv.memory.tiers import Replacement, Tier, TieredPages
 from kv.pages.allocator import NULL_PAGE
 from kv.pages.block_manager import Copies
-from kv.selection import FloatArray
-
-IntArray = NDArray[np.int64]
 
 
 class TieredPool:
@@ -27,33 +24,25 @@ class TieredPool:
     Reading more than the first tier holds, as a dense step does, streams through it.
     """
 
-    layout = Layout.HEAD_MAJOR
-
     def __init__(
         self,
         geometry: Geometry,
         num_pages: int,
         tiers: Sequence[Tier],
-        storage: Storage = FLOAT32,
+        dtype: np.dtype[Any] = FLOAT32,
         replacement: Replacement = Replacement.LRU,
     ) -> None:
-        if storage.scaled:
-            raise KVError(
-                f"{storage.name} pages are quantised when they are full, which tiers cannot do: store float32 "
-                "or bf16 in tiers"
-            )
         g = geometry
-        self.geometry, self.num_pages, self.storage = geometry, num_pages, storage
+        self.geometry, self.num_pages, self.dtype = geometry, num_pages, dtype
         self._shape = (2, g.page_size, g.head_dim)
         num_pieces = num_pages * g.num_layers * g.num_kv_heads
         capacity = sum(tier.capacity_pages for tier in tiers)
         if capacity < num_pieces:
             raise KVError(
                 f"the tiers hold {capacity} pages of one head and layer, {num_pages} pages of {g.num_layers} layers "
-                f"and {g.num_kv_heads} "
-                f"KV heads are {num_pieces}: enlarge a tier or ask for a smaller cache"
+                f"and {g.num_kv_heads} KV heads are {num_pieces}: enlarge a tier or ask for a smaller cache"
             )
-        self.tiers = TieredPages(int(np.prod(self._shape)) * storage.dtype.itemsize, tiers, replacement)
+        self.tiers = TieredPages(int(np.prod(self._shape)) * dtype.itemsize, tiers, replacement)
         self._at_once = tiers[0].capacity_pages
 
     @property
@@ -69,9 +58,8 @@ class TieredPool:
         starts = np.flatnonzero(np.diff(pages, prepend=-1))
         for start, stop in zip(starts, [*starts[1:], len(pages)], strict=True):
             for head in range(self.geometry.num_kv_heads):
-                self._piece(layer, head, int(pages[start]))[:, offsets[start:stop]] = kv[start:stop, head].swapaxes(
-                    0, 1
-                )
+                piece = self._piece(layer, head, int(pages[start]))
+                piece[:, offsets[start:stop]] = kv[start:stop, head].swapaxes(0, 1)
 
     def read(
         self, layer: int, pages: IntArray, heads: IntArray | None = None, scratch: FloatArray | None = None
@@ -81,14 +69,12 @@ class TieredPool:
         ids = self._id(layer, heads[:, None], np.broadcast_to(pages, (len(heads), pages.shape[-1])))
         wanted = ids.ravel().tolist()
         out = np.zeros((len(wanted), *self._shape), np.float32)
-        stored = [
-            place for place, piece in enumerate(wanted) if piece in self.tiers
-        ]  # the others are padding, or not written yet
+        # what is in no tier is padding, or not written yet
+        stored = [place for place, piece in enumerate(wanted) if piece in self.tiers]
         for start in range(0, len(stored), self._at_once):
             places = stored[start : start + self._at_once]
-            out[places] = (
-                self.tiers.get([wanted[place] for place in places]).view(self.storage.dtype).reshape(-1, *self._shape)
-            )
+            pieces = self.tiers.get([wanted[place] for place in places])
+            out[places] = pieces.view(self.dtype).reshape(-1, *self._shape)
         k, v = np.moveaxis(out.reshape(*ids.shape, *self._shape), 2, 0)
         return k, v
 
@@ -115,10 +101,6 @@ class TieredPool:
                     held = self._piece(layer, head, page).copy()
                     self._piece(layer, head, twin)[...] = held
 
-    def close(self, pages: IntArray) -> None:
-        """Nothing: a page that nobody holds keeps its content until it is written anew, since it may be found again as
-        a prefix."""
-
     def tier_of(self, layer: int, head: int, page: int) -> str:
         """Name of the tier that holds a page of one layer and KV head. KVError if it was never written."""
         return self.tiers.tier_of(self._id(layer, head, page))
@@ -134,4 +116,4 @@ class TieredPool:
         piece = self._id(layer, head, page)
         if piece not in self.tiers:
             self.tiers.put(piece, np.zeros(self.tiers.page_bytes, np.uint8))
-        return self.tiers.raised(piece).view(self.storage.dtype).reshape(self._shape)
+        return self.tiers.raised(piece).view(self.dtype).reshape(self._shape)

@@ -1,1 +1,8 @@
-"""Page ids: which pages are free, which sequence holds which, and who may run. No arrays here."""
+"""Page ids: which pages are free, which sequence holds which, and which prefix is found again. No arrays here."""
+
+from kv.pages.allocator import NULL_PAGE, PageAllocator
+from kv.pages.block_manager import Admission, BlockManager
+from kv.pages.block_table import BlockTable
+from kv.pages.page import PageKey
+
+__all__ = ["NULL_PAGE", "Admission", "BlockManager", "BlockTable", "PageAllocator", "PageKey"]

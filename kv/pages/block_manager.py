@@ -1,5 +1,5 @@
-"""Sequences and the pages they hold: admission, growth, fork, copy on write, swap. Ids only (vLLM: BlockSpaceManager,
-KVCacheManager)."""
+"""Sequences and the pages that they hold: admission, growth, fork, copy on write, prefix sharing. Ids only (vLLM:
+BlockSpaceManager, KVCacheManager)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ class Admission(Enum):
 
 
 class BlockManager:
-    """Block tables over one pool of device pages and, for swapping, one of host pages."""
+    """The block tables of many sequences over one pool of pages.
+
+    watermark_pages     pages that stay free when a sequence is admitted, so that those that run can grow
+    sharing             whether published pages are found again
+    """
 
     def __init__(
         self,
         num_pages: int,
         page_size: int,
-        num_host_pages: int = 0,
         watermark_pages: int = 0,
         sharing: bool = True,
         hash_function: Hash = digest,
@@ -42,10 +45,8 @@ class BlockManager:
                 f"watermark_pages is {watermark_pages}: it must be from 0 to {num_pages - 1}, one below the pool's size"
             )
         self.page_size = page_size
-        self.device = PageAllocator(num_pages)
-        self.host = PageAllocator(num_host_pages) if num_host_pages else None
+        self.allocator = PageAllocator(num_pages)
         self.tables: dict[Hashable, BlockTable] = {}
-        self.swapped: dict[Hashable, BlockTable] = {}
         self._watermark = watermark_pages
         self._sharing = sharing
         self._hash_function = hash_function
@@ -53,7 +54,7 @@ class BlockManager:
     @property
     def max_tokens(self) -> int:
         """Tokens of the longest sequence that can be admitted."""
-        return (self.device.num_pages - self._watermark) * self.page_size
+        return (self.allocator.num_pages - self._watermark) * self.page_size
 
     def admission(self, tokens: Sequence[int], salt: str = "") -> Admission:
         """Whether a sequence that starts with these tokens can be admitted."""
@@ -70,19 +71,24 @@ class BlockManager:
         if state is not Admission.OK:
             advice = "free or preempt a sequence" if state is Admission.LATER else "use a larger pool"
             raise KVError(
-                f"sequence {seq!r} of {len(tokens)} tokens does not fit, {self.device.num_free} pages are "
+                f"sequence {seq!r} of {len(tokens)} tokens does not fit, {self.allocator.num_free} pages are "
                 f"free: {advice}"
             )
         shared = list(hits)
-        fresh = self.device.take(self._num_pages(len(tokens)) - len(hits), shared)
+        fresh = self.allocator.take(self._num_pages(len(tokens)) - len(hits), shared)
         table = BlockTable(
-            self.page_size, shared + fresh, len(tokens), len(hits) * self.page_size, list(hits.values()), salt
+            self.page_size,
+            pages=shared + fresh,
+            length=len(tokens),
+            num_cached=len(hits) * self.page_size,
+            keys=list(hits.values()),
+            salt=salt,
         )
         self.tables[seq] = table
         return table
 
     def can_append(self, seq: Hashable, num_tokens: int) -> bool:
-        return self.device.can_take(self._growth(self._table(seq), num_tokens))
+        return self.allocator.can_take(self._growth(self._table(seq), num_tokens))
 
     def append(self, seq: Hashable, num_tokens: int) -> Copies:
         """Give slots to num_tokens more positions. A shared, partly filled last page is replaced by a copy first (copy
@@ -90,16 +96,16 @@ class BlockManager:
         table = self._table(seq)
         if num_tokens < 1:
             raise KVError(f"cannot append {num_tokens} tokens to sequence {seq!r}: at least 1")
-        fresh = self.device.take(self._growth(table, num_tokens))
+        fresh = self.allocator.take(self._growth(table, num_tokens))
         copies: Copies = []
         if table.wasted_slots:
             last = table.pages[-1]
-            if self.device.ref_count(last) > 1:
+            if self.allocator.ref_count(last) > 1:
                 table.pages[-1] = fresh.pop(0)
                 copies.append((last, table.pages[-1]))
-                self.device.release([last])
+                self.allocator.release([last])
             else:
-                self.device.forget(last)
+                self.allocator.forget(last)
         table.pages += fresh
         table.length += num_tokens
         return copies
@@ -119,16 +125,16 @@ class BlockManager:
             unhashed, self.page_size, table.keys[-1] if known else None, table.salt, self._hash_function
         ):
             page = table.pages[len(table.keys)]
-            published = self.device.key(page)
+            published = self.allocator.key(page)
             if published is None:
-                self.device.publish(page, key)
+                self.allocator.publish(page, key)
             table.keys.append(published or key)
 
     def fork(self, parent: Hashable, child: Hashable) -> BlockTable:
         """A second sequence with the same content: every page is shared, none is copied or taken."""
         table = self._table(parent)
         self._require_unknown(child)
-        self.device.take(0, table.pages)
+        self.allocator.take(0, table.pages)
         self.tables[child] = table.copy()
         return self.tables[child]
 
@@ -140,69 +146,30 @@ class BlockManager:
                 f"cannot truncate sequence {seq!r} of {table.length} tokens to {length}: from 0 to {table.length}"
             )
         kept = self._num_pages(length)
-        self.device.release(table.pages[kept:])
+        self.allocator.release(table.pages[kept:])
         del table.pages[kept:]
         del table.keys[length // self.page_size :]
         table.length = length
         table.num_cached = min(table.num_cached, length)
 
     def free(self, seq: Hashable) -> None:
-        """Give back every page of a sequence, wherever it lives. Keyed pages can still be hit until they are reused."""
-        if seq in self.swapped:
-            assert self.host is not None
-            self.host.release(self.swapped.pop(seq).pages)
-            return
-        self.device.release(self._table(seq).pages)
+        """Give back every page of a sequence. Keyed pages can still be hit until they are reused."""
+        self.allocator.release(self._table(seq).pages)
         del self.tables[seq]
-
-    def can_swap_out(self, seq: Hashable) -> bool:
-        return self.host is not None and self.host.can_take(len(self._table(seq).pages))
-
-    def swap_out(self, seq: Hashable) -> Copies:
-        """Move a sequence to host pages; returns (device page, host page) for each block, in order."""
-        table = self._table(seq)
-        if self.host is None:
-            raise KVError("there are no host pages to swap to: set num_host_pages, or preempt by recompute")
-        host = self.host.take(len(table.pages))
-        copies = list(zip(table.pages, host, strict=True))
-        self.device.release(table.pages)
-        del self.tables[seq]
-        table.pages = host
-        self.swapped[seq] = table
-        return copies
-
-    def can_swap_in(self, seq: Hashable, num_tokens: int = 0) -> bool:
-        """Whether a sequence can come back and then grow by num_tokens."""
-        return self.device.can_take(self._num_pages(self._swapped(seq).length + num_tokens))
-
-    def swap_in(self, seq: Hashable) -> Copies:
-        """Bring a sequence back; returns (host page, device page) for each block, in order. Its full pages can be
-        shared again."""
-        table = self._swapped(seq)
-        assert self.host is not None
-        device = self.device.take(len(table.pages))
-        copies = list(zip(table.pages, device, strict=True))
-        self.host.release(table.pages)
-        del self.swapped[seq]
-        table.pages = device
-        for page, key in zip(table.pages, table.keys, strict=False):
-            self.device.publish(page, key)
-        self.tables[seq] = table
-        return copies
 
     def _num_pages(self, num_tokens: int) -> int:
         return -(-num_tokens // self.page_size)
 
     def _growth(self, table: BlockTable, num_tokens: int) -> int:
         """Pages that an append takes: ceil((n + a) / S) - ceil(n / S), and one more if the last page must be copied."""
-        shared = table.wasted_slots > 0 and self.device.ref_count(table.pages[-1]) > 1
+        shared = table.wasted_slots > 0 and self.allocator.ref_count(table.pages[-1]) > 1
         return self._num_pages(table.length + num_tokens) - len(table.pages) + shared
 
     def _admission(self, num_tokens: int, hits: dict[int, PageKey]) -> Admission:
         needed = self._num_pages(num_tokens)
         if num_tokens > self.max_tokens:
             return Admission.NEVER
-        fits = self.device.can_take(needed - len(hits) + self._watermark, list(hits))
+        fits = self.allocator.can_take(needed - len(hits) + self._watermark, list(hits))
         return Admission.OK if fits else Admission.LATER
 
     def _hits(self, tokens: Sequence[int], salt: str) -> dict[int, PageKey]:
@@ -212,11 +179,11 @@ class BlockManager:
         page."""
         hits: dict[int, PageKey] = {}
         parent: PageKey | None = None
-        for start in range(
-            0, (len(tokens) - 1) // self.page_size * self.page_size if self._sharing else 0, self.page_size
-        ):
-            wanted = next_key(parent, tokens[start : start + self.page_size], salt, self._hash_function)
-            hit = self.device.find(wanted)
+        size = self.page_size
+        whole = (len(tokens) - 1) // size * size if self._sharing else 0
+        for start in range(0, whole, size):
+            wanted = next_key(parent, tokens[start : start + size], salt, self._hash_function)
+            hit = self.allocator.find(wanted)
             if hit is None:
                 break
             page, parent = hit
@@ -225,15 +192,9 @@ class BlockManager:
 
     def _table(self, seq: Hashable) -> BlockTable:
         if seq not in self.tables:
-            where = "it is swapped out: swap it in" if seq in self.swapped else "allocate or fork it"
-            raise KVError(f"sequence {seq!r} has no pages on the device; {where} first")
+            raise KVError(f"sequence {seq!r} is not in the cache: allocate or fork it first")
         return self.tables[seq]
 
-    def _swapped(self, seq: Hashable) -> BlockTable:
-        if seq not in self.swapped:
-            raise KVError(f"sequence {seq!r} is not swapped out: only a sequence that was swapped out can come back")
-        return self.swapped[seq]
-
     def _require_unknown(self, seq: Hashable) -> None:
-        if seq in self.tables or seq in self.swapped:
+        if seq in self.tables:
             raise KVError(f"sequence {seq!r} exists already: free it first, or use another name")

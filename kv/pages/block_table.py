@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kv.arrays import IntArray
 from kv.pages.page import PageKey
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass
@@ -42,4 +40,4 @@ class BlockTable:
         return len(self.pages) * self.page_size - self.length
 
     def copy(self) -> BlockTable:
-        return BlockTable(self.page_size, list(self.pages), self.length, self.num_cached, list(self.keys), self.salt)
+        return replace(self, pages=list(self.pages), keys=list(self.keys))

@@ -1,4 +1,7 @@
-"""Every policy, in the order in which tables show them."""
+"""What a step attends to: the policies, and wrappers around any of them.
+
+A policy is a frozen dataclass of hyper-parameters; its State, one for each layer of a sequence, scores pages or tokens
+(base.py). From scores to a table of fixed shape: table.py. A new policy is one file here and a line in POLICIES."""
 
 from __future__ import annotations
 
@@ -8,21 +11,53 @@ from typing import Any
 
 from kv.errors import KVError
 from kv.policies.arkvale import ArkVale
-from kv.policies.base import Policy
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit
 from kv.policies.full import Full
 from kv.policies.h2o import H2O
 from kv.policies.infllm import InfLLM
 from kv.policies.ivf import IVF
 from kv.policies.oracle import OracleTopK
+from kv.policies.per_layer import PerLayer
 from kv.policies.pqcache import PQCache
+from kv.policies.protected import Protected
 from kv.policies.quest import Quest
 from kv.policies.random_pages import RandomPages
 from kv.policies.retrieval_attention import RetrievalAttention
+from kv.policies.several import Several
 from kv.policies.shared import Shared, Sharing
 from kv.policies.snapkv import SnapKV
 from kv.policies.streaming_llm import StreamingLLM
 from kv.policies.tova import TOVA
 from kv.policies.twilight import Twilight
+
+__all__ = [
+    "H2O",
+    "IVF",
+    "POLICIES",
+    "TOVA",
+    "ArkVale",
+    "Full",
+    "InfLLM",
+    "LayerContext",
+    "OracleTopK",
+    "PQCache",
+    "PerLayer",
+    "Policy",
+    "Protected",
+    "Quest",
+    "RandomPages",
+    "ReadKeys",
+    "RetrievalAttention",
+    "Several",
+    "Shared",
+    "Sharing",
+    "SnapKV",
+    "State",
+    "StreamingLLM",
+    "Twilight",
+    "Unit",
+    "policy_named",
+]
 
 POLICIES: tuple[Policy, ...] = (
     Full(),
@@ -40,8 +75,8 @@ POLICIES: tuple[Policy, ...] = (
     ArkVale(),
     Twilight(Quest()),
 )
-"""With the defaults that a comparison starts from. Quest chooses for each KV head here; Quest() alone does for each
-query head."""
+"""In the order in which tables show them, with the defaults that a comparison starts from. Quest chooses for each KV
+head here; Quest() alone does for each query head."""
 
 
 def policy_named(spec: str) -> Policy:

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit
 from kv.policies.page_vectors import PageVectors
-from kv.selection import FloatArray
 
 
 class DigestState(PageVectors):
@@ -29,17 +29,16 @@ class DigestState(PageVectors):
         super().append(start, keys)
         size = self.geometry.page_size
         first, last = start // size, self.num_described
-        keys = np.concatenate([self._tail[: start % size], keys])
-        pages = (
-            keys[: (last - first) * size].reshape(last - first, size, *keys.shape[1:]).transpose(2, 0, 1, 3)
-        )  # [kv_heads, P, S, dim]
+        keys = np.concatenate([self._tail, keys])
+        # [kv_heads, P, S, dim]
+        pages = keys[: (last - first) * size].reshape(last - first, size, *keys.shape[1:]).transpose(2, 0, 1, 3)
         self._tail = keys[(last - first) * size :].copy()
         if last == first:
             return
         centre = (pages.max(2) + pages.min(2)) / 2
         self.describe(first, np.stack([centre, np.abs(pages - centre[:, :, None]).mean(2)], 1).swapaxes(2, 3))
 
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         budget_pages = self.geometry.pages(self.context.budget_tokens)
         window = min(self._policy.window, budget_pages)
         scores = np.full((1, self.num_pages), np.inf, np.float32)
@@ -48,13 +47,13 @@ class DigestState(PageVectors):
         scores[0, max(0, self.num_pages - window) :] = np.inf
         return scores
 
-    def truncate(self, length: int) -> None:
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
         size = self.geometry.page_size
         if length // size < self.length // size:
-            self._tail = self.context.keys()[:, length // size * size : length].swapaxes(0, 1).copy()
+            self._tail = read_keys()[:, length // size * size : length].swapaxes(0, 1).copy()
         else:
             self._tail = self._tail[: length % size]
-        super().truncate(length)
+        super().truncate(length, read_keys)
 
 
 @dataclass(frozen=True)

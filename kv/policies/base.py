@@ -1,7 +1,8 @@
 """What a policy is: a frozen dataclass of hyper-parameters, and the state that it keeps for one layer of one sequence.
 
 A policy sees logical blocks and positions only, never a physical page, so it cannot reach what another sequence holds
-or a freed page."""
+or a freed page. A state is plain data: where it needs the stored keys it is handed a way to read them, so a copy of it
+can go on over another sequence."""
 
 from __future__ import annotations
 
@@ -12,8 +13,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from kv.arrays import BoolArray, FloatArray
+from kv.errors import KVError
 from kv.memory.geometry import Geometry
-from kv.selection import BoolArray, FloatArray
+
+ReadKeys = Callable[[], FloatArray]
+"""Reads the stored keys of a layer, float32 [kv_heads, length, head_dim]. Who calls it in a step has read them all."""
 
 
 class Unit(Enum):
@@ -29,15 +34,12 @@ class LayerContext:
 
     budget_tokens   tokens that a decode step may attend to, the one being computed included
     element_bytes   of a stored key or value; page maxima and minima are stored keys themselves, so they take no more
-    keys            reads the stored keys, float32 [kv_heads, length, head_dim]; whoever calls it in a step has read
-                    them all
     """
 
     geometry: Geometry
     layer: int
     budget_tokens: int
     element_bytes: int
-    keys: Callable[[], FloatArray]
 
     def unit_tokens(self, unit: Unit) -> int:
         """Tokens in one page or one token."""
@@ -54,6 +56,9 @@ class State:
         self.context = context
         self.length = 0
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(layer {self.context.layer}, {self.length} tokens)"
+
     @property
     def geometry(self) -> Geometry:
         return self.context.geometry
@@ -69,11 +74,8 @@ class State:
         return self.geometry.pages(self.length)
 
     def append(self, start: int, keys: FloatArray) -> None:
-        """Keys as stored, float32 [T, kv_heads, head_dim], of the positions from `start` on; those already known from
-        there are replaced.
-
-        `start` is the length, or the first position of a page at or before it (an int8 page changes when it closes).
-        """
+        """Keys as stored, float32 [T, kv_heads, head_dim], of the positions from `start` on, which is the length so
+        far."""
         self.length = start + len(keys)
 
     def prefill(self, q: FloatArray) -> None:
@@ -83,15 +85,19 @@ class State:
         """Softmax weights, summed over the query heads of each KV head: float32 [kv_heads, T, length], zero where not
         attended."""
 
-    def learn(self) -> None:
+    def learn(self, read_keys: ReadKeys) -> None:
         """Build what decoding needs from the prompt now, rather than when the first token is decoded: a copy then has
         it too."""
+
+    def member(self, policy: Policy) -> State:
+        """Of several policies that saw the same prompt, the state of one. KVError where it is none of them."""
+        raise KVError(f"{policy.name} did not see the prompt: store it under Several, with {policy.name} among them")
 
     def rebudget(self, budget_tokens: int) -> None:
         """Go on under another budget: a prompt that was stored once is decoded under several."""
         self.context = replace(self.context, budget_tokens=budget_tokens)
 
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         """What each unit is worth to the query, float32 [q_heads, head_dim].
 
         -> float32 [rows, units], rows being q_heads, kv_heads or 1; +inf must be kept, -inf must not. The last unit is
@@ -105,8 +111,8 @@ class State:
     def chosen(self, kept: BoolArray) -> None:
         """What was kept, bool [rows, units]. A policy that evicts forgets the rest."""
 
-    def truncate(self, length: int) -> None:
-        """Forget the positions from `length` on."""
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        """Forget the positions from `length` on; `read_keys` may still read them."""
         self.length = length
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kv.policies.base import LayerContext, State, grown
-from kv.selection import BoolArray, FloatArray
+from kv.arrays import BoolArray, FloatArray
+from kv.policies.base import LayerContext, ReadKeys, State, grown
 
 
 class EvictingState(State):
@@ -19,7 +19,7 @@ class EvictingState(State):
         super().append(start, keys)
         self._dead = grown(self._dead, self.length, axis=1)
 
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         ranks = self.ranks()
         ranks[self._dead[:, : self.length]] = -np.inf
         return ranks
@@ -36,6 +36,6 @@ class EvictingState(State):
     def pruned(self) -> bool:
         return bool(self._dead[:, : self.length].any())
 
-    def truncate(self, length: int) -> None:
-        super().truncate(length)
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
         self._dead[:, length:] = False

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit, grown
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, grown
 from kv.policies.eviction import EvictingState
-from kv.selection import FloatArray
 
 
 class HeavyHitterState(EvictingState):
@@ -31,8 +31,8 @@ class HeavyHitterState(EvictingState):
         ranks[:, max(0, self.length - recent) :] = np.inf
         return ranks
 
-    def truncate(self, length: int) -> None:
-        super().truncate(length)
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
         self._mass[:, length:] = 0
 
     @property

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit, grown
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, grown
 from kv.policies.protected import keep_ends
-from kv.selection import FloatArray, best
+from kv.policies.table import best
 
 
 class RepresentativeState(State):
@@ -28,7 +29,6 @@ class RepresentativeState(State):
     def append(self, start: int, keys: FloatArray) -> None:
         super().append(start, keys)
         self._mass = grown(self._mass, self.length, axis=1)
-        self._settled = min(self._settled, start // self.geometry.page_size)
 
     def observe(self, weights: FloatArray) -> None:
         """Only what the next queries give counts: a token's own and those at most voters - 1 positions later."""
@@ -37,19 +37,19 @@ class RepresentativeState(State):
         distance = np.arange(length - num_queries, length)[:, None] - np.arange(first, length)
         self._mass[:, first:length] += np.where(distance < self._policy.voters, weights[:, :, first:], 0).sum(1)
 
-    def learn(self) -> None:
-        self._settle(max(0, self.length - self._local) // self.geometry.page_size)
+    def learn(self, read_keys: ReadKeys) -> None:
+        self._settle(max(0, self.length - self._local) // self.geometry.page_size, read_keys)
 
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         g = self.geometry
-        self.learn()
+        self.learn(read_keys)
         scores = np.full((1, self.num_pages), np.inf, np.float32)
         grouped = q.reshape(g.num_kv_heads, -1, g.head_dim).sum(1)
         scores[0, : self._settled] = np.einsum("hd,hpd->p", grouped, self._means[:, : self._settled])
         keep_ends(scores, g.page_size, self.length, self._policy.sinks, 0)
         return scores
 
-    def _settle(self, num_pages: int) -> None:
+    def _settle(self, num_pages: int, read_keys: ReadKeys) -> None:
         """Choose the representatives of pages that have left the local window; they are not revised."""
         g, first = self.geometry, self._settled
         if num_pages <= first:
@@ -57,13 +57,13 @@ class RepresentativeState(State):
         span = slice(first * g.page_size, num_pages * g.page_size)
         mass = self._mass[:, span].reshape(-1, g.page_size)
         chosen = best(mass, self._policy.representatives).reshape(g.num_kv_heads, -1, g.page_size, 1)
-        keys = self.context.keys()[:, span].reshape(g.num_kv_heads, -1, g.page_size, g.head_dim)
+        keys = read_keys()[:, span].reshape(g.num_kv_heads, -1, g.page_size, g.head_dim)
         self._means = grown(self._means, num_pages, axis=1)
         self._means[:, first:num_pages] = np.where(chosen, keys, 0).sum(2) / chosen.sum(2)
         self._settled = num_pages
 
-    def truncate(self, length: int) -> None:
-        super().truncate(length)
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
         self._mass[:, length:] = 0
         self._settled = min(self._settled, length // self.geometry.page_size)
 

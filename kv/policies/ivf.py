@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit, group_scores, grown, softmax
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, group_scores, grown, softmax
 from kv.policies.kmeans import kmeans, nearest
 from kv.policies.protected import keep_ends, within_budget
-from kv.selection import FloatArray
 
 
 class InvertedFileState(State):
@@ -27,9 +27,9 @@ class InvertedFileState(State):
         for head, centroids in enumerate(self._centroids):
             self._member[head, start : self.length] = nearest(keys[:, head], centroids)
 
-    def scores(self, q: FloatArray) -> FloatArray:
-        self.learn()
-        keys = self.context.keys()
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
+        self.learn(read_keys)
+        keys = read_keys()
         g = self.geometry
         member = self._member[:, : self.length]
         probed = np.zeros((g.num_kv_heads, self.length), np.bool_)
@@ -45,10 +45,10 @@ class InvertedFileState(State):
         )
         return scores
 
-    def learn(self) -> None:
+    def learn(self, read_keys: ReadKeys) -> None:
         if self._centroids:
             return
-        keys = self.context.keys()
+        keys = read_keys()
         lists = max(1, self.length // self._policy.list_tokens)
         self._centroids = [kmeans(keys[head], lists) for head in range(len(keys))]
         for head, centroids in enumerate(self._centroids):

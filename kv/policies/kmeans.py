@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kv.selection import FloatArray
-
-IntArray = NDArray[np.int64]
+from kv.arrays import FloatArray, IntArray
 
 
 def nearest(points: FloatArray, centroids: FloatArray) -> IntArray:

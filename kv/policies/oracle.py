@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit, group_scores, softmax
-from kv.selection import FloatArray
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, group_scores, softmax
 
 
 class OracleState(State):
-    def scores(self, q: FloatArray) -> FloatArray:
-        dots = group_scores(q, self.context.keys()) / np.float32(np.sqrt(self.geometry.head_dim))
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
+        dots = group_scores(q, read_keys()) / np.float32(np.sqrt(self.geometry.head_dim))
         return softmax(dots).sum(1)
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kv.arrays import FloatArray
 from kv.policies.base import LayerContext, State, grown
-from kv.selection import FloatArray
 
 
 class PageVectors(State):

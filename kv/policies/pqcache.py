@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from kv.arrays import FloatArray
 from kv.errors import KVError
-from kv.policies.base import LayerContext, Policy, State, Unit, grown, softmax
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, grown, softmax
 from kv.policies.kmeans import kmeans, nearest
 from kv.policies.protected import keep_ends, within_budget
-from kv.selection import FloatArray
 
 
 class CodebookState(State):
@@ -29,8 +29,8 @@ class CodebookState(State):
         if self._codebook is not None:
             self._encode(start, keys.swapaxes(0, 1))
 
-    def scores(self, q: FloatArray) -> FloatArray:
-        self.learn()
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
+        self.learn(read_keys)
         assert self._codebook is not None
         g = self.geometry
         parts = q.reshape(g.num_kv_heads, g.group, *self._parts[1:]).swapaxes(
@@ -45,10 +45,10 @@ class CodebookState(State):
         keep_ends(scores, 1, self.length, sinks, int(self._policy.recent_share * (budget - sinks)))
         return scores
 
-    def learn(self) -> None:
+    def learn(self, read_keys: ReadKeys) -> None:
         if self._codebook is not None:
             return
-        keys = self.context.keys()
+        keys = read_keys()
         heads, subspaces, width = self._parts
         split = keys.reshape(heads, -1, subspaces, width).swapaxes(1, 2)
         self._codebook = np.zeros((heads, subspaces, 2**self._policy.bits, width), np.float32)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kv.arrays import FloatArray
 from kv.errors import KVError
-from kv.policies.base import LayerContext, Policy, State
+from kv.policies.base import LayerContext, Policy, ReadKeys, State
 from kv.policies.wrapper import WrappedState, Wrapper
-from kv.selection import FloatArray
 
 
 def keep_ends(scores: FloatArray, unit_tokens: int, length: int, sinks: int, recent: int) -> None:
@@ -31,8 +31,8 @@ class ProtectedState(WrappedState):
         self._unit_tokens = unit_tokens
         self._sinks, self._recent = sinks, recent
 
-    def scores(self, q: FloatArray) -> FloatArray:
-        scores = self.base.scores(q).copy()
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
+        scores = self.base.scores(q, read_keys).copy()
         keep_ends(scores, self._unit_tokens, self.length, self._sinks, self._recent)
         return scores
 

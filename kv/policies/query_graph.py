@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kv.selection import PAD, FloatArray, best
+from kv.arrays import FloatArray
+from kv.policies.table import PAD, best
 
-IntArray = NDArray[np.int64]
 Links = NDArray[np.int32]
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit
 from kv.policies.page_vectors import PageVectors
-from kv.selection import FloatArray
 
 
 class PageBoxes(PageVectors):
@@ -41,13 +41,9 @@ class PageBoxes(PageVectors):
         sqrt(head_dim)."""
         return self.weigh(np.maximum(q, 0), np.minimum(q, 0))
 
-    def lower(self, q: FloatArray) -> FloatArray:
-        """Of each page, a bound that q.k of no key in it falls below."""
-        return self.weigh(np.minimum(q, 0), np.maximum(q, 0))
-
 
 class QuestState(PageBoxes):
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         return self.upper(q)
 
 

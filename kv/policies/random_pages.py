@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit
-from kv.selection import FloatArray
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit
 
 
 class RandomState(State):
@@ -16,7 +16,7 @@ class RandomState(State):
         super().__init__(context)
         self._seed = seed
 
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         rng = np.random.default_rng((self._seed, self.context.layer, self.length))
         return rng.random((self.geometry.num_kv_heads, self.num_pages), np.float32)
 

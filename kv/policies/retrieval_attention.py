@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from kv.policies.base import LayerContext, Policy, State, Unit, grown, softmax
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, grown, softmax
 from kv.policies.protected import keep_ends, within_budget
 from kv.policies.query_graph import Links, query_graph, search
-from kv.selection import PAD, FloatArray
+from kv.policies.table import PAD
 
 
 class QuerySample:
@@ -46,15 +47,15 @@ class GraphState(State):
     def prefill(self, q: FloatArray) -> None:
         self._queries.add(self.length - len(q), q)
 
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         g, budget = self.geometry, self.context.budget_tokens
-        self.learn()
+        self.learn(read_keys)
         self._extend()
         assert self._graphs is not None
         scaled = q.reshape(g.num_kv_heads, g.group, -1) / np.float32(np.sqrt(g.head_dim))
         dots = search(
             scaled,
-            self.context.keys(),
+            read_keys(),
             self._graphs[:, : self.length],
             self._starts,
             max(self._policy.beam, budget // 4),
@@ -66,10 +67,10 @@ class GraphState(State):
         keep_ends(scores, 1, self.length, *within_budget(self._policy.sinks, self._policy.recent, budget))
         return scores
 
-    def learn(self) -> None:
+    def learn(self, read_keys: ReadKeys) -> None:
         if self._graphs is not None:
             return
-        g, keys = self.geometry, self.context.keys()
+        g, keys = self.geometry, read_keys()
         queries = self._queries.all().reshape(-1, g.num_kv_heads, g.group, g.head_dim).transpose(1, 0, 2, 3)
         built = [
             query_graph(k, q.reshape(-1, g.head_dim), self._policy.links, self._policy.degree)
@@ -90,8 +91,8 @@ class GraphState(State):
         self._graphs[:, fresh - 1, -1] = fresh
         self._indexed = self.length
 
-    def truncate(self, length: int) -> None:
-        super().truncate(length)
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
         self._graphs = None  # edges may lead beyond the end; rebuilt when the next token is decoded
         self._indexed = 0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kv.policies.base import LayerContext, Policy, State, Unit
-from kv.selection import FloatArray
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit
 
 
 class SeveralState(State):
@@ -15,6 +15,9 @@ class SeveralState(State):
     def __init__(self, context: LayerContext, members: dict[Policy, State]) -> None:
         super().__init__(context)
         self.members = members
+
+    def member(self, policy: Policy) -> State:
+        return self.members[policy] if policy in self.members else super().member(policy)
 
     def append(self, start: int, keys: FloatArray) -> None:
         super().append(start, keys)
@@ -29,14 +32,14 @@ class SeveralState(State):
         for state in self.members.values():
             state.observe(weights)
 
-    def learn(self) -> None:
+    def learn(self, read_keys: ReadKeys) -> None:
         for state in self.members.values():
-            state.learn()
+            state.learn(read_keys)
 
-    def truncate(self, length: int) -> None:
-        super().truncate(length)
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
         for state in self.members.values():
-            state.truncate(length)
+            state.truncate(length, read_keys)
 
     @property
     def metadata_bytes(self) -> int:

@@ -7,10 +7,11 @@ from enum import Enum
 
 import numpy as np
 
+from kv.arrays import FloatArray
 from kv.errors import KVError
-from kv.policies.base import LayerContext, Policy, State
+from kv.policies.base import LayerContext, Policy, ReadKeys, State
+from kv.policies.table import best
 from kv.policies.wrapper import WrappedState, Wrapper
-from kv.selection import FloatArray, best
 
 
 class Sharing(Enum):
@@ -27,6 +28,9 @@ class Sharing(Enum):
     UNION = "union"
     """One for a KV head: all that its query heads chose, up to group times the budget."""
 
+    def __repr__(self) -> str:
+        return f"Sharing.{self.name}"
+
 
 class SharedState(WrappedState):
     def __init__(self, base: State, sharing: Sharing, unit_tokens: int) -> None:
@@ -34,8 +38,8 @@ class SharedState(WrappedState):
         self._sharing = sharing
         self._unit_tokens = unit_tokens
 
-    def scores(self, q: FloatArray) -> FloatArray:
-        scores = self.base.scores(q)
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
+        scores = self.base.scores(q, read_keys)
         g = self.geometry
         if self._sharing is Sharing.LAYER:
             return scores.sum(0, keepdims=True)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from kv.policies.base import LayerContext, Policy, State, Unit
+from kv.arrays import FloatArray
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit
 from kv.policies.eviction import EvictingState
-from kv.selection import FloatArray
 
 
 class SnapState(EvictingState):
@@ -53,8 +53,8 @@ class SnapState(EvictingState):
         pooled: FloatArray = sliding_window_view(padded, self._kernel, axis=1).max(-1)
         return pooled
 
-    def truncate(self, length: int) -> None:
-        super().truncate(length)
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
         self._queries = self._queries[:, :, :length]
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from kv.arrays import FloatArray
 from kv.policies.base import LayerContext, Policy, State, Unit
 from kv.policies.eviction import EvictingState
-from kv.selection import FloatArray
 
 
 class StreamingState(EvictingState):

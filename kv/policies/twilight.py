@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from kv.arrays import BoolArray, FloatArray
 from kv.errors import KVError
-from kv.policies.base import LayerContext, Policy, State, Unit, grown, softmax
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, grown, softmax
 from kv.policies.quest import Quest
+from kv.policies.table import PAD, choose, table_of
 from kv.policies.wrapper import WrappedState
-from kv.selection import PAD, BoolArray, FloatArray, choose, table_of
 
 LEVELS = 15
 """Steps of a 4-bit code."""
@@ -50,10 +51,10 @@ class TopPState(WrappedState):
         )
         self._ranges[:, start : self.length] = np.stack([least, step], -1)
 
-    def scores(self, q: FloatArray) -> FloatArray:
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         g = self.geometry
         unit_tokens = self.context.unit_tokens(self._policy.base.unit)
-        base_scores = self.base.scores(q)
+        base_scores = self.base.scores(q, read_keys)
         pages = choose(base_scores, -(-self.context.budget_tokens // unit_tokens))
         tokens = np.repeat(pages, unit_tokens, axis=1)[:, : self.length]
         table = table_of(tokens, int(tokens.sum(1).max())).units

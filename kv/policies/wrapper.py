@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kv.policies.base import Policy, State
-from kv.selection import BoolArray, FloatArray
+from kv.arrays import BoolArray, FloatArray
+from kv.policies.base import Policy, ReadKeys, State
 
 
 class WrappedState(State):
@@ -30,15 +30,15 @@ class WrappedState(State):
     def observe(self, weights: FloatArray) -> None:
         self.base.observe(weights)
 
-    def learn(self) -> None:
-        self.base.learn()
+    def learn(self, read_keys: ReadKeys) -> None:
+        self.base.learn(read_keys)
 
     def rebudget(self, budget_tokens: int) -> None:
         super().rebudget(budget_tokens)
         self.base.rebudget(budget_tokens)
 
-    def scores(self, q: FloatArray) -> FloatArray:
-        return self.base.scores(q)
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
+        return self.base.scores(q, read_keys)
 
     def width(self, count: int, num_units: int) -> int:
         return self.base.width(count, num_units)
@@ -46,9 +46,9 @@ class WrappedState(State):
     def chosen(self, kept: BoolArray) -> None:
         self.base.chosen(kept)
 
-    def truncate(self, length: int) -> None:
-        super().truncate(length)
-        self.base.truncate(length)
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
+        self.base.truncate(length, read_keys)
 
     @property
     def score_bytes(self) -> int:
@@ -61,7 +61,7 @@ class WrappedState(State):
 
 @dataclass(frozen=True)
 class Wrapper(Policy):
-    """Takes the class attributes of the policy inside for its own, since what is wrapped decides them."""
+    """Has the name, unit and other class attributes of the policy inside, which decides them."""
 
     base: Policy
 

@@ -34,7 +34,7 @@ class KeyValueRecall(Task):
         count = largest_fit(lambda n: "".join(build(n)) + prefix, num_tokens, count_tokens, least=1, most=most)
         context, question = build(count)
         asked = int(place * count)
-        return Sample(context, question, (values[asked],), 50, asked / count, prefix)
+        return Sample(context, question, (values[asked],), 50, depth=asked / count, answer_prefix=prefix)
 
     def is_decided(self, prediction: str, sample: Sample) -> bool:
         """Once the quotation mark is closed."""

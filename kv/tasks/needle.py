@@ -38,9 +38,8 @@ class Needle(Task):
             return " ".join(insert_at_depth(sentences, NEEDLE, depth))
 
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens)
-        return Sample(
-            build(count), question, ("eat a sandwich and sit in Dolores Park on a sunny day",), 32, depth, prefix
-        )
+        answers = ("eat a sandwich and sit in Dolores Park on a sunny day",)
+        return Sample(build(count), question, answers, 32, depth=depth, answer_prefix=prefix)
 
     def score(self, prediction: str, sample: Sample) -> float:
         """ROUGE-L F of the first line against the answer, without the full stop."""

@@ -37,7 +37,7 @@ class Passkey(Task):
             return INTRODUCTION + "\n".join(insert_at_depth([NOISE] * num_lines, needle, depth))
 
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens)
-        return Sample(build(count), question, (key,), 10, depth, prefix)
+        return Sample(build(count), question, (key,), 10, depth=depth, answer_prefix=prefix)
 
     def score(self, prediction: str, sample: Sample) -> float:
         """1 if the first number in the prediction is the key."""

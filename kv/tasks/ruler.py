@@ -87,7 +87,8 @@ class NeedleTask(Contained):
         most = len(keys) - num_keys if self.haystack == "needles" else None
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens, most=most)
         answers = tuple(values[: self.num_queries * self.num_values])
-        return Sample(build(count), question, answers, 128, float(depths[0]) if len(needles) == 1 else None, prefix)
+        depth = float(depths[0]) if len(needles) == 1 else None
+        return Sample(build(count), question, answers, 128, depth=depth, answer_prefix=prefix)
 
     def _hay(self, count: int, kind: str, keys: list[str], values: list[str]) -> list[str]:
         if self.haystack == "noise":

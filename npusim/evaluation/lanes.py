@@ -7,22 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
-from kv.memory.residency import Residency
-from kv.memory.traffic import StepTraffic
 from kv.metrics import kl_divergence, log_softmax
 from kv.policies.base import Policy
 from kv.policies.full import Full
 from kv.policies.several import Several
-from kv.store import Activity, PagedKV
+from kv.sequence.decode_step import Activity
+from kv.sequence.paged_kv import PagedKV
+from kv.sequence.residency import Residency
+from kv.sequence.traffic import StepTraffic
 from npusim.evaluation.prompts import Prompt
-from reference_model.kv_store import KVStore
 from reference_model.model import Model
 
 CHUNK = 256
@@ -80,7 +79,7 @@ class _Running:
         if answers:
             cache = self.store.cache
             self.lane.traffic.append(reduce(add, (step for step in self.store.last_traffic if step)))
-            self.lane.moved.append(brought * cache.geometry.head_page_bytes(cache.pool.storage.dtype.itemsize))
+            self.lane.moved.append(brought * cache.geometry.head_page_bytes(cache.pool.dtype.itemsize))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +123,6 @@ class Lanes:
 
             lanes = self._run_group(prefix, [*keys[start : start + LANES_AT_ONCE], self._dense(keys)], step_done)
             done[-1:] = lanes  # in place of the dense run of the group before
-            gc.collect()  # stores and their states refer to each other, and hold most of the memory
         on_progress(1)
         return done
 
@@ -145,7 +143,7 @@ class Lanes:
         policies = tuple(dict.fromkeys(key.policy for key in [*keys, dense]))
         prefix = PagedKV(PagedCache(geometry, num_pages), "prompt", Several(policies), dense.budget)
         for start in range(0, len(context), CHUNK):
-            self.model.hidden(context[start : start + CHUNK], cast(KVStore, prefix))
+            self.model.hidden(context[start : start + CHUNK], prefix)
             on_progress(min(1.0, (start + CHUNK) / len(context)))
         prefix.learn()
         return prefix
@@ -168,7 +166,7 @@ class Lanes:
         return [Residency(g.num_kv_heads, g.pages(prefix.length), tokens // g.page_size) for _ in range(num_layers)]
 
     def _step(self, tokens: Sequence[int], running: Sequence[_Running]) -> FloatArray:
-        return self.model.step(tokens, [cast(KVStore, one.store) for one in running])
+        return self.model.step(tokens, [one.store for one in running])
 
     def _ask(self, running: Sequence[_Running], step_done: Callable[[int], None]) -> FloatArray:
         """Feeds the question's tokens to every lane, the last of which is the dense one; logits [lanes, vocab] after

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kv.selection import choose, table_of
+from kv.policies.table import choose, table_of
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]

@@ -53,4 +53,4 @@ class SingleLayers:
             turns = model.ropes(positions)
             return [floats(model.layer(index, patterns(x), kv, positions, turns)) for index, x in enumerate(inputs)]
         ropes = model.ropes(positions)
-        return [model.layer(index, x, kv, positions, ropes) for index, x in enumerate(inputs)]
+        return [model.layer(index, x, [kv], positions, ropes) for index, x in enumerate(inputs)]

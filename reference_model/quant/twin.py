@@ -13,7 +13,7 @@ import numpy as np
 
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
-from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore, Selection
+from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore, Selected
 from reference_model.model import check_ids
 from reference_model.quant import ops
 from reference_model.quant.arith import Patterns, floats, patterns
@@ -181,7 +181,7 @@ def _norm_heads(x: Patterns, norm: Norm) -> Patterns:
 
 
 def attend(
-    q: Patterns, positions: IntArray, selection: Selection, window: int
+    q: Patterns, positions: IntArray, selection: Selected, window: int
 ) -> tuple[Patterns, Callable[[], FloatArray]]:
     """ops.attention for all heads over what a KV store selected; q [T, q_heads, head_dim], scaled.
 
@@ -206,7 +206,7 @@ def attend(
     return out, weights
 
 
-def _hidden_slots(positions: IntArray, selection: Selection, window: int) -> np.ndarray:
+def _hidden_slots(positions: IntArray, selection: Selected, window: int) -> np.ndarray:
     """Which slots each query must not see: bool [1 or kv_heads, T, S]."""
     slots = np.atleast_2d(selection.positions)[:, None, :]
     queries = positions[:, None]

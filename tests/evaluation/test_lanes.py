@@ -3,8 +3,6 @@ run."""
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pytest
 
@@ -14,12 +12,11 @@ from kv.memory.geometry import Geometry
 from kv.metrics import kl_divergence
 from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
 from npusim.evaluation import lanes as lanes_module
 from npusim.evaluation.lanes import CHUNK, LaneKey, Lanes, LaneSettings
 from npusim.evaluation.prompts import Frame, Prompt, draw_sample
 from npusim.evaluation.tasks import task_from
-from reference_model.kv_store import KVStore
 from reference_model.model import Model
 
 PRUNING = [policy for policy in POLICIES if policy.name != "full"]
@@ -44,14 +41,13 @@ def alone(
     store = PagedKV(
         PagedCache(Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim), 64), "alone", policy, budget
     )
-    kv = cast(KVStore, store)
     for start in range(0, len(prompt.context), CHUNK):
-        model.hidden(prompt.context[start : start + CHUNK], kv)
+        model.hidden(prompt.context[start : start + CHUNK], store)
     store.learn()
-    rows = [model.forward([token], kv)[0] for token in prompt.question]
+    rows = [model.forward([token], store)[0] for token in prompt.question]
     tokens = [int(rows[-1].argmax())]
     while len(tokens) < num_tokens:
-        tokens.append(int(model.forward([tokens[-1]], kv)[0].argmax()))
+        tokens.append(int(model.forward([tokens[-1]], store)[0].argmax()))
     return tokens, np.stack(rows), store
 
 
@@ -108,9 +104,9 @@ def test_one_step_of_several_sequences_is_a_step_of_each(model: Model) -> None:
     for text, kv, twin in zip(texts, kvs, twins, strict=True):
         model.hidden(text, kv)
         model.hidden(text, twin)
-    rows = model.step([5, 6, 7], list[KVStore](kvs))
+    rows = model.step([5, 6, 7], kvs)
     for token, row, twin in zip((5, 6, 7), rows, twins, strict=True):
         np.testing.assert_allclose(row, model.forward([token], twin)[0], atol=1e-4)
     assert [kv.length for kv in kvs] == [len(text) + 1 for text in texts]
     with pytest.raises(reference_model.ModelError, match="one token for each"):
-        model.step([1, 2], list[KVStore](kvs))
+        model.step([1, 2], kvs)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kv.attention import attend
 from kv.memory.geometry import Geometry
-from kv.selection import Selection
-from kv.store import PagedKV
+from kv.sequence.attention import attend
+from kv.sequence.paged_kv import PagedKV
+from kv.sequence.selection import Selection
 
 GEOMETRY = Geometry(num_layers=2, num_q_heads=4, num_kv_heads=2, head_dim=8, page_size=4)
 
@@ -61,7 +61,7 @@ def run(store: PagedKV, text: Text, prompt: int, stop: int | None = None) -> Ite
                 if store.wants_weights:
                     store.observe(layer, causal_weights(q, selection))
                 continue
-            out, _, weights = attend(q[0], selection)
+            out, weights = attend(q[0], selection)
             if store.wants_weights:
                 store.observe(layer, weights[:, None])
             yield Step(layer, span.start, q[0], selection, out)
@@ -73,7 +73,7 @@ def causal_weights(q: np.ndarray, selection: Selection) -> np.ndarray:
     rows = []
     for i, query in enumerate(q):
         hidden = selection.positions > length - len(q) + i
-        rows.append(attend(query, Selection(selection.k, selection.v, selection.positions, ~hidden))[2])
+        rows.append(attend(query, Selection(selection.k, selection.v, selection.positions, ~hidden))[1])
     return np.stack(rows, 1)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +13,12 @@ from kv.pages.page import next_key
 
 
 def snapshot(manager: BlockManager) -> object:
-    device = manager.device
-    counts = [device.ref_count(page) for page in range(device.num_pages + 1)]
-    return copy.deepcopy((counts, device.free_order(), [device.key(p) and device.key(p).hash for p in range(1,
-    device.num_pages + 1)],
-                          {seq: (table.pages, table.length) for seq, table in manager.tables.items()}))  # fmt: skip
+    allocator = manager.allocator
+    pages = range(allocator.num_pages + 1)
+    keys = [allocator.key(page) for page in pages]
+    tables = {seq: (list(table.pages), table.length) for seq, table in manager.tables.items()}
+    counts = [allocator.ref_count(page) for page in pages]
+    return counts, allocator.free_order(), [key and key.hash for key in keys], tables
 
 
 def test_pages_without_a_key_are_reused_before_all_others_and_keyed_ones_tail_first() -> None:
@@ -43,7 +42,7 @@ def test_keyed_pages_are_reused_in_the_order_in_which_their_sequences_were_freed
     a, b = (list(manager.tables[seq].pages) for seq in "ab")
     manager.free("a")
     manager.free("b")
-    assert manager.device.free_order()[-4:] == [*reversed(a), *reversed(b)]
+    assert manager.allocator.free_order()[-4:] == [*reversed(a), *reversed(b)]
 
 
 def test_a_hit_takes_a_page_out_of_the_reuse_queue() -> None:
@@ -53,7 +52,7 @@ def test_a_hit_takes_a_page_out_of_the_reuse_queue() -> None:
     page = manager.tables["a"].pages[0]
     manager.free("a")
     manager.allocate("b", [1, 2, 9])
-    assert manager.tables["b"].pages[0] == page and page not in manager.device.free_order()
+    assert manager.tables["b"].pages[0] == page and page not in manager.allocator.free_order()
 
 
 def test_handing_out_a_free_page_makes_its_old_content_unfindable() -> None:
@@ -122,9 +121,9 @@ def test_admission_says_never_later_or_ok_around_the_watermark() -> None:
 def test_append_takes_the_difference_of_two_ceilings(page_size: int, length: int, more: int) -> None:
     manager = BlockManager(64, page_size)
     manager.allocate("a", range(length))
-    before = manager.device.num_free
+    before = manager.allocator.num_free
     manager.append("a", more)
-    assert before - manager.device.num_free == -(-(length + more) // page_size) - -(-length // page_size)
+    assert before - manager.allocator.num_free == -(-(length + more) // page_size) - -(-length // page_size)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +136,14 @@ def test_append_takes_the_difference_of_two_ceilings(page_size: int, length: int
         (lambda m: m.fork("a", "a"), "exists already"),
         (lambda m: m.truncate("a", 99), "cannot truncate"),
         (lambda m: m.publish("a", range(99)), "append first"),
-        (lambda m: m.swap_in("a"), "not swapped out"),
-        (lambda m: m.swap_out("a"), "pages are needed"),
-        (lambda m: m.free("nobody"), "no pages on the device"),
-        (lambda m: m.device.release([1, 1]), "name a page twice"),
-        (lambda m: m.device.release([8]), "not in use"),
-        (lambda m: m.device.release([NULL_PAGE]), "not in use"),
+        (lambda m: m.free("nobody"), "is not in the cache: allocate or fork it first"),
+        (lambda m: m.allocator.release([1, 1]), "name a page twice"),
+        (lambda m: m.allocator.release([8]), "not in use"),
+        (lambda m: m.allocator.release([NULL_PAGE]), "not in use"),
     ],
 )
 def test_a_refused_request_changes_nothing(act: object, message: str) -> None:
-    manager = BlockManager(8, page_size=4, num_host_pages=1)
+    manager = BlockManager(8, page_size=4)
     manager.allocate("a", [1, 2, 3, 4, 5, 6, 7, 8, 9])
     manager.publish("a", [1, 2, 3, 4, 5, 6, 7, 8, 9])
     before = snapshot(manager)
@@ -158,13 +155,13 @@ def test_a_refused_request_changes_nothing(act: object, message: str) -> None:
 def test_fork_takes_no_page_and_only_the_second_free_gives_them_back() -> None:
     manager = BlockManager(8, page_size=2)
     manager.allocate("a", range(5))
-    free = manager.device.num_free
+    free = manager.allocator.num_free
     manager.fork("a", "b")
-    assert manager.device.num_free == free
+    assert manager.allocator.num_free == free
     manager.free("a")
-    assert manager.device.num_free == free
+    assert manager.allocator.num_free == free
     manager.free("b")
-    assert manager.device.num_free == 8
+    assert manager.allocator.num_free == 8
 
 
 def test_a_write_copies_a_shared_last_page_only_if_it_is_partly_filled() -> None:
@@ -178,20 +175,6 @@ def test_a_write_copies_a_shared_last_page_only_if_it_is_partly_filled() -> None
     manager.append("a", 1)
     manager.fork("a", "c")
     assert manager.append("c", 1) == []
-
-
-def test_swap_conserves_pages_on_both_sides_and_maps_every_page_of_the_table() -> None:
-    manager = BlockManager(8, page_size=4, num_host_pages=8)
-    assert manager.host is not None
-    manager.allocate("a", range(10))
-    pages = list(manager.tables["a"].pages)
-    out = manager.swap_out("a")
-    assert [page for page, _ in out] == pages and (manager.device.num_free, manager.host.num_free) == (8, 5)
-    back = manager.swap_in("a")
-    assert [page for page, _ in back] == [host for _, host in out] and (
-        manager.device.num_free,
-        manager.host.num_free,
-    ) == (5, 8)
 
 
 def test_writing_after_a_rollback_into_a_published_page_makes_that_page_unfindable() -> None:

@@ -1,5 +1,5 @@
-"""Any history of allocate, append, publish, fork, truncate, free and swap, against a model that keeps plain lists of
-token ids."""
+"""Any history of allocate, append, publish, fork, truncate and free, against a model that keeps plain lists of token
+ids."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.manager = BlockManager(12, page_size=3, num_host_pages=6)
+        self.manager = BlockManager(12, page_size=3)
         self.contents: dict[int, list[int]] = {}
-        self.swapped: dict[int, list[int]] = {}
         self.slots: dict[tuple[int, int], int] = {}
-        self.host_slots: dict[tuple[int, int], int] = {}
         self.names = 0
 
     def new_name(self) -> int:
@@ -35,11 +33,9 @@ class Histories(RuleBasedStateMachine):
     def some(self, data: st.DataObject, of: dict[int, list[int]]) -> int:
         return data.draw(st.sampled_from(sorted(of)))
 
-    def copy(self, copies: Copies, source: dict[tuple[int, int], int], target: dict[tuple[int, int], int]) -> None:
-        moved = {
-            (to, offset): source[page, offset] for page, to in copies for offset in range(3) if (page, offset) in source
-        }
-        target.update(moved)
+    def copy(self, copies: Copies) -> None:
+        for page, to in copies:
+            self.slots |= {(to, i): self.slots[page, i] for i in range(3) if (page, i) in self.slots}
 
     def compute(self, seq: int, start: int) -> None:
         table = self.manager.tables[seq]
@@ -64,7 +60,7 @@ class Histories(RuleBasedStateMachine):
         seq = self.some(data, self.contents)
         if not self.manager.can_append(seq, len(tokens)):
             return
-        self.copy(self.manager.append(seq, len(tokens)), self.slots, self.slots)
+        self.copy(self.manager.append(seq, len(tokens)))
         self.contents[seq] += tokens
         self.compute(seq, len(self.contents[seq]) - len(tokens))
 
@@ -96,29 +92,13 @@ class Histories(RuleBasedStateMachine):
         self.manager.free(seq)
         del self.contents[seq]
 
-    @precondition(lambda self: self.contents)
-    @rule(data=st.data())
-    def swap_out(self, data: st.DataObject) -> None:
-        seq = self.some(data, self.contents)
-        if self.manager.can_swap_out(seq):
-            self.copy(self.manager.swap_out(seq), self.slots, self.host_slots)
-            self.swapped[seq] = self.contents.pop(seq)
-
-    @precondition(lambda self: self.swapped)
-    @rule(data=st.data())
-    def swap_in(self, data: st.DataObject) -> None:
-        seq = self.some(data, self.swapped)
-        if self.manager.can_swap_in(seq):
-            self.copy(self.manager.swap_in(seq), self.host_slots, self.slots)
-            self.contents[seq] = self.swapped.pop(seq)
-
     @invariant()
     def every_page_is_free_or_counted_once_for_each_holder(self) -> None:
-        device = self.manager.device
+        allocator = self.manager.allocator
         holders = Counter(page for table in self.manager.tables.values() for page in table.pages)
-        assert [device.ref_count(page) for page in range(1, 13)] == [holders[page] for page in range(1, 13)]
-        assert sorted(device.free_order()) == [page for page in range(1, 13) if not holders[page]]
-        assert device.num_free + device.num_used == 12 and NULL_PAGE not in holders
+        assert [allocator.ref_count(page) for page in range(1, 13)] == [holders[page] for page in range(1, 13)]
+        assert sorted(allocator.free_order()) == [page for page in range(1, 13) if not holders[page]]
+        assert allocator.num_free + allocator.num_used == 12 and NULL_PAGE not in holders
 
     @invariant()
     def tables_have_the_least_pages_and_no_page_twice(self) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kv.errors import KVError
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
-from kv.memory.pool import FLOAT32, INT8, STORAGES, Layout, Storage
+from kv.memory.pool import BF16, DTYPES, FLOAT32
 from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy, Unit
 from kv.policies.full import Full
@@ -23,7 +23,7 @@ from kv.policies.protected import Protected
 from kv.policies.quest import Quest
 from kv.policies.shared import Shared, Sharing
 from kv.policies.twilight import Twilight
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
 
 Maker = Callable[..., Any]
 SHARED = [Shared(Quest(), sharing) for sharing in Sharing if sharing is not Sharing.KV_MAX]
@@ -39,20 +39,20 @@ each_policy = pytest.mark.parametrize("policy", EVERY, ids=repr)
 
 
 def new_store(
-    geometry: Geometry, policy: Policy, budget: int | None, storage: Storage = FLOAT32, pages: int = 40, **options: Any
+    geometry: Geometry, policy: Policy, budget: int | None, dtype: np.dtype[Any] = FLOAT32, pages: int = 40
 ) -> PagedKV:
-    return PagedKV(PagedCache(geometry, pages, storage, **options), "a", policy, budget)
+    return PagedKV(PagedCache(geometry, pages, dtype), "a", policy, budget)
 
 
 @each_policy
 @settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 99), prompt=st.integers(1, 20), more=st.integers(1, 12), storage=st.sampled_from(STORAGES))
+@given(seed=st.integers(0, 99), prompt=st.integers(1, 20), more=st.integers(1, 12), dtype=st.sampled_from(DTYPES))
 def test_a_budget_of_the_whole_context_is_bitwise_dense(
     policy: Policy,
     seed: int,
     prompt: int,
     more: int,
-    storage: Storage,
+    dtype: np.dtype[Any],
     geometry: Geometry,
     make_text: Maker,
     decode: Maker,
@@ -61,9 +61,9 @@ def test_a_budget_of_the_whole_context_is_bitwise_dense(
         assert isinstance(policy, Twilight) or policy.name == "twilight"
         return
     text = make_text(seed, prompt + more)
-    dense = decode(new_store(geometry, Full(), None, storage), text, prompt)
+    dense = decode(new_store(geometry, Full(), None, dtype), text, prompt)
     budget = max(text.length, 5)
-    for ours, theirs in zip(decode(new_store(geometry, policy, budget, storage), text, prompt), dense, strict=True):
+    for ours, theirs in zip(decode(new_store(geometry, policy, budget, dtype), text, prompt), dense, strict=True):
         np.testing.assert_array_equal(ours.out, theirs.out)
 
 
@@ -92,7 +92,6 @@ def test_a_selection_is_a_fixed_table_ascending_padded_and_within_the_budget(
 @each_policy
 @settings(max_examples=4, deadline=None)
 @given(
-    layout=st.sampled_from(Layout),
     seed=st.integers(0, 99),
     prompt=st.integers(2, 24),
     budget=st.integers(5, 16),
@@ -100,7 +99,6 @@ def test_a_selection_is_a_fixed_table_ascending_padded_and_within_the_budget(
 )
 def test_no_policy_can_attend_to_a_freed_or_foreign_page(
     policy: Policy,
-    layout: Layout,
     seed: int,
     prompt: int,
     budget: int,
@@ -115,7 +113,7 @@ def test_no_policy_can_attend_to_a_freed_or_foreign_page(
     cut = min(cut, prompt)
 
     def outputs(used: bool) -> list[np.ndarray]:
-        store = new_store(geometry, policy, budget, layout=layout)
+        store = new_store(geometry, policy, budget)
         cache = store.cache
         cache.pool.poison(np.arange(1, 41))
         neighbour, gone = PagedKV(cache, "neighbour"), PagedKV(cache, "gone")
@@ -123,11 +121,11 @@ def test_no_policy_can_attend_to_a_freed_or_foreign_page(
             list(decode(gone, other, 30))
             list(decode(neighbour, other, 9, 9))
             cache.free("gone")
-            cache.pool.poison(np.asarray(cache.manager.device.free_order()))
+            cache.pool.poison(np.asarray(cache.manager.allocator.free_order()))
         first = list(decode(store, text, prompt, 28))
         store.truncate(cut)
         if used:
-            cache.pool.poison(np.asarray(cache.manager.device.free_order()))
+            cache.pool.poison(np.asarray(cache.manager.allocator.free_order()))
             list(decode(neighbour, other, 9, 20))
         evicted = store.state(0).pruned or store.state(1).pruned
         prompt_after = 0 if evicted else cut  # what was evicted stays evicted, so the rest must come token by token
@@ -152,11 +150,11 @@ def test_a_fork_goes_on_as_its_parent_would_have(
 
 
 @each_policy
-@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.name)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_sparse_path_is_taken_exactly_when_something_is_left_out(
-    policy: Policy, storage: Storage, geometry: Geometry, make_text: Maker, decode: Maker
+    policy: Policy, dtype: np.dtype[Any], geometry: Geometry, make_text: Maker, decode: Maker
 ) -> None:
-    store = new_store(geometry, policy, 8, storage)
+    store = new_store(geometry, policy, 8, dtype)
     left_out = 0
     for step in decode(store, make_text(1, 30), 20):
         kept = np.ones(step.selection.positions.shape) if step.selection.valid is None else step.selection.valid
@@ -195,7 +193,7 @@ def test_attending_head_by_head_is_selecting_and_attending(
             list(decode(by_head, text, 20, 20))
         span = slice(step.position, step.position + 1)
         by_head.append(step.layer, text.k[step.layer, span], text.v[step.layer, span])
-        out, _ = by_head.attend(step.layer, step.q)
+        out = by_head.attend(step.layer, step.q)
         np.testing.assert_allclose(out, step.out, rtol=1e-5, atol=1e-6)
 
 
@@ -213,11 +211,9 @@ def test_padding_does_not_matter(policy: Policy, geometry: Geometry, make_text: 
         assert (mask.sum(1) > 0).all()
 
 
-def test_int8_and_float32_may_differ_but_metadata_follows_what_is_stored(
-    geometry: Geometry, make_text: Maker, decode: Maker
-) -> None:
-    """Boxes must bound the keys that attention will read, which an int8 page changes when it closes."""
-    store = new_store(geometry, Quest(), 8, INT8)
+def test_metadata_follows_what_is_stored(geometry: Geometry, make_text: Maker, decode: Maker) -> None:
+    """Boxes must bound the keys that attention will read, which bf16 rounds."""
+    store = new_store(geometry, Quest(), 8, BF16)
     for step in decode(store, make_text(8, 30), 18):
         keys = store.cache.read("a", step.layer, 0, step.position + 1)[0]
         boxes = store.state(step.layer).boxes
@@ -254,7 +250,7 @@ def test_bad_keys_are_refused_and_nothing_changes(geometry: Geometry, make_text:
     ):
         with pytest.raises(KVError, match=message):
             store.append(0, k, v)
-        assert store.length == 0 and store.cache.manager.device.num_free == 2
+        assert store.length == 0 and store.cache.manager.allocator.num_free == 2
 
 
 def test_a_policy_is_named_with_its_settings() -> None:

@@ -1,4 +1,4 @@
-"""Quest's page boxes, their sharing between heads, and the certificates that follow from them."""
+"""Quest's page boxes, and their sharing between heads."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kv.attention import attend, merge
-from kv.certificate import certify
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.policies.arkvale import ArkVale
 from kv.policies.base import LayerContext
 from kv.policies.quest import PageBoxes, Quest
 from kv.policies.shared import Shared, Sharing
-from kv.selection import Selection, best, choose, table_of
-from kv.store import PagedKV
+from kv.policies.table import best, choose, table_of
+from kv.sequence.paged_kv import PagedKV
 
 Maker = Callable[..., Any]
 ROUNDING = 1e-4
@@ -27,7 +25,7 @@ ROUNDING = 1e-4
 
 def state_of(policy: Any, geometry: Geometry, keys: np.ndarray, budget: int = 16) -> Any:
     """The state after keys [L, kv_heads, dim] in one append."""
-    state = policy.start(LayerContext(geometry, 0, budget, 4, lambda: keys.swapaxes(0, 1)))
+    state = policy.start(LayerContext(geometry, 0, budget, 4))
     state.append(0, keys)
     return state
 
@@ -39,6 +37,11 @@ def random_case(seed: int, length: int, page_size: int, scale: float = 1) -> tup
         scale * rng.standard_normal((length, 2, 8)) * rng.uniform(0.1, 4, 8)
     )  # a few outlier channels, as in real keys
     return geometry, keys.astype(np.float32), rng.standard_normal((4, 8), np.float32)
+
+
+def no_keys() -> np.ndarray:
+    """For policies that need no key to score."""
+    raise AssertionError("keys were read")
 
 
 def dots_by_page(geometry: Geometry, keys: np.ndarray, q: np.ndarray, fill: float) -> np.ndarray:
@@ -55,13 +58,10 @@ cases = given(seed=st.integers(0, 999), length=st.integers(1, 50), page_size=st.
 
 
 @cases
-def test_a_page_score_bounds_every_dot_product_in_the_page_from_both_sides(
-    seed: int, length: int, page_size: int
-) -> None:
+def test_a_page_score_bounds_every_dot_product_in_the_page(seed: int, length: int, page_size: int) -> None:
     geometry, keys, q = random_case(seed, length, page_size)
     state = state_of(Quest(), geometry, keys)
     assert (state.upper(q) >= dots_by_page(geometry, keys, q, -np.inf).max(-1) - ROUNDING).all()
-    assert (state.lower(q) <= dots_by_page(geometry, keys, q, np.inf).min(-1) + ROUNDING).all()
 
 
 @cases
@@ -87,7 +87,7 @@ def test_a_page_of_one_token_has_no_slack(seed: int, length: int) -> None:
 @given(seed=st.integers(0, 99), cuts=st.lists(st.integers(1, 9), min_size=1, max_size=8), page_size=st.integers(1, 8))
 def test_boxes_grown_in_pieces_are_those_of_the_whole_bitwise(seed: int, cuts: list[int], page_size: int) -> None:
     geometry, keys, _ = random_case(seed, sum(cuts), page_size)
-    pieces = Quest().start(LayerContext(geometry, 0, 16, 4, lambda: keys))
+    pieces = Quest().start(LayerContext(geometry, 0, 16, 4))
     for stop, size in zip(np.cumsum(cuts).tolist(), cuts, strict=True):
         pieces.append(stop - size, keys[stop - size : stop])
     assert isinstance(pieces, PageBoxes)
@@ -99,7 +99,7 @@ def test_a_rollback_leaves_the_bound_safe(seed: int, length: int, data: st.DataO
     geometry, keys, q = random_case(seed, length, 4)
     state = state_of(Quest(), geometry, keys)
     cut = data.draw(st.integers(1, length - 1))
-    state.truncate(cut)
+    state.truncate(cut, no_keys)
     again = np.concatenate([keys[:cut], 3 * keys[: length - cut]])
     state.append(cut, again[cut:])
     assert (state.upper(q) >= dots_by_page(geometry, again, q, -np.inf).max(-1) - ROUNDING).all()
@@ -109,17 +109,17 @@ def test_a_rollback_leaves_the_bound_safe(seed: int, length: int, data: st.DataO
 def test_arkvale_scores_full_pages_no_higher_than_quest(seed: int, length: int, page_size: int) -> None:
     geometry, keys, q = random_case(seed, length, page_size)
     full = length // page_size
-    scores = state_of(ArkVale(sinks=0, window=0), geometry, keys).scores(q)[0, :full]
+    scores = state_of(ArkVale(sinks=0, window=0), geometry, keys).scores(q, no_keys)[0, :full]
     assert (scores <= state_of(Quest(), geometry, keys).upper(q)[:, :full].sum(0) + ROUNDING).all()
 
 
 @given(seed=st.integers(0, 99), cuts=st.lists(st.integers(1, 9), min_size=1, max_size=8), page_size=st.integers(1, 8))
 def test_arkvale_digests_do_not_show_the_sizes_of_the_appends(seed: int, cuts: list[int], page_size: int) -> None:
     geometry, keys, q = random_case(seed, sum(cuts), page_size)
-    pieces = ArkVale().start(LayerContext(geometry, 0, 16, 4, lambda: keys))
+    pieces = ArkVale().start(LayerContext(geometry, 0, 16, 4))
     for stop, size in zip(np.cumsum(cuts).tolist(), cuts, strict=True):
         pieces.append(stop - size, keys[stop - size : stop])
-    np.testing.assert_array_equal(pieces.scores(q), state_of(ArkVale(), geometry, keys).scores(q))
+    np.testing.assert_array_equal(pieces.scores(q, no_keys), state_of(ArkVale(), geometry, keys).scores(q, no_keys))
 
 
 @given(
@@ -144,9 +144,9 @@ def test_the_union_holds_what_each_query_head_would_choose(seed: int, length: in
     geometry, keys, q = random_case(seed, length, page_size)
     budget = max(page_size, length // 3)
     count = -(-budget // page_size)
-    alone = choose(state_of(Quest(), geometry, keys, budget).scores(q), count)
+    alone = choose(state_of(Quest(), geometry, keys, budget).scores(q, no_keys), count)
     shared = state_of(Shared(Quest(), Sharing.UNION), geometry, keys, budget)
-    union = choose(shared.scores(q), shared.width(count, alone.shape[1]))
+    union = choose(shared.scores(q, no_keys), shared.width(count, alone.shape[1]))
     np.testing.assert_array_equal(union, alone.reshape(2, 2, -1).any(1))
 
 
@@ -155,7 +155,7 @@ def test_the_maximum_over_a_group_is_still_a_bound_for_each_of_its_heads(
     seed: int, length: int, page_size: int
 ) -> None:
     geometry, keys, q = random_case(seed, length, page_size)
-    shared = state_of(Shared(Quest(), Sharing.KV_MAX), geometry, keys).scores(q)
+    shared = state_of(Shared(Quest(), Sharing.KV_MAX), geometry, keys).scores(q, no_keys)
     assert (shared.repeat(2, 0) >= state_of(Quest(), geometry, keys).upper(q)).all()
 
 
@@ -168,67 +168,8 @@ def test_a_planted_needle_is_found_with_a_budget_of_two_pages(
     place = int(needle * length)
     keys[place] = 30 * q.reshape(2, 2, 8)[:, 0]
     one_head = np.repeat(q.reshape(2, 2, 8)[:, 0], 2, axis=0)
-    kept = choose(state_of(Quest(), geometry, keys).scores(one_head), 2)
+    kept = choose(state_of(Quest(), geometry, keys).scores(one_head, no_keys), 2)
     assert kept[:, place // page_size].all()
-
-
-@settings(max_examples=200)
-@given(
-    seed=st.integers(0, 9999),
-    length=st.integers(1, 60),
-    page_size=st.integers(1, 8),
-    budget=st.floats(0, 1),
-    sharpness=st.floats(0.1, 8),
-)
-def test_certificates_hold(seed: int, length: int, page_size: int, budget: float, sharpness: float) -> None:
-    """Lost mass and output error stay below what is certified; pages called surely right are among the oracle's."""
-    geometry, keys, q = random_case(seed, length, page_size)
-    q = (q * sharpness).astype(np.float32)
-    values = np.random.default_rng(seed + 1).standard_normal(keys.shape).astype(np.float32)
-    state = state_of(Quest(), geometry, keys)
-    pages = geometry.pages(length)
-    kept = choose(state.scores(q), max(1, int(budget * pages)))
-    tokens = np.repeat(kept, page_size, axis=1)[:, :length]
-    k, v = keys.swapaxes(0, 1).repeat(2, 0), values.swapaxes(0, 1).repeat(2, 0)
-    sparse, lse, _ = attend(q, Selection(k, v, np.broadcast_to(np.arange(length), tokens.shape), tokens))
-    dense, _, weights = attend(q, Selection(k, v, np.arange(length)))
-    page_tokens = np.minimum(page_size, length - np.arange(pages) * page_size)
-    certificate = certify(
-        state.upper(q), state.lower(q), kept, page_tokens, lse, 8, float(np.linalg.norm(values, axis=-1).max())
-    )
-    assert (np.where(tokens, 0, weights).sum(1) <= certificate.lost_mass + 1e-5).all()
-    assert (np.linalg.norm(sparse - dense, axis=1) <= certificate.output_error + 1e-4).all()
-    peaks = dots_by_page(geometry, keys, q, -np.inf).max(-1)
-    right = (kept & (peaks >= np.sort(peaks, 1)[np.arange(4), pages - kept.sum(1), None])).sum(1)
-    assert (certificate.surely_right <= right).all()
-
-
-def test_a_certificate_of_everything_is_zero_and_one_of_distinct_pages_is_not_empty() -> None:
-    geometry, keys, q = random_case(0, 12, 4)
-    keys[4:8] += 40 * q.reshape(2, 2, 8)[:, 0]
-    one_head = np.repeat(q.reshape(2, 2, 8)[:, 0], 2, axis=0)
-    state = state_of(Quest(), geometry, keys)
-    upper, lower = state.upper(one_head), state.lower(one_head)
-    everything = certify(upper, lower, np.ones((4, 3), bool), np.full(3, 4), np.zeros(4, np.float32), 8, 1.0)
-    assert (everything.lost_mass == 0).all() and (everything.surely_right == 3).all()
-    one = certify(
-        upper, lower, np.array([[False, True, False]] * 4), np.full(3, 4), np.full(4, 100, np.float32), 8, 1.0
-    )
-    assert (one.surely_right == 1).all() and (one.lost_mass < 1e-6).all()
-
-
-@given(seed=st.integers(0, 99), length=st.integers(2, 30), data=st.data())
-def test_parts_merged_by_log_sum_exp_are_one_softmax(seed: int, length: int, data: st.DataObject) -> None:
-    _, keys, q = random_case(seed, length, 4)
-    k, cut = keys.swapaxes(0, 1), data.draw(st.integers(1, length - 1))
-    parts = [
-        attend(q, Selection(k[:, span], k[:, span], np.arange(length)[span]))[:2]
-        for span in (slice(cut), slice(cut, None))
-    ]
-    out, lse = merge(parts)
-    whole, whole_lse, _ = attend(q, Selection(k, k, np.arange(length)))
-    np.testing.assert_allclose(out, whole, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(lse, whole_lse, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 31, 32, 33, 50, 64, 65])

@@ -23,19 +23,25 @@ from kv.policies.query_graph import query_graph, search
 from kv.policies.retrieval_attention import QuerySample, RetrievalAttention
 from kv.policies.snapkv import SnapKV
 from kv.policies.streaming_llm import StreamingLLM
+from kv.policies.table import best, choose
 from kv.policies.tova import TOVA
 from kv.policies.twilight import Twilight, top_p
-from kv.selection import best, choose
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
 
 Maker = Callable[..., Any]
 G = Geometry(1, 4, 2, 8, 4)
 
 
 def started(policy: Policy, keys: np.ndarray, budget: int = 16) -> Any:
-    state = policy.start(LayerContext(G, 0, budget, 4, lambda: keys.swapaxes(0, 1)[:, : len(keys)]))
+    state = policy.start(LayerContext(G, 0, budget, 4))
     state.append(0, keys)
     return state
+
+
+def scored(policy_or_state: Any, keys: np.ndarray, q: np.ndarray, budget: int = 16) -> np.ndarray:
+    """Scores of a state, or of a policy that was given these keys, which are there to read: [L, kv_heads, dim]."""
+    state = started(policy_or_state, keys, budget) if isinstance(policy_or_state, Policy) else policy_or_state
+    return state.scores(q, lambda: keys[: state.length].swapaxes(0, 1))
 
 
 def random_keys(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,8 +141,8 @@ def test_pqcache_ranks_exactly_when_every_part_of_a_key_has_its_own_centroid(
 ) -> None:
     keys, q = random_keys(seed, length)
     keys = np.rint(keys).clip(-values, values)[np.random.default_rng(seed).integers(0, min(length, 8), length)]
-    exact = started(OracleTopK(), keys).scores(q)
-    coded = started(PQCache(sinks=0, recent_share=0, bits=4), keys).scores(q)
+    exact = scored(OracleTopK(), keys, q)
+    coded = scored(PQCache(sinks=0, recent_share=0, bits=4), keys, q)
     np.testing.assert_allclose(coded, exact, rtol=1e-4, atol=1e-7)
 
 
@@ -145,7 +151,7 @@ def test_pqcache_ranks_exactly_when_every_part_of_a_key_has_its_own_centroid(
 def test_pqcache_errs_by_at_most_the_query_times_what_quantisation_lost(seed: int, length: int) -> None:
     keys, q = random_keys(seed, length)
     state = started(PQCache(sinks=0, recent_share=0, bits=2), keys)
-    state.scores(q)
+    scored(state, keys, q)
     split = state._codebook  # [kv_heads, subspaces, centroids, width]
     for head in range(2):
         coded = np.concatenate([split[head, part][state._codes[head, part, :length]] for part in range(2)], 1)
@@ -158,8 +164,7 @@ def test_pqcache_errs_by_at_most_the_query_times_what_quantisation_lost(seed: in
 def test_pqcache_codes_a_token_that_is_decoded_later_by_its_nearest_centroid() -> None:
     keys, q = random_keys(3, 30)
     state = started(PQCache(bits=2), keys[:29])
-    state.context = LayerContext(G, 0, 16, 4, lambda: keys[: state.length].swapaxes(0, 1))
-    state.scores(q)
+    scored(state, keys, q)
     state.append(29, keys[29:])
     for head in range(2):
         for part in range(2):
@@ -186,13 +191,13 @@ def test_kmeans_assigns_each_point_to_its_closest_centroid_and_is_exact_with_eno
 def test_an_inverted_file_that_visits_every_list_is_the_exact_index(seed: int, length: int) -> None:
     keys, q = random_keys(seed, length)
     everything = started(IVF(list_tokens=4, probes=length, sinks=0, recent=0), keys)
-    np.testing.assert_array_equal(choose(everything.scores(q), 5), choose(started(OracleTopK(), keys).scores(q), 5))
+    np.testing.assert_array_equal(choose(scored(everything, keys, q), 5), choose(scored(OracleTopK(), keys, q), 5))
 
 
 def test_an_inverted_file_visits_only_the_lists_it_probes() -> None:
     keys, q = random_keys(0, 200)
     state = started(IVF(list_tokens=10, probes=2, sinks=0, recent=0), keys)
-    visited = (state.scores(q) > -np.inf).sum()
+    visited = (scored(state, keys, q) > -np.inf).sum()
     assert 0 < visited < 200 and state.score_bytes == (40 + visited) * 8 * 4
 
 
@@ -243,13 +248,12 @@ def test_a_query_sample_does_not_depend_on_the_parts_in_which_a_prompt_comes(siz
 @given(seed=st.integers(0, 99), length=st.integers(20, 40), more=st.integers(0, 6))
 def test_retrieval_attention_with_a_wide_beam_is_the_exact_index(seed: int, length: int, more: int) -> None:
     keys, q = random_keys(seed, length + more)
-    state = started(RetrievalAttention(beam=64, sinks=0, recent=0), keys[:length])
-    state.context = LayerContext(G, 0, 8, 4, lambda: keys[: state.length].swapaxes(0, 1))
+    state = started(RetrievalAttention(beam=64, sinks=0, recent=0), keys[:length], budget=8)
     state.prefill(np.random.default_rng(seed).standard_normal((length, 4, 8), np.float32))
-    state.scores(q)
+    scored(state, keys, q)
     for position in range(length, length + more):
         state.append(position, keys[position : position + 1])
-    np.testing.assert_array_equal(choose(state.scores(q), 8), choose(started(OracleTopK(), keys).scores(q), 8))
+    np.testing.assert_array_equal(choose(scored(state, keys, q), 8), choose(scored(OracleTopK(), keys, q), 8))
 
 
 @given(seed=st.integers(0, 999), width=st.integers(1, 30), p=st.floats(0.01, 1))
@@ -264,11 +268,9 @@ def test_top_p_keeps_at_least_p_and_would_not_without_its_smallest(seed: int, wi
 def test_twilight_keeps_all_that_its_base_chose_at_p_one_and_fewer_for_a_sharper_query() -> None:
     keys, q = random_keys(1, 40)
     state = started(Twilight(OracleTopK(), p=1), keys, budget=12)
-    base = choose(started(OracleTopK(), keys).scores(q), 12)
-    np.testing.assert_array_equal(state.scores(q) > -np.inf, base)
-    counts = [
-        (started(Twilight(OracleTopK()), keys, budget=12).scores(scale * q) > -np.inf).sum() for scale in (0.1, 3, 30)
-    ]
+    base = choose(scored(OracleTopK(), keys, q), 12)
+    np.testing.assert_array_equal(scored(state, keys, q) > -np.inf, base)
+    counts = [(scored(Twilight(OracleTopK()), keys, scale * q, budget=12) > -np.inf).sum() for scale in (0.1, 3, 30)]
     assert counts[0] > counts[1] > counts[2]
 
 
@@ -288,7 +290,7 @@ def test_infllm_stands_for_a_page_by_the_mean_of_its_most_attended_tokens() -> N
     )  # a local window of 4
     weights = np.random.default_rng(0).random((2, 24, 24), np.float32)
     state.observe(weights)
-    scores = state.scores(q)
+    scores = scored(state, keys, q)
     age = np.arange(24)[:, None] - np.arange(24)
     mass = np.where(age < 4, weights, 0).sum(1)
     expected = np.zeros(5)

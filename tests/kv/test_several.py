@@ -18,7 +18,7 @@ from kv.policies.per_layer import PerLayer
 from kv.policies.quest import Quest
 from kv.policies.several import Several
 from kv.policies.shared import Shared, Sharing
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
 
 Maker = Callable[..., Any]
 MEMBERS: tuple[Policy, ...] = (*POLICIES, Shared(Quest(), Sharing.UNION), PerLayer(Quest(), 1))

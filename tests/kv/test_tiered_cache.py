@@ -15,26 +15,26 @@ from hypothesis import strategies as st
 from kv.errors import KVError
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
-from kv.memory.pool import BF16, FLOAT32, INT8, Layout, Storage
-from kv.memory.residency import Residency
+from kv.memory.pool import BF16, FLOAT32
 from kv.memory.tiered_pool import TieredPool
 from kv.memory.tiers import Replacement, Tier
 from kv.policies import POLICIES
 from kv.policies.base import Policy
 from kv.policies.quest import Quest
 from kv.policies.streaming_llm import StreamingLLM
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
+from kv.sequence.residency import Residency
 
 Maker = Callable[..., Any]
 NUM_PAGES = 12
 
 
 def tiered(
-    geometry: Geometry, device: int, replacement: Replacement = Replacement.LRU, storage: Storage = FLOAT32
+    geometry: Geometry, device: int, replacement: Replacement = Replacement.LRU, dtype: np.dtype[Any] = FLOAT32
 ) -> PagedCache:
     pieces = NUM_PAGES * geometry.num_layers * geometry.num_kv_heads
     tiers = (Tier("device", device, 1e9), Tier("host", 8, 1e8), Tier("disk", pieces, 1e6))
-    return PagedCache(geometry, NUM_PAGES, storage, tiers=tiers, replacement=replacement)
+    return PagedCache(geometry, NUM_PAGES, dtype, tiers=tiers, replacement=replacement)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
@@ -43,21 +43,21 @@ def tiered(
     seed=st.integers(0, 99),
     device=st.integers(1, 40),
     replacement=st.sampled_from(Replacement),
-    storage=st.sampled_from([FLOAT32, BF16]),
+    dtype=st.sampled_from([FLOAT32, BF16]),
 )
 def test_a_run_in_tiers_is_the_run_on_the_device_bitwise(
     policy: Policy,
     seed: int,
     device: int,
     replacement: Replacement,
-    storage: Storage,
+    dtype: np.dtype[Any],
     geometry: Geometry,
     make_text: Maker,
     decode: Maker,
 ) -> None:
     text = make_text(seed, 34)
-    plain = PagedKV(PagedCache(geometry, NUM_PAGES, storage), "a", policy, 12)
-    store = PagedKV(tiered(geometry, device, replacement, storage), "a", policy, 12)
+    plain = PagedKV(PagedCache(geometry, NUM_PAGES, dtype), "a", policy, 12)
+    store = PagedKV(tiered(geometry, device, replacement, dtype), "a", policy, 12)
     for ours, theirs in zip(decode(store, text, 24), decode(plain, text, 24), strict=True):
         np.testing.assert_array_equal(ours.out, theirs.out)
         np.testing.assert_array_equal(ours.selection.positions, theirs.selection.positions)
@@ -174,9 +174,6 @@ def test_a_file_backs_a_tier_and_is_removed(
             {"tiers": (Tier("device", 4, 1), Tier("host", 43, 1))},
             "the tiers hold 47 pages of one head and layer, .* are 48: enlarge a tier",
         ),
-        ({"tiers": (Tier("device", 48, 1),), "storage": INT8}, "store float32 or bf16"),
-        ({"tiers": (Tier("device", 48, 1),), "num_host_pages": 2}, "needs no host pages"),
-        ({"tiers": (Tier("device", 48, 1),), "layout": Layout.TOKEN_MAJOR}, "is head-major"),
     ],
 )
 def test_tiers_that_cannot_serve_are_refused_in_a_sentence(

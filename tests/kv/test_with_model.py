@@ -13,7 +13,8 @@ from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.policies import POLICIES, policy_named
 from kv.policies.base import Policy
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
+from reference_model.kv_store import KVStore
 from reference_model.model import Model
 
 TOKENS = np.random.default_rng(0).integers(3, 48, 40).tolist()
@@ -30,10 +31,10 @@ def store_for(model: Model, policy: Policy, budget: int | None) -> PagedKV:
     return PagedKV(PagedCache(geometry, 32), "text", policy, budget)
 
 
-def logits(model: Model, kv: object, prompt: int) -> np.ndarray:
+def logits(model: Model, kv: KVStore, prompt: int) -> np.ndarray:
     """Of a prefill and then token by token."""
-    rows = [model.forward(TOKENS[:prompt], kv)[-1:]]  # type: ignore[arg-type]
-    rows += [model.forward([token], kv) for token in TOKENS[prompt:]]  # type: ignore[arg-type]
+    rows = [model.forward(TOKENS[:prompt], kv)[-1:]]
+    rows += [model.forward([token], kv) for token in TOKENS[prompt:]]
     return np.concatenate(rows)
 
 

@@ -12,7 +12,7 @@ from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.memory.pool import BF16
 from kv.policies import policy_named
-from kv.store import PagedKV
+from kv.sequence.paged_kv import PagedKV
 from npusim.board import board_named
 from npusim.llm.device import SimulatedDevice
 from npusim.llm.lower import lower

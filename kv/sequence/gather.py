@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kv.arrays import BoolArray, FloatArray, IntArray
 from kv.memory.geometry import Geometry
 from kv.memory.pool import PagePool
 from kv.memory.tiered_pool import TieredPool
 from kv.pages.allocator import NULL_PAGE
 from kv.pages.block_table import BlockTable
-from kv.selection import BoolArray, FloatArray, Selection, UnitTable
-
-IntArray = NDArray[np.int64]
+from kv.policies.table import UnitTable
+from kv.sequence.selection import Selection
 
 
 class Scratch:
@@ -72,9 +71,8 @@ class Gather:
             return Selection(k[:, :kept], v[:, :kept], self.positions[0, :kept])
         if self.valid.all():
             return Selection(k, v, self.positions)
-        k[~self.valid] = v[~self.valid] = (
-            0  # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
-        )
+        # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
+        k[~self.valid] = v[~self.valid] = 0
         return Selection(k, v, self.positions, self.valid)
 
 

@@ -1,11 +1,12 @@
-"""What would have to be brought to a device that cannot hold the whole cache: least recently used pages leave first."""
+"""What a step would bring to a device that cannot hold the whole cache: least recently used pages leave first."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from kv.arrays import BoolArray
 from kv.errors import KVError
-from kv.selection import BoolArray, best
+from kv.policies.table import best
 
 
 class Residency:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from kv.arrays import BoolArray, FloatArray, IntArray
 
 PAD = -1
+"""An entry of a table that stands for no unit."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +27,6 @@ class UnitTable:
     @property
     def valid(self) -> BoolArray:
         return self.units != PAD
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The keys and values that one layer attends to in one step.
-
-    k, v        float32 [heads, S, head_dim]; heads is kv_heads, or q_heads where each query head has its own; a view
-                when it is dense
-    positions   int, ascending but for padding, [S] when all heads share a selection, else [heads, S]
-    valid       bool of the shape of positions, False for padding; None when every slot is real
-    """
-
-    k: FloatArray
-    v: FloatArray
-    positions: IntArray
-    valid: BoolArray | None = None
 
 
 def best(scores: FloatArray, count: int) -> BoolArray:

@@ -1,0 +1,9 @@
+"""One sequence of a cache under a policy: what is appended, chosen, gathered and attended to, and what that moves."""
+
+from kv.sequence.decode_step import Activity
+from kv.sequence.paged_kv import PagedKV
+from kv.sequence.residency import Residency
+from kv.sequence.selection import Selection
+from kv.sequence.traffic import StepTraffic
+
+__all__ = ["Activity", "PagedKV", "Residency", "Selection", "StepTraffic"]

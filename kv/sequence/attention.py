@@ -1,0 +1,36 @@
+"""Attention of one token over a selection, and its weights as the weights of all positions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kv.arrays import BoolArray, FloatArray, IntArray
+from kv.sequence.selection import Selection
+
+
+def attend(q: FloatArray, selection: Selection) -> tuple[FloatArray, FloatArray]:
+    """softmax(q k' / sqrt(head_dim)) v of one token's queries, float32 [q_heads, head_dim].
+
+    -> output [q_heads, head_dim], softmax weights [q_heads, S]
+    """
+    num_heads, dim = q.shape
+    heads = len(selection.k)
+    scores = (q / np.float32(np.sqrt(dim))).reshape(heads, -1, dim) @ selection.k.swapaxes(1, 2)  # [heads, group, S]
+    if selection.valid is not None:
+        np.copyto(scores, -np.inf, where=~np.atleast_2d(selection.valid)[:, None, :])
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    total = weights.sum(-1, keepdims=True)
+    out = (weights @ selection.v) / total
+    return out.reshape(num_heads, dim), (weights / total).reshape(num_heads, -1)
+
+
+def spread(weights: FloatArray, positions: IntArray, valid: BoolArray | None, length: int) -> FloatArray:
+    """Weights of a selection's slots, float32 [q_heads, T, S], as those of all positions, [q_heads, T, length]: zero
+    where nothing was attended."""
+    if positions.shape == (length,):
+        return weights
+    rows = np.atleast_2d(positions if valid is None else np.where(valid, positions, length))
+    rows = np.repeat(rows, len(weights) // len(rows), axis=0)[:, None, :]
+    whole = np.zeros((*weights.shape[:2], length + 1), np.float32)  # padding goes to the column past the end
+    np.put_along_axis(whole, np.broadcast_to(rows, weights.shape), weights, 2)
+    return whole[:, :, :length]

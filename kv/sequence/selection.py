@@ -1,0 +1,23 @@
+"""What one layer attends to in one step, as a model takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kv.arrays import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The keys and values that one layer attends to in one step.
+
+    k, v        float32 [heads, S, head_dim]; heads is kv_heads, or q_heads where each query head has its own; a view
+                when it is dense
+    positions   int, ascending but for padding, [S] when all heads share a selection, else [heads, S]
+    valid       bool of the shape of positions, False for padding; None when every slot is real
+    """
+
+    k: FloatArray
+    v: FloatArray
+    positions: IntArray
+    valid: BoolArray | None = None
