@@ -1,103 +1,148 @@
 """Speed and memory of npusim against the vendor's functional model, on the same files in the same run.
 
-    CVI_LIB=DIR python -m benchmarks.execute MODEL.cvimodel IN.npz [MODEL.cvimodel IN.npz ...]
-
-Prints, for each model, seconds a forward of both (best of some runs, taken in turns), their ratio, and npusim's peak
-memory above its imports against the model's memory map; then multiply-accumulates a second of single convolutions. One
-thread each. Seconds are of CPU time, all threads of a process together, which other work on the machine disturbs least;
-the ratio of elapsed time stands beside."""
+Each model runs in one process on npusim and in one on the vendor's library, one thread each; they take turns."""
 
 from __future__ import annotations
 
 import ctypes as C
-import multiprocessing as mp
 import os
-import resource
-import sys
-import time
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.claim import CannotRun, Say
+from benchmarks.cpu import Side, take_turns
+from benchmarks.needs import NETWORKS
+from benchmarks.support.memory import peak_bytes
 from golden import read_archive
 from golden.capture import CviTensor, load_library
 from npusim import Machine, Model, chip_named
 from tests.support.case import Case, tiu
 from tests.support.vendor import VendorModel
 
-RUNS = 5
-CONVOLUTION_RUNS = 10
-WARM_RUNS = 10
-"""Of npusim's convolution in each turn: behind 40 ms of the vendor's model, the first finds none of its code and data
-in a cache."""
+BUNDLED = Path(__file__).parents[1] / "golden" / "data" / "functional"
+TURNS = 5
+KINDS = tuple(
+    (bf16, *sizes) for bf16 in (False, True) for sizes in ((64, 28, 3), (64, 40, 1), (128, 14, 3), (256, 14, 1))
+)
+"""Convolutions: (whether bf16, channels, height and width, kernel)."""
+
+Inputs = Mapping[str, NDArray[Any]]
+Calls = dict[str, Callable[[], Any]]
 
 
-def clocks() -> NDArray[np.float64]:
-    """(CPU seconds of this process, elapsed seconds)."""
-    return np.array([time.process_time(), time.perf_counter()])
+def networks(say: Say) -> float:
+    """How many times as long the vendor's model takes for a forward: geometric mean over NPUSIM_NETWORKS."""
+    return float(np.exp(np.mean([np.log(compared(path, say)) for path in network_files()])))
 
 
-def vendor_forward(pipe: Connection, path: str, inputs: dict[str, np.ndarray]) -> None:
-    """Answers each message with the seconds of one CVI_NN_Forward."""
+def bundled(say: Say) -> float:
+    """The same, the least of the 32 models in golden/data/functional."""
+    return min(compared(path, say) for path in sorted(BUNDLED.glob("*.cvimodel")))
+
+
+def memory(say: Say) -> float:
+    """Peak memory of a load and two forwards, above what Python and its imports take, over the memory map: the most of
+    NPUSIM_NETWORKS."""
+    found = []
+    for path in network_files():
+        with Side(npusim_side, path, inputs_of(path)) as ours:
+            ours.value("forward")
+            ours.value("forward")
+            peak, mapped = ours.value("memory")
+        found.append(peak / mapped)
+        say(f"{path.stem:24} peak {peak / 1e6:6.1f} MB = {found[-1]:5.2f} times a map of {mapped / 1e6:.1f} MB")
+    return max(found)
+
+
+def convolutions(say: Say) -> float:
+    """How many times as long the vendor's model takes for one convolution: the least of eight."""
+    ratios = []
+    with Side(vendor_convolutions) as vendor, Side(npusim_convolutions) as ours:
+        for kind in KINDS:
+            name = convolution_name(*kind)
+
+            def warm(name: str = name) -> float:
+                """Behind the vendor's turn a first run finds nothing in the caches, as it would not in a network."""
+                ours.value(name)
+                return ours.timer(name)()
+
+            turns = take_turns({"vendor": vendor.timer(name), "npusim": warm}, 10)
+            _, channels, size, kernel = kind
+            macs = channels * channels * size * size * kernel * kernel / 1e9
+            speeds = "   ".join(f"{side} {macs / turns.median(side):6.2f} GMAC/s" for side in turns.seconds)
+            ratios.append(turns.ratio("vendor", "npusim"))
+            say(f"{name:32} {speeds}   {ratios[-1]:6.1f} times")
+    return min(ratios)
+
+
+def network_files() -> list[Path]:
+    folder = NETWORKS.path()
+    paths = sorted(folder.glob("*.cvimodel"))
+    if not paths:
+        raise CannotRun(f"no .cvimodel is in {folder}: {NETWORKS.how}")
+    return paths
+
+
+def inputs_of(path: Path) -> Inputs:
+    """The inputs beside NETWORK_CHIP_FORMAT.cvimodel, in NETWORK.in.npz."""
+    archive = path.with_name(f"{path.stem.rsplit('_', 2)[0]}.in.npz")
+    if not archive.is_file():
+        raise CannotRun(f"{path.name} has no inputs: put them into {archive}")
+    return dict(read_archive(archive))
+
+
+def compared(path: Path, say: Say) -> float:
+    """How many times as long the vendor's model takes for a forward of one file."""
+    inputs = inputs_of(path)
+    with Side(vendor_side, path, inputs) as vendor, Side(npusim_side, path, inputs) as ours:
+        first = ours.timer("forward")()
+        turns = take_turns({"vendor": vendor.timer("forward"), "npusim": ours.timer("forward")}, TURNS)
+    ratio = turns.ratio("vendor", "npusim")
+    say(
+        f"{path.stem:24} vendor {turns.median('vendor'):8.4f} s   npusim {turns.median('npusim'):8.4f} s "
+        f"(first {first:.4f} s)   {ratio:5.1f} times"
+    )
+    return ratio
+
+
+def vendor_side(path: Path, inputs: Inputs) -> Calls:
+    """A forward on the vendor's library, which must not write into the figures."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     library, handle = load_library(os.environ["CVI_LIB"]), C.c_void_p()
-    assert library.CVI_NN_RegisterModel(path.encode(), C.byref(handle)) == 0
     given, taken, num_given, num_taken = C.POINTER(CviTensor)(), C.POINTER(CviTensor)(), C.c_int32(), C.c_int32()
+    if library.CVI_NN_RegisterModel(os.fsencode(path), C.byref(handle)):
+        raise RuntimeError(f"the vendor's library does not load {path}")
     library.CVI_NN_GetInputOutputTensors(handle, C.byref(given), C.byref(num_given), C.byref(taken), C.byref(num_taken))
     for i in range(num_given.value):
         raw = np.ascontiguousarray(inputs[given[i].name.decode()]).view(np.uint8).ravel()
         C.memmove(given[i].sys_mem, raw.ctypes.data, min(raw.size, given[i].mem_size))
-    while pipe.recv():
-        started = clocks()
-        assert library.CVI_NN_Forward(handle, given, num_given, taken, num_taken) == 0
-        pipe.send(clocks() - started)
-    os._exit(0)
+
+    def forward() -> None:
+        if library.CVI_NN_Forward(handle, given, num_given, taken, num_taken):
+            raise RuntimeError(f"the vendor's library does not run {path}")
+
+    return {"forward": forward}
 
 
-def npusim_forward(pipe: Connection, path: str, inputs: dict[str, np.ndarray]) -> None:
-    """Answers each message with the seconds of one forward; the last answer is (load seconds, peak bytes above imports,
-    map bytes)."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = clocks()
+def npusim_side(path: Path, inputs: Inputs) -> Calls:
+    """A forward on npusim, and (peak bytes above the imports, bytes of the memory map)."""
+    before = peak_bytes()
     model = Model(path)
-    loaded = (clocks() - started)[0]
-    while pipe.recv():
-        started = clocks()
-        model.forward(inputs)
-        pipe.send(clocks() - started)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    pipe.send((loaded, peak, model.state.gmem.bytes.size + model.state.lmem.size))
-    os._exit(0)
+
+    def memory() -> tuple[int, int]:
+        return peak_bytes() - before, model.state.gmem.bytes.size + model.state.lmem.size
+
+    return {"forward": lambda: model.forward(inputs) and None, "memory": memory}
 
 
-def compare_models(path: str, archive: str) -> None:
-    inputs = read_archive(Path(archive))
-    sides = []
-    for target in (vendor_forward, npusim_forward):
-        here, there = mp.get_context("spawn").Pipe()
-        child = mp.get_context("spawn").Process(target=target, args=(there, path, inputs), daemon=True)
-        child.start()
-        there.close()  # so that a child that fails ends the wait
-        sides.append(here)
-    seconds: tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]] = ([], [])
-    for _ in range(RUNS):
-        for side, found in zip(sides, seconds, strict=True):
-            side.send(True)
-            found.append(side.recv())
-    for side in sides:
-        side.send(False)
-    loaded, peak, mapped = sides[1].recv()
-    vendor, ours = np.min(seconds[0], axis=0), np.min(seconds[1], axis=0)
-    ratio, elapsed = vendor / ours
-    print(
-        f"{Path(path).stem:22} vendor {vendor[0]:8.4f} s   npusim {ours[0]:8.4f} s (first {seconds[1][0][0]:.4f}, "
-        f"load {loaded:.2f})   "
-        f"ratio {ratio:5.1f} (elapsed {elapsed:5.1f})   peak {peak / 1e6:.1f} MB = {peak / mapped:.2f} x a map of "
-        f"{mapped / 1e6:.1f} MB"
-    )
+def convolution_name(bf16: bool, channels: int, size: int, kernel: int) -> str:
+    return f"{'bf16' if bf16 else 'int8'} {channels} channels, {size}x{size}, {kernel}x{kernel}"
 
 
 def convolution(bf16: bool, channels: int, size: int, kernel: int) -> Case:
@@ -120,37 +165,20 @@ def convolution(bf16: bool, channels: int, size: int, kernel: int) -> Case:
     return Case("cv183x", "conv", [tiu(chip, **fields)], 1, bf16_lmem=bf16)
 
 
-def compare_convolutions() -> None:
+def vendor_convolutions() -> Calls:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
     vendor = VendorModel("cv183x")
+    return {convolution_name(*kind): partial(vendor.submit, convolution(*kind).cmdbuf) for kind in KINDS}
+
+
+def npusim_convolutions() -> Calls:
+    """LMEM is full of small numbers: 1 in int8, 0.75 in bf16."""
+    calls: Calls = {}
     for bf16 in (False, True):
-        for channels, size, kernel in ((64, 28, 3), (64, 40, 1), (128, 14, 3), (256, 14, 1)):
-            case = convolution(bf16, channels, size, kernel)
-            machine = Machine("cv183x")
-            theirs, ours = [], []
-            for _ in range(CONVOLUTION_RUNS):
-                started = time.process_time()
-                vendor.submit(case.cmdbuf)
-                theirs.append(time.process_time() - started)
-                machine.lmem[...] = 0x3F if bf16 else 1
-                for _ in range(WARM_RUNS):
-                    started = time.process_time()
-                    machine.run_cmdbuf(case.cmdbuf)
-                    ours.append(time.process_time() - started)
-            macs = channels * channels * size * size * kernel * kernel
-            print(
-                f"{'bf16' if bf16 else 'int8'} {channels} channels, {size}x{size}, {kernel}x{kernel}: "
-                f"vendor {macs / min(theirs) / 1e9:6.2f} GMAC/s   npusim {macs / min(ours) / 1e9:6.2f} GMAC/s   "
-                f"ratio {min(theirs) / min(ours):6.1f}"
-            )
-
-
-def main() -> None:
-    if "CVI_LIB" not in os.environ or len(sys.argv) % 2 == 0:
-        sys.exit(__doc__)
-    for path, archive in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
-        compare_models(path, archive)
-    compare_convolutions()
-
-
-if __name__ == "__main__":
-    main()
+        machine = Machine("cv183x")
+        machine.lmem[...] = 0x3F if bf16 else 1
+        for kind in KINDS:
+            if kind[0] == bf16:
+                calls[convolution_name(*kind)] = partial(machine.run_cmdbuf, convolution(*kind).cmdbuf)
+    return calls

@@ -1,26 +1,16 @@
 """InfiniteBench's published table, from the prediction files of its repository (OpenBMB/InfiniteBench, MIT licence), by
 kv's scorers.
 
-    git clone https://github.com/OpenBMB/InfiniteBench
-    python benchmarks/infinitebench.py InfiniteBench/results InfiniteBench/README.md
+The original scorer reaches 74 of 76 cells on these files: two of the README's are not what its own files give.
+Summaries are left out: the original scores them with another package."""
 
-Prints every cell that can be scored beside the README's, and the counts. Exit code 1 if fewer agree than the 74 of 76
-that the original scorer reaches on these files (two of the README's cells are not what its own files give). Summaries
-are left out: the original scores them with another package. A few seconds."""
-
-# ruff: noqa: E402
 from __future__ import annotations
 
-import sys
-
-sys.path = [
-    entry for entry in sys.path if not entry.endswith("benchmarks")
-]  # where this file would hide the package kv
-
-import argparse
 import re
 from pathlib import Path
 
+from benchmarks.claim import CannotRun, Say
+from benchmarks.needs import INFINITEBENCH
 from kv.tasks.infinitebench import INFINITEBENCH_TASKS, score_predictions
 
 ROWS = {
@@ -37,17 +27,39 @@ ROWS = {
     "Math.Find": "math_find",
 }
 COLUMNS = ("gpt4", "yarn-mistral", "kimi", "claude2", "yi-6b-200k", "yi-34b-200k", "chatglm3")
-EXPECTED = 74
+
+
+def cells(say: Say) -> float:
+    """How many cells of the README's table of results kv's scorers give, to its decimals."""
+    repository = INFINITEBENCH.path()
+    wanted = published(repository / "README.md")
+    right = scored = 0
+    for model in COLUMNS:
+        for task in (task.name for task in INFINITEBENCH_TASKS if (model, task.name) in wanted):
+            path = repository / "results" / model / f"preds_{task}.jsonl"
+            if not path.is_file() or not path.stat().st_size:
+                say(f"{model:14}{task:22} no predictions")
+                continue
+            given = score_predictions(path, task, strict_original=True, skip_first_number=model == "gpt4")
+            same = agrees(given.percent, wanted[model, task])
+            scored, right = scored + 1, right + same
+            damage = "".join(f"; line {line} {fault}" for line, fault in given.damaged)
+            cell = f"{wanted[model, task]:8}{'' if same else '  DIFFERS'}"
+            say(f"{model:14}{task:22}{given.percent:7.2f}  README {cell}{damage}")
+    if not scored:
+        raise CannotRun(f"{repository} has no results to score: {INFINITEBENCH.how}")
+    say(f"{right} of {scored} cells agree with the README")
+    return right
 
 
 def published(readme: Path) -> dict[tuple[str, str], str]:
     """(model, task) -> the cell of the README's table of results."""
-    cells = {}
+    found: dict[tuple[str, str], str] = {}
     for line in readme.read_text(encoding="utf-8").splitlines():
         name, *values = [part.strip() for part in line.strip("| ").split("|")]
         if name in ROWS and len(values) == len(COLUMNS):
-            cells |= {(model, ROWS[name]): value for model, value in zip(COLUMNS, values, strict=True)}
-    return cells
+            found |= {(model, ROWS[name]): value for model, value in zip(COLUMNS, values, strict=True)}
+    return found
 
 
 def agrees(percent: float, cell: str) -> bool:
@@ -56,32 +68,3 @@ def agrees(percent: float, cell: str) -> bool:
     if cell.startswith("<"):
         return percent < float(number)
     return abs(percent - float(number)) < 0.5 * 10.0 ** -len(number.partition(".")[2]) + 1e-9
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("results", type=Path, help="the repository's folder of predictions, one folder a model")
-    parser.add_argument("readme", type=Path, help="its README.md")
-    options = parser.parse_args()
-    cells = published(options.readme)
-    right = scored = 0
-    for model in COLUMNS:
-        for task in (task.name for task in INFINITEBENCH_TASKS if (model, task.name) in cells):
-            path = options.results / model / f"preds_{task}.jsonl"
-            if not path.is_file() or not path.stat().st_size:
-                print(f"{model:14}{task:22} no predictions")
-                continue
-            found = score_predictions(path, task, strict_original=True, skip_first_number=model == "gpt4")
-            same = agrees(found.percent, cells[model, task])
-            scored, right = scored + 1, right + same
-            damage = "".join(f"; line {line} {fault}" for line, fault in found.damaged)
-            print(
-                f"{model:14}{task:22}{found.percent:7.2f}  README "
-                f"{cells[model, task]:8}{'' if same else '  DIFFERS'}{damage}"
-            )
-    print(f"{right} of {scored} cells agree with the README")
-    return 0 if right >= EXPECTED else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,5 @@
 """How near the DRAM's speed a decoder layer comes, and what waits that follow from the operands are worth.
 
-    python -m benchmarks.kernels
-
 One token through layers of SmolLM2-135M's sizes, 16 pages for each KV head (8 on cv180x), predicted by npusim.timing.
 The bound is the time to read the weights alone at the bandwidth that large blocks reach. The peer is the same program
 with cvikernel's serial waits, in which every command waits for all before it."""
@@ -9,8 +7,10 @@ with cvikernel's serial waits, in which every command waits for all before it.""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from npusim.board import board_named
+from benchmarks.claim import Say
+from npusim.board import Board, board_named
 from npusim.kernels import Fmt, KernelBuilder, Program, Tl, tg
 from npusim.kernels.attention import AttentionShape, Softmax, attention
 from npusim.kernels.cache import CacheShape, store_rows
@@ -21,7 +21,7 @@ from npusim.kernels.rows import alloc_rows, columns_of, load_rows
 from npusim.kernels.stream import StreamPlan, WeightStream
 from npusim.kernels.tables import InterpolatedTable, ScientificTable, load_tables
 from npusim.kernels.weights import plan_weight
-from npusim.timing import constants, time_workload, workload_of_bytes
+from npusim.timing import Timeline, constants, time_workload, workload_of_bytes
 
 HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM = 576, 1536, 9, 3, 64
 LAYERS, STRIPS = 3, 4
@@ -94,7 +94,7 @@ def _attend(b: KernelBuilder, stream: WeightStream, x: Tl, layer: int, pages: in
         shape = AttentionShape(1, HEADS, KV_HEADS, HEAD_DIM, pages)
         mask = tg(IO + 0x40000, (1, 1, 1, shape.num_slots), BF16, label="mask")
         softmax, scratch = Softmax(tables[0], tables[2]), tg(IO + 0x50000, ONE, BF16)
-        attention(b, out, q, *places, mask=mask, shape=shape, tables=softmax, scratch=scratch)
+        attention(b, out, q, places[0], places[1], mask=mask, shape=shape, tables=softmax, scratch=scratch)
         matmul_add(b, stream, out, x)
 
 
@@ -110,26 +110,60 @@ def _mlp(b: KernelBuilder, stream: WeightStream, x: Tl, gated: GatedPlan, tables
         matmul_add(b, stream, hidden, x)
 
 
-def main() -> None:
-    efficiency = next(value for name, value, *_ in constants() if name == "dram_efficiency")
-    print(
-        f"{'board':9} {'weights':8} {'ms a layer':>10} {'DRAM bound':>11} {'TDMA busy':>10} {'serial waits':>13} "
-        f"{'LMEM':>7}"
-    )
+@dataclass(frozen=True)
+class Row:
+    """A board and a weight format: the time with waits from the operands, and with cvikernel's serial waits."""
+
+    board: Board
+    fmt: Fmt
+    step: Step
+    hazards: Timeline
+    serial: Timeline
+
+    @property
+    def share(self) -> float:
+        """The time to read the weights alone, over the predicted time."""
+        efficiency = next(value for name, value, *_ in constants() if name == "dram_efficiency")
+        return self.step.weight_bytes / (self.board.peak_gbps * 1e6 * efficiency) / self.hazards.ms
+
+    @property
+    def saved(self) -> float:
+        """How many times as long the program takes with serial waits."""
+        return self.serial.ms / self.hazards.ms
+
+    def __str__(self) -> str:
+        return (
+            f"{self.board.name:9} {self.fmt.value:8} {self.hazards.ms / LAYERS:10.3f} {self.share:11.1%} "
+            f"{self.hazards.tdma_busy:10.1%} {self.saved:12.2f}x {self.step.program.lmem_bytes:7,}"
+        )
+
+
+@cache
+def rows() -> list[Row]:
+    found = []
     for name, pages in (("duo256m", 16), ("duo", 8)):
         board = board_named(name)
         for fmt in (Fmt.I8, Fmt.BF16):
-            times = {}
-            for sync in ("hazards", "vendor"):
-                step = build(board.chip.name, fmt, pages, sync)
-                times[sync] = time_workload(workload_of_bytes(board.chip, step.program.cmdbuf), board)
-            bound = step.weight_bytes / (board.peak_gbps * 1e6 * efficiency)
-            ours = times["hazards"]
-            print(
-                f"{name:9} {fmt.value:8} {ours.ms / LAYERS:10.3f} {bound / ours.ms:11.1%} {ours.tdma_busy:10.1%} "
-                f"{times['vendor'].ms / ours.ms:12.2f}x {step.program.lmem_bytes:7,}"
+            steps = {sync: build(board.chip.name, fmt, pages, sync) for sync in ("hazards", "vendor")}
+            ours, serial = (
+                time_workload(workload_of_bytes(board.chip, step.program.cmdbuf), board) for step in steps.values()
             )
+            found.append(Row(board, fmt, steps["hazards"], ours, serial))
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def show(say: Say) -> list[Row]:
+    say("board     weights  ms a layer  DRAM bound  TDMA busy  serial waits    LMEM")
+    for row in rows():
+        say(str(row))
+    return rows()
+
+
+def dram_bound(say: Say) -> float:
+    """Percent of the predicted time that reading the weights takes: the least of both boards and both formats."""
+    return 100 * min(row.share for row in show(say))
+
+
+def waits(say: Say) -> float:
+    """How many times as long a layer takes with serial waits: the least of both boards and both formats."""
+    return min(row.saved for row in show(say))

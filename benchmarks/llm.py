@@ -1,17 +1,11 @@
-"""A transformer on the chip in figures: python -m benchmarks.llm
-
-Predicted time of a decode step of SmolLM2-135M against the physical bound and against a published run, the variants of
-gathering and submitting, and how long simulating a step of the bundled model takes. No model is downloaded: sizes
-decide programs."""
+"""A transformer on the chip in figures: predicted times of a decode step of SmolLM2-135M, and how long simulating a
+step of the bundled model takes. No model is downloaded: sizes decide programs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-
-import numpy as np
-
 import reference_model
+from benchmarks.claim import Say
+from benchmarks.cpu import take_turns, timed
 from npusim.board import board_named
 from npusim.llm.generation import prepare
 from npusim.llm.lower import lower
@@ -30,17 +24,17 @@ PUBLISHED_MS, PUBLISHED_LOAD_MS = 4900.0, 3700.0
 
 
 def lowered(board: str, precision: str, budget: int | None, context: int = 512, **more: object) -> LoweredModel:
-    return lower(
-        SMOLLM2, Setup(board_named(board), precision, context, budget, ion_bytes=ENOUGH, **more), prefill=False
-    )  # type: ignore[arg-type]
+    """SmolLM2's programs for a decode step."""
+    setup = Setup(board_named(board), precision, context, budget, ion_bytes=ENOUGH, **more)  # type: ignore[arg-type]
+    return lower(SMOLLM2, setup, prefill=False)
 
 
-def bound() -> None:
-    print("SmolLM2-135M, one decode step on duo256m against reading its weights once from DRAM")
-    print(
-        "  precision  budget  submit   chip ms  all ms  tokens/s  weights MB  DRAM MB   of peak bandwidth     "
-        " of what large blocks reach"
-    )
+def bandwidth(say: Say) -> float:
+    """Percent of a step's time on the chip that reading its weights once at the nominal bandwidth takes; of int8, 256
+    tokens, a submit a token on duo256m."""
+    say("SmolLM2-135M, one decode step on duo256m against reading its weights once from DRAM")
+    say("precision  budget  submit   chip ms  all ms  weights MB  DRAM MB  of peak  of what large blocks reach")
+    shares = {}
     for precision, budget, submit in (
         ("int8", None, Submit.TOKEN),
         ("int8", 256, Submit.TOKEN),
@@ -49,80 +43,70 @@ def bound() -> None:
     ):
         low = lowered("duo256m", precision, budget, submit=submit)
         step, weights = Predictor(low).decode(low.setup.context), low.layout.weights.matrix_bytes
-        nominal = weights / low.setup.board.peak_gbps / 1e6
-        print(
-            f"  {precision:9}  {budget or 'all':>6}  {submit.value:6}  {step.chip_ms:8.2f}  {step.ms:6.2f}  "
-            f"{step.tokens_per_second:8.1f}  "
-            f"{weights / 1e6:10.1f}  {step.dram_bytes / 1e6:7.1f}   {nominal:6.2f} ms = {nominal / step.chip_ms:5.1%}"
-            f"       {nominal / Costs().dram_efficiency:6.2f} ms = "
-            f"{nominal / Costs().dram_efficiency / step.chip_ms:5.1%}"
+        share = weights / low.setup.board.peak_gbps / 1e6 / step.chip_ms
+        shares[precision, budget, submit] = share
+        say(
+            f"{precision:9}  {budget or 'all':>6}  {submit.value:6}  {step.chip_ms:8.2f}  {step.ms:6.2f}  "
+            f"{weights / 1e6:10.1f}  {step.dram_bytes / 1e6:7.1f}  {share:7.1%}  {share / Costs().dram_efficiency:7.1%}"
         )
+    return 100 * shares["int8", 256, Submit.TOKEN]
 
 
-def variants() -> None:
-    print("variants of a step, SmolLM2-135M int8 on duo256m, context 2048, budget 256: ms")
-    print("  gather  submit    chip    CPU  submit     all  descriptors patched")
-    choices: Sequence[tuple[Gather, Submit]] = (
-        (Gather.PATCH, Submit.LAYER),
-        (Gather.COPY, Submit.LAYER),
-        (Gather.PATCH, Submit.TOKEN),
-    )
-    for gather, submit in choices:
+def variants(say: Say) -> dict[tuple[Gather, Submit], StepTime]:
+    """The ways to gather pages and to submit, of int8 on duo256m at a context of 2048 and a budget of 256."""
+    say("variants of a step, SmolLM2-135M int8 on duo256m, context 2048, budget 256: ms")
+    say("gather  submit    chip    CPU  submit     all  descriptors patched")
+    found = {}
+    for gather, submit in ((Gather.PATCH, Submit.LAYER), (Gather.COPY, Submit.LAYER), (Gather.PATCH, Submit.TOKEN)):
         step = Predictor(lowered("duo256m", "int8", 256, 2048, gather=gather, submit=submit)).decode(2048)
-        print(
-            f"  {gather.value:6}  {submit.value:6}  {step.chip_ms:6.2f} {step.cpu_ms:6.2f}  {step.submit_ms:6.2f}  "
-            f"{step.ms:6.2f}  "
-            f"{step.num_patched}"
-        )
+        found[gather, submit] = step
+        parts = f"{step.chip_ms:6.2f} {step.cpu_ms:6.2f}  {step.submit_ms:6.2f}  {step.ms:6.2f}  {step.num_patched}"
+        say(f"{gather.value:6}  {submit.value:6}  {parts}")
+    return found
 
 
-def published() -> None:
+def patching(say: Say) -> float:
+    """How many times as much CPU time copying pages takes as patching their addresses."""
+    steps = variants(say)
+    return steps[Gather.COPY, Submit.LAYER].cpu_ms / steps[Gather.PATCH, Submit.LAYER].cpu_ms
+
+
+def published(say: Say) -> float:
+    """Percent by which the predicted time of a token is off the published one, where the head stays in memory."""
     low = lowered("duo", "int8", 256)
-    weights, head = (
-        low.layout.weights.matrix_bytes,
-        sum(strip.plan.num_bytes for strip in low.layout.weights.head),
-    )
+    weights = low.layout.weights
+    head = sum(strip.plan.num_bytes for strip in weights.head)
     step = Predictor(low).decode(256)
-    print("SmolLM2-135M int8 on duo (CV1800B), weights read from microSD for every token: s")
-    rest = PUBLISHED_MS - PUBLISHED_LOAD_MS
-    print(
-        f"  published: {PUBLISHED_MS / 1000:.2f}, of it {PUBLISHED_LOAD_MS / 1000:.2f} reading and {rest / 1000:.2f} "
-        "the rest"
-    )
-    for what, num_bytes in (("all weights", weights), ("all but the head, which stays in memory", weights - head)):
+    say("SmolLM2-135M int8 on duo (CV1800B), weights read from microSD for every token: s")
+    say(f"published: {_seconds(PUBLISHED_MS, PUBLISHED_LOAD_MS)}")
+    for what, num_bytes in (
+        ("all weights", weights.matrix_bytes),
+        ("all but the head, which stays in memory", weights.matrix_bytes - head),
+    ):
         total = streamed(step, num_bytes, low.setup.board.host)
-        ratio = total.ms / PUBLISHED_MS - 1
-        print(
-            f"  predicted: {_seconds(total)} for {what} ({num_bytes / 1e6:.1f} MB), {ratio:+.0%} against the published"
-        )
+        off = total.ms / PUBLISHED_MS - 1
+        say(f"predicted: {_seconds(total.ms, total.storage_ms)}, {off:+.0%}, for {what} ({num_bytes / 1e6:.1f} MB)")
+    return 100 * abs(off)
 
 
-def _seconds(step: StepTime) -> str:
-    rest = step.ms - step.storage_ms
-    return f"{step.ms / 1000:.2f}, of it {step.storage_ms / 1000:.2f} reading and {rest / 1000:.3f} the rest"
+def _seconds(ms: float, storage_ms: float) -> str:
+    return f"{ms / 1000:.2f}, of it {storage_ms / 1000:.2f} reading and {(ms - storage_ms) / 1000:.3f} the rest"
 
 
-def simulation() -> None:
+def simulated_step(say: Say) -> float:
+    """CPU seconds that simulating a decode step of the bundled model takes."""
     model = reference_model.load("builtin")
     run = prepare(model, Setup(board_named("duo256m"), "bf16", 256, 64), [])
-    session, times, reference = run.session(), [], []
-    kv = run.twin.new_kv()
-    for token in range(40, 100):
-        started = time.process_time()
-        session.decode(token)
-        times.append(time.process_time() - started)
-        started = time.process_time()
-        run.twin.forward([token], kv)
-        reference.append(time.process_time() - started)
-    chip, twin = float(np.median(times)), float(np.median(reference))
-    print(
-        f"one decode step of the bundled model simulated: {chip:.3f} s of CPU, {chip / twin:.1f} times the quantised "
-        f"twin's {twin:.4f} s"
+    session, kv, tokens = run.session(), run.twin.new_kv(), iter(range(40, 240))
+    turns = take_turns(
+        {
+            "chip": timed(lambda: session.decode(next(tokens))),
+            "twin": timed(lambda: run.twin.forward([next(tokens)], kv)),
+        },
+        60,
     )
-
-
-if __name__ == "__main__":
-    bound()
-    variants()
-    published()
-    simulation()
+    say(
+        f"one decode step of the bundled model simulated: {turns.median('chip'):.4f} s, "
+        f"{turns.ratio('chip', 'twin'):.1f} times the quantised twin's {turns.median('twin'):.4f} s"
+    )
+    return turns.median("chip")

@@ -1,4 +1,4 @@
-"""Does pruning on the chip recall what pruning on the host recalls? python -m benchmarks.llm_recall [QUESTIONS]
+"""Does pruning on the chip recall what pruning on the host recalls?
 
 Key-value questions to the bundled model (reference_model.train.recall): the prompt's whole pages are prefilled densely,
 the rest and the answer go token by token under Quest. On the simulated chip in bf16 and int8, and in the float model
@@ -6,13 +6,14 @@ over kv's own cache and Quest."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 import reference_model
+from benchmarks.claim import Say
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.memory.pool import BF16
@@ -22,11 +23,12 @@ from npusim.board import board_named
 from npusim.llm.generation import Generation
 from npusim.llm.lower import lower
 from npusim.llm.setup import PAGE_SIZE, Setup
+from reference_model.kv_store import KVStore
 from reference_model.quant.quantise import quantise
 from reference_model.train.recall import Recall
 
 LENGTH, CONTEXT, BUDGETS = 200, 208, (32, 64)
-DISTANCES = (64, 128, 160)
+DISTANCES, QUESTIONS = (64, 128, 160), 5
 TEXT = Path(__file__).parents[1] / "tests" / "reference_model" / "data" / "held_out.txt"
 
 Answer = Callable[[list[int]], int]
@@ -43,7 +45,8 @@ def on_host(model: reference_model.Model, budget: int, chunk: int) -> Answer:
     geometry = Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, PAGE_SIZE)
 
     def answer(tokens: list[int]) -> int:
-        kv = PagedKV(PagedCache(geometry, CONTEXT // PAGE_SIZE, BF16), "s", policy_named("quest"), budget)
+        cache = PagedCache(geometry, CONTEXT // PAGE_SIZE, BF16)
+        kv = cast(KVStore, PagedKV(cache, "s", policy_named("quest"), budget))
         dense = (len(tokens) - 1) // chunk * chunk
         model.forward(tokens[:dense], kv)
         for token in tokens[dense:]:
@@ -53,31 +56,25 @@ def on_host(model: reference_model.Model, budget: int, chunk: int) -> Answer:
     return answer
 
 
-def main(questions: int) -> None:
+def same_answers(say: Say) -> float:
+    """Percent of the questions to which the chip in bf16 and the host give the same answer."""
     model = reference_model.load("builtin")
-    recall, text = (
-        Recall.of(model.tokenizer.backend),
-        np.array(model.tokenizer.encode(TEXT.read_text(encoding="utf-8"))),
-    )
-    print(f"recalled of {questions} at each distance of {DISTANCES} tokens, prompts of {LENGTH}")
-    print("budget  chip bf16  chip int8  host float  same answers, bf16 and host")
+    recall = Recall.of(model.tokenizer.backend)
+    text = np.array(model.tokenizer.encode(TEXT.read_text(encoding="utf-8")))
+    say(f"recalled of {QUESTIONS} at each distance of {DISTANCES} tokens, prompts of {LENGTH}")
+    say("budget  chip bf16  chip int8  host float  same answers, bf16 and host")
+    all_same: list[bool] = []
     for budget in BUDGETS:
         (bf16, chunk), (int8, _) = on_chip(model, "bf16", budget), on_chip(model, "int8", budget)
         host = on_host(model, budget, chunk)
-        right, same, asked = np.zeros(3, int), 0, 0
+        right, same = np.zeros(3, int), []
         for distance in DISTANCES:
-            for seed in range(questions):
+            for seed in range(QUESTIONS):
                 tokens, value = recall.question(np.random.default_rng(seed), text, LENGTH, distance)
                 answers = [answer(tokens.tolist()) for answer in (bf16, int8, host)]
                 right += [answer == value for answer in answers]
-                same += answers[0] == answers[2]
-                asked += 1
-        print(
-            f"{budget:6}  {right[0] / asked:9.1%}  {right[1] / asked:9.1%}  {right[2] / asked:10.1%}  {same} of "
-            f"{asked}",
-            flush=True,
-        )
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+                same.append(answers[0] == answers[2])
+        shares = right / len(same)
+        say(f"{budget:6}  {shares[0]:9.1%}  {shares[1]:9.1%}  {shares[2]:10.1%}  {sum(same)} of {len(same)}")
+        all_same += same
+    return 100 * float(np.mean(all_same))

@@ -1,29 +1,21 @@
 """How good page scores are on a real model: what 256 tokens of pages keep of what its heads attend to, by page size.
 
-    npusim model fetch smollm2
-    python benchmarks/page_scores.py
-
 Prefills a passkey prompt of 2,048 tokens and the first three digits of its answer with SmolLM2, and lets Quest and
-ArkVale choose pages for every KV head from the third layer on, where the paper begins to prune. Two things are printed:
+ArkVale choose pages for every KV head from the third layer on, where the paper begins to prune. Two things are shown:
 the softmax mass kept, mean over all heads; and, over the heads that give more than 0.3 of their mass to the sentence
 with the key, how much of that is kept: the mean, and the worst head. Beside them stands the best that pages of that
-size allow, chosen by the mass that they hold. About half a minute on one core."""
+size allow, chosen by the mass that they hold."""
 
-# ruff: noqa: E402
 from __future__ import annotations
 
-import sys
-
-sys.path = [
-    entry for entry in sys.path if not entry.endswith("benchmarks")
-]  # where this file would hide the package kv
-
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 import reference_model
+from benchmarks.claim import Say
 from kv.memory.geometry import Geometry
 from kv.policies.arkvale import ArkVale
 from kv.policies.base import LayerContext, Policy, group_scores, softmax
@@ -35,6 +27,7 @@ from npusim.evaluation.prompts import Frame, draw_sample
 from reference_model.kv_store import ContiguousKV, Selection
 
 BUDGET, CONTEXT, FIRST_LAYER, RETRIEVAL = 256, 2048, 2, 0.3
+PAGE_SIZES = (1, 2, 4, 8, 16, 32)
 POLICIES: dict[str, Policy | None] = {"quest": Shared(Quest(), Sharing.KV_MAX), "arkvale": ArkVale(), "by mass": None}
 FloatArray = NDArray[np.float32]
 
@@ -61,6 +54,7 @@ class Step:
     needle: slice
 
 
+@cache
 def steps() -> list[Step]:
     """Each layer in the middle of the answer."""
     model = reference_model.load("smollm2")
@@ -98,34 +92,45 @@ def kept_tokens(policy: Policy | None, page_size: int, step: Step) -> NDArray[np
     return np.repeat(pages, page_size, axis=1)[:, : step.mass.shape[1]]
 
 
-def measure(policy: Policy | None, page_size: int, found: list[Step]) -> tuple[float, list[float]]:
+def kept(policy: Policy | None, page_size: int, found: list[Step]) -> tuple[float, list[float]]:
     """Mean mass kept, and the share kept of what each head that looks for the needle gives to it."""
-    kept, of_needle = [], []
+    mass, of_needle = [], []
     for step in found:
         held = np.where(kept_tokens(policy, page_size, step), step.mass, 0)
-        kept.append(held.sum(1).mean())
+        mass.append(held.sum(1).mean())
         wanted = step.mass[:, step.needle].sum(1)
         looking = wanted > RETRIEVAL
         of_needle += (held[:, step.needle].sum(1)[looking] / wanted[looking]).tolist()
-    return float(np.mean(kept)), of_needle
+    return float(np.mean(mass)), of_needle
 
 
-def main() -> None:
+def worst_heads(say: Say) -> dict[str, dict[int, float]]:
+    """Policy -> page size -> what the worst head keeps of the key's sentence."""
     found = steps()
-    looking = len(measure(None, 1, found)[1])
-    print(
-        f"{BUDGET} of {found[0].mass.shape[1]} tokens kept; {len(found)} layers of 3 KV heads, of which "
-        f"{looking} heads look at the key"
+    looking = len(kept(None, 1, found)[1])
+    say(
+        f"{BUDGET} of {found[0].mass.shape[1]} tokens kept; {len(found)} layers of 3 KV heads, of which {looking} "
+        "heads look at the key"
     )
-    print("mass kept of all, of the key's sentence (mean), and of it in the worst head")
-    print(f"{'page':>5}" + "".join(f"{name:>24}" for name in POLICIES))
-    for page_size in (1, 2, 4, 8, 16, 32):
+    say("mass kept of all, of the key's sentence (mean), and of it in the worst head")
+    say(f"{'page':>5}" + "".join(f"{name:>24}" for name in POLICIES))
+    worst: dict[str, dict[int, float]] = {name: {} for name in POLICIES}
+    for page_size in PAGE_SIZES:
         row = f"{page_size:5}"
-        for policy in POLICIES.values():
-            kept, of_needle = measure(policy, page_size, found)
-            row += f"{kept:10.3f}{np.mean(of_needle):7.3f}{min(of_needle):7.3f}"
-        print(row)
+        for name, policy in POLICIES.items():
+            mass, of_needle = kept(policy, page_size, found)
+            worst[name][page_size] = min(of_needle)
+            row += f"{mass:10.3f}{np.mean(of_needle):7.3f}{min(of_needle):7.3f}"
+        say(row)
+    return worst
 
 
-if __name__ == "__main__":
-    main()
+def by_mass(say: Say) -> float:
+    """What the worst head keeps of the key's sentence where pages are chosen by the mass that they hold: the least of
+    all page sizes."""
+    return min(worst_heads(say)["by mass"].values())
+
+
+def quest(say: Say) -> float:
+    """The same under Quest, of pages of at most 8 tokens."""
+    return min(share for page_size, share in worst_heads(say)["quest"].items() if page_size <= 8)

@@ -1,16 +1,13 @@
 """What the constants of npusim.timing were found from: a PMU trace of a cv183x against the model, command by command.
 
-    python -m benchmarks.pmu_trace resnet50_des.csv
-
-The file is python/cvi_toolkit/performance/performance_viewer/example/resnet50_des.csv of sophgo/tpu_compiler @6299ea0.
-Its transfers have shapes and addresses, its TIU commands only times. Prints how many transfers have exactly the
+The trace is python/cvi_toolkit/performance/performance_viewer/example/resnet50_des.csv of sophgo/tpu_compiler @6299ea0.
+Its transfers have shapes and addresses, its TIU commands only times. Shows how many transfers have exactly the
 predicted bursts and beats, how far single transfers and their sums are from the predicted times, and what passes
 between commands."""
 
 from __future__ import annotations
 
 import csv
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.claim import Say
+from benchmarks.needs import PMU_TRACE
 from npusim.board import default_board
 from npusim.chip import CV183X
 from npusim.isa.opcodes import TransDir
@@ -79,7 +78,8 @@ def predict(row: Row, itemsize: int) -> tuple[int, int, float]:
     return int((work.read_bursts + work.write_bursts)[0]), int((work.read_beats + work.write_beats)[0]), float(cycles)
 
 
-def compare(rows: list[Row]) -> None:
+def compare(rows: list[Row], say: Say) -> float:
+    """Percent of the uncompressed transfers whose bursts and beats are exactly those of the trace."""
     exact: Counter[tuple[str, str]] = Counter()
     times: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for row in rows:
@@ -89,14 +89,16 @@ def compare(rows: list[Row]) -> None:
         found = next((g for g in guesses if g[:2] == (row.bursts, row.beats)), None)
         exact[row.name, "exact" if found else "other"] += 1
         times[row.name].append(((found or guesses[0])[2], row.duration))
-    print(f"{'uncompressed transfers':24} {'bursts and beats':18} {'cycles':>9} {'predicted':>9}  mean error of one")
+    say(f"{'uncompressed transfers':24} {'bursts and beats':18} {'cycles':>9} {'predicted':>9}  mean error of one")
     for name, pairs in times.items():
         ours, theirs = (np.array(column) for column in zip(*pairs, strict=True))
         counts = f"{exact[name, 'exact']} of {len(pairs)} exact"
-        print(f"{name:24} {counts:18} {theirs.sum():9} {ours.sum():9.0f}  {np.abs(ours / theirs - 1).mean():.1%}")
+        say(f"{name:24} {counts:18} {theirs.sum():9} {ours.sum():9.0f}  {np.abs(ours / theirs - 1).mean():.1%}")
+    right = sum(count for (_, verdict), count in exact.items() if verdict == "exact")
+    return 100 * right / sum(exact.values())
 
 
-def gaps(rows: list[Row]) -> None:
+def gaps(rows: list[Row], say: Say) -> None:
     """What passes between the end of one command and the start of the next, and of one that waited for the other
     engine."""
     for name, mine in (
@@ -112,19 +114,16 @@ def gaps(rows: list[Row]) -> None:
             else:
                 place = np.searchsorted(others, row.start) - 1
                 waited[int(row.start - others[place]) if place >= 0 else -1] += 1
-        print(
+        say(
             f"{name}: {between[1]} commands follow the one before after 1 cycle; behind the other engine: "
             f"{dict(waited.most_common(4))}"
         )
 
 
-def main() -> None:
-    rows = read(Path(sys.argv[1]))
+def bursts(say: Say) -> float:
+    """Percent of the trace's uncompressed transfers whose bursts and beats are predicted exactly."""
+    rows = read(PMU_TRACE.path())
     span = max(r.end for r in rows) - min(r.start for r in rows)
-    print(f"{len(rows)} commands, {span} cycles")
-    compare(rows)
-    gaps(rows)
-
-
-if __name__ == "__main__":
-    main()
+    say(f"{len(rows)} commands, {span} cycles")
+    gaps(rows, say)
+    return compare(rows, say)

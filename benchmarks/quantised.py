@@ -1,59 +1,63 @@
 """What the chip's arithmetic costs in time: the quantised twins against the float32 model on the same tokens, in turns,
-in one process.
-
-    OPENBLAS_NUM_THREADS=1 python -m benchmarks.quantised [--model builtin] [--tokens 512]
-
-Times are CPU times, the best of three rounds. Exit code 1 when a claim fails: reading a text takes at most 5 times as
-long as in float32."""
+in one process, with the bundled model."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
+from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 import reference_model
+from benchmarks.claim import Say
+from benchmarks.cpu import Turns, take_turns, timed
 from reference_model import Model
 from reference_model.quant.quantise import quantise
 from reference_model.quant.twin import TwinModel
 
-ROUNDS, DECODE_STEPS = 3, 8
-CLAIM = 5.0
+TOKENS, DECODE_STEPS, TURNS = 512, 8, 3
 
 
-def seconds(model: Model | TwinModel, ids: np.ndarray) -> tuple[float, float]:
-    """CPU time of reading all `ids`, and of one decoded token behind them."""
-    kv = model.new_kv(len(ids) + DECODE_STEPS)
-    begun = time.process_time()
-    model.hidden(ids, kv)
-    read = time.process_time()
-    for token in ids[:DECODE_STEPS]:
-        model.forward([int(token)], kv)
-    return read - begun, (time.process_time() - read) / DECODE_STEPS
+def reading(say: Say) -> float:
+    """How many times as long as in float32 reading a text takes: the most of bf16 and int8."""
+    turns = all_turns()[0]
+    for name in turns.seconds:
+        say(f"{name:8} reads {TOKENS / turns.median(name):8.0f} tokens/s ({turns.ratio(name, 'float32'):.1f} times)")
+    return max(turns.ratio(name, "float32") for name in ("bf16", "int8"))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="builtin")
-    parser.add_argument("--tokens", type=int, default=512)
-    options = parser.parse_args()
-    model = reference_model.load(options.model)
+def decoding(say: Say) -> float:
+    """The same of one token at a time."""
+    turns = all_turns()[1]
+    for name in turns.seconds:
+        ms = 1000 * turns.median(name) / DECODE_STEPS
+        say(f"{name:8} decodes a token in {ms:7.1f} ms ({turns.ratio(name, 'float32'):.1f} times)")
+    return max(turns.ratio(name, "float32") for name in ("bf16", "int8"))
+
+
+@cache
+def all_turns() -> tuple[Turns, Turns]:
+    """Reading TOKENS tokens, and decoding DECODE_STEPS behind them."""
+    model = reference_model.load("builtin")
     models: dict[str, Model | TwinModel] = {
         "float32": model,
         "bf16": quantise(model, "bf16"),
         "int8": quantise(model, "int8"),
     }
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, options.tokens)
-    rounds = [{name: seconds(each, ids) for name, each in models.items()} for _ in range(ROUNDS)]
-    best = {name: np.min([row[name] for row in rounds], 0) for name in models}
-    for name, (read, decode) in best.items():
-        ratios = best[name] / best["float32"]
-        speed = f"read {options.tokens / read:8.0f} tokens/s ({ratios[0]:.1f}x the time)"
-        print(f"{name:8} {speed}, decode {1000 * decode:7.1f} ms ({ratios[1]:.1f}x)")
-    return int(max(best[name][0] for name in ("bf16", "int8")) > CLAIM * best["float32"][0])
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, TOKENS)
+    read = {name: timed(partial(each.hidden, ids)) for name, each in models.items()}
+    decode = {name: timed(decoder(each, ids)) for name, each in models.items()}
+    return take_turns(read, TURNS), take_turns(decode, TURNS)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def decoder(model: Model | TwinModel, ids: NDArray[np.int64]) -> Callable[[], None]:
+    """What decodes DECODE_STEPS tokens behind all of `ids`, and goes on from there when it is called again."""
+    kv = model.new_kv(len(ids) + (TURNS + 1) * DECODE_STEPS)
+    model.hidden(ids, kv)
+
+    def decode() -> None:
+        for token in ids[:DECODE_STEPS]:
+            model.forward([int(token)], kv)
+
+    return decode

@@ -7,8 +7,8 @@ from functools import cache
 
 import pytest
 
-from benchmarks.layer_norm_step import StepWeights
 from benchmarks.step import BOARDS, FORMATS, cosine, own_ms, vendor_ms, vendor_weights
+from benchmarks.support.layer_norm_step import StepWeights
 from npusim.board import board_named
 
 

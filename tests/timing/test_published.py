@@ -1,5 +1,5 @@
-"""Predictions against times that others measured (benchmarks/published_times.py). Bounds are what was reached, with a
-little room."""
+"""Predictions against times that others measured (benchmarks/support/published_times.py). Bounds are what was reached,
+with a little room."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from benchmarks.published_times import PUBLISHED, published
-from benchmarks.timing import Row, golden_rows
-from benchmarks.vendor_estimate import tdma_ns, tiu_cycles
+from benchmarks.support.published_times import PUBLISHED, published
+from benchmarks.support.timed_networks import Row, golden_rows
+from benchmarks.support.vendor_estimate import tdma_ns, tiu_cycles
 from npusim.chip import CV181X, CV183X
 from npusim.isa.opcodes import TransDir
 from npusim.isa.regs import tdma_rows, tiu_rows
