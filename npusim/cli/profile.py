@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,12 @@ from npusim.cli.options.option import Given, Value
 from npusim.cli.options.outputs import Output
 from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.reporters.profile import profile_renderables
-from npusim.cli.reporters.profile_page import profile_page
 from npusim.errors import UsageError
-from npusim.profile.pmu import records_of
+from npusim.profile import Profile, profile
+from npusim.profile.page import profile_page
 from npusim.profile.pmu_csv import des_csv, layer_csv
-from npusim.profile.report import profile_data
-from npusim.profile.trace import trace_of
-from npusim.program.cmdbuf import Cmdbuf
-from npusim.timing.timeline import Timeline, time_workload
-from npusim.timing.workload import concatenate, workload_of_cmdbuf
+from npusim.profile.report import report_data
+from npusim.profile.trace import trace_text
 
 
 @dataclass(frozen=True)
@@ -65,37 +61,32 @@ class ProfileCommand(Command):
             program = source.open()
             if program.model is None and given.typed(NUMBER):
                 raise UsageError(f"--program does nothing for {source.path}: it has only one; leave it out")
-            cmdbufs = program.submitted(given[NUMBER])
         with working("timing"):
-            workload = concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs])
-            board = given[BOARD] or default_board(workload.chip)
-            timeline = time_workload(workload, given[WHAT_IF].of(board))
-            data = profile_data(timeline, cmdbufs, source.path.name, program.model, given[NUMBER])
+            board = given[WHAT_IF].of(given[BOARD] or default_board(program.chip))
+            result = profile(program, board, number=given[NUMBER])
         with working("writing"):
-            written = _write_files(given, timeline, cmdbufs, data)
-        given[JSON].write(data)
+            written = _write_files(given, result)
+        given[JSON].write(report_data(result))
         if given[JSON].printed:
             return 0
         out = console()
-        out.print(*profile_renderables(data), sep="\n")
+        out.print(*profile_renderables(result), sep="\n")
         for path in written:
             out.print(f"wrote {path}")
         return 0
 
 
-def _write_files(given: Given, timeline: Timeline, cmdbufs: list[Cmdbuf], data: dict[str, Any]) -> list[Path]:
+def _write_files(given: Given, result: Profile) -> list[Path]:
     """Writes what was asked for besides JSON; every file completely or not at all."""
     texts: list[tuple[Path, str]] = []
     if (path := given[TRACE]) is not None:
-        trace = trace_of(timeline, given[PROGRAM].path.name)
-        texts.append((path, json.dumps(trace, separators=(",", ":"), allow_nan=False)))
+        texts.append((path, trace_text(result)))
     if (path := given[PMU]) is not None:
-        records = records_of(timeline, cmdbufs)
         des, layer = _pmu_paths(path)
-        texts.append((des, des_csv(records)))
-        texts.append((layer, layer_csv(records, timeline.board.tpu_mhz * 1e6)))
+        clock_hz = result.timeline.board.tpu_mhz * 1e6
+        texts += [(des, des_csv(result.records)), (layer, layer_csv(result.records, clock_hz))]
     if (path := given[HTML]) is not None:
-        texts.append((path, profile_page(timeline, data)))
+        texts.append((path, profile_page(result)))
     for path, text in texts:
         write_whole(path, text.encode())
     return [path for path, _ in texts] + [path for path in (given[JSON].path,) if path is not None]

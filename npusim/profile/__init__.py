@@ -1,1 +1,15 @@
-"""Where a program's time goes: one Profile of a timeline, and what prints it."""
+"""Where a program's time goes: one Profile of a timeline, and what prints it.
+
+>>> from npusim.profile import profile
+>>> result = profile("golden/data/functional/step_cv181x_int8.cvimodel", "duo256m")
+>>> result
+<Profile step_cv181x_int8.cvimodel on duo256m: 134.5 µs, TIU 10 %, TDMA 91 %>
+>>> result.instructions[0].name, result.bound, result.lmem.peak_bytes
+('tdma_g2l_matrix_copy', 'TDMA', 51200)
+"""
+
+from __future__ import annotations
+
+from npusim.profile.profile import Profile, profile
+
+__all__ = ["Profile", "profile"]

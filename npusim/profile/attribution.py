@@ -1,5 +1,4 @@
-"""Whose time it is: the program's time cut into pieces that belong to one layer each, and from them time by layer and
-by instruction.
+"""Whose time it is: the program's time cut into pieces that belong to one command each.
 
 While the TIU works, the time is its command's; what is left of the TDMA's time is exposed and belongs to the TDMA's
 command. So the pieces do not overlap, and together with the time in which both engines wait they make up the whole."""
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.insn import INSTRUCTIONS
 from npusim.timing.timeline import TDMA, TIU, Timeline
 
 Ints = NDArray[np.int64]
@@ -29,6 +27,11 @@ class Pieces:
     @property
     def ps(self) -> Ints:
         return self.end_ps - self.start_ps
+
+    def of_commands(self, values: tuple[Ints, Ints]) -> Ints:
+        """For each piece, the value of its command: `values` has one for each TIU and one for each TDMA command."""
+        places = [np.zeros_like(self.place) if not len(v) else v.take(self.place, mode="clip") for v in values]
+        return np.where(self.engine == TIU, places[TIU], places[TDMA])
 
 
 def pieces_of(timeline: Timeline) -> Pieces:
@@ -58,72 +61,17 @@ def pieces_of(timeline: Timeline) -> Pieces:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one layer, or one kind of instruction, takes of a program."""
+class LayerRuns:
+    """Runs of neighbouring pieces that belong to one layer, in order; they do not overlap."""
 
-    name: str
-    num_commands: int
-    ps: int
-    """Its pieces of the program's time, in picoseconds."""
-    tiu_ps: int
-    tdma_ps: int
-    macs: int
-    dram_bytes: int
-    first_ps: int
-    last_ps: int
+    start_ps: Ints
+    end_ps: Ints
+    layer: Ints
 
 
-def layer_shares(timeline: Timeline, pieces: Pieces | None = None) -> list[Share]:
-    """One Share a layer number, in the order in which they begin."""
-    return _shares(timeline, pieces or pieces_of(timeline), timeline.workload.layer, lambda layer: str(layer))
-
-
-def instruction_shares(timeline: Timeline, pieces: Pieces | None = None) -> list[Share]:
-    """One Share a kind of instruction, the longest first."""
-    kinds = (timeline.workload.tiu.kind, timeline.workload.tdma.kind)
-    shares = _shares(timeline, pieces or pieces_of(timeline), kinds, lambda kind: INSTRUCTIONS[kind].mnemonic)
-    return sorted(shares, key=lambda share: -share.ps)
-
-
-def layer_runs(timeline: Timeline, pieces: Pieces | None = None) -> tuple[Ints, Ints, Ints]:
-    """(start, end in picoseconds, layer) of runs of neighbouring pieces that belong to one layer; runs do not
-    overlap."""
-    pieces = pieces or pieces_of(timeline)
-    layer = np.where(pieces.engine == TIU, *(_at(timeline.workload.layer[e], pieces.place) for e in (TIU, TDMA)))
+def layer_runs(timeline: Timeline, pieces: Pieces) -> LayerRuns:
+    """The runs of a timeline that was cut into `pieces`."""
+    layer = pieces.of_commands(timeline.workload.layer)
     first = np.flatnonzero(np.diff(layer, prepend=-1))
     last = np.append(first[1:], len(layer)) - 1
-    return pieces.start_ps[first], pieces.end_ps[last], layer[first]
-
-
-def _at(values: Ints, places: Ints) -> Ints:
-    return values.take(places, mode="clip") if len(values) else np.zeros_like(places)
-
-
-def _shares(timeline: Timeline, pieces: Pieces, key: tuple[Ints, Ints], name) -> list[Share]:  # type: ignore[no-untyped-def]
-    work, (tiu, tdma) = timeline.workload, key
-    keys, inverse = np.unique(np.concatenate([tiu, tdma]), return_inverse=True)
-    group = (inverse[: len(tiu)], inverse[len(tiu) :])
-
-    def total(values: Ints, groups: Ints) -> Ints:
-        out = np.zeros(len(keys), np.int64)
-        np.add.at(out, groups, values)
-        return out
-
-    owner = np.where(pieces.engine == TIU, _at(group[TIU], pieces.place), _at(group[TDMA], pieces.place))
-    busy = [total(timeline.end_ps[e] - timeline.start_ps[e], group[e]) for e in (TIU, TDMA)]
-    starts, ends = np.full(len(keys), np.iinfo(np.int64).max), np.zeros(len(keys), np.int64)
-    np.minimum.at(starts, inverse, np.concatenate(timeline.start_ps))
-    np.maximum.at(ends, inverse, np.concatenate(timeline.end_ps))
-    columns = (
-        np.bincount(inverse, minlength=len(keys)),
-        total(pieces.ps, owner),
-        *busy,
-        total(work.tiu.macs, group[TIU]),
-        total(timeline.dram_bytes("read") + timeline.dram_bytes("write"), group[TDMA]),
-        starts,
-        ends,
-    )
-    rows = [
-        Share(name(k), *values) for k, values in zip(keys.tolist(), np.stack(columns, axis=1).tolist(), strict=True)
-    ]
-    return sorted(rows, key=lambda share: share.first_ps)
+    return LayerRuns(pieces.start_ps[first], pieces.end_ps[last], layer[first])

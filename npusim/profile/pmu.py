@@ -1,4 +1,4 @@
-"""PMU records: what the chip's performance monitor writes of every command, measured on a board or predicted here.
+"""PMU records: what the chip's performance monitor writes of every command, measured on a board or predicted.
 
 A record holds the engine, the descriptor's id, start and end in TPU ticks, and for the DMA its bursts and 16-byte
 beats. Records come in the order in which commands end. A copy within DRAM has two, a load and a store
@@ -6,7 +6,6 @@ beats. Records come in the order in which commands end. A copy within DRAM has t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
@@ -14,13 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.insn import INSTRUCTIONS
 from npusim.isa.layout import Columns
-from npusim.isa.opcodes import TransDir
-from npusim.isa.regs import tdma_columns, tiu_columns
-from npusim.program.cmdbuf import Cmdbuf
 from npusim.timing.bursts import BEAT_BYTES
-from npusim.timing.timeline import TDMA, TIU, Timeline
 
 Ints = NDArray[np.int64]
 
@@ -87,40 +81,6 @@ class PmuRecords:
         return again & (self.kind == PmuType.STORE)
 
 
-def records_of(timeline: Timeline, cmdbufs: Sequence[Cmdbuf]) -> PmuRecords:
-    """The records that the PMU would write of `timeline`, whose workload is that of `cmdbufs` in turn."""
-    chip = timeline.workload.chip
-    tiu = _joined([tiu_columns(chip, c.tiu) for c in cmdbufs])
-    tdma = _joined([tdma_columns(chip, c.tdma) for c in cmdbufs])
-    direction = tdma["trans_dir"]
-    loads = np.flatnonzero((direction == TransDir.G2L) | (direction == TransDir.G2G))
-    stores = np.flatnonzero((direction == TransDir.L2G) | (direction == TransDir.G2G))
-    moves = np.flatnonzero(direction == TransDir.L2L)
-    parts = [
-        _tdma_part(timeline, tdma, PmuType.LOAD, loads, timeline.workload.tdma.read_bursts, "read"),
-        _tdma_part(timeline, tdma, PmuType.STORE, stores, timeline.workload.tdma.write_bursts, "write"),
-        _tdma_part(timeline, tdma, PmuType.MOVE, moves, np.zeros_like(direction), None),
-        _tiu_part(timeline, tiu),
-    ]
-    kind, des_id, bursts, beats, start, end, layer = (np.concatenate([p[i] for p in parts]) for i in range(7))
-    rows = np.concatenate([loads, stores, moves, np.full(len(tiu["cmd_id_tpu"]), -1)])
-    order = np.lexsort((kind, end))
-    words = [_tiu_words(tiu, timeline.workload.tiu.kind, i) for i in range(len(tiu["cmd_id_tpu"]))]
-    place = np.concatenate([np.zeros(len(rows) - len(words), np.int64), np.arange(len(words))])
-    description = tuple(
-        words[place[i]] if kind[i] == PmuType.TIU else _tdma_words(tdma, int(rows[i]), PmuType(int(kind[i])))
-        for i in order.tolist()
-    )
-    picked = {
-        name: np.where(rows >= 0, column.take(np.maximum(rows, 0), mode="clip"), 0)[order]
-        for name, column in _shown(tdma).items()
-    }
-    kind, des_id, bursts, beats, start, end, layer = (
-        v[order] for v in (kind, des_id, bursts, beats, start, end, layer)
-    )
-    return PmuRecords(kind, des_id, bursts, beats, start, end, layer, description, picked if len(direction) else {})
-
-
 @dataclass(frozen=True)
 class LayerRecord:
     """A run of records of one layer, as a row of the vendor's `_layer.csv`. Times in ticks."""
@@ -168,77 +128,3 @@ def layer_records(records: PmuRecords) -> list[LayerRecord]:
         )
         for a, b in pairwise(bounds)
     ]
-
-
-def _tdma_part(
-    timeline: Timeline, tdma: Columns, kind: PmuType, rows: Ints, bursts: Ints, side: str | None
-) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
-    beats = timeline.dram_bytes(side) // BEAT_BYTES if side else np.zeros_like(bursts)
-    start, end = _ticks(timeline, TDMA)
-    return (
-        np.full(len(rows), kind),
-        tdma["cmd_id"][rows],
-        bursts[rows],
-        beats[rows],
-        start[rows],
-        end[rows],
-        tdma["layer_ID"][rows],
-    )
-
-
-def _tiu_part(timeline: Timeline, tiu: Columns) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
-    none = np.zeros_like(tiu["cmd_id_tpu"])
-    return np.full(len(none), PmuType.TIU), tiu["cmd_id_tpu"], none, none, *_ticks(timeline, TIU), tiu["layer_info"]
-
-
-def _ticks(timeline: Timeline, engine: int) -> tuple[Ints, Ints]:
-    tick = timeline.board.tick_ps
-    return tuple(np.rint(t[engine] / tick).astype(np.int64) for t in (timeline.start_ps, timeline.end_ps))  # type: ignore[return-value]
-
-
-def _shown(tdma: Columns) -> Columns:
-    addresses = {
-        f"{side}_addr": tdma[f"{side}_base_addr_high"] << 32 | tdma[f"{side}_base_addr_low"] for side in ("src", "dst")
-    }
-    return addresses | {"base_reg": tdma["src_base_reg_sel"]} | {name: tdma[name] for name in TDMA_FIELDS}
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _tdma_words(tdma: Columns, row: int, kind: PmuType) -> str:
-    what = "Matrix" if tdma["sys_dtype"][row] else "Tensor"
-    return f"TDMA {what} {kind.name.capitalize()}{' Compression' if tdma['compress_en'][row] else ''}"
-
-
-_WORDS = {
-    "tiu_convolution": "Convolution",
-    "tiu_depthwise_convolution": "Depthwise Convolution",
-    "tiu_max_pooling": "Max Pooling",
-    "tiu_min_pooling": "Min Pooling",
-    "tiu_average_pooling": "Average Pooling",
-    "tiu_matrix_multiplication": "Matrix Multiplication",
-    "tiu_arith_shift": "Element-wise Shift",
-    "tiu_mul_qm": "Element-wise Mul(QDM)",
-    "tiu_lookup_table": "Lookup Table",
-    "tiu_mdsum": "Mdsum",
-} | {f"tiu_{name}": f"Element-wise {name.upper()}" for name in ("and", "or", "xor")}
-_NO_FORMAT = ("tiu_lookup_table", "tiu_mdsum", "tiu_mul_qm", "tiu_arith_shift")
-"""Commands that the vendor's file calls the same in bf16."""
-
-
-def _tiu_words(tiu: Columns, kinds: Ints, row: int) -> str:
-    mnemonic = INSTRUCTIONS[int(kinds[row])].mnemonic
-    name = _WORDS.get(mnemonic, f"Element-wise {mnemonic.removeprefix('tiu_').capitalize()}")
-    if tiu["opt_chl_quan"][row] and mnemonic in (
-        "tiu_convolution",
-        "tiu_depthwise_convolution",
-        "tiu_matrix_multiplication",
-    ):
-        return (
-            "TIU Depthwise PerChannel Convolution"
-            if mnemonic == "tiu_depthwise_convolution"
-            else f"TIU PerChannel {name}"
-        )
-    return f"TIU {'BF16 ' if tiu['opd_typ'][row] and mnemonic not in _NO_FORMAT else ''}{name}"

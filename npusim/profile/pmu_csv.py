@@ -30,35 +30,22 @@ MAX_RECORDS = 65535 * 6
 
 def des_csv(records: PmuRecords) -> str:
     """`records` as the text of a `_des.csv`."""
-    lines = [", ".join(DES_HEADER)]
-    columns = zip(
-        *(getattr(records, name).tolist() for name in ("kind", "des_id", "bursts", "beats", "start", "end", "layer")),
-        records.description,
-        strict=True,
+    excel = np.array([_EXCEL_TYPE[kind] for kind in PmuType])
+    start, end = records.start, records.end
+    head = (
+        *(records.kind, records.des_id, records.bursts, records.beats, excel[records.kind - 1]),
+        *(start % _TICKS, end - start, end % _TICKS, records.layer),
     )
-    fields = (
-        np.stack([records.tdma[name] for name in ("src_addr", "dst_addr", *TDMA_FIELDS)], axis=1).tolist()
-        if records.tdma
-        else []
-    )
-    for i, (kind, des_id, bursts, beats, start, end, layer, description) in enumerate(columns):
-        row: list[object] = [
-            kind,
-            des_id,
-            bursts,
-            beats,
-            _EXCEL_TYPE[PmuType(kind)],
-            start % _TICKS,
-            end - start,
-            end % _TICKS,
-            layer,
-        ]
-        row.append(description)
-        if kind != PmuType.TIU and fields:
-            # The vendor prints addresses in decimal behind a 0x.
-            row += [f"0x{fields[i][0]}", f"0x{fields[i][1]}", *fields[i][2:]]
-        lines.append(", ".join(map(str, row)))
-    return "\n".join(lines) + "\n"
+    columns = [column.tolist() for column in head]
+    rows = list(map(("%d, " * len(head) + "%s").__mod__, zip(*columns, records.description, strict=True)))
+    if records.tdma:
+        # The vendor prints addresses in decimal behind a 0x.
+        template = ", 0x%d, 0x%d" + ", %d" * len(TDMA_FIELDS)
+        at = np.flatnonzero(records.kind != PmuType.TIU)
+        fields = zip(*(records.tdma[name][at].tolist() for name in ("src_addr", "dst_addr", *TDMA_FIELDS)), strict=True)
+        for i, text in zip(at.tolist(), map(template.__mod__, fields), strict=True):
+            rows[i] += text
+    return "\n".join([", ".join(DES_HEADER), *rows]) + "\n"
 
 
 def layer_csv(records: PmuRecords, clock_hz: float) -> str:
@@ -108,7 +95,17 @@ def read_pmu(path: Path) -> PmuRecords:
         {name: table[:, i] for i, name in enumerate(("src_addr", "dst_addr", *TDMA_FIELDS))} if len(numbers) else {}
     )
     start = _unwrapped(start)
-    return PmuRecords(kind, des_id, bursts, beats, start, start + duration, layer, tuple(words), columns)
+    return PmuRecords(
+        kind=kind,
+        des_id=des_id,
+        bursts=bursts,
+        beats=beats,
+        start=start,
+        end=start + duration,
+        layer=layer,
+        description=tuple(words),
+        tdma=columns,
+    )
 
 
 def read_layers(path: Path) -> list[LayerRecord]:
@@ -120,9 +117,19 @@ def read_layers(path: Path) -> list[LayerRecord]:
         layer, start, ticks, last, tiu, load_neuron, load_weight, store_neuron, num_bytes = (
             _number(path, line, row[i]) for i in (0, 1, 2, 11, 14, 15, 16, 17, 18)
         )
-        tdma = load_neuron + load_weight + store_neuron
         out.append(
-            LayerRecord(layer, start, start + ticks, last, tiu, load_neuron, load_weight, store_neuron, tdma, num_bytes)
+            LayerRecord(
+                layer=layer,
+                start=start,
+                end=start + ticks,
+                last_id=last,
+                tiu=tiu,
+                load_neuron=load_neuron,
+                load_weight=load_weight,
+                store_neuron=store_neuron,
+                tdma=load_neuron + load_weight + store_neuron,
+                num_bytes=num_bytes,
+            )
         )
     return out
 

@@ -2,59 +2,110 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.timing.timeline import TDMA, TIU, Timeline
+from npusim.timing.spans import LmemUse
+from npusim.timing.timeline import TDMA, Timeline
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+BINS = 2000
+"""Most bins of a DRAM curve; more than a screen shows."""
+MIN_BINS = 10
 GRANULES = 128
-"""Pieces of a lane's LMEM that are told apart."""
+"""Pieces of a lane's LMEM that are told apart; at most 256, so that a byte holds their number."""
 
 
-def dram_gbps_over_time(timeline: Timeline, bins: int) -> tuple[Floats, Floats]:
-    """(edges in picoseconds, bins + 1 of them; mean GB/s in each bin). A command's bytes are spread evenly over its
-    time."""
+@dataclass(frozen=True)
+class DramCurve:
+    """Mean DRAM bandwidth in bins of equal time."""
+
+    edges_ps: Floats
+    """One more than there are bins."""
+    gbps: Floats
+    """GB/s in each bin."""
+
+
+@dataclass(frozen=True)
+class LmemCurve:
+    """Bytes of LMEM in use, over all lanes: `num_bytes[i]` from `times_ps[i]` on until the next time."""
+
+    times_ps: Ints
+    """Rising; each is a time at which the figure changes."""
+    num_bytes: Ints
+
+    @property
+    def peak_bytes(self) -> int:
+        return int(self.num_bytes.max(initial=0))
+
+
+def dram_curve(timeline: Timeline, bins: int | None = None) -> DramCurve:
+    """The bandwidth in `bins` bins, by default one a command but at least MIN_BINS and at most BINS. A command's bytes
+    are spread evenly over its time."""
+    bins = bins or min(BINS, max(timeline.workload.num_commands, MIN_BINS))
     edges = np.linspace(timeline.first_ps, timeline.first_ps + max(timeline.ps, 1), bins + 1)
-    moved = timeline.dram_bytes("read") + timeline.dram_bytes("write")
     knots = np.stack([timeline.start_ps[TDMA], timeline.end_ps[TDMA]], axis=1).ravel()
-    total = np.cumsum(moved)
-    sums = np.stack([total - moved, total], axis=1).ravel()
+    total = np.cumsum(timeline.moved_bytes)
+    sums = np.stack([total - timeline.moved_bytes, total], axis=1).ravel()
     done = np.interp(edges, knots, sums) if len(knots) else np.zeros(bins + 1)
-    return edges, np.diff(done) * 1000 / np.diff(edges)
+    return DramCurve(edges, np.diff(done) * 1000 / np.diff(edges))
 
 
-def lmem_live_bytes(timeline: Timeline) -> tuple[Ints, Ints]:
-    """(times in picoseconds, bytes of LMEM in use from each on), over all lanes.
+def lmem_curve(timeline: Timeline) -> LmemCurve:
+    """The LMEM in use.
 
-    A piece of LMEM is in use from a write until the last read before the next write. Lanes are not told apart and
-    pieces are a 128th of a lane, so the figure is a little high."""
-    use, chip = timeline.workload.lmem, timeline.workload.chip
+    A granule, a 128th of a lane's LMEM, is in use from a write until the last read before the next write. Lanes are not
+    told apart, so the figure is a little high."""
+    chip = timeline.workload.chip
     granule = chip.lmem_bytes // GRANULES
+    # Every start and every end is a moment; from here on a time is its moment's number.
+    moments, number = np.unique(np.concatenate([*timeline.start_ps, *timeline.end_ps]), return_inverse=True)
+    starts, ends = np.split(number, 2)
+    touch = _touches(timeline.workload.lmem, granule, starts)
+    begun, writes = starts[touch.command], touch.writes
+    # A granule stays in use up to its next access if that reads it; else to the end of this one, or less where it is
+    # overwritten before.
+    following = np.where(touch.is_last, len(moments), np.roll(begun, -1))
+    read_next = ~touch.is_last & ~np.roll(writes, -1)
+    until = np.maximum(np.where(read_next, following, np.minimum(ends[touch.command], following)), begun)
+    change = np.bincount(begun, minlength=len(moments)) - np.bincount(until, minlength=len(moments))
+    at = np.flatnonzero(change)
+    return LmemCurve(moments[at], np.cumsum(change[at]) * granule * chip.num_lanes)
+
+
+@dataclass(frozen=True)
+class _Touches:
+    """Commands that touch a granule, granule by granule and in the order of their starts; a read comes before a write
+    that starts with it."""
+
+    command: Ints
+    """All TIU commands are counted first, then all TDMA commands."""
+    writes: NDArray[np.bool_]
+    is_last: NDArray[np.bool_]
+    """Nothing touches this granule later."""
+
+
+def _touches(use: LmemUse, granule: int, starts: Ints) -> _Touches:
+    """`starts` has a number for every command, TIU first, that rises with its start."""
+    num_tiu, num_tdma = len(use.tiu), len(use.tdma)
+    spans = np.concatenate([use.tiu.reshape(-1, 2), use.tdma.reshape(-1, 2)])
+    command = np.concatenate([np.repeat(np.arange(num_tiu), 4), np.repeat(np.arange(num_tdma) + num_tiu, 2)])
     # In the order of TIU_OPERANDS and (source, destination): the first operand of a TIU command is written, and the
     # second of a TDMA one.
-    spans = np.concatenate([use.tiu.reshape(-1, 2), use.tdma.reshape(-1, 2)])
-    writes = np.concatenate([np.tile([True, False, False, False], len(use.tiu)), np.tile([False, True], len(use.tdma))])
-    starts, ends = (
-        np.concatenate([np.repeat(t[TIU], 4), np.repeat(t[TDMA], 2)]) for t in (timeline.start_ps, timeline.end_ps)
-    )
-    first, last = spans[:, 0] // granule, -(-np.minimum(spans[:, 1], chip.lmem_bytes) // granule)
-    count = np.where(spans[:, 1] > spans[:, 0], np.maximum(last - first, 0), 0)
-    which = np.repeat(np.arange(len(spans)), count)
-    place = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count) + first[which]
-    order = np.lexsort((writes[which], starts[which], place))
-    which, place = which[order], place[order]
-    # A piece stays in use up to its next access if that reads it, else to the end of this one, or less where it is
-    # overwritten before.
-    begun, ended = starts[which], ends[which]
-    same = np.append(place[1:] == place[:-1], False) if len(which) else np.zeros(0, bool)
-    following = np.where(same, np.roll(begun, -1), np.iinfo(np.int64).max)
-    wanted = same & ~np.roll(writes[which], -1)
-    until = np.maximum(np.where(wanted, following, np.minimum(ended, following)), begun)
-    times = np.concatenate([begun, until])
-    change = np.repeat([1, -1], len(which)) * granule * chip.num_lanes
-    moments, at = np.unique(times, return_inverse=True)
-    delta = np.zeros(len(moments), np.int64)
-    np.add.at(delta, at, change)
-    return moments, np.cumsum(delta)
+    writes = np.concatenate([np.tile([True, False, False, False], num_tiu), np.tile([False, True], num_tdma)])
+    first, last = spans[:, 0] // granule, -(-spans[:, 1] // granule)
+    last = np.where(spans[:, 1] > spans[:, 0], np.minimum(last, GRANULES), 0)
+    order = np.argsort(2 * starts[command] + writes, kind="stable")
+    order = order[last[order] > first[order]]
+    count = (last - first)[order]
+    span = np.repeat(order, count)
+    place = np.arange(len(span)) - np.repeat(np.cumsum(count) - count - first[order], count)
+    by_granule = np.argsort(place.astype(np.uint8), kind="stable")  # a radix sort, since the keys are bytes
+    span = span[by_granule]
+    is_last = np.zeros(len(span), bool)
+    sizes = np.bincount(place, minlength=GRANULES)
+    is_last[(np.cumsum(sizes) - 1)[sizes > 0]] = True
+    return _Touches(command[span], writes[span], is_last)

@@ -1,79 +1,81 @@
-"""A timeline in Chrome's trace event format, which Perfetto and chrome://tracing open.
+"""A profile in Chrome's trace event format, which Perfetto and chrome://tracing open.
 
 Tracks: layers, TIU, TDMA. Counters: DRAM bandwidth, LMEM in use. Times are microseconds ("Trace Event Format", Google
-2016)."""
+2016). A trace has an event for every command, so events are written by one template a track."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npusim.insn import INSTRUCTIONS
-from npusim.profile.attribution import layer_runs
-from npusim.profile.pressure import dram_gbps_over_time, lmem_live_bytes
-from npusim.timing.timeline import TDMA, TIU, Timeline
+from npusim.profile.profile import Profile
+from npusim.timing.timeline import TDMA, TIU
 
 PID = 1
 LAYERS, TIU_TRACK, TDMA_TRACK = 1, 2, 3
-DRAM_BINS = 1000
 _PS_PER_US = 1e6
 
 
-def trace_of(timeline: Timeline, name: str) -> dict[str, Any]:
-    """The whole trace, JSON-ready. `name` is what is profiled."""
-    events = [_meta("process_name", 0, f"{name} on {timeline.board.title}")]
-    for track, title in ((LAYERS, "layers"), (TIU_TRACK, "TIU"), (TDMA_TRACK, "TDMA")):
-        events += [_meta("thread_name", track, title), _meta("thread_sort_index", track, track, "sort_index")]
-    runs = zip(*(column.tolist() for column in layer_runs(timeline)), strict=True)
-    events += [_slice(LAYERS, f"layer {layer}", "layer", start, end, {}) for start, end, layer in runs]
-    events += _commands(timeline, TIU, TIU_TRACK) + _commands(timeline, TDMA, TDMA_TRACK)
-    edges, gbps = dram_gbps_over_time(timeline, DRAM_BINS)
-    events += [
-        _counter("DRAM", time, "GB/s", round(value, 4))
-        for time, value in zip(edges.tolist(), gbps.tolist(), strict=False)
-    ]
-    times, live = lmem_live_bytes(timeline)
-    events += [
-        _counter("LMEM", time, "bytes", value) for time, value in zip(times.tolist(), live.tolist(), strict=True)
-    ]
-    return {
-        "traceEvents": events,
-        "displayTimeUnit": "ns",
-        "otherData": {"tpu_mhz": timeline.board.tpu_mhz, "kind": "predicted"},
-    }
+def trace_text(profile: Profile) -> str:
+    """The whole trace, as JSON."""
+    other = {"tpu_mhz": profile.timeline.board.tpu_mhz, "kind": "predicted"}
+    return f'{{"traceEvents":[{",".join(_events(profile))}],"displayTimeUnit":"ns","otherData":{_json(other)}}}'
 
 
-def _commands(timeline: Timeline, engine: int, track: int) -> list[dict[str, Any]]:
+def _events(profile: Profile) -> Iterator[str]:
+    timeline = profile.timeline
     work = timeline.workload
-    part = work.tiu if engine == TIU else work.tdma
-    columns: dict[str, Any] = {"index": work.index[engine], "cmd_id": work.cmd_id[engine], "layer": work.layer[engine]}
-    if engine == TIU:
-        columns |= {"macs": work.tiu.macs, "elements": work.tiu.elements}
-    else:
-        columns |= {"read_bytes": timeline.dram_bytes("read"), "write_bytes": timeline.dram_bytes("write")}
-    names = list(columns)
-    table = np.stack(list(columns.values()), axis=1).tolist()
-    rows = zip(
-        part.kind.tolist(), timeline.start_ps[engine].tolist(), timeline.end_ps[engine].tolist(), table, strict=True
+    yield _meta("process_name", 0, "name", f"{profile.name} on {timeline.board.title}")
+    for track, title in ((LAYERS, "layers"), (TIU_TRACK, "TIU"), (TDMA_TRACK, "TDMA")):
+        yield _meta("thread_name", track, "name", title)
+        yield _meta("thread_sort_index", track, "sort_index", track)
+    runs = profile.layer_runs
+    names = [f"layer {layer}" for layer in runs.layer.tolist()]
+    yield from _slices(LAYERS, "layer", names, (runs.start_ps, runs.end_ps), {})
+    for engine, track, category in ((TIU, TIU_TRACK, "tiu"), (TDMA, TDMA_TRACK, "tdma")):
+        arguments = {"index": work.index[engine], "cmd_id": work.cmd_id[engine], "layer": work.layer[engine]}
+        if engine == TIU:
+            arguments |= {"macs": work.tiu.macs, "elements": work.tiu.elements}
+        else:
+            arguments |= {"read_bytes": timeline.dram_bytes("read"), "write_bytes": timeline.dram_bytes("write")}
+        kinds = (work.tiu if engine == TIU else work.tdma).kind.tolist()
+        names = [INSTRUCTIONS[kind].mnemonic for kind in kinds]
+        yield from _slices(track, category, names, (timeline.start_ps[engine], timeline.end_ps[engine]), arguments)
+    yield from _counter("DRAM", profile.dram.edges_ps[:-1], "GB/s", np.round(profile.dram.gbps, 4))
+    yield from _counter("LMEM", profile.lmem.times_ps, "bytes", profile.lmem.num_bytes)
+
+
+def _slices(
+    track: int,
+    category: str,
+    names: Sequence[str],
+    times_ps: tuple[NDArray[np.int64], NDArray[np.int64]],
+    arguments: dict[str, NDArray[np.int64]],
+) -> Iterator[str]:
+    """One event an entry of the columns. Names and categories are plain words, which JSON takes as they are."""
+    start, end = times_ps
+    shown = ",".join(f'"{name}":%d' for name in arguments)
+    template = (
+        f'{{"ph":"X","pid":{PID},"tid":{track},"name":"%s","cat":"{category}","ts":%r,"dur":%r,"args":{{{shown}}}}}'
     )
-    category = ("tiu", "tdma")[engine]
-    events = []
-    for kind, start, end, row in rows:
-        events.append(
-            _slice(track, INSTRUCTIONS[kind].mnemonic, category, start, end, dict(zip(names, row, strict=True)))
-        )
-    return events
+    times = (start / _PS_PER_US).tolist(), ((end - start) / _PS_PER_US).tolist()
+    columns = (column.tolist() for column in arguments.values())
+    return map(template.__mod__, zip(names, *times, *columns, strict=True))
 
 
-def _slice(track: int, name: str, category: str, start_ps: int, end_ps: int, args: dict[str, Any]) -> dict[str, Any]:
-    us, duration = start_ps / _PS_PER_US, (end_ps - start_ps) / _PS_PER_US
-    return {"ph": "X", "pid": PID, "tid": track, "name": name, "cat": category, "ts": us, "dur": duration, "args": args}
+def _counter(name: str, times_ps: NDArray[Any], unit: str, values: NDArray[Any]) -> Iterator[str]:
+    template = f'{{"ph":"C","pid":{PID},"name":"{name}","ts":%r,"args":{{"{unit}":%r}}}}'
+    return map(template.__mod__, zip((times_ps / _PS_PER_US).tolist(), values.tolist(), strict=True))
 
 
-def _counter(name: str, time_ps: float, unit: str, value: float) -> dict[str, Any]:
-    return {"ph": "C", "pid": PID, "name": name, "ts": time_ps / _PS_PER_US, "args": {unit: value}}
+def _meta(what: str, track: int, key: str, value: str | int) -> str:
+    return _json({"ph": "M", "pid": PID, "tid": track, "name": what, "args": {key: value}})
 
 
-def _meta(what: str, track: int, value: Any, key: str = "name") -> dict[str, Any]:
-    return {"ph": "M", "pid": PID, "tid": track, "name": what, "args": {key: value}}
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)

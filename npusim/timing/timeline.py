@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +37,12 @@ class Timeline:
     start_ps: tuple[Ints, Ints]
     end_ps: tuple[Ints, Ints]
 
-    @property
+    @cached_property
     def ps(self) -> int:
         """From the first start to the last end, in picoseconds; what the PMU calls inference time."""
         return int(max((ends.max() for ends in self.end_ps if len(ends)), default=0)) - self.first_ps
 
-    @property
+    @cached_property
     def first_ps(self) -> int:
         """Start of the first command."""
         return int(min((starts.min() for starts in self.start_ps if len(starts)), default=0))
@@ -81,7 +82,7 @@ class Timeline:
         """Share of the time in which both engines work, 0 to 1."""
         return self.overlap_ps / max(self.ps, 1)
 
-    @property
+    @cached_property
     def overlap_ps(self) -> int:
         """How long both engines work at once."""
         times = np.concatenate([*self.start_ps, *self.end_ps])
@@ -94,10 +95,19 @@ class Timeline:
     def dram_bytes(self, side: str) -> Ints:
         """Bytes of DRAM that each TDMA command moves, "read" or "write", counted as the PMU counts: whole 16-byte
         beats."""
+        return self._dram_bytes[side]
+
+    @cached_property
+    def _dram_bytes(self) -> dict[str, Ints]:
         work = self.workload.tdma
-        beats = work.read_beats if side == "read" else work.write_beats
         scale = np.where(work.compressed, self.costs.compression, 1.0)
-        return np.rint(beats * scale).astype(np.int64) * BEAT_BYTES
+        sides = {"read": work.read_beats, "write": work.write_beats}
+        return {side: np.rint(beats * scale).astype(np.int64) * BEAT_BYTES for side, beats in sides.items()}
+
+    @cached_property
+    def moved_bytes(self) -> Ints:
+        """Bytes of DRAM that each TDMA command moves, read and written."""
+        return self.dram_bytes("read") + self.dram_bytes("write")
 
     @property
     def dram_read_bytes(self) -> int:
@@ -110,7 +120,7 @@ class Timeline:
     @property
     def dram_gbps(self) -> float:
         """Mean DRAM bandwidth over the whole program, in GB/s."""
-        return (self.dram_read_bytes + self.dram_write_bytes) * 1000 / max(self.ps, 1)
+        return int(self.moved_bytes.sum()) * 1000 / max(self.ps, 1)
 
     @property
     def mac_utilisation(self) -> float:
@@ -120,6 +130,15 @@ class Timeline:
     @property
     def lmem_peak_bytes(self) -> int:
         return self.workload.lmem_peak_bytes
+
+    @property
+    def summary(self) -> str:
+        """How long it takes and how busy the engines are, in a few words."""
+        time = f"{self.ms:.1f} ms" if self.ms >= 1 else f"{1000 * self.ms:.1f} µs"
+        return f"{time}, TIU {100 * self.tiu_busy:.0f} %, TDMA {100 * self.tdma_busy:.0f} %"
+
+    def __repr__(self) -> str:
+        return f"<Timeline of {self.workload.num_commands:,} commands on {self.board.name}: {self.summary}>"
 
 
 def time_workload(workload: Workload, board: Board, costs: Costs | None = None) -> Timeline:

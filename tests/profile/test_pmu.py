@@ -11,22 +11,20 @@ import pytest
 
 from npusim.board import board_named, default_board
 from npusim.errors import FileFormatError
-from npusim.loader.cvimodel import load_cvimodel
-from npusim.profile.pmu import PmuRecords, PmuType, layer_records, records_of
+from npusim.profile import profile
+from npusim.profile.pmu import PmuRecords, PmuType, layer_records
 from npusim.profile.pmu_csv import DES_HEADER, des_csv, is_layer_csv, layer_csv, read_layers, read_pmu
 from npusim.profile.pmu_diff import compare_layers, compare_records
-from npusim.program.model import cmdbufs_of_model
-from npusim.timing.timeline import TDMA, TIU, Timeline, time_workload
-from npusim.timing.workload import concatenate, workload_of_cmdbuf
+from npusim.program.open import open_program
+from npusim.timing.timeline import TDMA, TIU, Timeline
 
 MODELS = Path(__file__).parents[2] / "golden" / "data" / "functional"
 
 
 def predicted(name: str, clock_mhz: float | None = None) -> tuple[Timeline, PmuRecords]:
-    cmdbufs = cmdbufs_of_model(load_cvimodel(MODELS / f"{name}.cvimodel"))
-    workload = concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs])
-    timeline = time_workload(workload, default_board(workload.chip).variant(clock_mhz=clock_mhz))
-    return timeline, records_of(timeline, cmdbufs)
+    program = open_program(MODELS / f"{name}.cvimodel")
+    result = profile(program, default_board(program.chip).variant(clock_mhz=clock_mhz))
+    return result.timeline, result.records
 
 
 @pytest.mark.parametrize("name", ["mix_cv181x_int8", "step_cv180x_bf16", "conv_cv183x_int8"])

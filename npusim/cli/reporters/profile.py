@@ -2,93 +2,94 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
+
+from npusim.profile import Profile
+from npusim.profile.gmem import Region
+from npusim.profile.report import TAG_OF
+from npusim.profile.roofline import Roofline
+from npusim.profile.shares import Share
 
 _MARK = {"exact": "=", "modelled": "~", "calibrated": "*"}
 LEGEND = "= exact, from the descriptors   ~ modelled   * calibrated on measured times (docs/timing.md says how far off)"
 TOP = 12
 
 
-def profile_renderables(data: dict[str, Any]) -> list[RenderableType]:
-    """The whole report; `data` is what the command prints as JSON."""
-    where = f"{data['tpu_mhz']:g} MHz, DRAM {data['dram_peak_gbps']:.2f} GB/s"
-    parts: list[RenderableType] = [f"[bold]{data['name']}[/] on {data['board_title']}, {where}", _figures(data)]
-    if data["gmem"]:
-        parts.append(_gmem(data["gmem"]))
-    parts.append(_shares(f"time by instruction {_MARK['calibrated']}", data["instructions"], "mnemonic"))
-    layers = sorted(data["layers"], key=lambda row: -row["ms"])
-    parts.append(
-        _shares(f"slowest {min(TOP, len(layers))} of {len(layers)} layers {_MARK['calibrated']}", layers[:TOP], "layer")
-    )
-    parts.append(LEGEND)
-    return parts
+def profile_renderables(profile: Profile) -> list[RenderableType]:
+    """The whole report."""
+    board, layers = profile.timeline.board, profile.layers
+    where = f"{board.tpu_mhz:g} MHz, DRAM {board.peak_gbps:.2f} GB/s"
+    slowest = sorted(layers, key=lambda share: -share.ps)[:TOP]
+    return [
+        f"[bold]{escape(profile.name)}[/] on {board.title}, {where}",
+        _figures(profile),
+        _gmem(profile.gmem),
+        _shares(f"time by instruction {_mark('instructions')}", profile.instructions, "mnemonic"),
+        _shares(f"slowest {len(slowest)} of {len(layers)} layers {_mark('layers')}", slowest, "layer"),
+        LEGEND,
+    ]
 
 
-def _figures(data: dict[str, Any]) -> Table:
+def _figures(profile: Profile) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
     table.add_column("")
-    roof = data["roofline"]
-    side = "DRAM's" if roof["macs_per_byte"] < roof["ridge"] else "the TIU's"
-    rows = (
-        ("time", "ms", f"{data['ms']:.3f} ms", f"{data['cycles']:,} TPU cycles; waits for: {data['bound']}"),
-        ("TIU busy", "tiu_busy", f"{data['tiu_busy']:.1%}", f"{data['num_tiu']:,} commands"),
-        ("TDMA busy", "tdma_busy", f"{data['tdma_busy']:.1%}", f"{data['num_tdma']:,} commands"),
-        ("both at once", "overlap", f"{data['overlap']:.1%}", f"neither: {data['idle']:.1%}"),
-        ("DRAM read", "dram_read_bytes", _bytes(data["dram_read_bytes"]), ""),
-        ("DRAM written", "dram_write_bytes", _bytes(data["dram_write_bytes"]), ""),
-        (
-            "DRAM bandwidth",
-            "dram_gbps",
-            f"{data['dram_gbps']:.2f} GB/s",
-            f"{data['dram_gbps'] / data['dram_peak_gbps']:.0%} of peak",
-        ),
-        ("multiply-accumulates", "macs", f"{data['macs']:,}", ""),
-        (
-            "MAC utilisation",
-            "mac_utilisation",
-            f"{data['mac_utilisation']:.1%}",
-            "of an int8 convolution that never waits",
-        ),
-        ("roofline", "roofline", f"{roof['macs_per_byte']:.1f} MAC/byte", _roof(roof, side)),
-        (
-            "LMEM in use",
-            "lmem_peak_bytes",
-            _bytes(data["lmem_peak_bytes"]),
-            f"highest address, of {_bytes(data['lmem_bytes'])}",
-        ),
-        ("LMEM wanted at once", "lmem_live_peak_bytes", _bytes(data["lmem_live_peak_bytes"]), "at the worst moment"),
-    )
-    for label, key, value, remark in rows:
-        table.add_row(f"{label} {_MARK[data['tags'][key]]}", value, remark)
+    for label, figure, value, remark in (*_times(profile), *_memory(profile)):
+        table.add_row(f"{label} {_mark(figure)}", value, remark)
     return table
 
 
-def _roof(roof: dict[str, float], side: str) -> str:
-    reached = roof["macs_per_s"] / max(roof["roof_macs_per_s"], 1)
-    return f"{side} side of the ridge at {roof['ridge']:.1f}; {reached:.0%} of the roof there"
+def _times(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
+    """(label, name of the figure in the report, value, remark) of what is about time and DRAM."""
+    t = profile.timeline
+    share = t.dram_gbps / t.board.peak_gbps
+    yield "time", "ms", f"{t.ms:.3f} ms", f"{round(t.cycles):,} TPU cycles; waits for: {profile.bound}"
+    yield "TIU busy", "tiu_busy", f"{t.tiu_busy:.1%}", f"{len(t.workload.tiu):,} commands"
+    yield "TDMA busy", "tdma_busy", f"{t.tdma_busy:.1%}", f"{len(t.workload.tdma):,} commands"
+    yield "both at once", "overlap", f"{t.overlap:.1%}", f"neither: {profile.idle:.1%}"
+    yield "DRAM read", "dram_read_bytes", _bytes(t.dram_read_bytes), ""
+    yield "DRAM written", "dram_write_bytes", _bytes(t.dram_write_bytes), ""
+    yield "DRAM bandwidth", "dram_gbps", f"{t.dram_gbps:.2f} GB/s", f"{share:.0%} of peak"
 
 
-def _gmem(gmem: dict[str, Any]) -> Table:
-    table = _table(f"GMEM {_MARK['exact']}", "region", "size", "read", "written")
-    for name, row in gmem.items():
-        if any(row.values()):
-            table.add_row(
-                name, *(_bytes(row[key]) if key in row else "" for key in ("bytes", "read_bytes", "write_bytes"))
-            )
+def _memory(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
+    """The same of what is about arithmetic and LMEM."""
+    t, roof = profile.timeline, profile.roofline
+    used, there = _bytes(t.lmem_peak_bytes), _bytes(t.workload.chip.lmem_total_bytes)
+    never_waits = "of an int8 convolution that never waits"
+    yield "multiply-accumulates", "macs", f"{t.workload.macs:,}", ""
+    yield "MAC utilisation", "mac_utilisation", f"{t.mac_utilisation:.1%}", never_waits
+    yield "roofline", "roofline", f"{roof.macs_per_byte:.1f} MAC/byte", _roof(roof)
+    yield "LMEM in use", "lmem_peak_bytes", used, f"highest address, of {there}"
+    yield "LMEM wanted at once", "lmem_live_peak_bytes", _bytes(profile.lmem.peak_bytes), "at the worst moment"
+
+
+def _roof(roof: Roofline) -> str:
+    side = "DRAM's" if roof.macs_per_byte < roof.ridge else "the TIU's"
+    reached = roof.macs_per_s / max(roof.roof_macs_per_s, 1)
+    return f"{side} side of the ridge at {roof.ridge:.1f}; {reached:.0%} of the roof there"
+
+
+def _gmem(regions: Sequence[Region]) -> Table:
+    table = _table(f"GMEM {_mark('gmem')}", "region", "size", "read", "written")
+    for region in regions:
+        counts = (region.num_bytes, region.read_bytes, region.write_bytes)
+        if any(counts):
+            table.add_row(region.name, *("" if count is None else _bytes(count) for count in counts))
     return table
 
 
-def _shares(title: str, rows: list[dict[str, Any]], key: str) -> Table:
-    table = _table(title, key, "count", "ms", "share", "", "TIU ms", "TDMA ms", "MACs", "DRAM bytes")
-    for row in rows:
-        bar = "█" * round(20 * row["share"])
-        times = (f"{row['ms']:.3f}", f"{row['share']:.1%}", bar, f"{row['tiu_ms']:.3f}", f"{row['tdma_ms']:.3f}")
-        table.add_row(str(row[key]), f"{row['count']:,}", *times, f"{row['macs']:,}", f"{row['dram_bytes']:,}")
+def _shares(title: str, shares: Sequence[Share], kind: str) -> Table:
+    table = _table(title, kind, "count", "ms", "share", "", "TIU ms", "TDMA ms", "MACs", "DRAM bytes")
+    for s in shares:
+        bar = "█" * round(20 * s.share)
+        times = (f"{s.ms:.3f}", f"{s.share:.1%}", bar, f"{s.tiu_ms:.3f}", f"{s.tdma_ms:.3f}")
+        table.add_row(s.name, f"{s.num_commands:,}", *times, f"{s.macs:,}", f"{s.dram_bytes:,}")
     return table
 
 
@@ -97,6 +98,10 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="left" if column in ("mnemonic", "region", "") else "right")
     return table
+
+
+def _mark(figure: str) -> str:
+    return _MARK[TAG_OF[figure]]
 
 
 def _bytes(count: int) -> str:

@@ -1,0 +1,72 @@
+"""Which regions of GMEM a program moves bytes from and to, and how large a .cvimodel's are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.isa.regs import tdma_columns
+from npusim.loader.cvimodel_types import Cvimodel, SectionType
+from npusim.program.cmdbuf import Cmdbuf
+from npusim.runtime.frame import FRAME_ALIGNMENT, tensor_bytes
+from npusim.runtime.memory_map import PRIVATE, SHARED, WEIGHT, split_offset
+from npusim.timing.timeline import Timeline
+
+REGIONS = {SHARED: "shared", WEIGHT: "weights", PRIVATE: "private"}
+"""By base register; every higher one is a model's input or output."""
+IO, ACTIVATIONS = "io", "activations"
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region of GMEM. None stands for what is not known of it."""
+
+    name: str
+    read_bytes: int | None
+    """Moved out of it by the whole program."""
+    write_bytes: int | None
+    num_bytes: int | None
+    """How large it is."""
+
+
+def regions_of(
+    timeline: Timeline, cmdbufs: Sequence[Cmdbuf], model: Cvimodel | None, program: int
+) -> tuple[Region, ...]:
+    """The regions by base register; for a .cvimodel with their sizes, and one more that no base register stands for:
+    its activations as large as they are before memory is reused."""
+    columns = [tdma_columns(cmdbuf.chip, cmdbuf.tdma) for cmdbuf in cmdbufs]
+    names = [REGIONS.get(i, IO) for i in range(len(REGIONS) + 1)]
+    read, written = (
+        _bytes_by_region(np.concatenate([c[f"{end}_base_reg_sel"] for c in columns]), timeline.dram_bytes(side))
+        for end, side in (("src", "read"), ("dst", "write"))
+    )
+    sizes = {} if model is None else _sizes(model, program)
+    regions = [Region(name, read[i], written[i], sizes.get(name)) for i, name in enumerate(names)]
+    if model is not None:
+        regions.append(Region(ACTIVATIONS, None, None, sizes[ACTIVATIONS]))
+    return tuple(regions)
+
+
+def _bytes_by_region(base: NDArray[np.int64], moved: NDArray[np.int64]) -> list[int]:
+    last = len(REGIONS)
+    return np.bincount(np.minimum(base, last), weights=moved, minlength=last + 1).astype(np.int64).tolist()
+
+
+def _sizes(model: Cvimodel, program: int) -> dict[str, int]:
+    parts = model.programs[program]
+    sizes = {
+        "weights": sum(s.num_bytes for s in model.sections if s.kind == SectionType.WEIGHT),
+        "shared": parts.neuron_bytes or parts.shared_bytes,
+        "private": 0 if parts.neuron_bytes else parts.private_bytes,
+        IO: 0,
+        ACTIVATIONS: 0,
+    }
+    for tensor in parts.tensors:
+        if tensor.offset < 0:
+            continue
+        base, _ = split_offset(tensor.offset)
+        sizes[ACTIVATIONS if base in REGIONS else IO] += tensor_bytes(tensor, FRAME_ALIGNMENT[model.chip.name])
+    return sizes

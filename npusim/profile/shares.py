@@ -1,0 +1,106 @@
+"""What each layer and each kind of instruction takes of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.insn import INSTRUCTIONS
+from npusim.profile.attribution import Pieces
+from npusim.timing.timeline import PS_PER_MS, TDMA, TIU, Timeline
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one layer, or one kind of instruction, takes of a program."""
+
+    name: str
+    """The layer's number, or the instruction's mnemonic."""
+    num_commands: int
+    ps: int
+    """Its pieces of the program's time, in picoseconds."""
+    share: float
+    """The same as a share of the program's time, 0 to 1."""
+    tiu_ps: int
+    """How long its TIU commands run, whether the TDMA works or not."""
+    tdma_ps: int
+    macs: int
+    dram_bytes: int
+    start_ps: int
+    """When its first command starts, from the program's start."""
+    end_ps: int
+    """When its last command ends."""
+
+    @property
+    def ms(self) -> float:
+        return self.ps / PS_PER_MS
+
+    @property
+    def tiu_ms(self) -> float:
+        return self.tiu_ps / PS_PER_MS
+
+    @property
+    def tdma_ms(self) -> float:
+        return self.tdma_ps / PS_PER_MS
+
+    @property
+    def start_ms(self) -> float:
+        return self.start_ps / PS_PER_MS
+
+    @property
+    def end_ms(self) -> float:
+        return self.end_ps / PS_PER_MS
+
+
+def layer_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:
+    """One Share a layer number, in the order in which they begin."""
+    return _shares(timeline, pieces, timeline.workload.layer, str)
+
+
+def instruction_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:
+    """One Share a kind of instruction, the longest first."""
+    kinds = (timeline.workload.tiu.kind, timeline.workload.tdma.kind)
+    shares = _shares(timeline, pieces, kinds, lambda kind: INSTRUCTIONS[kind].mnemonic)
+    return tuple(sorted(shares, key=lambda share: -share.ps))
+
+
+def _shares(
+    timeline: Timeline, pieces: Pieces, key: tuple[Ints, Ints], name: Callable[[int], str]
+) -> tuple[Share, ...]:
+    """One Share a value of `key`, which has one for each TIU and each TDMA command."""
+    work, num_tiu = timeline.workload, len(key[TIU])
+    keys, inverse = np.unique(np.concatenate(key), return_inverse=True)
+    group = (inverse[:num_tiu], inverse[num_tiu:])
+
+    def total(values: Ints, groups: Ints) -> list[int]:
+        out = np.zeros(len(keys), np.int64)
+        np.add.at(out, groups, values)
+        return out.tolist()
+
+    starts, ends = np.full(len(keys), np.iinfo(np.int64).max), np.zeros(len(keys), np.int64)
+    np.minimum.at(starts, inverse, np.concatenate(timeline.start_ps))
+    np.maximum.at(ends, inverse, np.concatenate(timeline.end_ps))
+    busy = [total(timeline.end_ps[e] - timeline.start_ps[e], group[e]) for e in (TIU, TDMA)]
+    counts, pieces_ps = np.bincount(inverse, minlength=len(keys)).tolist(), total(pieces.ps, pieces.of_commands(group))
+    macs, moved = total(work.tiu.macs, group[TIU]), total(timeline.moved_bytes, group[TDMA])
+    shares = [
+        Share(
+            name=name(key),
+            num_commands=counts[i],
+            ps=pieces_ps[i],
+            share=pieces_ps[i] / max(timeline.ps, 1),
+            tiu_ps=busy[TIU][i],
+            tdma_ps=busy[TDMA][i],
+            macs=macs[i],
+            dram_bytes=moved[i],
+            start_ps=int(starts[i]) - timeline.first_ps,
+            end_ps=int(ends[i]) - timeline.first_ps,
+        )
+        for i, key in enumerate(keys.tolist())
+    ]
+    return tuple(sorted(shares, key=lambda share: share.start_ps))
