@@ -1,14 +1,27 @@
-"""How every test draws its examples.
+"""How every test runs: with one BLAS thread, and with examples that differ from run to run.
 
-No example has a time limit: how long one takes depends on the machine. Examples differ from run to run. A failure
-prints what draws it again, and `--hypothesis-seed=N` makes a whole run repeatable.
+A BLAS of several threads gives the same bits more slowly (docs/architecture.md), and test processes share the cores
+already. No example has a time limit: how long one takes depends on the machine. A failure prints what draws it again,
+and `--hypothesis-seed=N` makes a whole run repeatable. A quick run, `-m "not slow"`, draws fewer examples.
 """
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported, which pytest does not do
 
 settings.register_profile(
     "npusim", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True, derandomize=False
 )
+settings.register_profile("quick", settings.get_profile("npusim"), max_examples=25)
 settings.load_profile("npusim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Takes the quick profile where slow tests are left out and no profile is asked for."""
+    if config.option.markexpr == "not slow" and not config.getoption("--hypothesis-profile"):
+        settings.load_profile("quick")

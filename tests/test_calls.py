@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +53,11 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def definitions(path: Path) -> Iterator[tuple[str, int]]:
     """Each function of a file as (file:Class.function, how many arguments it takes by position, self and cls aside)."""
 
@@ -68,12 +74,12 @@ def definitions(path: Path) -> Iterator[tuple[str, int]]:
             else:
                 yield from visit(child, inside, in_class)
 
-    return visit(ast.parse(path.read_text(encoding="utf-8")), "", False)
+    return visit(tree_of(path), "", False)
 
 
 def dataclasses(path: Path) -> Iterator[str]:
     """Names of the dataclasses and named tuples that a file defines; they may have more than five fields."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ClassDef):
             made_by = [ast.unparse(part) for part in (*node.decorator_list, *node.bases)]
             if any("dataclass" in part or "NamedTuple" in part for part in made_by):
@@ -82,13 +88,14 @@ def dataclasses(path: Path) -> Iterator[str]:
 
 def long_calls(path: Path, names: set[str]) -> Iterator[str]:
     """file:name of every call to one of `names` with more than five arguments by position."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call) and len(node.args) > MOST:
             name = ast.unparse(node.func).split(".")[-1]
             if name in names:
                 yield f"{path.relative_to(ROOT).as_posix()}:{name}(...)"
 
 
+@cache
 def over_the_limit() -> tuple[set[str], set[str]]:
     """Functions, and calls of dataclasses, with more than five arguments by position."""
     names = {"cls"} | {name for path in SOURCES for name in dataclasses(path)}

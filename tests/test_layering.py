@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,20 @@ JOINING = {"llm", "evaluation", "cli"}
 """The rooms that bring npusim and the other packages together."""
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """Every name that a file imports, with its module ("npusim.chip.Chip"), wherever in the file it does so: inside
     functions and under TYPE_CHECKING too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -149,9 +160,5 @@ def test_timing_sees_no_machine() -> None:
 def test_no_pickle_and_no_eval(package: str) -> None:
     for path in sources(package):
         assert not {"pickle", "marshal", "shelve"} & {name.split(".")[0] for name in imported(path)}, path
-        calls = {
-            n.func.id
-            for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        }
+        calls = {n.func.id for n in nodes(path) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         assert not {"eval", "exec"} & calls, path

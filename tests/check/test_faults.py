@@ -3,12 +3,15 @@ all)."""
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.check import MODELS, seeded
 from npusim.check import Severity, check_model
 
 NAMES = ("conv_cv183x_int8", "mix_cv180x_int8", "step_cv182x_int8")
 
 
+@pytest.mark.slow
 def test_at_least_95_percent_of_seeded_faults_are_found() -> None:
     faults = list(seeded(48, 3, [path for path in MODELS if path.stem in NAMES], tries=100))
     assert len(faults) > 40

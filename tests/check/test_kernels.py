@@ -12,6 +12,7 @@ from tests.kernels.record import MAKERS
 from tests.llm.lowering import lowered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - {"calls"}))
 def test_nothing_is_found_in_kernels(name: str, chip) -> None:  # type: ignore[no-untyped-def]
@@ -20,6 +21,7 @@ def test_nothing_is_found_in_kernels(name: str, chip) -> None:  # type: ignore[n
         assert check(parse_cmdbuf(chip, checked.case.raw)) == [], f"seed {seed}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("board", ["duo", "duo256m"])
 def test_nothing_is_found_in_the_decode_step_of_a_language_model(board: str) -> None:
     low = lowered("int8", 512, 128, board)

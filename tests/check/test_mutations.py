@@ -16,6 +16,7 @@ DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 AREAS = tuple(Area(f"memory {reg}", reg, 0, 1 << 20, is_writable=reg != 1) for reg in range(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["conv_cv180x_int8", "mix_cv183x_bf16", "step_cv182x_int8"])
 def test_any_bits_give_findings_with_a_line_for_each_command(stem: str) -> None:
     file, rng = load_cvimodel(DATA / f"{stem}.cvimodel"), np.random.default_rng(11)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +90,7 @@ def races(acts: list[Act], reads_of: set[int]) -> set[tuple[int, int]]:
     return found
 
 
+@pytest.mark.slow
 @given(programs())
 def test_every_race_is_real_and_every_program_with_a_race_that_matters_is_found(acts: list[Act]) -> None:
     told = {f.commands for f in check(build(acts).cmdbuf) if f.kind == Kind.RACE}

@@ -43,6 +43,7 @@ def test_all_models_are_there() -> None:
     assert len(MODELS) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [path for path in MODELS if path.stem != "mix_cv183x_int8"], ids=lambda path: path.stem
 )

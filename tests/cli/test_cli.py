@@ -101,6 +101,7 @@ def test_trouble_is_one_sentence_and_leaves_no_file(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_demo_ends_equal(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo") == 0
     assert "0 failed" in capsys.readouterr().out

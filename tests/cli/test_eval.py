@@ -19,6 +19,7 @@ QUICK = ["eval", "--context", "96", "--samples", "1", "--policy", "full,quest,st
 FIELDS = {"policy", "budget", "task", "context", "score", "samples", "bytes_per_step", "descriptors_per_step", "kl"}
 
 
+@pytest.mark.slow
 def test_rows_tables_and_a_picture_are_stored_and_the_journal_is_gone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_task_may_be_spelt_with_dashes(tmp_path: Path) -> None:
     assert {row["task"] for row in json.loads(out.read_text())} == {"kv-recall"}
 
 
+@pytest.mark.slow
 def test_a_haystack_and_templates_make_the_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = []
     original = run.Lanes
@@ -123,6 +125,7 @@ def test_a_haystack_and_templates_make_the_prompts(tmp_path: Path, monkeypatch: 
     assert tokenizer.decode(prompts[-1].context + prompts[-1].question) == "Read c, now say i"
 
 
+@pytest.mark.slow
 def test_perplexity_of_a_text_file_is_lowest_for_the_dense_run(tmp_path: Path) -> None:
     text, out = tmp_path / "text.txt", tmp_path / "out.json"
     text.write_text("And it came to pass that the king of Israel went up to the house of the LORD. " * 40)
@@ -184,6 +187,7 @@ def test_a_model_that_cannot_be_evaluated_is_refused_in_a_sentence(
         assert message in printed.err and len(printed.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_line_of_a_task_file_is_named_and_the_rest_is_evaluated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ def test_json_holds_the_same_text_and_its_tokens(capsys: pytest.CaptureFixture[s
     assert len(report["tokens"]) == report["new_tokens"] == 12 and report["decode_tokens_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_another_seed_draws_another_text(capsys: pytest.CaptureFixture[str]) -> None:
     texts = [
         main(["generate", "In the beginning", "--seed", str(seed)]) or capsys.readouterr().out for seed in (0, 0, 1)

@@ -13,6 +13,7 @@ PROMPT = "And it came to pass in those days, that there went out a decree"
 OPTIONS = ["--on", "duo256m", "--precision", "bf16", "--temperature", "0", "--max-tokens", "24"]
 
 
+@pytest.mark.slow
 def test_text_streams_and_json_says_what_a_board_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "r.json"
     assert main(["generate", PROMPT, *OPTIONS, "--budget", "32", "--compare", "--json", str(report)]) == 0
@@ -34,6 +35,7 @@ def test_text_streams_and_json_says_what_a_board_would_do(tmp_path: Path, capsys
     assert len(data["layers"]) == 4 and all(layer["single_db"] > 25 for layer in data["layers"])
 
 
+@pytest.mark.slow
 def test_without_pruning_the_chip_agrees_with_the_float_model(tmp_path: Path) -> None:
     report = tmp_path / "r.json"
     assert main(["generate", PROMPT, *OPTIONS, "--policy", "full", "--json", str(report)]) == 0
@@ -41,6 +43,7 @@ def test_without_pruning_the_chip_agrees_with_the_float_model(tmp_path: Path) ->
     assert data["argmax_agreement"] == 1 and data["kl"] < 0.01 and data["budget"] is None
 
 
+@pytest.mark.slow
 def test_faster_dram_gives_the_same_tokens_sooner(tmp_path: Path) -> None:
     reports = []
     for name, what_if in (("a", []), ("b", ["--dram-gbps", "7.46"])):

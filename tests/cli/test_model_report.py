@@ -20,6 +20,7 @@ def test_report_prints_perplexities_and_every_layer(capsys: pytest.CaptureFixtur
     assert [line.split()[0] for line in lines[-4:]] == ["0", "1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_json_holds_the_figures_of_each_precision(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "report", "--text", TEXT, "--tokens", "100", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -42,6 +42,7 @@ class Interrupted(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_and_ends_with_the_same_rows(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_journal_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "nowhere" / "journal", PLAN).add(Cell(96, 0), [])
 
 
+@pytest.mark.slow
 def test_rows_are_means_over_samples_and_full_has_one_for_every_budget(model: Model) -> None:
     task = task_from("recall", model.tokenizer)
     done = run.evaluate(PLAN, model, task)

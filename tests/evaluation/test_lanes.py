@@ -51,6 +51,7 @@ def alone(
     return tokens, np.stack(rows), store
 
 
+@pytest.mark.slow
 def test_every_lane_does_what_its_policy_does_alone(
     model: Model, prompt: Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from npusim import Machine, NpusimError
-from npusim.chip import CHIPS
 from npusim.footprint import LMEM, Operand, Region, footprint_of
 from npusim.insn import INSTRUCTIONS
 from npusim.mem.region import region
@@ -22,6 +21,7 @@ from npusim.program.decode import decode_cmdbuf
 from tests.differential import arith_cases, conv_cases, tdma_cases
 from tests.differential.tdma_sketch import WINDOW_BYTES, WINDOWS
 from tests.support.case import Case, initial_lmem
+from tests.support.chips import EACH_CHIP
 
 GENERATORS = {"arith": arith_cases, "conv": conv_cases, "tdma": tdma_cases}
 
@@ -94,7 +94,7 @@ def check_case(case: Case) -> type | None:
     return type(instruction)
 
 
-@pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
+@pytest.mark.parametrize("chip", EACH_CHIP)
 @pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
 def test_a_run_depends_on_the_declared_reads_and_changes_the_declared_writes_alone(chip, generator: ModuleType) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(2026)
@@ -102,6 +102,7 @@ def test_a_run_depends_on_the_declared_reads_and_changes_the_declared_writes_alo
     assert len([kind for kind in ran if kind]) > 40
 
 
+@pytest.mark.slow
 def test_every_kind_of_instruction_was_tried() -> None:
     rng = np.random.default_rng(7)
     missing = set(INSTRUCTIONS)

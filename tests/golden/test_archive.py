@@ -36,6 +36,7 @@ def zipped(path: Path, **members: bytes) -> Path:
     return path
 
 
+@pytest.mark.slow
 @KINDS
 @in_one_folder
 @given(given_tensors=ARCHIVES)

@@ -303,6 +303,7 @@ def test_a_refused_transfer_says_why_and_leaves_memory_alone(name: str) -> None:
     assert np.all(machine.lmem == 7) and np.array_equal(machine.gmem.bytes, before)
 
 
+@pytest.mark.slow
 def test_random_cases_cover_every_instruction_and_each_is_one_only() -> None:
     rng, seen = np.random.default_rng(0), set()
     for _ in range(400):

@@ -34,6 +34,7 @@ def _pairs(eu_typ: Eu, signed: tuple[int, int], res_sign: int, wide: bool = Fals
     return bench.place("opd0", A).place("opd1", B).place("res0", np.zeros_like(A, np.uint16), wide)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signed", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @pytest.mark.parametrize(
     ("shift", "rounding", "wide"), [(0, 1, True), (3, 1, False), (3, 0, True), (9, 1, False), (31, 1, True)]
@@ -56,6 +57,7 @@ def test_relu_clips_at_zero_and_at_the_results_limit(res_sign: int) -> None:
     assert (got.min(), got.max()) == (0, 127 if res_sign else 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("multiplier", "shift"),
     [
@@ -176,6 +178,7 @@ def test_bf16_mac_cuts_its_sum_before_it_rounds() -> None:
     assert bench.place("res0", np.array([tiny], np.uint16)).result(np.uint16).tolist() == [bf16.mac(tie_a, tie_b, tiny)]
 
 
+@pytest.mark.slow
 def test_bf16_copy_of_every_pattern_is_canonical() -> None:
     patterns = np.arange(1 << 16, dtype=np.uint16)
     bench = Bench("cv181x", Eu.COPY, itemsize=2).place("opd0", patterns).place("res0", np.zeros_like(patterns))

@@ -16,6 +16,7 @@ def test_stub_is_what_the_declarations_give() -> None:
     assert STUB.read_text(encoding="utf-8") == stub_text(), "run `python -m npusim.isa.stub`"
 
 
+@pytest.mark.slow
 def test_type_checker_refuses_a_misspelt_field(tmp_path: Path) -> None:
     used, lines, wrong = tmp_path / "used.py", stub_text().splitlines(), []
     for kind in (TiuRegs, TdmaRegs):

@@ -27,6 +27,7 @@ def test_a_program_computes_the_same_in_every_order_that_its_waits_allow(chip: C
         assert run_ordered(case, share) == wanted, share
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(0, 1 << 30), st.sampled_from([c.name for c in CHIPS]))
 def test_random_overlapping_tensors_are_kept_in_order_by_the_waits_that_the_builder_finds(seed: int, chip: str) -> None:

@@ -25,6 +25,7 @@ from tests.kernels.record import MAKERS
 KERNELS = sorted(set(MAKERS) - {"calls"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 @settings(max_examples=10)
 @given(seed=st.integers(0, 1 << 31), chip=st.sampled_from([c.name for c in CHIPS]))
@@ -40,6 +41,7 @@ def test_a_kernel_gives_the_twins_bits_in_every_order_that_its_waits_allow(name:
         assert run_ordered(checked.case, share) == outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
 def test_check_has_nothing_to_say_about_a_kernels_program(name: str, chip) -> None:  # type: ignore[no-untyped-def]

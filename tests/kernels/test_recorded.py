@@ -11,12 +11,13 @@ import pytest
 from npusim.chip import CHIPS
 from tests.kernels.harness import run
 from tests.kernels.record import digest, draw_all
+from tests.support.chips import EACH_CHIP
 from tests.support.vendor import run_vendor
 
 RECORD = json.loads((Path(__file__).parents[2] / "golden" / "data" / "kernels.json").read_text())
 
 
-@pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
+@pytest.mark.parametrize("chip", EACH_CHIP)
 def test_kernels_leave_the_memory_that_the_model_left(chip) -> None:  # type: ignore[no-untyped-def]
     for name, case in draw_all(chip.name):
         outcome = run(case.case)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ def _as_float(value: spec.Value) -> float:
     return float("nan") if value is None else float(value)
 
 
+@pytest.mark.slow
 def test_every_pattern_is_read_as_the_twin_reads_it() -> None:
     expected = np.array([_as_float(spec.read(p)) for p in ALL.tolist()], np.float32)
     np.testing.assert_array_equal(bf16.to_float(ALL), expected)
@@ -34,11 +36,13 @@ def test_table_and_arithmetic_read_alike() -> None:
     np.testing.assert_array_equal(bf16.to_float(large), np.concatenate(small))
 
 
+@pytest.mark.slow
 def test_an_accumulator_is_read_with_its_denormals() -> None:
     expected = np.array([_as_float(spec.read_accumulator(p)) for p in ALL.tolist()], np.float32)
     np.testing.assert_array_equal(bf16.to_float_with_denormals(ALL), expected)
 
 
+@pytest.mark.slow
 def test_every_pattern_is_written_back_as_the_twin_writes_it() -> None:
     expected = np.array([spec.copy(p) for p in ALL.tolist()], np.uint16)
     np.testing.assert_array_equal(bf16.from_float(bf16.to_float(ALL)), expected)

@@ -28,6 +28,7 @@ def held_out(model: Model) -> np.ndarray:
     return np.array(model.tokenizer.encode(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [16, 300, 900])
 def test_builtin_recalls_nine_of_ten_planted_values(model: Model, held_out: np.ndarray, distance: int) -> None:
     assert recall_at(model, held_out, distance, model.config.context_length, trials=20) >= 0.9

@@ -86,6 +86,7 @@ def test_sampling_out_of_range_is_refused(bad: dict[str, float]) -> None:
         Sampling(**bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_streamed_text_is_whole_characters_that_add_up_to_the_text(text: str) -> None:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

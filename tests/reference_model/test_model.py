@@ -133,6 +133,7 @@ def test_more_tokens_than_the_context_are_refused(model: Model) -> None:
     assert kv.length == 60
 
 
+@pytest.mark.slow
 def test_smollm2_gives_the_tokens_and_logits_of_transformers() -> None:
     try:
         model = reference_model.load("smollm2")

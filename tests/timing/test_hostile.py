@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from npusim.timing import time_workload, workload_of_bytes
 from tests.support.commands import transfer, workload_of
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.sampled_from(CHIPS),

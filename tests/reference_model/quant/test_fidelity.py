@@ -35,6 +35,7 @@ def results(model: Model, ids: np.ndarray) -> dict[str, Fidelity]:
     return {result.precision: result for result in measure(model, twins, ids[:513])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "percent"), [("bf16", 0.5), ("int8", 3.0), ("w8a8", 2.0)])
 def test_perplexity_rises_by_less_than_its_bound(results: dict[str, Fidelity], precision: str, percent: float) -> None:
     result = results[precision]
@@ -42,6 +43,7 @@ def test_perplexity_rises_by_less_than_its_bound(results: dict[str, Fidelity], p
     assert abs(result.loss_percent) < percent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "entire", "single", "agreement"),
     [("bf16", 34, 40, 0.97), ("int8", 31, 36, 0.96), ("w8a8", 24, 30, 0.94)],
@@ -56,6 +58,7 @@ def test_noise_of_every_layer_stays_below_its_bound(
     assert result.argmax_agreement > agreement
 
 
+@pytest.mark.slow
 def test_coarser_precisions_are_noisier(results: dict[str, Fidelity]) -> None:
     kl = [results[name].kl for name in ("bf16", "int8", "w8a8")]
     assert 0 < kl[0] < kl[1] < kl[2]
@@ -63,18 +66,21 @@ def test_coarser_precisions_are_noisier(results: dict[str, Fidelity]) -> None:
     assert all(a.single > b.single > c.single for a, b, c in layers)
 
 
+@pytest.mark.slow
 def test_first_layer_adds_up_to_its_own_noise(results: dict[str, Fidelity]) -> None:
     """With one embedding in both, the streams differ by the rounding of the embedding and by what the layer does."""
     first = results["bf16"].layers[0]
     assert abs(first.entire - first.single) < 0.5
 
 
+@pytest.mark.slow
 def test_a_text_longer_than_the_context_is_read_in_windows(model: Model, ids: np.ndarray) -> None:
     whole = measure(model, [quantise(model, "bf16")], ids[:1200])[0]
     assert whole.num_tokens == 1199
     assert abs(whole.loss_percent) < 0.5
 
 
+@pytest.mark.slow
 def test_float_perplexity_is_that_of_the_float_model(
     model: Model, ids: np.ndarray, results: dict[str, Fidelity]
 ) -> None:

@@ -31,6 +31,7 @@ def twin(model: Model, request: pytest.FixtureRequest) -> TwinModel:
     return quantise(model, request.param, calibrate(quantise(model, "bf16"), IDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [[1] * 41, [7, 1, 1, 32], [40, 1]])
 def test_chunks_of_any_size_give_the_same_bits(twin: TwinModel, chunks: list[int]) -> None:
     kv = twin.new_kv(1)
