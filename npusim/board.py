@@ -1,5 +1,4 @@
-"""Boards as frozen data: a chip at a clock, its DRAM, its host CPU and its storage, each with where the figure comes
-from."""
+"""Boards as frozen data: a chip at a clock, its DRAM, its host CPU and its storage, with the sources of the figures."""
 
 from __future__ import annotations
 
@@ -13,25 +12,27 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True)
 class Dram:
-    """One DRAM interface. Peak bandwidth is transfers a second times the width of the bus."""
+    """One DRAM interface. Its peak bandwidth is transfers per second times the width of the bus."""
 
     kind: str
     """"DDR2", "DDR3"."""
     mega_transfers: float
-    """Million transfers a second on each pin."""
+    """Million transfers per second on each pin."""
     bus_bytes: int
     num_bytes: int
-    """Capacity, in bytes; 0 where it is not known."""
+    """Capacity in bytes; 0 where it is not known."""
 
     @property
     def peak_gbps(self) -> float:
-        """Peak bandwidth in GB/s (10**9 bytes a second), which is also bytes a nanosecond."""
+        """Peak bandwidth in GB/s (10**9 bytes per second), which is also bytes per nanosecond."""
         return self.mega_transfers * self.bus_bytes / 1000
 
 
 @dataclass(frozen=True)
 class Host:
-    """The CPU beside the TPU, and what it can read from. Speeds in bytes a second, 0 where nobody has published one."""
+    """The CPU beside the TPU, and the storage that it reads from.
+
+    Speeds are in bytes per second, 0 where nobody has published one."""
 
     cpu: str = "C906B"
     cpu_mhz: int = 850
@@ -44,13 +45,13 @@ class Host:
     storage_bytes_per_s: float = 21.2e6
     """Sequential reads."""
     submit_us: float = 115.0
-    """Starting a command buffer that was prepared before and waiting for its end, without the TPU's own time
-    (microseconds)."""
+    """Microseconds to start a command buffer that was prepared before and to wait for its end, without the TPU's own
+    time."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """What a program runs on: everything that timing needs and a capacity question asks."""
+    """What a program runs on: all that timing and capacity need to know."""
 
     name: str
     title: str
@@ -58,7 +59,7 @@ class Board:
     tpu_mhz: float
     dram: Dram
     ion_bytes: int
-    """Memory that the TPU's buffers can have, in bytes; 0 where it is not known."""
+    """Memory that the TPU's buffers can take, in bytes; 0 where it is not known."""
     host: Host = field(default_factory=Host)
     sources: tuple[str, ...] = ()
     dram_gbps: float | None = None
@@ -76,7 +77,7 @@ class Board:
 
     @property
     def peak_macs_per_s(self) -> float:
-        """int8 multiply-accumulates a second of a convolution that never waits."""
+        """int8 multiply-accumulates per second of a convolution that never waits."""
         return self.chip.num_lanes * self.chip.eu_num * self.chip.conv_channels * self.tpu_mhz * 1e6
 
     def variant(
@@ -88,12 +89,13 @@ class Board:
         dram_gbps: float | None = None,
         banks: int | None = None,
     ) -> Board:
-        """The board with another TPU clock (MHz), number of lanes, LMEM of a lane (bytes), peak DRAM bandwidth (GB/s)
-        or number of LMEM banks a lane; what is None stays. DRAM keeps its own clock, and banks keep their size where
-        LMEM grows. Raises UsageError for a value that no such chip could have.
+        """The same board with other figures; None keeps the board's own.
 
-        Whether a given program keeps its meaning there is for `npusim.timing.require_runs` to say.
-        """
+        They are the TPU clock (MHz), the number of lanes, the LMEM of a lane (bytes), the peak DRAM bandwidth (GB/s)
+        and the number of LMEM banks of a lane. The DRAM keeps its own clock, and banks keep their size where LMEM
+        grows. Raises UsageError for a value that no such chip could have.
+
+        Whether a given program still means the same there is for `npusim.timing.require_runs` to say."""
         chip = self.chip
         for name, value in (("clock_mhz", clock_mhz), ("dram_gbps", dram_gbps)):
             if value is not None and not 0 < value < 1e6:
@@ -251,7 +253,7 @@ BOARDS: tuple[Board, ...] = (
 
 
 def board_named(name: str) -> Board:
-    """The board called `name`, such as "duo"; raises UsageError that lists the known names."""
+    """The board called `name`, such as "duo". Raises UsageError, which lists the known names."""
     for board in BOARDS:
         if board.name == name:
             return board
@@ -259,5 +261,5 @@ def board_named(name: str) -> Board:
 
 
 def default_board(chip: Chip) -> Board:
-    """The vendor's evaluation board of `chip`, which the published times are from."""
+    """The vendor's evaluation board of `chip`. The published times are from these boards."""
     return next(board for board in BOARDS if board.chip.name == chip.name and board.name.endswith("-evb"))

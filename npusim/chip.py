@@ -1,4 +1,4 @@
-"""The chips as frozen data. They differ by numbers and by a few missing features, never by kind."""
+"""The chips as frozen data. They differ in numbers and in a few missing features, and in nothing else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from npusim.errors import UsageError
 
 @dataclass(frozen=True)
 class Chip:
-    """One member of the CV18xx family (source: the per-chip `*_tpu_cfg.h` of wwwuxy/cvikernel, unless said
-    otherwise)."""
+    """One member of the CV18xx family.
+
+    Source: the per-chip `*_tpu_cfg.h` of wwwuxy/cvikernel, unless said otherwise."""
 
     name: str
     magic: int
@@ -22,26 +23,27 @@ class Chip:
     """LMEM of one lane, in bytes."""
     num_lmem_banks: int = 8
     gmem_base: int = 0
-    """What a descriptor adds to a physical GMEM offset: the chip sees its DRAM from here on."""
+    """What a descriptor adds to a physical GMEM offset: from this address on, the chip sees its DRAM."""
     gmem_bytes: int = 1 << 32
     clock_mhz: int = 500
     """TPU clock in the vendor's performance logs (sophgo/cviruntime scripts/evb)."""
     conv_channels: int = 2
-    """Input channels that an int8 convolution's EU takes in one cycle."""
+    """Input channels that one EU of an int8 convolution takes in a cycle."""
     dma_vanish_exponent: int | None = None
-    """The DMA turns a bf16 number of at least two to this power into the integer 0 instead of saturating it (vendor's
-    model)."""
+    """The DMA turns bf16 numbers of at least two to this power into the integer 0 instead of saturating them
+    (vendor's model)."""
     dmabuf_magic: int = 0x1822
     tiu_layout: str = "cv181x"
     missing: frozenset[str] = frozenset()
-    """Features that this chip's cvikernel configuration does not define; an instruction that needs one is refused by
+    """Features that this chip's cvikernel configuration does not define. An instruction that needs one is refused by
     name."""
     extra: frozenset[str] = frozenset()
-    """What only this chip's functional model does. QM_DEPTHWISE_DILATION: per-channel depthwise convolution honours
+    """What only this chip's functional model does. QM_DEPTHWISE_DILATION: per-channel depthwise convolution uses the
     dilation."""
 
     @property
     def lmem_total_bytes(self) -> int:
+        """LMEM of all lanes, in bytes."""
         return self.num_lanes * self.lmem_bytes
 
 
@@ -64,7 +66,7 @@ CHIPS: tuple[Chip, ...] = (CV180X, CV181X, CV182X, CV183X)
 
 
 def chip_named(name: str) -> Chip:
-    """The chip called `name`, such as "cv181x"; raises UsageError that lists the known names."""
+    """The chip called `name`, such as "cv181x". Raises UsageError, which lists the known names."""
     for chip in CHIPS:
         if chip.name == name:
             return chip

@@ -1,11 +1,12 @@
-"""Errors that a user of npusim can cause. Our own mistakes are asserts and are never one of these."""
+"""Errors that a user of npusim can cause. Our own mistakes are asserts, never one of these."""
 
 from __future__ import annotations
 
 
 class NpusimError(Exception):
-    """Base of every error that npusim raises on purpose: one sentence that names the thing, the value, the rule and the
-    way out."""
+    """Base of every error that npusim raises on purpose.
+
+    Its message is one sentence that names the thing, the value, the rule and the way out."""
 
 
 class FileFormatError(NpusimError):
@@ -13,8 +14,9 @@ class FileFormatError(NpusimError):
 
 
 class IllegalInstruction(NpusimError):
-    """A descriptor breaks a rule of the chip. `index` is its place in the command buffer where that is known, else
-    -1."""
+    """A descriptor breaks a rule of the chip.
+
+    `index` is its place in the command buffer, or -1 where that is not known."""
 
     def __init__(self, message: str, index: int = -1) -> None:
         super().__init__(message)
@@ -22,7 +24,7 @@ class IllegalInstruction(NpusimError):
 
 
 class Deadlock(NpusimError):
-    """Both engines wait for an id that can never arrive."""
+    """Both engines wait for an id that never arrives."""
 
 
 class AddressError(NpusimError):

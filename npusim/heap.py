@@ -1,6 +1,6 @@
-"""What the C library does with memory that NumPy frees.
+"""Keeps the C library from returning memory that NumPy frees.
 
-By default glibc gives large blocks back to the kernel and asks for them anew, page by page; in a program of large
+By default glibc gives large blocks back to the kernel and asks for them anew, page by page. In a program of large
 temporary arrays that costs more than the arithmetic."""
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ _KEPT_BYTES = 16 << 20
 
 @cache
 def keep_freed_memory() -> None:
-    """Has the process keep up to 16 MiB of freed memory for its next arrays. Does nothing where the C library has no
-    mallopt."""
+    """Makes the process keep up to 16 MiB of freed memory for its next arrays.
+
+    Does nothing where the C library has no mallopt."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):

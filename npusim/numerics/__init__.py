@@ -1,1 +1,1 @@
-"""Bit-exact array arithmetic of the chip. NumPy only; what is right is decided by the scalar twins in tests/spec."""
+"""Bit-exact array arithmetic of the chip, in NumPy alone. The scalar twins in tests/spec decide what is right."""

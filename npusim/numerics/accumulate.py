@@ -1,14 +1,15 @@
-"""Sums of products as the TIU forms them: one product at a time, in a given order, float32 rounded toward zero behind
-every addition.
+"""Sums of products as the TIU forms them.
 
-A fused or separate multiply-add gives the same bits, because a product of two bf16 numbers is exact in float32. So a
-BLAS kernel that walks the inner dimension in order computes exactly this when the processor rounds toward zero. Whether
-the BLAS at hand does is not documented: each matrix shape is tried once against the plain loop, and shapes that differ
-take the loop. Shapes are padded to few canonical ones, and a long inner dimension is cut into blocks that start from
-the sum so far through an identity matrix in front of the left operand.
+One product at a time is added, in a given order, and float32 is rounded toward zero after every addition.
 
-Numbers so small, so large or so poisoned that products or sums could leave the normal range take a loop that looks at
-every step."""
+A fused and a separate multiply-add give the same bits, because a product of two bf16 numbers is exact in float32. So a
+BLAS kernel that walks the inner dimension in order computes exactly this while the processor rounds toward zero.
+Whether the installed BLAS does is not documented. Each matrix shape is therefore tried once against the plain loop, and
+shapes that differ take the loop. Shapes are padded to a few canonical ones. A long inner dimension is cut into blocks;
+each block continues the sum so far through an identity matrix in front of the left operand.
+
+Where products or sums could leave the normal range (very small, very large or poisoned numbers), a loop checks every
+step."""
 
 from __future__ import annotations
 
@@ -25,19 +26,21 @@ from npusim.numerics.toward_zero import add, is_native, rounding_toward_zero
 F32 = NDArray[np.float32]
 
 _BLOCK_K = 384
-"""Inner extent of one BLAS call, below the depth at which OpenBLAS starts a second partial sum."""
+"""Inner extent of one BLAS call. Deeper ones make OpenBLAS start a second partial sum."""
 _BLOCK_M, _BLOCK_N = 64, 256
 LARGEST = np.finfo(np.float32).max
-"""What poison becomes in a float32 partial sum. Read back it is a number like any other."""
+"""What poison becomes in a float32 partial sum. When it is read back, it is an ordinary number."""
 STACKED = 1 << 16
-"""Terms up to which sums are best formed in one call, from an array of them all."""
+"""Up to so many terms, a sum is fastest in one call on an array of all of them."""
 _INT_EXACT = 1 << 24
-"""Integers up to here are exact in float32, and so are their sums in any order while they stay below."""
+"""Integers up to this are exact in float32, and so are their sums, in any order, as long as they stay below it."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Biased exponents of the smallest and largest nonzero numbers in an operand, and how finely they are divided."""
+    """The range of exponents in an operand, and how many fraction bits its numbers have.
+
+    `lowest` and `highest` are the biased exponents of the smallest and the largest nonzero number."""
 
     lowest: int
     highest: int
@@ -45,13 +48,14 @@ class Span:
 
     @classmethod
     def of_bf16(cls, patterns: NDArray[np.uint16]) -> Span:
-        """Span of bf16 `patterns`; zeros and denormals read as zero and do not count."""
+        """The span of bf16 `patterns` (uint16). Zeros and denormals read as zero and do not count."""
         exponents = (patterns & 0x7F80) >> 7
-        lowest = (exponents - np.uint16(1)).min(initial=0xFFFF)  # zero wraps round to the largest
+        lowest = (exponents - np.uint16(1)).min(initial=0xFFFF)  # zero wraps around to the largest
         return cls(255 if lowest == 0xFFFF else int(lowest) + 1, int(exponents.max(initial=0)), 7)
 
     @classmethod
     def of_float32(cls, values: F32) -> Span:
+        """The span of float32 `values`. Zeros do not count."""
         bits = np.ascontiguousarray(values).view(np.uint32)
         exponents = (bits >> 23) & 0xFF
         nonzero = exponents[(bits & 0x7FFFFFFF) != 0]
@@ -59,11 +63,10 @@ class Span:
 
 
 def stays_normal(left: Span, right: Span, count: int, start: Span | None = None) -> bool:
-    """Whether every sum of `count` products (on top of `start`) is certain to be a normal number: no underflow,
-    overflow or poison.
+    """Whether every sum of `count` products, on top of `start`, is certain to be a normal number.
 
-    All terms are multiples of one quantum, so no sum is smaller than it; none exceeds the sum of the magnitudes.
-    """
+    That is: no underflow, no overflow, no poison. All terms are multiples of one quantum, so no sum is smaller than
+    it; and no sum exceeds the sum of the magnitudes."""
     quantum = left.lowest + right.lowest - 254 - left.fraction_bits - right.fraction_bits
     top = left.highest + right.highest - 254 + 2 + count.bit_length()
     if max(left.highest, right.highest) == 255:
@@ -74,11 +77,10 @@ def stays_normal(left: Span, right: Span, count: int, start: Span | None = None)
 
 
 def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) -> F32:
-    """left @ right (shapes (M, K), (K, N)) summed in ascending k from `start` (M, N; else 0), rounded toward zero at
-    every step.
+    """left @ right, summed in ascending k and rounded toward zero at every step; float32 (M, N).
 
-    `normal` is stays_normal of the operands. NaN stands for poison, and overflow becomes it; in `start` it is LARGEST.
-    """
+    `left` is (M, K) and `right` (K, N), both float32; the sum begins at `start`, (M, N), or at 0. `normal` is
+    stays_normal of the operands. NaN stands for poison, and overflow becomes NaN; in `start`, poison is LARGEST."""
     with rounding_toward_zero():
         if not normal:
             return _dot_step_by_step(left, right, start)
@@ -90,8 +92,9 @@ def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) 
 
 
 def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
-    """`start` plus all `terms` (arrays of its shape) one after another, rounded toward zero at every step; `normal` as
-    in dot_in_order."""
+    """`start` plus all `terms`, one after another, rounded toward zero at every step.
+
+    Terms are arrays of the shape of `start`. `normal` and poison are those of dot_in_order."""
     total = start.copy()
     with rounding_toward_zero():
         if not normal:
@@ -105,29 +108,29 @@ def sum_in_order(terms: Iterable[F32], start: F32, normal: bool) -> F32:
 
 
 def sum_stacked(terms: F32, normal: bool, start: F32 | None = None) -> F32:
-    """`start` (else 0) plus all `terms` along axis 0 as sum_in_order forms the sum, in one call: for many terms of few
-    elements."""
+    """The sum of sum_in_order over axis 0 of `terms`, in one call: faster for many terms of few elements.
+
+    The sum begins at `start`, or at 0."""
     if is_native():
         with rounding_toward_zero(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
             sums = np.add.accumulate(terms if start is None else np.concatenate([start[None], terms]), axis=0)
             if normal or _nothing_happened(sums):
-                return sums[-1] + np.float32(0)  # -0 only comes from terms of -0 alone, which 0 is in front of
+                return sums[-1] + np.float32(0)  # terms of -0 alone sum to +0, as the sum begins at 0
     return sum_in_order(terms, np.zeros(terms.shape[1:], np.float32) if start is None else start, normal)
 
 
 def _nothing_happened(sums: F32) -> bool:
-    """Whether no partial sum is a denormal, which would have become 0, nor as large as LARGEST, which might have become
-    poison."""
+    """Whether every partial sum is normal: no denormal (it would become 0), none as large as LARGEST (perhaps
+    poison)."""
     magnitude = np.abs(sums)
     return not bool(np.any((magnitude >= LARGEST) | (magnitude > 0) & (magnitude < bf16.SMALLEST_NORMAL)))
 
 
 def checked_add(total: F32, term: F32) -> F32:
-    """One addition toward zero with what can happen to it: underflow gives +0, overflow poison. Call it inside
-    rounding_toward_zero().
+    """One addition toward zero in which underflow gives +0 and overflow poison.
 
-    A sum overflows as soon as it exceeds LARGEST, be it by less than a float64 can tell; LARGEST itself stays only
-    where a term leads away."""
+    Call it inside rounding_toward_zero(). A sum overflows as soon as it exceeds LARGEST, even by less than a float64
+    can tell. LARGEST itself stays only where the term leads away from it."""
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         result = bf16.flush(add(total, term))
         wide = total.astype(np.float64) + term
@@ -137,7 +140,7 @@ def checked_add(total: F32, term: F32) -> F32:
 
 
 def checked_product(a: F32, b: F32) -> F32:
-    """a * b with underflow to +0 and overflow to poison."""
+    """a * b, in which underflow gives +0 and overflow poison."""
     with np.errstate(over="ignore", invalid="ignore"):
         wide = a.astype(np.float64) * b
         result = bf16.flush(wide.astype(np.float32))
@@ -146,10 +149,9 @@ def checked_product(a: F32, b: F32) -> F32:
 
 
 def dot_exact(left: F32, right: F32, largest_product: int) -> F32 | NDArray[np.int32]:
-    """left @ right of integers held in float32, exact; still in float32 where that can hold it.
+    """left @ right of integers held in float32, exact. The result is float32 where that holds it, else int32.
 
-    `largest_product` bounds the magnitude of any one product.
-    """
+    `largest_product` bounds the magnitude of any one product."""
     count = left.shape[1]
     depth = max(1, _INT_EXACT // largest_product)
     if count <= depth:
@@ -199,8 +201,9 @@ def _dot_blocked(left: F32, right: F32, start: F32 | None) -> F32 | None:
 
 
 def _left_blocks(left: F32, has_start: bool) -> list[F32]:
-    """`left` cut along k, zero-padded to canonical shapes; every block that continues a sum begins with an identity
-    matrix."""
+    """`left` cut along k and padded with zeros to canonical shapes.
+
+    Every block that continues a sum begins with an identity matrix."""
     rows, count = left.shape
     height = 8 if rows <= 8 else -(-rows // 16) * 16
     blocks: list[F32] = []
@@ -222,7 +225,7 @@ def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
     height, width = lefts[0].shape[0], -(-columns // 32) * 32
     room = np.zeros(
         (max(block.shape[1] for block in lefts), width), np.float32
-    )  # what no block fills meets zeros in its left operand
+    )  # rows that no block fills are multiplied by zeros of its left operand
     k = 0
     for block in lefts:
         lead = 0 if total is None else height
@@ -241,8 +244,9 @@ def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
 
 @cache
 def _sums_in_order(rows: int, count: int, columns: int) -> bool:
-    """Whether this BLAS, rounding toward zero, gives the plain loop's bits for this shape. Tried on numbers of mixed
-    size and sign."""
+    """Whether this BLAS, rounding toward zero, gives the plain loop's bits for this shape.
+
+    It is tried on numbers of mixed size and sign."""
     rng = np.random.default_rng(rows * count + columns)
 
     def numbers(*shape: int) -> F32:

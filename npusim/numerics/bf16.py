@@ -1,9 +1,9 @@
 """bf16 as the TIU reads and writes it: uint16 patterns in memory, float32 inside.
 
-On reading, exponent 0 (zeros and denormals) is +0 and exponent 255 (infinities and NaN) poisons the result. On writing,
-the float32 is rounded to nearest even; poison and overflow of either sign give 0x7f7f, the largest positive number;
-results below 2^-126 and -0 give +0. Poison travels as NaN, which NumPy's additions, products, maximum and minimum hand
-on."""
+On reading, exponent 0 (zeros and denormals) is +0, and exponent 255 (infinities and NaN) poisons the result. On
+writing, the float32 is rounded to nearest even. Poison and overflow of either sign give 0x7f7f, the largest positive
+number; results below 2^-126 and -0 give +0. Poison travels as NaN, which NumPy's additions, products, maximum and
+minimum pass on."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ONE = np.uint16(0x3F80)
 SMALLEST_NORMAL = np.float32(2.0**-126)
 
 _TABLE_LIMIT = 1 << 14
-"""Tensors up to this size are read through a table, in one NumPy call; for larger ones arithmetic is as fast and spares
-the cache."""
+"""Up to this size, tensors are read through a table, in one NumPy call. For larger ones arithmetic is as fast and
+leaves the cache alone."""
 
 
 def to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -36,7 +36,7 @@ def _to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def to_float_with_denormals(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """As to_float, but denormals keep their values: so the accumulator of a multiply-accumulate is read."""
+    """As to_float, but denormals keep their values. The accumulator of a multiply-accumulate is read this way."""
     return _VALUES_WITH_DENORMALS.take(patterns)
 
 
@@ -64,8 +64,9 @@ def canonical(patterns: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def flush(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`values` with everything below the smallest normal float32 made +0, in place; the TIU does so behind every
-    product and sum."""
+    """Makes everything in `values` below the smallest normal float32 +0, in place; returns `values`.
+
+    The TIU does so after every product and sum."""
     np.copyto(values, 0, where=np.abs(values) < SMALLEST_NORMAL)
     return values
 

@@ -1,7 +1,6 @@
 """Conversions between int8, uint8 and bf16 patterns, as the TDMA makes them on the way between LMEM and GMEM.
 
-Both directions are looked up: a bf16 pattern has 16 bits and an integer 8, so the whole function is a table.
-"""
+Both directions are table lookups: a bf16 pattern has 16 bits and an integer 8."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 
 @cache
 def int8_from_bf16(signed: bool, toward_zero: bool, vanish_exponent: int | None) -> NDArray[np.uint8]:
-    """What each of the 65,536 bf16 patterns becomes: its integer's byte, shape (65536,), read-only.
+    """The integer that each of the 65,536 bf16 patterns becomes, as its byte; shape (65536,), read-only.
 
     Rounds to nearest even, or toward zero (`int8_rnd_mode` 1), then saturates to int8 (`signed`, `int8_sign` 1) or
-    uint8. NaN saturates by its sign. Magnitudes of 2**vanish_exponent and above, infinity among them, become 0 where
-    that is given (`Chip.dma_vanish_exponent`)."""
+    uint8. NaN saturates by its sign. Where `vanish_exponent` is given (`Chip.dma_vanish_exponent`), magnitudes of
+    2**vanish_exponent and above, infinity among them, become 0."""
     patterns = np.arange(1 << 16, dtype=np.uint32)
     low, high = (-128, 127) if signed else (0, 255)
     negative = patterns >= 0x8000
@@ -45,11 +44,10 @@ def bf16_from_int8(signed: bool) -> NDArray[np.uint16]:
 
 @cache
 def lut_index_from_bf16() -> NDArray[np.uint16]:
-    """Where each bf16 pattern falls in a table of 256 exponents (`mv_lut_idx`), in both bytes; shape (65536,),
-    read-only.
+    """The place of each bf16 pattern in a table of 256 exponents (`mv_lut_idx`), in both bytes; (65536,), read-only.
 
-    floor(log2 |x|) + 63 in 8 bits, 128 further for negative x; 0 for both zeros. The vendor's model stops at infinity
-    and NaN, which here continue the row of exponents."""
+    It is floor(log2 |x|) + 63 in 8 bits, plus 128 for negative x, and 0 for both zeros. The vendor's model stops at
+    infinity and NaN; here they continue the row of exponents."""
     magnitudes = np.arange(1 << 15, dtype=np.int64)
     exponents = np.where(magnitudes >> 7, (magnitudes >> 7) - 127, np.frexp(magnitudes)[1] - 134)
     positive = np.where(magnitudes == 0, 0, exponents + 63)
@@ -62,8 +60,9 @@ def lut_index_from_bf16() -> NDArray[np.uint16]:
 
 @cache
 def lut_base_from_bf16() -> NDArray[np.uint16]:
-    """The power of two at or below each bf16 number (`mv_lut_base`): its pattern with a fraction of 0; shape (65536,),
-    read-only."""
+    """The power of two at or below each bf16 number (`mv_lut_base`): its pattern with a fraction of 0.
+
+    Shape (65536,), read-only."""
     result = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16) & np.uint16(0xFF80)
     result.flags.writeable = False
     return result

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGE = 1 << 13
-"""Elements from which ndarray.clip is faster than minimum and maximum, whose calls cost less."""
+"""From so many elements on, ndarray.clip is faster than minimum and maximum, whose calls cost less."""
 _EXACT_PRODUCT = 1 << 52
-"""Products up to here, and half of 2^31 on top of them, are exact in float64."""
+"""Products up to this, and half of 2^31 on top of them, are exact in float64."""
 
 
 def saturate(values: NDArray, bits: int, signed: bool) -> NDArray:
-    """`values` clipped to a `bits`-wide integer, in place."""
+    """Clips `values` to a `bits`-wide integer, in place."""
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     if values.size >= _LARGE:
         return values.clip(low, high, out=values)
@@ -20,16 +20,17 @@ def saturate(values: NDArray, bits: int, signed: bool) -> NDArray:
 
 
 def rectify(values: NDArray) -> NDArray:
-    """`values` with negative ones made 0, in place."""
+    """Makes negative `values` 0, in place."""
     return np.maximum(values, 0, out=values)
 
 
 def shift_right(values: NDArray, bits: int, rounding: bool) -> NDArray:
-    """Arithmetic right shift in place: half up where `rounding` (opt_rshift_typ 1, also for negative values), else
-    floor."""
+    """Arithmetic right shift, in place.
+
+    Rounds half up with `rounding` (opt_rshift_typ 1), negative values too; without it, rounds down."""
     if bits and rounding:
         values >>= bits - 1
-        values += 1  # adding half in front of the shift could overflow
+        values += 1  # adding half before the shift could overflow
         bits = 1
     if bits:
         values >>= bits
@@ -37,11 +38,10 @@ def shift_right(values: NDArray, bits: int, rounding: bool) -> NDArray:
 
 
 def rounding_doubling_high_mul(values: NDArray, multiplier: NDArray[np.int64] | int) -> NDArray[np.int32]:
-    """gemmlowp's SaturatingRoundingDoublingHighMul of 32-bit values, round(values * multiplier / 2^31), but for its one
-    overflow.
+    """gemmlowp's SaturatingRoundingDoublingHighMul of 32-bit values: round(values * multiplier / 2^31).
 
-    (-2^31)^2 wraps to -2^31 in the functional model where gemmlowp saturates. The C original adds a nudge of the
-    product's sign and truncates, which is half up."""
+    Only its one overflow differs: (-2^31)^2 wraps to -2^31 in the functional model, where gemmlowp saturates. The C
+    original adds a nudge of the product's sign and truncates, which rounds half up."""
     product = np.multiply(values, multiplier, dtype=np.int64)
     return ((product + (1 << 30)) >> 31).astype(np.int32)
 
@@ -49,8 +49,8 @@ def rounding_doubling_high_mul(values: NDArray, multiplier: NDArray[np.int64] | 
 def rounding_divide_by_pot(values: NDArray, exponent: NDArray[np.int64] | int) -> NDArray[np.int64]:
     """gemmlowp's RoundingDivideByPOT: values / 2^exponent, to nearest, ties away from zero.
 
-    For exponents of 32 and more, which only a program that reads a wrong byte has, the result is the C original's on
-    x86: the mask is the low half of a 64-bit one and the shift counts modulo 32."""
+    Exponents of 32 and more occur only in a program that reads a wrong byte. For them the result is that of the C
+    original on x86: the mask is the low half of a 64-bit one, and the shift counts modulo 32."""
     if np.max(exponent) < 32:
         half = np.left_shift(np.int64(1), exponent) >> 1
         return (values + half - ((values < 0) & (half > 0))) >> exponent
@@ -63,8 +63,9 @@ def rounding_divide_by_pot(values: NDArray, exponent: NDArray[np.int64] | int) -
 def multiply_by_quantized(
     values: NDArray, multiplier: NDArray[np.int64] | int, shift: NDArray[np.int64] | int
 ) -> NDArray:
-    """The chip's quantised multiplier: SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT; a new array of
-    int32 or int64."""
+    """The chip's quantised multiplier: SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT.
+
+    Returns a new array of int32 or int64."""
     largest = max(int(values.max()), -int(values.min())) * int(np.max(np.abs(multiplier)))
     if largest > _EXACT_PRODUCT or np.max(shift) > 31:
         return rounding_divide_by_pot(rounding_doubling_high_mul(values, multiplier), shift)
@@ -83,8 +84,9 @@ def multiply_by_quantized(
 
 
 def split_shift(field: NDArray[np.int64] | int, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(left, right) shifts out of a shift count: its lowest `bits` in two's complement, negative to the left, modulo
-    32."""
+    """(left, right) shifts from a shift count: its lowest `bits` in two's complement, negative to the left.
+
+    Both count modulo 32."""
     sign = 1 << (bits - 1)
     signed = ((np.asarray(field, np.int64) & (2 * sign - 1)) ^ sign) - sign
     return np.maximum(-signed, 0) & 31, np.maximum(signed, 0)

@@ -43,8 +43,9 @@ def is_native() -> bool:
 
 @contextmanager
 def rounding_toward_zero() -> Iterator[None]:
-    """NumPy's float32 arithmetic on this thread rounds toward zero inside the block, if `is_native()`; else nothing
-    changes."""
+    """Inside the block, NumPy's float32 arithmetic on this thread rounds toward zero, if `is_native()`.
+
+    Otherwise nothing changes."""
     call = _fesetround()
     if call is None:
         yield
@@ -68,8 +69,9 @@ def add(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32]
 
 
 def add_through_float64(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """a + b rounded toward zero without any rounding mode: the float64 sum and its exact error (Knuth's TwoSum) decide
-    the truncation."""
+    """a + b rounded toward zero, without a rounding mode.
+
+    The float64 sum and its exact error (Knuth's TwoSum) decide the truncation."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     total = x + y
     part = total - x

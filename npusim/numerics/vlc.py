@@ -1,10 +1,11 @@
-"""The DMA's lossless compression: blocks of 16 symbols, each Golomb-Rice coded under the parameter k that makes it
+"""The DMA's lossless compression: blocks of 16 symbols, each Golomb-Rice coded with the parameter k that makes it
 shortest.
 
-A stream is a header of 16 bytes, one byte a block (k and length of the unary part; the table is padded to 16 bytes),
-and the blocks' bits without gaps, lowest bit first, padded to 16 bytes. A symbol is an int8 element, or the exponent of
-a bf16 element, whose sign and fraction follow its block as 8 raw bits. In front of coding, symbols are remapped so that
-frequent ones become small. Format: wwwuxy/cvikernel include/cvikernel/cvk_vlc_compress.h."""
+A stream is a header of 16 bytes, a table, and the blocks' bits. The table has one byte for each block (k, and the
+length of the unary part) and is padded to 16 bytes. The bits have no gaps, lowest bit first, and are padded to 16
+bytes. A symbol is an int8 element, or the exponent of a bf16 element, whose sign and fraction follow its block as 8
+raw bits. Before coding, symbols are remapped so that frequent ones become small. Format: wwwuxy/cvikernel
+include/cvikernel/cvk_vlc_compress.h."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ BLOCK = 16
 """Symbols of a block."""
 MAX_K = 5
 RAW = 7
-"""k in the table where a block is not coded: 128 bits as they are."""
+"""k in the table for a block that is not coded: its 128 bits follow as they are."""
 MAX_UNARY_BITS = 47
 HEADER_BYTES = 16
 ROOM = np.arange(BLOCK * 8)
@@ -26,8 +27,10 @@ ROOM = np.arange(BLOCK * 8)
 
 @dataclass(frozen=True)
 class VlcParams:
-    """How symbols are remapped. `bias0`, `bias1` and `zero_guard` as in the header; the DMA itself compresses int8 with
-    biases of 0, bf16 with bias0 127. With `zero_guard` elements of exponent 0 lose sign and fraction."""
+    """How symbols are remapped: `bias0`, `bias1` and `zero_guard` as in the header.
+
+    The DMA itself compresses int8 with biases of 0, and bf16 with bias0 127. With `zero_guard`, elements of exponent
+    0 lose their sign and fraction."""
 
     bf16: bool = False
     signed: bool = False
@@ -37,9 +40,11 @@ class VlcParams:
 
     @property
     def itemsize(self) -> int:
+        """Bytes of an element."""
         return 2 if self.bf16 else 1
 
     def header(self, data_bytes: int) -> NDArray[np.uint8]:
+        """The 16 bytes in front of a stream with `data_bytes` bytes of data."""
         flags = self.signed << 28 | self.bf16 << 29 | self.bias0 << 32 | self.bias1 << 40 | self.zero_guard << 47
         return np.frombuffer((data_bytes | flags).to_bytes(HEADER_BYTES, "little"), np.uint8)
 
@@ -67,17 +72,17 @@ class VlcParams:
 
 
 def table_bytes(num_blocks: int) -> int:
-    """Bytes of the table behind the header."""
+    """Bytes of the table after the header."""
     return -(-num_blocks // 16) * 16
 
 
 def stream_bytes(stream: NDArray[np.uint8], num_elements: int) -> int:
-    """Bytes of a stream of so many elements, as its header says."""
+    """Bytes of a stream of `num_elements` elements, as its header says."""
     return HEADER_BYTES + table_bytes(-(-num_elements // BLOCK)) + VlcParams.from_header(stream)[1]
 
 
 def stream_limit(num_elements: int, itemsize: int) -> int:
-    """The most bytes that a stream of so many elements can have."""
+    """The most bytes that a stream of `num_elements` elements can have."""
     num_blocks = -(-num_elements // BLOCK)
     return HEADER_BYTES + table_bytes(num_blocks) + num_blocks * BLOCK * itemsize
 
@@ -103,8 +108,9 @@ def compress(elements: NDArray, params: VlcParams) -> NDArray[np.uint8]:
 
 
 def _choose_k(coded: NDArray[np.uint8], zero_guard: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each block the lowest k among the shortest, and the length of its unary part; RAW where no k is within 128
-    bits."""
+    """For each block the lowest k among the shortest codes, and the length of its unary part.
+
+    RAW where no k gives at most 128 bits."""
     unary = np.stack([(coded >> k).sum(axis=1, dtype=np.int64) + BLOCK for k in range(MAX_K + 1)])
     orders = np.arange(MAX_K + 1)[:, None]
     lengths = np.where(unary <= MAX_UNARY_BITS, unary + BLOCK * orders + 4 * (zero_guard & (orders > 0)), 255)
@@ -114,15 +120,16 @@ def _choose_k(coded: NDArray[np.uint8], zero_guard: bool) -> tuple[NDArray[np.in
 
 
 def coded_bits(k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool) -> NDArray[np.int64]:
-    """Bits of each block without its fractions."""
+    """Bits of each block, without its fractions."""
     return np.where(k == RAW, BLOCK * 8, BLOCK * k + 4 * (zero_guard & (k > 0)) + unary_bits)
 
 
 def _code(
     coded: NDArray[np.uint8], k: NDArray[np.int64], unary_bits: NDArray[np.int64], zero_guard: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Bits of every block, shape (blocks, 128), and which of them are used: k bit planes, the number of zeros, the
-    unary part."""
+    """The bits of every block, shape (blocks, 128), and which of them are used.
+
+    In order: k bit planes, the number of zeros, the unary part."""
     bits = np.zeros((len(coded), BLOCK * 8), np.uint8)
     raw = k == RAW
     bits[raw] = np.unpackbits(coded[raw], axis=1, bitorder="little")
@@ -143,7 +150,7 @@ def _code(
 
 
 def _zigzag(values: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """0, -1, 1, -2, 2 ... to 0, 1, 2, 3, 4 ..."""
+    """Maps 0, -1, 1, -2, 2 ... to 0, 1, 2, 3, 4 ..."""
     return (2 * np.abs(values) - (values < 0)).astype(np.uint8)
 
 
@@ -153,8 +160,9 @@ def _unzigzag(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _shifted(symbols: NDArray[np.int64], bias0: int, bias1: int) -> NDArray[np.int64]:
-    """int8 `symbols` moved towards 0 by bias0 (positive ones) or bias1 (negative ones), what passes 0 coming in again
-    at the far end."""
+    """int8 `symbols` moved towards 0, positive ones by bias0 and negative ones by bias1.
+
+    What passes 0 comes in again at the far end."""
     values = symbols.astype(np.uint8).astype(np.int8).astype(np.int64)
     negative = values < 0
     magnitude = np.abs(values) - np.where(negative, bias1, bias0)
@@ -176,8 +184,9 @@ def _as_int8(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _centered(symbols: NDArray[np.int64], bias: int, zero_guard: bool) -> NDArray[np.uint8]:
-    """Exponents numbered by their distance from `bias`, alternating below and above; with `zero_guard` 0 stays and the
-    others follow it."""
+    """Exponents numbered by their distance from `bias`, alternately below and above it.
+
+    With `zero_guard`, 0 stays 0 and the others follow it."""
     near = _zigzag(_as_int8(symbols - bias)) + zero_guard
     if bias <= 128:
         codes = np.where(symbols >= 2 * bias, symbols, near)

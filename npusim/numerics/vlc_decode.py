@@ -11,10 +11,10 @@ from npusim.numerics.vlc import BLOCK, HEADER_BYTES, MAX_K, RAW, VlcParams, code
 
 
 def decompress(stream: NDArray[np.uint8], num_elements: int, itemsize: int) -> NDArray:
-    """The first `num_elements` elements, uint8 or uint16 by `itemsize`. Bytes behind the stream are not looked at.
+    """The first `num_elements` elements, uint8 or uint16 by `itemsize`. Bytes after the stream are not looked at.
 
-    Raises ValueError, a clause about what is wrong, where the stream is damaged or of the other element type.
-    """
+    Raises ValueError, with a clause that says what is wrong, where the stream is damaged or of the other element
+    type."""
     num_blocks = -(-num_elements // BLOCK)
     data_start = HEADER_BYTES + table_bytes(num_blocks)
     if stream.size < data_start:
@@ -50,15 +50,16 @@ def _block_starts(
         ends = np.cumsum(lengths + (BLOCK * 8 if params.bf16 else 0))
         starts, end = np.concatenate([[0], ends[:-1]]), int(ends[-1])
     if end > data.size * 8:
-        raise ValueError(f"its blocks take {end} bits, but {data.size * 8} are left behind the table")
+        raise ValueError(f"its blocks take {end} bits, but {data.size * 8} remain after the table")
     return starts
 
 
 def _guarded_starts(
     k: list[int], unary_bits: list[int], lengths: list[int], data: bytes
 ) -> tuple[NDArray[np.int64], int]:
-    """Starts and the end of blocks that leave out the fractions of zeros: how many is known only at each block's own
-    place."""
+    """Starts, and the end, of blocks that leave out the fractions of zeros.
+
+    How many zeros a block has is known only once its start is."""
     starts, at = [], 0
     for order, unary, length in zip(k, unary_bits, lengths, strict=True):
         starts.append(at)
@@ -74,7 +75,7 @@ def _guarded_starts(
 
 
 class _BitReader:
-    """Reads runs of bits at any bit positions of a stream, lowest bit first; behind the end there are zeros."""
+    """Reads runs of bits from any bit positions of a stream, lowest bit first. Beyond its end there are zeros."""
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
         padded = np.concatenate([data, np.zeros(2 * BLOCK * 8, np.uint8)])
@@ -121,8 +122,7 @@ def _decode(
 
 
 def _low_parts(reader: _BitReader, starts: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The k low bits of every symbol, uint64 of shape (blocks, 2), out of k planes of 16 bits that lie one after
-    another."""
+    """The k low bits of every symbol, uint64 (blocks, 2), from k planes of 16 bits that lie one after another."""
     turned = np.zeros((len(starts), 2, 8), np.uint8)
     for first in range(0, int(np.max(k, where=k != RAW, initial=0)), 3):
         word = reader.long(starts + BLOCK * first)
@@ -142,9 +142,9 @@ _PLANES = {
     first: np.array([0 if k == RAW else (1 << BLOCK * max(min(k - first, 3), 0)) - 1 for k in range(8)], np.uint64)
     for first in (0, 3)
 }
-"""By plane and k: the bits that belong to the three planes from there on."""
+"""By plane and k: which bits belong to the three planes that begin there."""
 _HIGH_PARTS = np.array([(0xFF >> k) * 0x0101010101010101 if k != RAW else 0 for k in range(8)], np.uint64)
-"""By k: the bits of eight symbols that do not leave their byte when they are shifted up by k."""
+"""By k: the bits of eight symbols that stay within their byte when shifted up by k."""
 _TRANSPOSITION = tuple(
     (np.uint64(shift), np.uint64(mask))
     for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
@@ -153,7 +153,7 @@ _TRANSPOSITION = tuple(
 
 
 def _unary_symbols(unary: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """The zeros in front of each of the 16 set bits of each word, shape (blocks, 16)."""
+    """How many zeros lie in front of each of the 16 set bits of each word; shape (blocks, 16)."""
     gaps, used = _four_gaps()
     quads = np.empty((len(unary), 4), np.uint32)
     rest, longest = unary.copy(), np.zeros(len(unary), np.uint8)
@@ -175,13 +175,14 @@ _TOO_LONG = 63
 
 
 def _gaps(places: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """How many zeros lie in front of each set bit, of ascending `places` along the last axis."""
+    """How many zeros lie in front of each set bit, from ascending `places` along the last axis."""
     return np.diff(places, prepend=np.uint8(255)) - np.uint8(1)  # 255 is -1
 
 
 @cache
 def _four_gaps() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """For each 16 bits: the zeros in front of the first four set bits, a byte each, and the bits that these take."""
+    """For each 16-bit word: the zeros in front of its first four set bits, a byte each, and how many bits these
+    take."""
     rest, places = np.arange(1 << 16, dtype=np.int32), np.empty((1 << 16, 4), np.uint8)
     for i in range(4):
         places[:, i] = np.bitwise_count((rest & -rest) - 1)
@@ -193,7 +194,7 @@ def _four_gaps() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
 def _fractions(
     reader: _BitReader, starts: NDArray[np.int64], exponents: NDArray[np.uint8], zero_guard: bool
 ) -> NDArray[np.uint16]:
-    """Sign (bit 7) and fraction of every element; 0 where exponent 0 has none."""
+    """Sign (bit 7) and fraction of every element; 0 where an element of exponent 0 stores none."""
     if not zero_guard:
         return reader.blocks(starts).astype(np.uint16)
     kept = exponents != 0
