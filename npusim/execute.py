@@ -21,10 +21,10 @@ class BoundProgram:
         known: dict[tuple, Bound] = {}
         self._calls: list[Bound] = []
         for instruction in instructions:
-            meaning = instruction.meaning()
-            call = known.get(meaning)
+            key = instruction.key()
+            call = known.get(key)
             if call is None:
-                call = known[meaning] = _bind(state, instruction)
+                call = known[key] = _bind(state, instruction)
             self._calls.append(call)
 
     def run(self) -> None:

@@ -19,7 +19,7 @@ from npusim.errors import NpusimError
 from npusim.insn import Instruction
 from npusim.program.cmdbuf import Cmdbuf
 from npusim.program.disasm import commands, write_command
-from npusim.state import State
+from npusim.state import NUM_BASE_REGS
 
 
 def check(
@@ -45,9 +45,7 @@ class Checker:
     def __init__(self, chip: Chip, gmem: GlobalMemory, array_base: Sequence[int] | None = None) -> None:
         self.chip = chip
         self.gmem = gmem
-        self._scratch = State(chip)
-        if array_base is not None:
-            self._scratch.array_base = tuple(array_base)
+        self._array_base = (0,) * NUM_BASE_REGS if array_base is None else tuple(array_base)
         self._cmdbufs: dict[str, Cmdbuf] = {}
         self._found: list[Found] = []
 
@@ -85,14 +83,14 @@ class Checker:
             yield from ((Kind.ILLEGAL, step.refusal, (step,)) for step in stream if step.refusal)
         yield from check_ids(timeline)
         for step in timeline.order:
-            yield from check_overlap(step, self._scratch)
+            yield from check_overlap(step, self.chip)
             yield from check_one_place(step)
         yield from lmem.check(timeline, needed_reads(self.chip, timeline.order))
         yield from self.gmem.check(timeline)
 
     def _refusal(self, instruction: Instruction) -> str:
         try:
-            instruction.bind(self._scratch)
+            instruction.check(self._array_base)
         except NpusimError as error:
             text = str(error)
             return (

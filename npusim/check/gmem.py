@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step, Timeline
-from npusim.footprint import LMEM, Operand, Region
+from npusim.insn.operand import Access
+from npusim.mem.region import LMEM, Region
 from npusim.state import NUM_BASE_REGS
 
 _CHUNK = 1 << 22
@@ -96,18 +97,18 @@ class GlobalMemory:
         if not self.areas:
             return
         for step in timeline.order:
-            for operand in step.footprint.reads:
-                for region in self._inside(operand):
-                    yield from self._load(step, operand, region)
-            for operand in step.footprint.writes:
-                for region in self._inside(operand):
+            for access in step.footprint.reads:
+                for region in self._inside(access):
+                    yield from self._load(step, access, region)
+            for access in step.footprint.writes:
+                for region in self._inside(access):
                     yield from self._store(step, region)
             yield from self._outside(step)
 
-    def _inside(self, operand: Operand) -> Iterator[Region]:
-        for region in operand.regions:
+    def _inside(self, access: Access) -> Iterator[Region]:
+        for region in access.regions:
             if region.memory != LMEM and region.start >= 0:
-                if operand.at_most:
+                if access.operand.at_most:
                     ends = [
                         a.end for a in self.areas if a.base_reg == region.memory and a.start <= region.start < a.end
                     ]
@@ -116,20 +117,20 @@ class GlobalMemory:
                     yield region
 
     def _outside(self, step: Step) -> Iterator[Found]:
-        for operand in step.footprint.reads + step.footprint.writes:
-            for region in operand.regions:
+        for access in step.footprint.reads + step.footprint.writes:
+            for region in access.regions:
                 if region.memory == LMEM:
                     continue
-                end, size = region.start + 1 if operand.at_most else region.end, self.sizes[region.memory]
+                end, size = region.start + 1 if access.operand.at_most else region.end, self.sizes[region.memory]
                 if region.start < 0 or end > size:
                     text = (
-                        f"the {operand.name} of {step.name} is bytes {region.start:#x} to {end:#x} behind base "
+                        f"the {access.name} of {step.name} is bytes {region.start:#x} to {end:#x} behind base "
                         f"register {region.memory}"
                     )
                     yield Kind.OUT_OF_RANGE, f"{text}, but the program has {size:#x} bytes there", (step,)
 
-    def _load(self, step: Step, operand: Operand, region: Region) -> Iterator[Found]:
-        if operand.at_most:
+    def _load(self, step: Step, access: Access, region: Region) -> Iterator[Found]:
+        if access.operand.at_most:
             self._streams.append((region.memory, region.start))
         else:
             is_set = region.view(self._is_set[region.memory])

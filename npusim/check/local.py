@@ -11,17 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.check.element import are_no_indices, element_bytes
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.need import NeededRead
 from npusim.check.timeline import TDMA, Step, Timeline
 from npusim.chip import Chip
-from npusim.footprint import LMEM, Operand, Region
-from npusim.insn.tdma_copy import TensorFillConstant
-from npusim.insn.tiu_bitwise import Xor
-from npusim.insn.tiu_conv import Convolution
-from npusim.insn.tiu_depthwise_pool import DepthwiseConvolution
+from npusim.insn.operand import Access, Holds
+from npusim.mem.region import LMEM, Region
 
 
 class LocalMemory:
@@ -65,22 +61,22 @@ class _Run:
         self._sources = set()
         if not needed:
             self._read_for_nothing(step)
-        for operand, region, mask in self._without_padding(step, needed):
-            yield from self._race(step, region, mask, self.last_write, f"reads {operand.name}, which", "writes")
+        for access, region, mask in self._without_padding(step, needed):
+            yield from self._race(step, region, mask, self.last_write, f"reads {access.name}, which", "writes")
             owners = _picked(region.view(self.owner), mask)
             for owner in self._owners(owners):
                 if not owner:
-                    yield from self._unset(step, operand, region, mask)
+                    yield from self._unset(step, access, region, mask)
                     continue
                 self.was_read[owner] = True
                 self._sources.add(owner)
                 if self.cut_by[owner]:
-                    yield from self._torn(step, operand, owner)
-                yield from self._type(step, operand, owner)
+                    yield from self._torn(step, access, owner)
+                yield from self._type(step, access, owner)
             np.copyto(region.view(self.last_read[step.engine]), step.position, where=True if mask is None else mask)
 
     def write(self, place: int, step: Step) -> Iterator[Found]:
-        regions = [region for operand in step.footprint.writes for region in operand.regions if region.memory == LMEM]
+        regions = [region for access in step.footprint.writes for region in access.regions if region.memory == LMEM]
         beaten: set[int] = set()
         for region in regions:
             yield from self._race(step, region, None, self.last_write, "writes what", "writes")
@@ -103,21 +99,19 @@ class _Run:
     def unused(self) -> Iterator[Found]:
         """Commands whose results stay in LMEM unread."""
         for place, step in enumerate(self.timeline.order, 1):
-            writes = any(region.memory == LMEM for operand in step.footprint.writes for region in operand.regions)
+            writes = any(region.memory == LMEM for access in step.footprint.writes for region in access.regions)
             if writes and not self.was_read[place] and not self.cut_by[place] and not _only_clears(step):
                 yield Kind.UNUSED, f"nothing reads what {step.name} writes to LMEM", (step,)
 
     def _read_for_nothing(self, step: Step) -> None:
         """A command whose result nothing needs: that is what is wrong, and not that its operands are lost."""
-        for operand in step.footprint.reads:
-            for region in operand.regions:
+        for access in step.footprint.reads:
+            for region in access.regions:
                 if region.memory == LMEM:
                     self.was_read[self._owners(region.view(self.owner))] = True
 
     def _is_gone(self, loser: Step, owner: int) -> bool:
-        return not any(
-            (r.view(self.owner) == owner).any() for operand in loser.footprint.writes for r in operand.regions
-        )
+        return not any((r.view(self.owner) == owner).any() for access in loser.footprint.writes for r in access.regions)
 
     def _race(
         self, step: Step, region: Region, mask: NDArray[np.bool_] | None, last: NDArray[np.int32], does: str, did: str
@@ -130,7 +124,7 @@ class _Run:
             yield from self._tell(Kind.RACE, text, step, partner)
 
     def _loads_the_same(self, step: Step, region: Region) -> bool:
-        """Whether the bytes there come from a load of the same bytes: compilers load a shared operand again for every
+        """Whether the bytes there come from a load of the same bytes: compilers load a shared access again for every
         tile."""
         (owner, *others) = self._owners(region.view(self.owner))
         if others or not owner:
@@ -140,45 +134,45 @@ class _Run:
             before.engine != TDMA
             or step.engine != TDMA
             or before.footprint != step.footprint
-            or not _same_work(before, step)
+            or _work(before) != _work(step)
         ):
             return False
-        sources = [r for operand in step.footprint.reads for r in operand.regions]
+        sources = [r for access in step.footprint.reads for r in access.regions]
         between = self.timeline.streams[TDMA][before.position : step.position]
         return not any(
-            r.overlaps(s) for b in between for operand in b.footprint.writes for r in operand.regions for s in sources
+            r.overlaps(s) for b in between for access in b.footprint.writes for r in access.regions for s in sources
         )
 
-    def _unset(self, step: Step, operand: Operand, region: Region, mask: NDArray[np.bool_] | None) -> Iterator[Found]:
+    def _unset(self, step: Step, access: Access, region: Region, mask: NDArray[np.bool_] | None) -> Iterator[Found]:
         unset = (region.view(self.owner) == 0) & ~region.view(self.is_set)
         count = int(_picked(unset, mask).sum())
         if count:
-            records = operand.name == "opd2" and isinstance(step.instruction, Convolution | DepthwiseConvolution)
-            kind = Kind.PARTLY_UNSET if records and count < unset.size else Kind.UNINITIALISED
-            text = f"{step.name} reads {operand.name}, of which nothing has written {count:,} of {unset.size:,} bytes"
+            partly = access.holds is Holds.RECORDS and count < unset.size
+            kind = Kind.PARTLY_UNSET if partly else Kind.UNINITIALISED
+            text = f"{step.name} reads {access.name}, of which nothing has written {count:,} of {unset.size:,} bytes"
             yield from self._tell(kind, text, step, step)
 
-    def _torn(self, step: Step, operand: Operand, owner: int) -> Iterator[Found]:
+    def _torn(self, step: Step, access: Access, owner: int) -> Iterator[Found]:
         writer, cutter = self.timeline.order[owner - 1], self.timeline.order[self.cut_by[owner] - 1]
         text = (
-            f"{step.name} reads in {operand.name} what {writer.name} wrote, but {cutter.name} has overwritten a "
+            f"{step.name} reads in {access.name} what {writer.name} wrote, but {cutter.name} has overwritten a "
             "part of that since"
         )
         yield from self._tell(Kind.TORN, text, step, writer)
 
-    def _type(self, step: Step, operand: Operand, owner: int) -> Iterator[Found]:
+    def _type(self, step: Step, access: Access, owner: int) -> Iterator[Found]:
         writer = self.timeline.order[owner - 1]
-        written, read = element_bytes(writer, writer.footprint.writes[0]), element_bytes(step, operand)
+        result = writer.footprint.writes[0]
+        written, read = result.element_bytes, access.element_bytes
         if written and read and written != read:
             text = (
-                f"{step.name} reads {operand.name} in elements of {read} bytes, but {writer.name} wrote elements "
+                f"{step.name} reads {access.name} in elements of {read} bytes, but {writer.name} wrote elements "
                 f"of {written}"
             )
             yield from self._tell(Kind.TYPE, text, step, writer)
-        elif are_no_indices(step, operand, writer):
-            yield from self._tell(
-                Kind.TYPE, f"{step.name} takes for indices what {writer.name} found in a table of bf16", step, writer
-            )
+        elif access.holds is Holds.INDICES and result.holds is Holds.ENTRIES:
+            text = f"{step.name} takes for indices what {writer.name} found in a table of bf16"
+            yield from self._tell(Kind.TYPE, text, step, writer)
 
     def _tell(self, kind: Kind, text: str, step: Step, other: Step) -> Iterator[Found]:
         """Each pair of commands once a kind."""
@@ -194,21 +188,21 @@ class _Run:
         zero and leaves the channel itself to chance. It is one where nothing of it comes from the commands that wrote
         the other channels."""
         insn = step.instruction
-        if not (isinstance(insn, Convolution) and insn.regs.double_conv):
+        if insn is None or not insn.pairs_channels():
             yield from needed
             return
         for read in needed:
-            if read.operand.name != "opd0" or not self._pads(insn.chip, read.operand):
+            if read.access.name != "opd0" or not self._pads(insn.chip, read.access):
                 yield read
-            elif read.region == read.operand.regions[0]:
-                ifmap = read.operand.tensors[0]
-                for region in ifmap.from_channel(0, ifmap.shape[1] - 1, insn.chip).regions(insn.chip):
-                    yield NeededRead(read.operand, region, None)
+            elif read.region == read.access.regions[0]:
+                ifmap = read.access.tensors[0]
+                for region in ifmap.channels(0, ifmap.shape[1] - 1, insn.chip).regions(insn.chip):
+                    yield NeededRead(read.access, region, None)
 
-    def _pads(self, chip: Chip, operand: Operand) -> bool:
-        ifmap = operand.tensors[0]
-        last = ifmap.from_channel(ifmap.shape[1] - 1, 1, chip)
-        others = ifmap.from_channel(0, ifmap.shape[1] - 1, chip)
+    def _pads(self, chip: Chip, access: Access) -> bool:
+        ifmap = access.tensors[0]
+        last = ifmap.channels(ifmap.shape[1] - 1, 1, chip)
+        others = ifmap.channels(0, ifmap.shape[1] - 1, chip)
         theirs, its = (
             {o for r in tensor.regions(chip) for o in self._owners(r.view(self.owner))} for tensor in (others, last)
         )
@@ -231,15 +225,9 @@ def _picked(values: NDArray, mask: NDArray[np.bool_] | None) -> NDArray:
     return values if mask is None else values[mask]
 
 
-def _same_work(a: Step, b: Step) -> bool:
-    """Whether two commands differ in their ids at most."""
-    assert a.instruction and b.instruction
-    ids = {"cmd_id": 0, "wait_id_tpu": 0, "layer_ID": 0}
-    return bool(a.instruction.regs._replace(**ids) == b.instruction.regs._replace(**ids))
-
-
 def _only_clears(step: Step) -> bool:
-    """Whether a command only sets bytes to a constant: programs do so for gaps that may or may not be filled later."""
-    if isinstance(step.instruction, TensorFillConstant):
-        return True
-    return isinstance(step.instruction, Xor) and not step.footprint.reads
+    return step.instruction is not None and step.instruction.clears()
+
+
+def _work(step: Step) -> tuple:
+    return step.instruction.work() if step.instruction else ()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from npusim.check.checker import Checker
 from npusim.check.finding import Finding
 from npusim.check.gmem import Area, GlobalMemory
-from npusim.footprint import Region
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program
 from npusim.mem.lmem import align_up
+from npusim.mem.region import Region
 from npusim.program.model import by_segment, section_cmdbufs
 from npusim.runtime.bind import HOST_OFFSET, placed_tensors
 from npusim.runtime.memory_map import PAGE_BYTES, WEIGHT, plan_memory, split_offset

@@ -7,7 +7,7 @@ whatever lies there, and no harm comes of it. A pass from the end to the start f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,25 +15,17 @@ from numpy.typing import NDArray
 
 from npusim.check.timeline import Step
 from npusim.chip import Chip
-from npusim.footprint import LMEM, Operand, Region
-from npusim.footprint.operand import LocalTensor
-from npusim.insn import INSTRUCTIONS, Instruction
-from npusim.insn.elementwise import Elementwise
-from npusim.insn.tdma_copy import L2lTensorCopy
-from npusim.insn.tiu_conv import Convolution
-from npusim.insn.tiu_depthwise_pool import AveragePooling, DepthwiseConvolution, MaxPooling, MinPooling
-from npusim.insn.tiu_lut import LookupTable
-from npusim.insn.tiu_matmul import MatrixMultiplication
-from npusim.mem.lmem import Shape, TensorLmem
-from npusim.state import State
+from npusim.insn.operand import Access, Share
+from npusim.mem.region import LMEM, Region
+from npusim.mem.tensor import LocalTensor
 
 Mask = NDArray[np.bool_]
 
 
 class NeededRead(NamedTuple):
-    """A region of LMEM that an operand reads; `mask` tells which of its bytes matter, None for all."""
+    """A region of LMEM that an access reads; `mask` tells which of its bytes matter, None for all."""
 
-    operand: Operand
+    access: Access
     region: Region
     mask: Mask | None
 
@@ -44,8 +36,8 @@ def needed_reads(chip: Chip, order: list[Step]) -> list[list[NeededRead]]:
     found: list[list[NeededRead]] = []
     for step in reversed(order):
         reads = list(_needed_of(step, need, marks))
-        for operand in step.footprint.writes:
-            for place in operand.regions:
+        for access in step.footprint.writes:
+            for place in access.regions:
                 if place.memory == LMEM:
                     place.view(need.bytes)[...] = 0
         for read in reads:
@@ -54,117 +46,77 @@ def needed_reads(chip: Chip, order: list[Step]) -> list[list[NeededRead]]:
     return found[::-1]
 
 
-class Marks(State):
-    """A mark for every byte of LMEM, with tensors laid over them as over LMEM itself."""
+class Marks:
+    """A mark for every byte of LMEM."""
 
     def __init__(self, chip: Chip) -> None:
-        super().__init__(chip, 0)
-        self.bytes: NDArray[np.uint8] = self.lmem_flat
+        self.chip = chip
+        self.bytes = np.zeros(chip.lmem_total_bytes, np.uint8)
 
     def load(self, tensor: LocalTensor) -> Mask:
         """Which elements have a mark on any byte."""
-        return self._elements(tensor).load() != 0
+        addrs = tensor.element_addrs(self.chip)
+        return np.logical_or.reduce([self.bytes[addrs + i] for i in range(tensor.itemsize)])
 
     def set(self, tensor: LocalTensor, wanted: Mask) -> None:
         """Marks every byte of the elements where `wanted` (broadcast to the tensor's shape) is set; elements may
         overlap."""
-        addrs = self._elements(tensor).element_addrs()[np.broadcast_to(wanted, tensor.shape)]
+        addrs = tensor.element_addrs(self.chip)[np.broadcast_to(wanted, tensor.shape)]
         for i in range(tensor.itemsize):
             self.bytes[addrs + i] = 1
 
-    def _elements(self, tensor: LocalTensor) -> TensorLmem:
-        return TensorLmem(
-            self, tensor.addr, tensor.shape, tensor.strides, np.uint16 if tensor.itemsize == 2 else np.uint8
-        )
-
 
 def _needed_of(step: Step, need: Marks, marks: Marks) -> Iterator[NeededRead]:
-    if not any(place.memory == LMEM for operand in step.footprint.reads for place in operand.regions):
+    if not any(place.memory == LMEM for access in step.footprint.reads for place in access.regions):
         return
     outputs = [
-        place.view(need.bytes) for operand in step.footprint.writes for place in operand.regions if place.memory == LMEM
+        place.view(need.bytes) for access in step.footprint.writes for place in access.regions if place.memory == LMEM
     ]
     is_needed = [bool(view.any()) for view in outputs]
     if outputs and not any(is_needed):
         return
     all_needed = not outputs or all(view.all() for view in outputs)
-    share = None if all_needed or step.instruction is None else SHARES.get(type(step.instruction))
-    result = _needed_elements(step, need) if share else None
-    for operand in step.footprint.reads:
-        masks = share(step.instruction, operand, result) if share and result is not None and step.instruction else None
-        if masks is not None and operand.tensors:
-            _mark(operand, masks, marks)
-        for place in operand.regions:
+    result = (
+        None
+        if all_needed or not any(a.operand.share is not Share.WHOLE for a in step.footprint.reads)
+        else _needed_elements(step, need)
+    )
+    for access in step.footprint.reads:
+        mask = None if result is None else _share(access, result)
+        if mask is not None and access.tensors:
+            _mark(access, mask, marks)
+        for place in access.regions:
             if place.memory == LMEM:
-                yield NeededRead(operand, place, None if masks is None else place.view(marks.bytes) != 0)
+                yield NeededRead(access, place, None if mask is None else place.view(marks.bytes) != 0)
 
 
 def _needed_elements(step: Step, need: Marks) -> Mask:
     """Which elements of the result are needed, shape (n, c, h, w): any of their planes."""
-    (operand,) = step.footprint.writes
-    found = need.load(operand.tensors[0]).copy()
-    for plane in operand.tensors[1:]:
+    (access,) = step.footprint.writes
+    found = need.load(access.tensors[0]).copy()
+    for plane in access.tensors[1:]:
         found |= need.load(plane)
     return found
 
 
-def _mark(operand: Operand, masks: list[Mask], marks: Marks) -> None:
-    for place in operand.regions:
+def _mark(access: Access, mask: Mask, marks: Marks) -> None:
+    for place in access.regions:
         place.view(marks.bytes)[...] = 0
-    for tensor, mask in zip(operand.tensors, masks, strict=True):
+    for tensor in access.tensors:
         marks.set(tensor, mask)
 
 
-Share = Callable[[Instruction, Operand, Mask], list[Mask] | None]
-"""From needed elements of the result to those of each tensor of an operand; None for all."""
+_SUMMED = {Share.CHANNEL: (0, 2, 3), Share.ROW: (1, 2, 3), Share.COLUMN: (0,)}
+"""Axes of the result over which one element of an access is spread."""
 
 
-def _same_element(_: Instruction, operand: Operand, result: Mask) -> list[Mask] | None:
-    return [result] * len(operand.tensors)
-
-
-def _looked_up(_: Instruction, operand: Operand, result: Mask) -> list[Mask] | None:
-    return [result] if operand.name == "opd0" else None
-
-
-def _same_channel(_: Instruction, operand: Operand, result: Mask) -> list[Mask] | None:
-    if operand.name == "res0":
-        return [result] * len(operand.tensors)
-    return [_any(result, (0, 2, 3))] * len(operand.tensors)
-
-
-def _convolved(insn: Instruction, operand: Operand, result: Mask) -> list[Mask] | None:
-    return None if operand.name == "opd0" else _same_channel(insn, operand, result)
-
-
-def _multiplied(_: Instruction, operand: Operand, result: Mask) -> list[Mask] | None:
-    """Row of opd0, column of opd1 and opd2."""
-    if operand.name == "res0":
-        return [result] * len(operand.tensors)
-    axes = (1, 2, 3) if operand.name == "opd0" else (0,)
-    return [_any(result, axes)] * len(operand.tensors)
-
-
-def _any(marks: Mask, axes: tuple[int, ...]) -> Mask:
-    return np.logical_or.reduce(marks, axis=axes, keepdims=True)
-
-
-def _moved(_: Instruction, operand: Operand, result: Mask) -> list[Mask] | None:
-    shape: Shape = operand.tensors[0].shape
-    return [result.reshape(shape)]
-
-
-def _shares() -> dict[type[Instruction], Share]:
-    rules: tuple[tuple[type[Instruction] | tuple[type[Instruction], ...], Share], ...] = (
-        (Elementwise, _same_element),
-        (LookupTable, _looked_up),
-        (Convolution, _convolved),
-        ((DepthwiseConvolution, MaxPooling, MinPooling, AveragePooling), _same_channel),
-        (MatrixMultiplication, _multiplied),
-        (L2lTensorCopy, _moved),
-    )
-    return {kind: share for kind in INSTRUCTIONS for base, share in rules if issubclass(kind, base)}
-
-
-SHARES = _shares()
-"""Instructions whose result is needed in parts."""
+def _share(access: Access, result: Mask) -> Mask | None:
+    """From needed elements of the result to those of each tensor of an access; None for all."""
+    share = access.operand.share
+    if share is Share.WHOLE:
+        return None
+    if share is Share.ELEMENT:
+        return result
+    if share is Share.MOVED:
+        return result.reshape(access.tensors[0].shape)
+    return np.logical_or.reduce(result, axis=_SUMMED[share], keepdims=True)

@@ -8,101 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step
-from npusim.footprint import LMEM, Operand
-from npusim.footprint.operand import LocalTensor
-from npusim.insn.elementwise import Elementwise
-from npusim.insn.tdma_copy import L2lTensorCopy
-from npusim.insn.tiu_lut import LookupTable
-from npusim.mem.lmem import TensorLmem
-from npusim.state import State
+from npusim.chip import Chip
+from npusim.insn.operand import Access, Role, Share
+from npusim.insn.tdma_base import Transfer
+from npusim.insn.tdma_transfer import copies_as_if_apart
+from npusim.mem.region import LMEM
+from npusim.mem.tensor import LocalTensor
 
 
-def check_overlap(step: Step, scratch: State) -> Iterator[Found]:
-    """At most one fault. `scratch` is a machine of the same chip whose LMEM may be written over."""
-    for operand in step.footprint.reads:
+def check_overlap(step: Step, chip: Chip) -> Iterator[Found]:
+    """At most one fault."""
+    for access in step.footprint.reads:
+        if access.operand.role is Role.ACCUMULATE:
+            continue  # a sum that goes on where it lies
         for result in step.footprint.writes:
-            if operand.name == result.name:
-                continue  # a sum that goes on where it lies
-            if _apart_in_lane(operand, result, scratch):
+            if _apart_in_lane(access, result, chip) or not _meet(access, result) or _is_safe(step, access, result):
                 continue
-            if any(a.overlaps(b) for a in operand.regions for b in result.regions) and not _is_safe(step, scratch):
-                yield (
-                    Kind.OVERLAP,
-                    f"the {result.name} of {step.name} lies over its {operand.name}, which is still read",
-                    (step,),
-                )
-                return
+            text = f"the {result.name} of {step.name} lies over its {access.name}, which is still read"
+            yield Kind.OVERLAP, text, (step,)
+            return
 
 
-def _apart_in_lane(a: Operand, b: Operand, scratch: State) -> bool:
+def _apart_in_lane(a: Access, b: Access, chip: Chip) -> bool:
     """Whether the offsets within a lane alone keep two operands in LMEM apart, as they mostly do."""
     if not a.tensors or not b.tensors:
         return False
-    (start, end), (other_start, other_end) = (_offsets(o, scratch) for o in (a, b))
+    spans = [[tensor.span(chip) for tensor in access.tensors] for access in (a, b)]
+    (start, end), (other_start, other_end) = ((min(s for s, _ in part), max(e for _, e in part)) for part in spans)
     return end <= other_start or other_end <= start
 
 
-def _offsets(operand: Operand, scratch: State) -> tuple[int, int]:
-    lanes, lane_bytes = scratch.chip.num_lanes, scratch.chip.lmem_bytes
-    starts, ends = [], []
-    for addr, (n, c, h, w), (n_str, c_str, h_str, w_str), itemsize in operand.tensors:
-        lane, offset = divmod(addr, lane_bytes)
-        starts.append(offset)
-        ends.append(
-            offset + (n - 1) * n_str + ((lane + c - 1) // lanes) * c_str + (h - 1) * h_str + (w - 1) * w_str + itemsize
+def _meet(a: Access, b: Access) -> bool:
+    return any(x.overlaps(y) for x in a.regions for y in b.regions)
+
+
+def _is_safe(step: Step, access: Access, result: Access) -> bool:
+    """Whether the command gives what it would give with its operand elsewhere."""
+    if access.operand.share is Share.ELEMENT and step.instruction:
+        chip = step.instruction.chip
+        return all(
+            _same_place(a, b) or not any(x.overlaps(y) for x in a.regions(chip) for y in b.regions(chip))
+            for a in access.tensors
+            for b in result.tensors
         )
-    return min(starts), max(ends)
-
-
-def _is_safe(step: Step, scratch: State) -> bool:
-    if isinstance(step.instruction, Elementwise | LookupTable):
-        return _is_in_place(step)
-    if isinstance(step.instruction, L2lTensorCopy):
-        return _copies_as_if_apart(step.instruction, scratch)
-    places = [[r for o in operands for r in o.regions] for operands in (step.footprint.reads, step.footprint.writes)]
-    return places[0] == places[1] and all(r.memory != LMEM for r in places[0])  # GMEM to GMEM, onto the very same bytes
-
-
-def _is_in_place(step: Step) -> bool:
-    """Whether every operand tensor that meets the result has each element where the result has it."""
-    results = [tensor for operand in step.footprint.writes for tensor in operand.tensors]
-    return all(
-        _same_place(tensor, result) or not _meet(step, tensor, result)
-        for operand in step.footprint.reads
-        for tensor in operand.tensors
-        for result in results
-    )
+    if access.operand.share is Share.MOVED:
+        return isinstance(step.instruction, Transfer) and copies_as_if_apart(step.instruction)
+    # From GMEM to GMEM, onto the very same bytes.
+    return access.regions == result.regions and all(region.memory != LMEM for region in access.regions)
 
 
 def _same_place(a: LocalTensor, b: LocalTensor) -> bool:
-    strides = [[s for s, extent in zip(t.strides, t.shape, strict=True) if extent > 1] for t in (a, b)]
+    """Whether each element of `a` lies where the same one of `b` does."""
+    strides = [[s for s, extent in zip(t.stride, t.shape, strict=True) if extent > 1] for t in (a, b)]
     return a.addr == b.addr and a.shape == b.shape and strides[0] == strides[1]
-
-
-def _meet(step: Step, a: LocalTensor, b: LocalTensor) -> bool:
-    assert step.instruction is not None
-    chip = step.instruction.chip
-    return any(x.overlaps(y) for x in a.regions(chip) for y in b.regions(chip))
-
-
-def _copies_as_if_apart(insn: L2lTensorCopy, scratch: State) -> bool:
-    """Tries the copy on random bytes: whether it comes out as if the source had been read whole first."""
-    sizes = insn.itemsizes()
-    rng = np.random.default_rng(0)
-    scratch.lmem[...] = rng.integers(0, 256, scratch.lmem.shape, np.uint8)
-    before = scratch.lmem.copy()
-    types = (np.uint8, np.uint16)
-    source = TensorLmem(scratch, insn.src_addr, insn.src_shape, insn.src_strides(sizes[0]), types[sizes[0] - 1])
-    target = TensorLmem(scratch, insn.dst_addr, insn.dst_shape, insn.dst_strides(sizes[1]), types[sizes[1] - 1])
-    table = insn.table()
-    values = source.load().copy()
-    target.store((values if table is None else table[values]).reshape(insn.dst_shape))
-    wanted = scratch.lmem.copy()
-    scratch.lmem[...] = before
-    insn.execute(scratch)
-    return bool((scratch.lmem == wanted).all())

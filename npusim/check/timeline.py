@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import IllegalInstruction
-from npusim.footprint import Footprint, footprint_of
 from npusim.insn import Instruction
+from npusim.insn.operand import Footprint
 from npusim.isa.regs import tdma_rows, tiu_rows
 from npusim.program.cmdbuf import Cmdbuf
 from npusim.program.decode import decode_tdma, decode_tiu
@@ -108,7 +108,7 @@ def _decoded(
     except IllegalInstruction as error:
         return None, NOTHING, str(error)
     refusal = refuse(instruction)
-    return instruction, NOTHING if refusal else footprint_of(instruction), refusal
+    return instruction, NOTHING if refusal else instruction.footprint(), refusal
 
 
 def _is_possible(order: list[Step]) -> bool:

@@ -1,22 +1,27 @@
-"""What every instruction has: the descriptor that it was decoded from, a check against its chip, and a way to run."""
+"""What every instruction has: the descriptor that it was decoded from, its operands, a check against its chip, and a
+way to run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, NoReturn
 
 from npusim.chip import Chip
 from npusim.errors import IllegalInstruction
+from npusim.insn.operand import Footprint, Operand, Place, Role, access_of
 from npusim.isa.regs import TDMA_SCHEDULING, TIU_SCHEDULING, TdmaRegs, TiuRegs
+from npusim.mem.gmem import physical_range
+from npusim.mem.region import LMEM
+from npusim.mem.tensor import LocalTensor
 from npusim.state import State
 
 Bound = Callable[[], None]
 """An instruction tied to one machine's memory; each call executes it once."""
 
-
-_TIU_MEANING = attrgetter(*(name for name in TiuRegs._fields if name not in TIU_SCHEDULING))
-_TDMA_MEANING = attrgetter(*(name for name in TdmaRegs._fields if name not in TDMA_SCHEDULING))
+_TIU_WORK = attrgetter(*(name for name in TiuRegs._fields if name not in TIU_SCHEDULING))
+_TDMA_WORK = attrgetter(*(name for name in TdmaRegs._fields if name not in TDMA_SCHEDULING))
+_NOTHING = Footprint((), ())
 
 
 class Instruction:
@@ -25,6 +30,8 @@ class Instruction:
     __slots__ = ("chip", "index", "regs")
     mnemonic: ClassVar[str]
     """Name in disassembly and reports: cvikernel's call without its chip prefix, as in `tiu_add`."""
+    operands: ClassVar[tuple[Operand, ...]]
+    """Everything that it reads and writes; the manual lists them in this order."""
 
     def __init__(self, chip: Chip, regs: Any, index: int = -1) -> None:
         self.chip = chip
@@ -37,20 +44,87 @@ class Instruction:
         none."""
         raise NotImplementedError
 
+    def check_rules(self) -> None:
+        """Raises IllegalInstruction for fields that the chip refuses, wherever the operands lie."""
+        raise NotImplementedError
+
+    def bind_checked(self, state: State) -> Bound:
+        """What `bind` returns, once the rules are checked. Raises AddressError for an operand that leaves its
+        memory."""
+        raise NotImplementedError
+
+    def check(self, array_base: Sequence[int] | None = None) -> None:
+        """Whether the chip runs this: its rules, operands within LMEM and, behind base registers `array_base`, within
+        GMEM.
+
+        Raises IllegalInstruction or AddressError. Needs no machine; without `array_base` GMEM is not looked at.
+        """
+        self.check_rules()
+        for operand in self.operands if self.acts() else ():
+            for place in operand.places(self):
+                if isinstance(place, LocalTensor):
+                    place.require_fits(self.chip, operand.name)
+                    continue
+                for region in place.regions(self.chip):
+                    if region.memory != LMEM and array_base is not None:
+                        num_bytes = 1 if operand.at_most else region.end - region.start
+                        where = (region.memory, region.start + self.chip.gmem_base, num_bytes)
+                        physical_range(self.chip, array_base, self.chip.gmem_bytes, where, operand.name)
+
     def bind(self, state: State) -> Bound:
         """Validates the whole instruction against `state` and returns what runs it; memory is untouched until that is
         called.
 
         Raises IllegalInstruction or AddressError. The bound call sees the base registers as they are now.
         """
+        self.check_rules()
+        return self.bind_checked(state) if self.acts() else _do_nothing
+
+    def acts(self) -> bool:
+        """Whether there is anything to do."""
+        return True
+
+    def clears(self) -> bool:
+        """Whether it only sets bytes to a constant: programs do so for gaps that may or may not be filled later."""
+        return False
+
+    def pairs_channels(self) -> bool:
+        """Whether it takes input channels in pairs, so that an odd number of them has been padded to an even one."""
+        return False
+
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of operands that make no sense as one tensor, as in x - x or the larger of x and x."""
+        return ()
+
+    def places(self, name: str, role: Role = Role.READ) -> Sequence[Place]:
+        """Where the operand of that name and role lies; nothing where the descriptor has none."""
+        for operand in self.operands:
+            if operand.name == name and operand.role is role:
+                return operand.places(self)
+        raise AssertionError(f"{self.mnemonic} has no operand {name} to {role.value}")
+
+    def tensors(self, name: str, role: Role = Role.READ) -> tuple[LocalTensor, ...]:
+        """The same as tensors in LMEM: one, its planes or its pieces."""
+        return tuple(place for place in self.places(name, role) if isinstance(place, LocalTensor))
+
+    def footprint(self) -> Footprint:
+        """What it touches. It must be an instruction that binds: the footprint of an illegal one means nothing."""
+        if not self.acts():
+            return _NOTHING
+        found = [access_of(self, operand, where) for operand in self.operands if (where := operand.places(self))]
+        writes = tuple(access for access in found if access.operand.role is Role.WRITE)
+        if self.clears():
+            return Footprint((), writes)
+        return Footprint(tuple(access for access in found if access.operand.role is not Role.WRITE), writes)
+
+    def work(self) -> tuple:
+        """Equal for two commands of one engine that do the same at the same places."""
         raise NotImplementedError
 
-    def meaning(self) -> tuple:
-        """What the bound call depends on besides the machine: equal for two commands of one engine that do the same.
-
-        An instruction whose run can fail, with a message that names the command, adds `index`.
-        """
-        raise NotImplementedError
+    def key(self) -> tuple:
+        """What the bound call depends on besides the machine. An instruction whose run can fail, with a message that
+        names the command, adds `index` to its work."""
+        return self.work()
 
     def execute(self, state: State) -> None:
         """Validates, then runs once."""
@@ -76,9 +150,15 @@ class TiuInstruction(Instruction):
 
     __slots__ = ()
     regs: TiuRegs
+    slides: ClassVar[bool] = False
+    """A kernel window of opd1_h x opd1_w slides over opd0."""
+    inner: ClassVar[str] = ""
+    """The field that says over how many elements each result is summed, besides the window's."""
+    multiplies: ClassVar[bool] = False
+    """Its work is counted in multiply-accumulates."""
 
-    def meaning(self) -> tuple:
-        return _TIU_MEANING(self.regs)
+    def work(self) -> tuple:
+        return _TIU_WORK(self.regs)
 
 
 class TdmaInstruction(Instruction):
@@ -87,5 +167,9 @@ class TdmaInstruction(Instruction):
     __slots__ = ()
     regs: TdmaRegs
 
-    def meaning(self) -> tuple:
-        return _TDMA_MEANING(self.regs)
+    def work(self) -> tuple:
+        return _TDMA_WORK(self.regs)
+
+
+def _do_nothing() -> None:
+    """What an instruction without anything to do is bound to."""

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from npusim.insn.base import Bound, TiuInstruction
-from npusim.insn.operands import INT8, addr_of
+from npusim.insn.base import TiuInstruction
+from npusim.insn.operand import Operand, Role, Share
+from npusim.insn.operands import INT8, Tensors, addr_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
-from npusim.mem.lmem import TensorLmem, lmem_tensor
+from npusim.mem.lmem import lmem_tensor
+from npusim.mem.tensor import DTYPES, Fmt, LocalTensor
 from npusim.numerics import bf16
 from npusim.numerics.requant import saturate, shift_right
 from npusim.state import State
 
-SHAPE = {name: attrgetter(*(f"{name}_{dim}" for dim in "nchw")) for name in ("res0", "opd0", "opd1")}
-STRIDES = {name: attrgetter(*(f"{name}_{dim}_str" for dim in "nchw")) for name in SHAPE}
+_SHAPE = {name: attrgetter(*(f"{name}_{dim}" for dim in "nchw")) for name in ("res0", "opd0", "opd1")}
+_STRIDES = {name: attrgetter(*(f"{name}_{dim}_str" for dim in "nchw")) for name in _SHAPE}
 """Fields of an operand in one call: programs bind tens of thousands of these instructions."""
 
 Source = Callable[[], NDArray]
@@ -38,7 +40,7 @@ class Elementwise(TiuInstruction):
     Every operand is read whole before the result is written, so they may overlap.
     """
 
-    __slots__ = ("_is_one_piece",)
+    __slots__ = ()
     eu_typ: ClassVar[ArithEuTyp]
     num_operands: ClassVar[int] = 2
 
@@ -50,18 +52,15 @@ class Elementwise(TiuInstruction):
             and not (regs.tens_lookup or regs.tens_mdsum)
         )
 
-    def bind(self, state: State) -> Bound:
-        self.check()
-        if not self.regs.res0_n:
-            return lambda: None
-        self._find_pieces()
-        return self.bind_checked(state)
+    def acts(self) -> bool:
+        return bool(self.regs.res0_n)
 
-    def bind_checked(self, state: State) -> Bound:
-        """What bind returns, once `check` has passed and there is something to do."""
-        raise NotImplementedError
+    @property
+    def is_float(self) -> bool:
+        """Whether the elements are bf16, and not bytes."""
+        return False
 
-    def check(self) -> None:
+    def check_rules(self) -> None:
         """All operands have one shape, constants too, and the tensors' strides are their own and even where the
         descriptor says bf16."""
         regs = self.regs
@@ -69,7 +68,7 @@ class Elementwise(TiuInstruction):
             self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
         if regs.opt_relu_typ and not regs.opt_res0_seg:
             self.refuse("opt_relu_typ is set with opt_res0_seg 0; ReLU gives results of one plane (1)")
-        shape, opd0, opd1 = SHAPE["res0"](regs), SHAPE["opd0"](regs), SHAPE["opd1"](regs)
+        shape, opd0, opd1 = _SHAPE["res0"](regs), _SHAPE["opd0"](regs), _SHAPE["opd1"](regs)
         if 0 in (shape[1:] if self.chip.tiu_layout == "cv183x" else shape):  # with n 0, cv183x does nothing
             self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
         if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
@@ -80,12 +79,14 @@ class Elementwise(TiuInstruction):
         self._check_strides("opd0", regs.short_opd0_str)
         if self.num_operands == 2 and not regs.opt_opd1_const:
             self._check_strides("opd1", regs.short_opd1_str)
+        if self.acts() and not self.is_float:
+            self._check_planes()
 
     def _check_strides(self, name: str, mode: int) -> None:
         if mode != 3:
             self.refuse(f"short_{name}_str is {mode}; an elementwise operation gives its strides (3)")
-        if self.regs.opd_typ and any(stride & 1 for stride in STRIDES[name](self.regs)):
-            self.refuse(f"{name} has strides {STRIDES[name](self.regs)}; with opd_typ 1 (bf16) they must be even")
+        if self.regs.opd_typ and any(stride & 1 for stride in _STRIDES[name](self.regs)):
+            self.refuse(f"{name} has strides {_STRIDES[name](self.regs)}; with opd_typ 1 (bf16) they must be even")
 
     def check_width(self, eight_bit: bool, *names: str) -> None:
         """The operands `names` are 8-bit (or, for `opd_typ` 1, bf16), or else two planes of bytes."""
@@ -100,35 +101,46 @@ class Elementwise(TiuInstruction):
         regs = self.regs
         return not ((name == "opd0" and regs.opt_opd0_const) or (name == "opd1" and regs.opt_opd1_const))
 
-    def _find_pieces(self) -> None:
-        """Notes whether every tensor is one strided view of LMEM, and all of one shape: none wraps round the lanes, or
-        all do so wholly."""
+    def _check_planes(self) -> None:
+        """The high bytes of 16-bit elements lie behind the low ones, on the same lanes."""
+        for operand in self.operands:
+            planes = self.tensors(operand.name, operand.role)
+            if len(planes) < 2:
+                continue
+            low, high = planes
+            distance = high.addr - low.addr
+            if not distance and operand.role is not Role.ACCUMULATE:
+                self.refuse(f"{operand.name}_b_str is 0; the high bytes of 16-bit elements lie behind the low ones")
+            if low.addr % self.chip.lmem_bytes + distance >= self.chip.lmem_bytes:
+                self.refuse(
+                    f"{operand.name}_b_str is {distance}, which puts the high bytes of {operand.name} at {low.addr:#x} "
+                    "on another lane than the low ones"
+                )
+
+    @property
+    def is_one_piece(self) -> bool:
+        """Whether every tensor is one strided view of LMEM, and all of one shape: none wraps round the lanes, or all do
+        so wholly."""
         names = ("res0", "opd0", "opd1")[: 1 + self.num_operands]
         last_lane = max(addr_of(self, name) for name in names if self.is_tensor(name)) // self.chip.lmem_bytes
         channels, lanes = self.regs.res0_c, self.chip.num_lanes
-        self._is_one_piece = last_lane + channels <= lanes or (last_lane == 0 and channels % lanes == 0)
+        return last_lane + channels <= lanes or (last_lane == 0 and channels % lanes == 0)
 
-    def _tensor(self, state: State, name: str, dtype: DTypeLike, offset: int) -> TensorLmem:
-        regs, addr = self.regs, addr_of(self, name)
-        if offset and addr % self.chip.lmem_bytes + offset >= self.chip.lmem_bytes:
-            self.refuse(
-                f"{name}_b_str is {offset}, which puts the high bytes of {name} at {addr:#x} on another lane than "
-                "the low ones"
-            )
-        return lmem_tensor(state, addr + offset, SHAPE["res0"](regs), STRIDES[name](regs), dtype, name)
+    def plane(self, name: str, fmt: Fmt, offset: int = 0) -> LocalTensor:
+        """The tensor `offset` bytes behind operand `name`'s address, of the result's shape."""
+        return LocalTensor(addr_of(self, name) + offset, _SHAPE["res0"](self.regs), _STRIDES[name](self.regs), fmt)
 
-    def load_of(self, state: State, name: str, dtype: DTypeLike, offset: int = 0) -> Source:
-        """Reads the tensor `offset` bytes behind operand `name`'s address."""
-        operand = self._tensor(state, name, dtype, offset)
-        if not self._is_one_piece:
+    def load_of(self, state: State, tensor: LocalTensor, name: str) -> Source:
+        operand = lmem_tensor(state, tensor, name)
+        if not self.is_one_piece:
             return operand.load
         view = operand.parts[0][1]
         return lambda: view
 
-    def store_of(self, state: State, dtype: DTypeLike, offset: int = 0) -> Sink:
-        """Writes the tensor `offset` bytes behind res0's address."""
-        result = self._tensor(state, "res0", dtype, offset)
-        if not self._is_one_piece:
+    def store_of(self, state: State, plane: int = 0) -> Sink:
+        """Writes one plane of the result."""
+        result = lmem_tensor(state, self.tensors("res0", Role.WRITE)[plane], "res0")
+        if not self.is_one_piece:
             return result.store
         view = result.parts[0][1]
 
@@ -137,36 +149,29 @@ class Elementwise(TiuInstruction):
 
         return store
 
-    def plane_distance(self, name: str) -> int:
-        """Bytes from the plane of low bytes to that of high bytes."""
-        distance = int(getattr(self.regs, f"{name}_b_str"))
-        if not distance and self.is_tensor(name):
-            self.refuse(f"{name}_b_str is 0; the high bytes of 16-bit elements lie behind the low ones")
-        return distance
-
-    def bytes_of(self, state: State, name: str, signed: int, high: bool = False) -> Source:
-        """8-bit operand, or one plane of a 16-bit one: its low or `high` bytes."""
-        if self.is_tensor(name):
-            return self.load_of(state, name, INT8[signed], self.plane_distance(name) if high else 0)
-        byte = getattr(self.regs, f"{name}_addr") >> (8 if high else 0) & 0xFF
-        value = np.full((1, 1, 1, 1), byte, np.uint8).view(INT8[signed])
+    def bytes_of(self, state: State, name: str, plane: int = 0) -> Source:
+        """8-bit operand, or one plane of a 16-bit one."""
+        tensors = self.tensors(name)
+        if tensors:
+            return self.load_of(state, tensors[plane], name)
+        byte = getattr(self.regs, f"{name}_addr") >> (8 * plane) & 0xFF
+        fmt = INT8[getattr(self.regs, f"opt_{name}_sign")]
+        value = np.full((1, 1, 1, 1), byte, np.uint8).view(DTYPES[fmt])
         return lambda: value
 
-    def halves_of(self, state: State, name: str, signed: int) -> Source:
+    def halves_of(self, state: State, name: str) -> Source:
         """16-bit operand in two planes of bytes, as int32."""
-        low, high = self.bytes_of(state, name, 0), self.bytes_of(state, name, signed, high=True)
-
-        def load() -> NDArray[np.int32]:
-            value = np.left_shift(high(), 8, dtype=np.int32)
-            value |= low()
-            return value
-
-        return load
+        if self.is_tensor(name):
+            return halves(self.bytes_of(state, name), self.bytes_of(state, name, 1))
+        pattern = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") & 0xFFFF, np.uint16)
+        value = pattern.view(np.int16 if getattr(self.regs, f"opt_{name}_sign") else np.uint16).astype(np.int32)
+        return lambda: value
 
     def patterns_of(self, state: State, name: str) -> Source:
         """bf16 operand as the uint16 patterns in memory."""
-        if self.is_tensor(name):
-            return self.load_of(state, name, np.uint16)
+        tensors = self.tensors(name)
+        if tensors:
+            return self.load_of(state, tensors[0], name)
         value = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") & 0xFFFF, np.uint16)
         return lambda: value
 
@@ -200,10 +205,10 @@ class Elementwise(TiuInstruction):
 
     def store_int(self, state: State) -> Sink:
         """Writes integers that fit: one plane, or low and high bytes."""
-        low = self.store_of(state, np.uint8)
+        low = self.store_of(state)
         if self.regs.opt_res0_seg:
             return low
-        high = self.store_of(state, np.uint8, self.plane_distance("res0"))
+        high = self.store_of(state, 1)
 
         def write(values: NDArray) -> None:
             low(values)
@@ -214,7 +219,7 @@ class Elementwise(TiuInstruction):
     def finish_float(self, state: State, relu: bool) -> Sink:
         """Rounding to bf16, ReLU and the store of float32 values. An overflow is 0x7f7f before ReLU sees it, also a
         negative one."""
-        store = self.store_of(state, np.uint16)
+        store = self.store_of(state)
         if not relu:
             return lambda values: store(bf16.from_float(values))
 
@@ -224,6 +229,59 @@ class Elementwise(TiuInstruction):
             store(patterns)
 
         return finish
+
+
+def narrow(name: str) -> Callable[[Elementwise], Tensors]:
+    """Declares an operand of 8 bits, or bf16; nothing where it is a constant."""
+
+    def places(insn: Elementwise) -> Tensors:
+        if not insn.is_tensor(name):
+            return ()
+        return (insn.plane(name, Fmt.BF16 if insn.is_float else INT8[getattr(insn.regs, f"opt_{name}_sign")]),)
+
+    return places
+
+
+def wide(name: str) -> Callable[[Elementwise], Tensors]:
+    """Declares an operand of 16 bits, low bytes and high bytes in two planes, or bf16; nothing where it is a
+    constant."""
+
+    one = narrow(name)
+
+    def places(insn: Elementwise) -> Tensors:
+        if insn.is_float or not insn.is_tensor(name):
+            return one(insn)
+        high = INT8[getattr(insn.regs, f"opt_{name}_sign")]
+        return insn.plane(name, Fmt.U8), insn.plane(name, high, getattr(insn.regs, f"{name}_b_str"))
+
+    return places
+
+
+def _result(insn: Elementwise) -> Tensors:
+    if insn.is_float:
+        return (insn.plane("res0", Fmt.BF16),)
+    if insn.regs.opt_res0_seg:
+        return (insn.plane("res0", Fmt.U8),)
+    return insn.plane("res0", Fmt.U8), insn.plane("res0", Fmt.U8, insn.regs.res0_b_str)
+
+
+RESULT = Operand("res0", Role.WRITE, "8 bits, 16 bits in two planes, or bf16", _result, Share.ELEMENT)
+
+
+def element(name: str, what: str, places: Callable[[Any], Tensors], role: Role = Role.READ) -> Operand:
+    """An operand each element of which goes into one element of the result."""
+    return Operand(name, role, what, places, Share.ELEMENT)
+
+
+def halves(low: Source, high: Source) -> Source:
+    """Two planes of bytes as int32, signed as `high` is."""
+
+    def load() -> NDArray[np.int32]:
+        value = np.left_shift(high(), 8, dtype=np.int32)
+        value |= low()
+        return value
+
+    return load
 
 
 def check_signs(insn: TiuInstruction) -> None:

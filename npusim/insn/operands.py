@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from npusim.insn.base import TiuInstruction
-from npusim.mem.lmem import Shape, TensorLmem, align_up, lmem_tensor
+from npusim.insn.operand import Role
+from npusim.mem.lmem import TensorLmem, align_up, lmem_tensor
+from npusim.mem.tensor import Fmt, LocalTensor, Shape
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import LARGEST
 from npusim.state import State
 
-INT8: tuple[DTypeLike, DTypeLike] = (np.uint8, np.int8)
-"""Element type of an 8-bit operand by its sign bit."""
+Tensors = tuple[LocalTensor, ...]
+INT8 = (Fmt.U8, Fmt.I8)
+"""Format of an 8-bit operand by its sign bit."""
 
 
 def shape_of(insn: TiuInstruction, name: str) -> Shape:
     """(n, c, h, w) of operand `name` ("res0", "opd0", "opd1", "opd2")."""
-    n, c, h, w = (getattr(insn.regs, f"{name}_{dim}") for dim in "nchw")
-    insn.require(min(n, c, h, w) > 0, f"{name} has shape {(n, c, h, w)}; every extent must be at least 1")
-    return (n, c, h, w)
+    regs = insn.regs
+    return tuple(getattr(regs, f"{name}_{dim}") for dim in "nchw")
+
+
+def checked_shape(insn: TiuInstruction, name: str) -> Shape:
+    """The same; refuses extents of 0."""
+    shape = shape_of(insn, name)
+    if min(shape) < 1:
+        insn.refuse(f"{name} has shape {shape}; every extent must be at least 1")
+    return shape
 
 
 def addr_of(insn: TiuInstruction, name: str) -> int:
     """Linear LMEM address of operand `name`. opd1 and opd2 hold 16 bits; their higher bits (lane / 2) are those of
     res0."""
-    addr = int(getattr(insn.regs, f"{name}_addr"))
+    addr: int = getattr(insn.regs, f"{name}_addr")
     return addr if name in ("res0", "opd0") else insn.regs.res0_addr & ~0xFFFF | addr
 
 
@@ -43,33 +56,68 @@ def strides_of(insn: TiuInstruction, name: str, shape: Shape, itemsize: int) -> 
     return (c_str * -(-(lane0 + c) // insn.chip.num_lanes), c_str, w * itemsize, itemsize)
 
 
-def tensor(
-    insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, shape: Shape | None = None, offset: int = 0
-) -> TensorLmem:
-    """Operand `name` as a tensor of `dtype`, `offset` bytes behind its address."""
+def tensor_of(insn: TiuInstruction, name: str, fmt: Fmt, shape: Shape | None = None) -> LocalTensor:
+    """Operand `name` at the strides that the descriptor gives or stands for."""
     shape = shape or shape_of(insn, name)
-    strides = strides_of(insn, name, shape, np.dtype(dtype).itemsize)
-    return lmem_tensor(state, addr_of(insn, name) + offset, shape, strides, dtype, name)
+    return LocalTensor(addr_of(insn, name), shape, strides_of(insn, name, shape, fmt.itemsize), fmt)
 
 
-def per_channel(
-    insn: TiuInstruction, state: State, name: str, count: int, dtype: DTypeLike = np.uint8, offset: int = 0
-) -> TensorLmem:
+def planes_of(tensor: LocalTensor, count: int, b_str: int) -> Tensors:
+    """`count` tensors alike, `b_str` bytes apart: one for each byte, or each half, of an element."""
+    return tuple(tensor._replace(addr=tensor.addr + i * b_str) for i in range(count))
+
+
+def per_channel(insn: TiuInstruction, name: str, count: int, fmt: Fmt = Fmt.U8) -> LocalTensor:
     """`count` packed elements for each channel of the result, shape (1, c, 1, count): kernels, biases, quantisation
     records."""
-    itemsize = np.dtype(dtype).itemsize
-    strides = (0, count * itemsize, 0, itemsize)
-    return lmem_tensor(state, addr_of(insn, name) + offset, (1, insn.regs.res0_c, 1, count), strides, dtype, name)
+    size = fmt.itemsize
+    return LocalTensor(addr_of(insn, name), (1, insn.regs.res0_c, 1, count), (0, count * size, 0, size), fmt)
+
+
+def element_fmt(insn: TiuInstruction, name: str) -> Fmt:
+    """The format of operand `name`: bf16, or 8 bits of its sign."""
+    return Fmt.BF16 if insn.regs.opd_typ else INT8[getattr(insn.regs, f"opt_{name}_sign")]
+
+
+def whole(name: str) -> Callable[[Any], Tensors]:
+    """Declares an operand that is one tensor of the instruction's element type."""
+    return lambda insn: (tensor_of(insn, name, element_fmt(insn, name)),)
+
+
+def result(insn: TiuInstruction) -> Tensors:
+    """Declares a result that is one tensor: bf16, or bytes."""
+    return (tensor_of(insn, "res0", Fmt.BF16 if insn.regs.opd_typ else Fmt.U8),)
+
+
+def bound(insn: TiuInstruction, state: State, name: str, role: Role = Role.READ) -> TensorLmem:
+    """The declared operand, which is one tensor, tied to memory."""
+    (tensor,) = insn.tensors(name, role)
+    return lmem_tensor(state, tensor, name)
+
+
+def bound_planes(insn: TiuInstruction, state: State, name: str, role: Role = Role.READ) -> Planes | None:
+    """The declared operand's planes, tied to memory; None where there is no such operand."""
+    return planes_at(state, insn.tensors(name, role), name)
+
+
+def planes_at(state: State, tensors: Tensors, name: str) -> Planes | None:
+    """Planes of operand `name`, tied to memory; None for none."""
+    return Planes([lmem_tensor(state, tensor, name) for tensor in tensors]) if tensors else None
 
 
 def constant_int8(insn: TiuInstruction) -> int:
     """The 8-bit constant that stands in opd1's address field."""
-    return int(np.uint8(insn.regs.opd1_addr & 0xFF).view(INT8[insn.regs.opt_opd1_sign]))
+    return _int8(insn.regs.opd1_addr, insn.regs.opt_opd1_sign)
 
 
 def fill_int8(insn: TiuInstruction) -> int:
     """The 8-bit value that padding and insertion put into opd0."""
-    return int(np.uint8(insn.regs.opd0_ins_val & 0xFF).view(INT8[insn.regs.opt_opd0_sign]))
+    return _int8(insn.regs.opd0_ins_val, insn.regs.opt_opd0_sign)
+
+
+def _int8(field: int, signed: int) -> int:
+    byte = field & 0xFF
+    return byte - 256 if signed and byte >= 128 else byte
 
 
 def fill_float(insn: TiuInstruction) -> float:
@@ -88,7 +136,7 @@ def _fill_field(insn: TiuInstruction) -> int:
 
 
 class Planes:
-    """A tensor of several bytes (or halves) an element that lie in planes, `b_str` bytes apart."""
+    """A tensor of several bytes (or halves) an element that lie in planes."""
 
     def __init__(self, planes: list[TensorLmem]) -> None:
         self._planes = planes
@@ -103,6 +151,10 @@ class Planes:
             total = (total << (32 - bits)) >> (32 - bits)
         return total
 
+    def store(self, values: NDArray) -> None:
+        """Writes values that fit the one plane there is."""
+        self._planes[0].store(values)
+
     def store_int(self, values: NDArray) -> None:
         for i, plane in enumerate(self._planes):
             plane.store(((values >> (8 * i)) & 0xFF).astype(np.uint8))
@@ -116,10 +168,3 @@ class Planes:
         bits = np.where(np.isnan(values), LARGEST, values).view(np.uint32)
         self._planes[0].store((bits >> 16).astype(np.uint16))
         self._planes[1].store((bits & 0xFFFF).astype(np.uint16))
-
-
-def planes(
-    insn: TiuInstruction, state: State, name: str, dtype: DTypeLike, count: int, b_str: int, shape: Shape | None = None
-) -> Planes:
-    """Operand `name` as `count` planes of `dtype`, `b_str` bytes apart."""
-    return Planes([tensor(insn, state, name, dtype, shape, i * b_str) for i in range(count)])

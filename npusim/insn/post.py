@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import TiuInstruction
-from npusim.insn.operands import per_channel
+from npusim.insn.operand import Holds, Operand, Role, Share
+from npusim.insn.operands import Tensors, bound, bound_planes, per_channel, planes_of
+from npusim.mem.tensor import Fmt
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import sum_in_order
 from npusim.numerics.requant import multiply_by_quantized, rectify, saturate, shift_right, split_shift
@@ -17,6 +19,25 @@ from npusim.state import State
 
 READ_PS32, WRITE_PS32 = 1, 2
 """Bits of `ps32_md`: the sum starts from the 32-bit partial result in res0; it goes back there unfinished."""
+
+
+def channel_records(insn: TiuInstruction) -> Tensors:
+    """Records of 9 or 5 packed bytes (bias, multiplier, shift), or a bias in two planes: low and high bytes in int8,
+    high and low halves of a float32 in bf16. Nothing where the sum takes neither."""
+    regs = insn.regs
+    has_bias = regs.tsk_opd_num == 3
+    if regs.opt_chl_quan and not regs.opd_typ:
+        return (per_channel(insn, "opd2", 9 if has_bias else 5),)
+    if not has_bias:
+        return ()
+    return planes_of(per_channel(insn, "opd2", 1, Fmt.BF16 if regs.opd_typ else Fmt.U8), 2, regs.opd2_b_str)
+
+
+CHANNEL_RECORDS = Operand(
+    "opd2", Role.READ, "bias of each channel, or its record of bias, multiplier and shift", channel_records,
+    Share.CHANNEL, Holds.RECORDS,
+)  # fmt: skip
+"""What convolutions read to finish a sum."""
 
 Finish = Callable[[NDArray], NDArray]
 """From exact integer sums (int32, channels on axis 1), which may be overwritten, to saturated results."""
@@ -38,7 +59,7 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
     regs = insn.regs
     has_bias = regs.tsk_opd_num == 3
     nbytes = 9 if has_bias else 5
-    records = per_channel(insn, state, "opd2", nbytes)
+    records = bound(insn, state, "opd2")
     relu, signed = bool(regs.opt_relu_typ), bool(regs.opt_res0_sign)
     shift_bits = 8 if "QM_LSHIFT" in insn.chip.missing else 6
 
@@ -90,28 +111,16 @@ def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | No
     return finish
 
 
-def bias16(insn: TiuInstruction, state: State) -> Callable[[], NDArray]:
-    """The 16-bit bias of every channel, low and high bytes in two packed planes; int32 of shape (1, c, 1, 1)."""
-    low = per_channel(insn, state, "opd2", 1)
-    high = per_channel(insn, state, "opd2", 1, offset=insn.regs.opd2_b_str)
-    signed = bool(insn.regs.opt_opd2_sign)
-
-    def load() -> NDArray[np.int32]:
-        value = low.load().astype(np.int32) | (high.load().astype(np.int32) << 8)
-        return (value << 16) >> 16 if signed else value
-
-    return load
+def bias16(insn: TiuInstruction, state: State) -> Callable[[], NDArray] | None:
+    """The 16-bit bias of every channel, int32 of shape (1, c, 1, 1); None where there is none."""
+    planes, signed = bound_planes(insn, state, "opd2"), bool(insn.regs.opt_opd2_sign)
+    return None if planes is None else lambda: planes.load_int(signed)
 
 
-def bias_float(insn: TiuInstruction, state: State) -> Callable[[], NDArray[np.float32]]:
-    """The float32 bias of every channel, high and low halves in two packed planes; shape (1, c, 1, 1)."""
-    high = per_channel(insn, state, "opd2", 1, np.uint16)
-    low = per_channel(insn, state, "opd2", 1, np.uint16, insn.regs.opd2_b_str)
-
-    def load() -> NDArray[np.float32]:
-        return ((high.load().astype(np.uint32) << 16) | low.load()).view(np.float32)
-
-    return load
+def bias_float(insn: TiuInstruction, state: State) -> Callable[[], NDArray[np.float32]] | None:
+    """The float32 bias of every channel, shape (1, c, 1, 1); None where there is none."""
+    planes = bound_planes(insn, state, "opd2")
+    return None if planes is None else planes.load_float
 
 
 def finish_float(sums: NDArray[np.float32], bias: NDArray[np.float32] | None, relu: bool) -> NDArray[np.uint16]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import TdmaInstruction
-from npusim.insn.tdma_transfer import Tensor
+from npusim.insn.operand import Operand, Place, Role
 from npusim.isa.opcodes import TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
-from npusim.mem.gmem import gmem_tensor
-from npusim.mem.lmem import Shape, lmem_tensor
+from npusim.mem.region import LMEM, Region
+from npusim.mem.tensor import Fmt, GlobalTensor, LocalTensor, Shape
 from npusim.numerics.convert import bf16_from_int8, int8_from_bf16
-from npusim.state import State
 
 LOCAL_SOURCE = (TransDir.L2G, TransDir.L2L)
 LOCAL_DESTINATION = (TransDir.G2L, TransDir.L2L)
@@ -25,8 +24,8 @@ CONVERSIONS = {
 }
 """(src_fmt, dst_fmt) that differ and are yet legal."""
 ITEMSIZE: dict[int, int] = {TdmaFmt.INT8: 1, TdmaFmt.BF16: 2}
-UNSIGNED: dict[int, np.dtype] = {1: np.dtype(np.uint8), 2: np.dtype("<u2")}
-"""Elements are moved as patterns; this is their type by size."""
+PATTERN = {1: Fmt.U8, 2: Fmt.BF16}
+"""Elements are moved as patterns; this is their format by size."""
 
 
 class Transfer(TdmaInstruction):
@@ -34,6 +33,16 @@ class Transfer(TdmaInstruction):
 
     __slots__ = ()
     direction: ClassVar[TransDir]
+    linear: ClassVar[bool] = False
+    """Bytes are moved from one linear address to another, whatever the shapes."""
+    matrix: ClassVar[bool] = False
+    """One side is a matrix of rows in GMEM."""
+    compressed: ClassVar[bool] = False
+    """The side in GMEM is a compressed stream."""
+    operands: ClassVar[tuple[Operand, ...]] = (
+        Operand("source", Role.READ, "what is moved", lambda insn: insn.sources()),
+        Operand("destination", Role.WRITE, "where it goes", lambda insn: insn.destinations()),
+    )
 
     @classmethod
     def matches(cls, regs: TdmaRegs) -> bool:
@@ -82,38 +91,66 @@ class Transfer(TdmaInstruction):
     def dst_strides(self, w_stride: int) -> Shape:
         return (self.regs.dst_n_stride, self.dst_c_stride, self.regs.dst_h_stride, w_stride)
 
-    def source(self, state: State, shape: Shape, strides: Shape, itemsize: int, addr: int | None = None) -> Tensor:
+    def sources(self) -> Sequence[Place]:
+        """Where the source lies: one tensor, its pieces, or a run of bytes."""
+        size = self.itemsizes[0]
+        return (self.source(self.src_shape, self.src_strides(size), size),)
+
+    def destinations(self) -> Sequence[Place]:
+        size = self.itemsizes[1]
+        return (self.destination(self.dst_shape, self.dst_strides(size), size),)
+
+    def source(
+        self, shape: Shape, strides: Shape, itemsize: int, addr: int | None = None
+    ) -> LocalTensor | GlobalTensor:
         """The tensor at the source address, or at `addr` of the same memory."""
         addr = self.src_addr if addr is None else addr
         if self.direction in LOCAL_SOURCE:
-            return lmem_tensor(state, addr, shape, strides, UNSIGNED[itemsize], "source")
-        return gmem_tensor(state, self.regs.src_base_reg_sel, addr, shape, strides, UNSIGNED[itemsize], "source")
+            return LocalTensor(addr, shape, strides, PATTERN[itemsize])
+        return GlobalTensor(self.regs.src_base_reg_sel, addr, shape, strides, PATTERN[itemsize])
 
-    def destination(self, state: State, shape: Shape, strides: Shape, itemsize: int, addr: int | None = None) -> Tensor:
+    def destination(
+        self, shape: Shape, strides: Shape, itemsize: int, addr: int | None = None
+    ) -> LocalTensor | GlobalTensor:
         addr = self.dst_addr if addr is None else addr
         if self.direction in LOCAL_DESTINATION:
-            return lmem_tensor(state, addr, shape, strides, UNSIGNED[itemsize], "destination")
-        return gmem_tensor(state, self.regs.dst_base_reg_sel, addr, shape, strides, UNSIGNED[itemsize], "destination")
+            return LocalTensor(addr, shape, strides, PATTERN[itemsize])
+        return GlobalTensor(self.regs.dst_base_reg_sel, addr, shape, strides, PATTERN[itemsize])
 
+    def run_of_bytes(self, side: str, num_bytes: int) -> Region:
+        """`num_bytes` linear bytes from the address of `side` ("source" or "destination") on, in its memory."""
+        if side == "source":
+            local, base_reg, addr = self.direction in LOCAL_SOURCE, self.regs.src_base_reg_sel, self.src_addr
+        else:
+            local, base_reg, addr = self.direction in LOCAL_DESTINATION, self.regs.dst_base_reg_sel, self.dst_addr
+        return (
+            Region(LMEM, addr, (), (), num_bytes)
+            if local
+            else Region(base_reg, addr - self.chip.gmem_base, (), (), num_bytes)
+        )
+
+    @property
     def itemsizes(self) -> tuple[int, int]:
         """Bytes of a source and of a destination element."""
         formats = (self.regs.src_fmt, self.regs.dst_fmt)
         if self.direction == TransDir.G2G:  # moves bytes unless both are bf16
             return (2, 2) if formats == (TdmaFmt.BF16, TdmaFmt.BF16) else (1, 1)
+        return (ITEMSIZE.get(formats[0], 1), ITEMSIZE.get(formats[1], 1))
+
+    def check_formats(self) -> None:
+        """Refuses formats that the direction does not convert."""
+        formats = (self.regs.src_fmt, self.regs.dst_fmt)
         same = formats[0] == formats[1] and formats[0] in ITEMSIZE
-        if not same and formats not in CONVERSIONS[self.direction]:
+        if self.direction != TransDir.G2G and not same and formats not in CONVERSIONS[self.direction]:
             legal = [(1, 1), (2, 2), *(tuple(map(int, pair)) for pair in CONVERSIONS[self.direction])]
             self.refuse(f"(src_fmt, dst_fmt) is {formats}; legal are {', '.join(map(str, legal))}")
-        return (ITEMSIZE[formats[0]], ITEMSIZE[formats[1]])
 
-    def same_itemsize(self, legal: tuple[int, ...]) -> int:
-        """Bytes of an element where source and destination must have the same format, one of `legal`."""
+    def check_same_format(self, *legal: TdmaFmt) -> None:
+        """Refuses a source and a destination whose formats are not the same one of `legal`."""
         formats = (self.regs.src_fmt, self.regs.dst_fmt)
-        pairs = ", ".join(f"({fmt:d}, {fmt:d})" for fmt in legal)
-        self.require(
-            formats[0] == formats[1] and formats[0] in legal, f"(src_fmt, dst_fmt) is {formats}; it must be {pairs}"
-        )
-        return ITEMSIZE[formats[0]]
+        if formats[0] != formats[1] or formats[0] not in legal:
+            pairs = ", ".join(f"({fmt:d}, {fmt:d})" for fmt in legal)
+            self.refuse(f"(src_fmt, dst_fmt) is {formats}; it must be {pairs}")
 
     def table(self) -> NDArray | None:
         """What each source element becomes; None where elements are copied."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 
 from npusim.errors import AddressError
 from npusim.insn.base import Bound
-from npusim.insn.tdma_base import LOCAL_DESTINATION, LOCAL_SOURCE, UNSIGNED, Transfer
-from npusim.insn.tdma_transfer import transfer
+from npusim.insn.operand import Holds, Operand, Place, Share
+from npusim.insn.tdma_base import Transfer
+from npusim.insn.tdma_transfer import bound_sides, bound_tensor, transfer
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import TensorGmem, physical_addr
+from npusim.mem.region import LMEM, Region
 from npusim.numerics.convert import lut_base_from_bf16, lut_index_from_bf16
 from npusim.state import State
 
@@ -29,16 +32,14 @@ class TensorCopy(Transfer):
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return not (regs.trans_fmt or regs.sys_dtype or regs.spec_func or regs.compress_en)
 
-    def bind(self, state: State) -> Bound:
-        src_size, dst_size = self.itemsizes()
+    def check_rules(self) -> None:
+        self.check_formats()
         src_shape, dst_shape = self.src_shape, self.dst_shape
-        self.require(
-            src_shape == dst_shape or math.prod(src_shape) == math.prod(dst_shape),
-            f"source shape {src_shape} and destination shape {dst_shape} must hold equally many elements",
-        )
-        src = self.source(state, src_shape, self.src_strides(src_size), src_size)
-        dst = self.destination(state, dst_shape, self.dst_strides(dst_size), dst_size)
-        return transfer(src, dst, self.table())
+        if src_shape != dst_shape and math.prod(src_shape) != math.prod(dst_shape):
+            self.refuse(f"source shape {src_shape} and destination shape {dst_shape} must hold equally many elements")
+
+    def bind_checked(self, state: State) -> Bound:
+        return transfer(*bound_sides(state, self), self.table())
 
 
 class G2lTensorCopy(TensorCopy):
@@ -71,10 +72,18 @@ class L2lTensorCopy(TensorCopy):
     __slots__ = ()
     mnemonic = "tdma_l2l_tensor_copy"
     direction = TransDir.L2L
+    operands = (TensorCopy.operands[0]._replace(share=Share.MOVED), TensorCopy.operands[1])
 
     @classmethod
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return regs.spec_func == SpecFunc.COPY
+
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        return (("source", "destination"),) if self.table() is None else ()
+
+    def check_rules(self) -> None:
+        super().check_rules()
+        self.table()
 
     def table(self) -> NDArray | None:
         """From bf16 to bf16 a copy can turn numbers into what a table lookup needs: their index, or the entry's own
@@ -92,17 +101,24 @@ class TensorFillConstant(Transfer):
     """const_val to every element of (src_n, dst_c, dst_h, dst_w); its low byte where dst_fmt is int8."""
 
     __slots__ = ()
+    operands = (Transfer.operands[1]._replace(holds=Holds.BYTES),)
 
     @classmethod
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return regs.spec_func == SpecFunc.FILL_CONSTANT and not (regs.trans_fmt or regs.sys_dtype or regs.compress_en)
 
-    def bind(self, state: State) -> Bound:
-        itemsize = self.same_itemsize((TdmaFmt.INT8, TdmaFmt.BF16))
-        dst = self.destination(state, self.dst_shape, self.dst_strides(itemsize), itemsize)
+    def clears(self) -> bool:
+        return True
+
+    def check_rules(self) -> None:
+        self.check_same_format(TdmaFmt.INT8, TdmaFmt.BF16)
+
+    def bind_checked(self, state: State) -> Bound:
+        (place,) = self.destinations()
+        dst = bound_tensor(state, place, "destination")
         constant = np.frombuffer(self.regs.const_val.to_bytes(2, "little"), np.uint8)
-        everywhere = np.ndarray(dst.shape, UNSIGNED[itemsize], constant, 0, (0, 0, 0, 0))
-        return transfer(TensorGmem(constant, everywhere, (0, itemsize)), dst)
+        everywhere = np.ndarray(dst.shape, dst.cover.dtype, constant, 0, (0, 0, 0, 0))
+        return transfer(TensorGmem(constant, everywhere, (0, everywhere.itemsize)), dst)
 
 
 class G2lTensorFillConstant(TensorFillConstant):
@@ -125,35 +141,47 @@ class GeneralCopy(Transfer):
     """src_n_stride bytes from one linear address to another; in LMEM they run on from lane to lane."""
 
     __slots__ = ()
+    linear = True
+    operands = tuple(operand._replace(holds=Holds.BYTES) for operand in Transfer.operands)
 
     @classmethod
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return bool(regs.trans_fmt) and not (regs.sys_dtype or regs.spec_func)
 
-    def bind(self, state: State) -> Bound:
-        regs, num_bytes = self.regs, self.regs.src_n_stride
-        self.require(
-            regs.src_fmt == regs.dst_fmt or self.direction == TransDir.G2G,
-            f"src_fmt {regs.src_fmt} and dst_fmt {regs.dst_fmt} must be the same; a general copy does not convert",
-        )
-        src = self._bytes(
-            state, self.direction in LOCAL_SOURCE, regs.src_base_reg_sel, self.src_addr, num_bytes, "source"
-        )
-        dst = self._bytes(
-            state, self.direction in LOCAL_DESTINATION, regs.dst_base_reg_sel, self.dst_addr, num_bytes, "destination"
-        )
+    def acts(self) -> bool:
+        return bool(self.regs.src_n_stride)
+
+    def check_rules(self) -> None:
+        regs = self.regs
+        if regs.src_fmt != regs.dst_fmt and self.direction != TransDir.G2G:
+            self.refuse(
+                f"src_fmt {regs.src_fmt} and dst_fmt {regs.dst_fmt} must be the same; a general copy does not convert"
+            )
+
+    def sources(self) -> Sequence[Place]:
+        return (self.run_of_bytes("source", self.regs.src_n_stride),)
+
+    def destinations(self) -> Sequence[Place]:
+        return (self.run_of_bytes("destination", self.regs.src_n_stride),)
+
+    def bind_checked(self, state: State) -> Bound:
+        src, dst = (_bytes(state, self, operand) for operand in self.operands)
         return partial(np.copyto, dst, src)
 
-    @staticmethod
-    def _bytes(state: State, local: bool, base_reg: int, addr: int, num_bytes: int, what: str) -> NDArray[np.uint8]:
-        memory = state.lmem_flat if local else state.gmem.bytes
-        offset = addr if local else physical_addr(state, base_reg, addr, what)
-        if offset + num_bytes > memory.size:
-            raise AddressError(
-                f"{what}: {num_bytes} bytes from {offset:#x} end past {'LMEM' if local else 'GMEM'}, which has "
-                f"{memory.size:#x} bytes"
-            )
-        return memory[offset : offset + num_bytes]
+
+def _bytes(state: State, insn: GeneralCopy, operand: Operand) -> NDArray[np.uint8]:
+    """The bytes of an operand in the memory where it lies."""
+    (run,) = operand.places(insn)
+    assert isinstance(run, Region)
+    if run.memory != LMEM:
+        start = physical_addr(state, run.memory, run.start + insn.chip.gmem_base, run.run, operand.name)
+        return state.gmem.bytes[start : start + run.run]
+    if run.end > state.lmem_flat.size:
+        num_bytes = state.lmem_flat.size
+        raise AddressError(
+            f"{operand.name}: {run.run} bytes from {run.start:#x} end past LMEM, which has {num_bytes:#x} bytes"
+        )
+    return state.lmem_flat[run.start : run.end]
 
 
 class G2lGeneralCopy(GeneralCopy):

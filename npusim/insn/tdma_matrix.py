@@ -3,13 +3,16 @@ which may be shorter."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from npusim.errors import AddressError
 from npusim.insn.base import Bound
-from npusim.insn.tdma_base import UNSIGNED, Transfer
-from npusim.insn.tdma_transfer import Tensor, transfer_rows
+from npusim.insn.operand import Place
+from npusim.insn.tdma_base import PATTERN, Transfer
+from npusim.insn.tdma_transfer import Tensor, bound_tensor, transfer_rows
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
-from npusim.mem.lmem import Shape, TensorLmem, lmem_tensor
+from npusim.mem.tensor import GlobalTensor, LocalTensor, Shape
 from npusim.state import State
 
 
@@ -17,6 +20,8 @@ class MatrixTransfer(Transfer):
     """What all transfers of matrices share."""
 
     __slots__ = ()
+    matrix = True
+    operands = tuple(operand._replace(in_pieces=True) for operand in Transfer.operands)
 
     @property
     def local_shape(self) -> Shape:
@@ -44,53 +49,81 @@ class MatrixTransfer(Transfer):
             c == -(-columns // w), f"{c} channels of {w} in LMEM must be ceil({columns} / {w}) for {columns} columns"
         )
 
-    def pieces(self, state: State, n: int, columns: int, itemsize: int) -> list[tuple[slice, TensorLmem]]:
+        if self.local_addr >= self.chip.lmem_total_bytes or not self._within_lanes(columns):
+            c_str = self._local_strides(1)[1]
+            raise AddressError(
+                f"channel {c - 1} of the matrix at {self.local_addr:#x} with channel stride {c_str} lies outside LMEM"
+            )
+
+    @property
+    def local_addr(self) -> int:
+        return self.src_addr if self.direction == TransDir.L2G else self.dst_addr
+
+    def _local_strides(self, itemsize: int) -> Shape:
+        n_str, c_str, _, _ = (self.src_strides if self.direction == TransDir.L2G else self.dst_strides)(itemsize)
+        return (n_str, c_str, 0, itemsize)
+
+    def _within_lanes(self, columns: int) -> bool:
+        """Whether the last channel starts within its lane."""
+        lane, offset = divmod(self.local_addr, self.chip.lmem_bytes)
+        last = -(-columns // self.local_shape[3]) - 1
+        return offset + (lane + last) // self.chip.num_lanes * self._local_strides(1)[1] < self.chip.lmem_bytes
+
+    def pieces(self, n: int, columns: int, itemsize: int) -> list[tuple[slice, LocalTensor]]:
         """The LMEM side as tensors that start at its first channel or at the short last one, each with the columns that
         it holds."""
-        _, _, _, w = self.local_shape
+        w = max(self.local_shape[3], 1)
         whole, rest = divmod(columns, w)
+        row = LocalTensor(self.local_addr, (n, 1, 1, w), self._local_strides(itemsize), PATTERN[itemsize])
         found = []
-        for first, shape in ((0, (n, whole, 1, w)), (whole, (n, 1, 1, rest))):
-            if shape[1] and shape[3]:
-                found.append(
-                    (slice(first * w, first * w + shape[1] * shape[3]), self._channels(state, shape, first, itemsize))
-                )
+        if whole:
+            found.append((slice(0, whole * w), row.channels(0, whole, self.chip)))
+        if rest:
+            last = row._replace(shape=(n, 1, 1, rest)).channels(whole, 1, self.chip)
+            found.append((slice(whole * w, columns), last))
         return found
 
-    def bind_pieces(
-        self, state: State, n: int, columns: int, steps: tuple[int, int], near_size: int, far_size: int
-    ) -> Bound:
+    def far_rows(self, itemsize: int) -> GlobalTensor:
+        """The side in GMEM, row by row."""
+        rows, columns = self.matrix_shape
+        if self.direction == TransDir.L2G:
+            return GlobalTensor(
+                self.regs.dst_base_reg_sel,
+                self.dst_addr,
+                (rows, columns),
+                (self.dst_c_stride, itemsize),
+                PATTERN[itemsize],
+            )
+        return GlobalTensor(
+            self.regs.src_base_reg_sel, self.src_addr, (rows, columns), (self.src_c_stride, itemsize), PATTERN[itemsize]
+        )
+
+    def sources(self) -> Sequence[Place]:
+        size = self.itemsizes[0]
+        return self._near(size) if self.direction == TransDir.L2G else (self.far_rows(size),)
+
+    def destinations(self) -> Sequence[Place]:
+        size = self.itemsizes[1]
+        return (self.far_rows(size),) if self.direction == TransDir.L2G else self._near(size)
+
+    def _near(self, itemsize: int) -> Sequence[Place]:
+        return [piece for _, piece in self.pieces(*self.matrix_shape, itemsize)]
+
+    def bind_pieces(self, state: State, pieces: list[tuple[slice, LocalTensor]], steps: tuple[int, int]) -> Bound:
         """The transfer of every piece. `steps` are the distances in GMEM, in bytes, from one n to the next and from one
-        column to the next; the sizes are those of an element in LMEM and in GMEM."""
+        column to the next."""
         n_step, step = steps
         pairs: list[tuple[Tensor, Tensor]] = []
-        for held, near in self.pieces(state, n, columns, near_size):
-            strides = (n_step, near.shape[3] * step, 0, step)
+        for held, piece in pieces:
+            near = bound_tensor(state, piece, "source" if self.direction == TransDir.L2G else "destination")
+            strides = (n_step, piece.shape[3] * step, 0, step)
             if self.direction == TransDir.L2G:
-                pairs.append(
-                    (near, self.destination(state, near.shape, strides, far_size, self.dst_addr + held.start * step))
-                )
+                far = self.destination(piece.shape, strides, self.itemsizes[1], self.dst_addr + held.start * step)
+                pairs.append((near, bound_tensor(state, far, "destination")))
             else:
-                pairs.append(
-                    (self.source(state, near.shape, strides, far_size, self.src_addr + held.start * step), near)
-                )
+                far = self.source(piece.shape, strides, self.itemsizes[0], self.src_addr + held.start * step)
+                pairs.append((bound_tensor(state, far, "source"), near))
         return transfer_rows(pairs, self.table())
-
-    def _channels(self, state: State, shape: Shape, first: int, itemsize: int) -> TensorLmem:
-        """The LMEM tensor of `shape` that starts at channel `first`."""
-        from_local = self.direction == TransDir.L2G
-        addr = self.src_addr if from_local else self.dst_addr
-        n_str, c_str, _, _ = self.src_strides(itemsize) if from_local else self.dst_strides(itemsize)
-        what = "source" if from_local else "destination"
-        lane, offset = divmod(addr, self.chip.lmem_bytes)
-        turn, lane = divmod(lane + first, self.chip.num_lanes)
-        offset += turn * c_str
-        if addr >= self.chip.lmem_total_bytes or offset >= self.chip.lmem_bytes:
-            raise AddressError(
-                f"{what}: channel {first} of the matrix at {addr:#x} with channel stride {c_str} lies outside LMEM"
-            )
-        addr = lane * self.chip.lmem_bytes + offset
-        return lmem_tensor(state, addr, shape, (n_str, c_str, 0, itemsize), UNSIGNED[itemsize], what)
 
 
 class MatrixCopy(MatrixTransfer):
@@ -102,12 +135,15 @@ class MatrixCopy(MatrixTransfer):
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return bool(regs.sys_dtype) and not (regs.trans_fmt or regs.spec_func or regs.compress_en)
 
-    def bind(self, state: State) -> Bound:
-        src_size, dst_size = self.itemsizes()
+    def check_rules(self) -> None:
+        self.check_formats()
         self.check_rows()
+
+    def bind_checked(self, state: State) -> Bound:
+        src_size, dst_size = self.itemsizes
         if self.direction == TransDir.L2G:
-            return self.bind_pieces(state, *self.matrix_shape, (self.dst_c_stride, dst_size), src_size, dst_size)
-        return self.bind_pieces(state, *self.matrix_shape, (self.src_c_stride, src_size), dst_size, src_size)
+            return self.bind_pieces(state, self.pieces(*self.matrix_shape, src_size), (self.dst_c_stride, dst_size))
+        return self.bind_pieces(state, self.pieces(*self.matrix_shape, dst_size), (self.src_c_stride, src_size))
 
 
 class G2lMatrixCopy(MatrixCopy):
@@ -137,13 +173,20 @@ class G2lMatrixCopyRowColTransposed(MatrixTransfer):
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return bool(regs.sys_dtype) and regs.spec_func == SpecFunc.TRANSPOSE and not regs.trans_fmt
 
-    def bind(self, state: State) -> Bound:
-        self.same_itemsize((TdmaFmt.INT8,))
-        rows, columns = self.matrix_shape
+    def check_rules(self) -> None:
+        self.check_same_format(TdmaFmt.INT8)
+        rows, _ = self.matrix_shape
         _, c, h, w = self.local_shape
         self.check_channels(c, h, w, rows)
         check_aligned(self)
-        return self.bind_pieces(state, columns, rows, (1, self.src_c_stride), 1, 1)
+
+    def _near(self, itemsize: int) -> Sequence[Place]:
+        rows, columns = self.matrix_shape
+        return [piece for _, piece in self.pieces(columns, rows, itemsize)]
+
+    def bind_checked(self, state: State) -> Bound:
+        rows, columns = self.matrix_shape
+        return self.bind_pieces(state, self.pieces(columns, rows, 1), (1, self.src_c_stride))
 
 
 def check_aligned(insn: Transfer) -> None:

@@ -4,20 +4,39 @@ in order."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.chip import Chip
 from npusim.errors import AddressError
 from npusim.insn.base import Bound
-from npusim.mem.gmem import TensorGmem
-from npusim.mem.lmem import TensorLmem
+from npusim.insn.operand import Place, Role
+from npusim.insn.tdma_base import Transfer
+from npusim.mem.gmem import TensorGmem, gmem_tensor
+from npusim.mem.lmem import TensorLmem, lmem_tensor
+from npusim.mem.region import Region
+from npusim.mem.tensor import LocalTensor
+from npusim.state import State
 
 Tensor = TensorLmem | TensorGmem
 MAX_ORDERED = 1 << 24
 """Elements of a transfer onto itself, each of which costs some 50 bytes while it is bound. LMEM of the largest chip has
 2**20 bytes."""
+
+
+def bound_tensor(state: State, place: Place, what: str) -> Tensor:
+    """A place of either memory, tied to it."""
+    assert not isinstance(place, Region)
+    return lmem_tensor(state, place, what) if isinstance(place, LocalTensor) else gmem_tensor(state, place, what)
+
+
+def bound_sides(state: State, insn: Transfer) -> tuple[Tensor, Tensor]:
+    """Source and destination of an instruction that has one tensor each."""
+    (src,), (dst,) = insn.sources(), insn.destinations()
+    return bound_tensor(state, src, "source"), bound_tensor(state, dst, "destination")
 
 
 def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
@@ -41,7 +60,7 @@ def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
 def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = None) -> Bound:
     """Several transfers from GMEM to LMEM or back that take turns: row 0 (n = 0) of each (source, destination), then
     row 1 of each."""
-    num_rows, row_stride = pairs[0][1].shape[0], pairs[0][1].footprint.strides[0]
+    num_rows, row_stride = pairs[0][1].shape[0], pairs[0][1].cover.strides[0]
     spans = [dst.span for _, dst in pairs]
     reach = max(end for _, end in spans) - min(start for start, _ in spans) - (num_rows - 1) * row_stride
     if len(pairs) == 1 or num_rows == 1 or reach <= row_stride:
@@ -49,12 +68,12 @@ def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = No
     _check_ordered(sum(math.prod(dst.shape) for _, dst in pairs))
     read, write = (
         np.hstack([_byte_addrs(pair[side]).reshape(num_rows, -1) for pair in pairs]).reshape(
-            -1, pairs[0][side].footprint.itemsize
+            -1, pairs[0][side].cover.itemsize
         )
         for side in (0, 1)
     )
     src, dst = pairs[0]
-    return partial(_step, src.memory, read, dst.memory, write, src.footprint.dtype, table)
+    return partial(_step, src.memory, read, dst.memory, write, src.cover.dtype, table)
 
 
 def chain(calls: list[Bound]) -> Bound:
@@ -96,7 +115,7 @@ def _pairs(src: Tensor, dst: Tensor) -> list[tuple[NDArray, NDArray]] | None:
 
 def _may_collide(src: Tensor, dst: Tensor) -> bool:
     """Whether order may matter: bytes that are both read and written, or written twice. Lanes are not told apart."""
-    return _share_memory(src, dst) or not distinct(dst)
+    return _share_memory(src, dst) or not _is_distinct(dst)
 
 
 def _share_memory(src: Tensor, dst: Tensor) -> bool:
@@ -104,16 +123,27 @@ def _share_memory(src: Tensor, dst: Tensor) -> bool:
     return same and src.span[0] < dst.span[1] and dst.span[0] < src.span[1]
 
 
-def distinct(tensor: Tensor) -> bool:
+def distinct(tensor: LocalTensor, chip: Chip) -> bool:
     """Whether no two elements share a byte; False where that is not plain from the strides."""
-    view = tensor.footprint
-    reach = view.itemsize
-    for stride, extent in sorted(zip(view.strides, view.shape, strict=True)):
+    (n, c, h, w), (n_str, c_str, h_str, w_str) = tensor.shape, tensor.stride
+    turns = -(-(tensor.addr // chip.lmem_bytes + c) // chip.num_lanes)
+    lanes = c if turns == 1 else chip.num_lanes
+    axes = [(n_str, n), (c_str, turns), (chip.lmem_bytes, lanes), (h_str, h), (w_str, w)]
+    return _are_apart(axes, tensor.itemsize)
+
+
+def _are_apart(axes: Iterable[tuple[int, int]], reach: int) -> bool:
+    """The same for axes of (stride, extent) and elements of `reach` bytes."""
+    for stride, extent in sorted(axes):
         if extent > 1:
             if stride < reach:
                 return False
             reach += stride * (extent - 1)
     return True
+
+
+def _is_distinct(tensor: Tensor) -> bool:
+    return _are_apart(zip(tensor.cover.strides, tensor.cover.shape, strict=True), tensor.cover.itemsize)
 
 
 def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | None:
@@ -123,10 +153,10 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
     _check_ordered(num_elements)
     read, write = _byte_addrs(src), _byte_addrs(dst)
     overlap = _share_memory(src, dst) and bool(np.isin(read, write).any())
-    if not overlap and distinct(dst):
+    if not overlap and _is_distinct(dst):
         return None
     cuts = _cuts(read, write) if overlap else []
-    dtype = src.footprint.dtype
+    dtype = src.cover.dtype
     runs = zip([0, *cuts], [*cuts, num_elements], strict=True)
     return [partial(_step, src.memory, read[a:b], dst.memory, write[a:b], dtype, table) for a, b in runs]
 
@@ -141,7 +171,20 @@ def _check_ordered(num_elements: int) -> None:
 
 def _byte_addrs(tensor: Tensor) -> NDArray[np.int64]:
     """Address of each element's bytes, shape (elements, itemsize)."""
-    return tensor.element_addrs().reshape(-1, 1) + np.arange(tensor.footprint.itemsize)
+    return tensor.element_addrs().reshape(-1, 1) + np.arange(tensor.cover.itemsize)
+
+
+def copies_as_if_apart(insn: Transfer) -> bool:
+    """Whether a copy within LMEM, one element at a time in order, gives what it would give with its source elsewhere.
+
+    It does where no element reads what an earlier one has changed.
+    """
+    (src,), (dst,) = insn.tensors("source"), insn.tensors("destination", Role.WRITE)
+    read, write = (t.element_addrs(insn.chip).reshape(-1, 1) + np.arange(t.itemsize) for t in (src, dst))
+    if insn.table() is None:  # an element that is copied to where it lies changes nothing
+        stays = (read == write).all(axis=1)
+        write[stays] = -1
+    return not _cuts(read, write)
 
 
 def _cuts(read: NDArray[np.int64], write: NDArray[np.int64]) -> list[int]:

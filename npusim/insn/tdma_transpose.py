@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from npusim.insn.base import Bound
+from npusim.insn.operand import Place
 from npusim.insn.tdma_base import Transfer
 from npusim.insn.tdma_matrix import check_aligned
-from npusim.insn.tdma_transfer import transfer
+from npusim.insn.tdma_transfer import bound_sides, transfer
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir, TransposeMd
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import TensorGmem
+from npusim.mem.tensor import Shape
 from npusim.state import State
 
 
@@ -36,17 +40,23 @@ class NcTransposed(TensorTranspose):
     def is_mode(cls, transpose_md: int) -> bool:
         return transpose_md == TransposeMd.NC
 
-    def bind(self, state: State) -> Bound:
-        regs = self.regs
-        src_size, dst_size = self.itemsizes()
+    def check_rules(self) -> None:
+        self.check_formats()
         n, c, h, w = self.src_shape
-        dst_shape = (c, regs.dst_c, regs.dst_h, regs.dst_w)
-        self.require(
-            regs.dst_c == n and regs.dst_h * regs.dst_w == h * w,
-            f"destination shape {dst_shape} must be source shape {(n, c, h, w)} with n and c exchanged, h * w kept",
-        )
-        src = self.source(state, (n, c, h, w), self.src_strides(src_size), src_size)
-        dst = self.destination(state, dst_shape, self.dst_strides(dst_size), dst_size)
+        _, dst_c, dst_h, dst_w = self.dst_shape
+        if dst_c != n or dst_h * dst_w != h * w:
+            self.refuse(
+                f"destination shape {self.dst_shape} must be source shape {(n, c, h, w)} with n and c exchanged, "
+                "h * w kept"
+            )
+
+    @property
+    def dst_shape(self) -> Shape:
+        regs = self.regs
+        return (regs.src_c, regs.dst_c, regs.dst_h, regs.dst_w)
+
+    def bind_checked(self, state: State) -> Bound:
+        src, dst = bound_sides(state, self)
         if isinstance(src, TensorGmem):
             src = src.transposed(1, 0, 2, 3)
         elif isinstance(dst, TensorGmem):
@@ -81,15 +91,14 @@ class L2gTensorCopyCwTransposed(TensorTranspose):
     def is_mode(cls, transpose_md: int) -> bool:
         return transpose_md == TransposeMd.CW
 
-    def bind(self, state: State) -> Bound:
-        self.same_itemsize((TdmaFmt.INT8,))
+    def check_rules(self) -> None:
+        self.check_same_format(TdmaFmt.INT8)
         (n, c, h, w), dst_shape = self.src_shape, self.dst_shape
-        self.require(
-            dst_shape == (n, w, h, c),
-            f"destination shape {dst_shape} must be source shape {(n, c, h, w)} with c and w exchanged",
-        )
-        src = self.source(state, (n, c, h, w), self.src_strides(1), 1)
-        dst = self.destination(state, dst_shape, self.dst_strides(1), 1)
+        if dst_shape != (n, w, h, c):
+            self.refuse(f"destination shape {dst_shape} must be source shape {(n, c, h, w)} with c and w exchanged")
+
+    def bind_checked(self, state: State) -> Bound:
+        src, dst = bound_sides(state, self)
         assert isinstance(dst, TensorGmem)
         return transfer(src, dst.transposed(0, 3, 2, 1))
 
@@ -106,17 +115,21 @@ class G2lTensorCopyChwRotated(TensorTranspose):
     def is_mode(cls, transpose_md: int) -> bool:
         return transpose_md in (TransposeMd.CHW_C3, TransposeMd.CHW_C4)
 
-    def bind(self, state: State) -> Bound:
+    @property
+    def num_channels(self) -> int:
+        return 3 if self.regs.transpose_md == TransposeMd.CHW_C3 else 4
+
+    def check_rules(self) -> None:
         regs, shape = self.regs, self.dst_shape
-        self.same_itemsize((TdmaFmt.INT8,))
-        num_channels = 3 if regs.transpose_md == TransposeMd.CHW_C3 else 4
-        self.require(
-            self.src_shape == shape, f"source shape {self.src_shape} and destination shape {shape} must be equal"
-        )
-        self.require(
-            regs.dst_c == num_channels,
-            f"dst_c is {regs.dst_c}; with transpose_md {regs.transpose_md} it must be {num_channels}",
-        )
+        self.check_same_format(TdmaFmt.INT8)
+        if self.src_shape != shape:
+            self.refuse(f"source shape {self.src_shape} and destination shape {shape} must be equal")
+        if regs.dst_c != self.num_channels:
+            self.refuse(f"dst_c is {regs.dst_c}; with transpose_md {regs.transpose_md} it must be {self.num_channels}")
         check_aligned(self)
-        src = self.source(state, shape, self.src_strides(num_channels), 1)
-        return transfer(src, self.destination(state, shape, self.dst_strides(1), 1))
+
+    def sources(self) -> Sequence[Place]:
+        return (self.source(self.src_shape, self.src_strides(self.num_channels), 1),)
+
+    def bind_checked(self, state: State) -> Bound:
+        return transfer(*bound_sides(state, self))

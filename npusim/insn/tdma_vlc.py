@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.errors import AddressError, IllegalInstruction
 from npusim.insn.base import Bound
-from npusim.insn.tdma_base import UNSIGNED, Transfer
+from npusim.insn.operand import Place
+from npusim.insn.tdma_base import PATTERN, Transfer
 from npusim.insn.tdma_matrix import MatrixTransfer
-from npusim.insn.tdma_transfer import distinct
+from npusim.insn.tdma_transfer import bound_tensor, distinct
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
-from npusim.mem.gmem import physical_addr
-from npusim.mem.lmem import TensorLmem
+from npusim.mem.gmem import physical_range
+from npusim.mem.region import Region
+from npusim.mem.tensor import DTYPES, LocalTensor
 from npusim.numerics.vlc import BLOCK, HEADER_BYTES, VlcParams, compress, stream_bytes, stream_limit, table_bytes
 from npusim.numerics.vlc_decode import decompress
 from npusim.state import State
@@ -29,26 +31,44 @@ class Compressed(Transfer):
     """What all compressed transfers share. Only int8 to int8 and bf16 to bf16 are compressed."""
 
     __slots__ = ()
+    compressed = True
 
-    def meaning(self) -> tuple:
-        return (*super().meaning(), self.index)
+    @property
+    def count(self) -> int:
+        """Elements that are transferred."""
+        raise NotImplementedError
 
-    def check_extent(self, count: int) -> None:
-        limit = self.chip.lmem_total_bytes
-        self.require(
-            0 < count <= limit,
-            f"{count} elements are transferred; a compressed transfer has 1 to {limit}, what LMEM can hold",
-        )
+    @property
+    def stream_itemsize(self) -> int:
+        """Bytes of an element in the stream."""
+        return self.itemsizes[0 if self.direction == TransDir.G2L else 1]
 
-    def bind_decompress(self, state: State, count: int, itemsize: int, store: Callable[[Elements], None]) -> Bound:
-        """Reads `count` elements. The stream says how they were remapped; the biases, zero guard and cmprs_fmt mean
+    def key(self) -> tuple:
+        return (*self.work(), self.index)
+
+    def check(self, array_base: Sequence[int] | None = None) -> None:
+        super().check(array_base)
+        if array_base is not None:
+            self._stream_start(array_base, self.chip.gmem_bytes)
+
+    def check_extent(self) -> None:
+        count, limit = self.count, self.chip.lmem_total_bytes
+        if not 0 < count <= limit:
+            self.refuse(f"{count} elements are transferred; a compressed transfer has 1 to {limit}, what LMEM can hold")
+
+    def stream(self) -> Region:
+        """At most these bytes of GMEM hold the compressed elements."""
+        side = "source" if self.direction == TransDir.G2L else "destination"
+        return self.run_of_bytes(side, stream_limit(max(self.count, 0), self.stream_itemsize))
+
+    def bind_decompress(self, state: State, store: Callable[[Elements], None]) -> Bound:
+        """Reads the elements. The stream says how they were remapped; the biases, zero guard and cmprs_fmt mean
         nothing."""
-        start = self._stream_start(state, self.regs.src_base_reg_sel, self.src_addr, count, "source")
+        count, itemsize = self.count, self.stream_itemsize
+        start = self._stream_start(state.array_base, len(state.gmem))
         stream = state.gmem.bytes[start : start + stream_limit(count, itemsize)]
-
-        kept: list[
-            NDArray
-        ] = []  # a stream and its elements: small programs run so often that decoding is most of what they take
+        # A stream and its elements: small programs run so often that decoding is most of what they take.
+        kept: list[NDArray] = []
 
         def run() -> None:
             if kept and np.array_equal(stream[: kept[0].size], kept[0]):
@@ -70,9 +90,9 @@ class Compressed(Transfer):
 
         return run
 
-    def bind_compress(self, state: State, count: int, itemsize: int, load: Callable[[], Elements]) -> Bound:
-        params = self._params(itemsize)
-        start = self._stream_start(state, self.regs.dst_base_reg_sel, self.dst_addr, count, "destination")
+    def bind_compress(self, state: State, load: Callable[[], Elements]) -> Bound:
+        params = self._params()
+        start = self._stream_start(state.array_base, len(state.gmem))
 
         def run() -> None:
             stream = compress(load(), params)
@@ -85,28 +105,32 @@ class Compressed(Transfer):
 
         return run
 
-    def _params(self, itemsize: int) -> VlcParams:
-        regs, bf16 = self.regs, itemsize == 2
-        bias0 = 127 if bf16 else 0
-        what = "bf16" if bf16 else "int8"
-        self.require(
-            regs.compress_bias0 == bias0,
-            f"compress_bias0 is {regs.compress_bias0}; the DMA compresses {what} with {bias0}",
-        )
+    def check_params(self) -> None:
+        """Refuses parameters that the DMA does not compress with."""
+        regs, params = self.regs, self._params()
+        if regs.compress_bias0 != params.bias0:
+            what = "bf16" if params.bf16 else "int8"
+            self.refuse(f"compress_bias0 is {regs.compress_bias0}; the DMA compresses {what} with {params.bias0}")
         self.require(regs.compress_bias1 == 0, f"compress_bias1 is {regs.compress_bias1}; the DMA compresses with 0")
-        self.require(bf16 or not regs.compress_zero_guard, "compress_zero_guard is set, but int8 has no zero guard")
-        self.require(not (bf16 and regs.cmprs_fmt), "cmprs_fmt is set (signed), but bf16 is compressed unsigned")
-        return VlcParams(bf16, bool(regs.cmprs_fmt), bias0, 0, bool(regs.compress_zero_guard))
+        if regs.compress_zero_guard and not params.bf16:
+            self.refuse("compress_zero_guard is set, but int8 has no zero guard")
+        if params.bf16 and regs.cmprs_fmt:
+            self.refuse("cmprs_fmt is set (signed), but bf16 is compressed unsigned")
 
-    def _stream_start(self, state: State, base_reg: int, addr: int, count: int, what: str) -> int:
-        start = physical_addr(state, base_reg, addr, what)
-        least = HEADER_BYTES + table_bytes(-(-count // BLOCK))
-        if start + least > len(state.gmem):
-            raise AddressError(
-                f"{what}: header and table of the compressed stream, {least} bytes from offset {start:#x}, end past "
-                "GMEM"
-            )
-        return start
+    def _params(self) -> VlcParams:
+        regs, bf16 = self.regs, self.stream_itemsize == 2
+        return VlcParams(bf16, bool(regs.cmprs_fmt), 127 if bf16 else 0, 0, bool(regs.compress_zero_guard))
+
+    def _stream_start(self, array_base: Sequence[int], gmem_bytes: int) -> int:
+        """Offset in GMEM; header and table at least lie within it."""
+        least = HEADER_BYTES + table_bytes(-(-self.count // BLOCK))
+        region = self.stream()
+        where = (region.memory, region.start + self.chip.gmem_base, least)
+        return physical_range(self.chip, array_base, gmem_bytes, where, "header and table of the compressed stream")
+
+
+_STREAM_IN = (Transfer.operands[0]._replace(at_most=True), Transfer.operands[1])
+_STREAM_OUT = (Transfer.operands[0], Transfer.operands[1]._replace(at_most=True))
 
 
 class G2lTensorCopyDecompressed(Compressed):
@@ -116,22 +140,34 @@ class G2lTensorCopyDecompressed(Compressed):
     __slots__ = ()
     mnemonic = "tdma_g2l_tensor_copy_decompressed"
     direction = TransDir.G2L
+    operands = _STREAM_IN
 
     @classmethod
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return bool(regs.compress_en) and not (regs.trans_fmt or regs.sys_dtype)
 
-    def bind(self, state: State) -> Bound:
-        src_size, dst_size = self.itemsizes()
-        dst, table = self.destination(state, self.dst_shape, self.dst_strides(dst_size), dst_size), self.table()
-        self.require(distinct(dst), f"the destination's strides {self.dst_strides(dst_size)} let elements overlap")
-        count = math.prod(self.dst_shape)
-        self.check_extent(count)
+    @property
+    def count(self) -> int:
+        return math.prod(self.dst_shape)
+
+    def check_rules(self) -> None:
+        self.check_formats()
+        (dst,) = self.destinations()
+        if isinstance(dst, LocalTensor) and not distinct(dst, self.chip):
+            self.refuse(f"the destination's strides {dst.stride} let elements overlap")
+        self.check_extent()
+
+    def sources(self) -> Sequence[Place]:
+        return (self.stream(),)
+
+    def bind_checked(self, state: State) -> Bound:
+        (place,) = self.destinations()
+        dst, table = bound_tensor(state, place, "destination"), self.table()
 
         def store(elements: Elements) -> None:
             dst.store((elements if table is None else table[elements]).reshape(dst.shape))
 
-        return self.bind_decompress(state, count, src_size, store)
+        return self.bind_decompress(state, store)
 
 
 class L2gTensorCopyCompressed(Compressed):
@@ -141,24 +177,35 @@ class L2gTensorCopyCompressed(Compressed):
     __slots__ = ()
     mnemonic = "tdma_l2g_tensor_copy_compressed"
     direction = TransDir.L2G
+    operands = _STREAM_OUT
 
     @classmethod
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return bool(regs.compress_en) and not (regs.trans_fmt or regs.sys_dtype)
 
-    def bind(self, state: State) -> Bound:
-        size = self.same_itemsize((TdmaFmt.INT8, TdmaFmt.BF16))
-        _, c, h, w = self.dst_shape
+    @property
+    def count(self) -> int:
+        return math.prod(self.src_shape)
+
+    def check_rules(self) -> None:
+        self.check_same_format(TdmaFmt.INT8, TdmaFmt.BF16)
+        size, (_, c, h, w) = self.stream_itemsize, self.dst_shape
         dense, strides = (c * h * w * size, h * w * size, w * size, size), self.dst_strides(size)
         self.require(strides == dense, f"destination strides {strides} must be dense, {dense}")
-        src = self.source(state, self.src_shape, self.src_strides(size), size)
-        count = math.prod(self.src_shape)
-        self.check_extent(count)
-        return self.bind_compress(state, count, size, lambda: src.load().reshape(-1))
+        self.check_extent()
+        self.check_params()
+
+    def destinations(self) -> Sequence[Place]:
+        return (self.stream(),)
+
+    def bind_checked(self, state: State) -> Bound:
+        (place,) = self.sources()
+        src = bound_tensor(state, place, "source")
+        return self.bind_compress(state, lambda: src.load().reshape(-1))
 
 
 class CompressedMatrix(Compressed, MatrixTransfer):
-    """What the two compressed transfers of matrices share: a dense stream in GMEM, a matrix in LMEM."""
+    """A matrix in LMEM against a stream of its rows."""
 
     __slots__ = ()
 
@@ -166,53 +213,73 @@ class CompressedMatrix(Compressed, MatrixTransfer):
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return bool(regs.compress_en and regs.sys_dtype) and regs.spec_func == SpecFunc.COPY and not regs.trans_fmt
 
-    def checked(self, state: State, row_stride: int) -> tuple[int, list[tuple[slice, TensorLmem]]]:
-        """Bytes of an element, and the matrix in LMEM piece by piece."""
-        size = self.same_itemsize((TdmaFmt.INT8, TdmaFmt.BF16))
+    @property
+    def count(self) -> int:
+        return math.prod(self.matrix_shape)
+
+    def check_matrix(self, row_stride: int) -> None:
+        """What both directions refuse; `row_stride` is that of rows in GMEM."""
+        self.check_same_format(TdmaFmt.INT8, TdmaFmt.BF16)
         self.check_rows()
-        rows, columns = self.matrix_shape
-        self.check_extent(rows * columns)
-        self.require(
-            row_stride == columns * size,
-            f"the stride of rows in GMEM is {row_stride}; it must be dense, {columns * size}",
-        )
-        return size, self.pieces(state, rows, columns, size)
+        self.check_extent()
+        dense = self.matrix_shape[1] * self.stream_itemsize
+        self.require(row_stride == dense, f"the stride of rows in GMEM is {row_stride}; it must be dense, {dense}")
+
+    def held(self) -> list[tuple[slice, LocalTensor]]:
+        """The matrix in LMEM piece by piece, each with the columns that it holds."""
+        return self.pieces(*self.matrix_shape, self.stream_itemsize)
 
 
 class G2lMatrixCopyDecompressed(CompressedMatrix):
-    """A compressed stream in GMEM to a matrix in LMEM."""
+    """A stream to a matrix in LMEM, without conversion."""
 
     __slots__ = ()
     mnemonic = "tdma_g2l_matrix_copy_decompressed"
     direction = TransDir.G2L
+    operands = (_STREAM_IN[0], MatrixTransfer.operands[1])
 
-    def bind(self, state: State) -> Bound:
-        size, pieces = self.checked(state, self.src_c_stride)
-        for _, piece in pieces:
-            self.require(distinct(piece), "the destination's strides let elements overlap")
+    def check_rules(self) -> None:
+        self.check_matrix(self.src_c_stride)
+        if not all(distinct(piece, self.chip) for _, piece in self.held()):
+            self.refuse("the destination's strides let elements overlap")
+
+    def sources(self) -> Sequence[Place]:
+        return (self.stream(),)
+
+    def bind_checked(self, state: State) -> Bound:
+        pieces = [(held, bound_tensor(state, piece, "destination")) for held, piece in self.held()]
 
         def store(elements: Elements) -> None:
             matrix = elements.reshape(self.matrix_shape)
             for held, piece in pieces:
                 piece.store(matrix[:, held].reshape(piece.shape))
 
-        return self.bind_decompress(state, math.prod(self.matrix_shape), size, store)
+        return self.bind_decompress(state, store)
 
 
 class L2gMatrixCopyCompressed(CompressedMatrix):
-    """A matrix in LMEM to a compressed stream in GMEM."""
+    """A matrix in LMEM to a stream, without conversion."""
 
     __slots__ = ()
     mnemonic = "tdma_l2g_matrix_copy_compressed"
     direction = TransDir.L2G
+    operands = (MatrixTransfer.operands[0], _STREAM_OUT[1])
 
-    def bind(self, state: State) -> Bound:
-        size, pieces = self.checked(state, self.dst_c_stride)
+    def check_rules(self) -> None:
+        self.check_matrix(self.dst_c_stride)
+        self.check_params()
+
+    def destinations(self) -> Sequence[Place]:
+        return (self.stream(),)
+
+    def bind_checked(self, state: State) -> Bound:
+        pieces = [(held, bound_tensor(state, piece, "source")) for held, piece in self.held()]
+        dtype = DTYPES[PATTERN[self.stream_itemsize]]
 
         def load() -> Elements:
-            matrix = np.empty(self.matrix_shape, UNSIGNED[size])
+            matrix = np.empty(self.matrix_shape, dtype)
             for held, piece in pieces:
                 matrix[:, held] = piece.load().reshape(len(matrix), -1)
             return matrix.reshape(-1)
 
-        return self.bind_compress(state, math.prod(self.matrix_shape), size, load)
+        return self.bind_compress(state, load)

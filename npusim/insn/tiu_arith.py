@@ -10,9 +10,12 @@ from typing import ClassVar
 import numpy as np
 
 from npusim.insn.base import Bound
-from npusim.insn.elementwise import Elementwise, Sink, check_signs
+from npusim.insn.elementwise import RESULT, Elementwise, Sink, check_signs, element, halves, narrow, wide
+from npusim.insn.operand import Holds, Operand, Role, Share
+from npusim.insn.operands import INT8, Tensors
 from npusim.insn.post import quantize_by_register
 from npusim.isa.opcodes import ArithEuTyp
+from npusim.mem.tensor import Fmt
 from npusim.numerics import bf16
 from npusim.numerics.toward_zero import add, rounding_toward_zero
 from npusim.state import State
@@ -23,8 +26,12 @@ class Arith(Elementwise):
 
     __slots__ = ()
 
-    def check(self) -> None:
-        super().check()
+    @property
+    def is_float(self) -> bool:
+        return bool(self.regs.opd_typ)
+
+    def check_rules(self) -> None:
+        super().check_rules()
         if not self.regs.opd_typ:
             check_signs(self)
 
@@ -48,21 +55,25 @@ class Mul(Arith):
     __slots__ = ()
     mnemonic = "tiu_mul"
     eu_typ = ArithEuTyp.MUL
+    operands = (
+        element("opd0", "factor", narrow("opd0")),
+        element("opd1", "factor, or a constant", narrow("opd1")),
+        RESULT,
+    )
 
     @classmethod
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
         return super().matches(regs) and not regs.opt_chl_quan
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         self.check_width(True, "opd0", "opd1")
 
     def bind_int(self, state: State) -> Bound:
         return self.bind_product(state, self.finish_int(state, self.relu))
 
     def bind_product(self, state: State, finish: Sink) -> Bound:
-        a = self.bytes_of(state, "opd0", self.regs.opt_opd0_sign)
-        b = self.bytes_of(state, "opd1", self.regs.opt_opd1_sign)
+        a, b = self.bytes_of(state, "opd0"), self.bytes_of(state, "opd1")
         return lambda: finish(np.multiply(a(), b(), dtype=np.int32))
 
     def bind_float(self, state: State) -> Bound:
@@ -87,9 +98,21 @@ class MulQm(Mul):
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
         return bool(regs.opt_chl_quan) and super(Mul, cls).matches(regs)
 
+    @property
+    def is_float(self) -> bool:
+        return False
+
     def bind_checked(self, state: State) -> Bound:
         write, quantize = self.store_int(state), quantize_by_register(self, self.relu)
         return self.bind_product(state, lambda values: write(quantize(values)))
+
+
+def _accumulator(insn: Mac) -> Tensors:
+    """res0 as it comes in: 16 bits, whatever the result has, or bf16."""
+    if insn.is_float:
+        return (insn.plane("res0", Fmt.BF16),)
+    high = insn.plane("res0", INT8[insn.regs.opt_res0_sign], insn.regs.res0_b_str)
+    return insn.plane("res0", Fmt.U8), high
 
 
 class Mac(Arith):
@@ -101,24 +124,30 @@ class Mac(Arith):
     __slots__ = ()
     mnemonic = "tiu_mac"
     eu_typ = ArithEuTyp.MAC
+    operands = (
+        element("opd0", "factor", narrow("opd0")),
+        element("opd1", "factor, or a constant", narrow("opd1")),
+        element("res0", "the sum so far: 16 bits, or bf16", _accumulator, Role.ACCUMULATE),
+        RESULT,
+    )
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         self.check_width(True, "opd0", "opd1")
         if not self.regs.opt_res_add:
             self.refuse("opt_res_add is 0; a multiply-accumulate adds to res0 (1)")
 
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        return ("opd0", "res0"), ("opd1", "res0")
+
     def bind_int(self, state: State) -> Bound:
         regs = self.regs
-        a = self.bytes_of(state, "opd0", regs.opt_opd0_sign)
-        b = self.bytes_of(state, "opd1", regs.opt_opd1_sign)
-        low = self.load_of(state, "res0", np.uint8)
-        high = self.load_of(state, "res0", np.int8 if regs.opt_res0_sign else np.uint8, regs.res0_b_str)
-        left, finish = regs.opt_left_shift, self.finish_int(state, self.relu)
+        a, b = self.bytes_of(state, "opd0"), self.bytes_of(state, "opd1")
+        low, high = (self.load_of(state, plane, "res0") for plane in _accumulator(self))
+        accumulator, left, finish = halves(low, high), regs.opt_left_shift, self.finish_int(state, self.relu)
 
         def run() -> None:
-            total = np.left_shift(high(), 8, dtype=np.int32)
-            total |= low()
+            total = accumulator()
             total <<= left
             total += np.multiply(a(), b(), dtype=np.int32)
             finish(total)
@@ -127,7 +156,7 @@ class Mac(Arith):
 
     def bind_float(self, state: State) -> Bound:
         a, b, finish = self.floats_of(state, "opd0"), self.floats_of(state, "opd1"), self.finish_float(state, self.relu)
-        accumulator = self.load_of(state, "res0", np.uint16)
+        accumulator = self.load_of(state, _accumulator(self)[0], "res0")
 
         def run() -> None:
             with np.errstate(over="ignore", invalid="ignore"):
@@ -146,15 +175,19 @@ class Add(Arith):
     __slots__ = ()
     mnemonic = "tiu_add"
     eu_typ = ArithEuTyp.ADD
+    operands = (
+        element("opd0", "summand", wide("opd0")),
+        element("opd1", "summand, or a constant", wide("opd1")),
+        RESULT,
+    )
     operation: ClassVar[np.ufunc] = np.add
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         self.check_width(bool(self.regs.opd_typ), "opd0", "opd1")
 
     def bind_int(self, state: State) -> Bound:
-        a = self.halves_of(state, "opd0", self.regs.opt_opd0_sign)
-        b = self.halves_of(state, "opd1", self.regs.opt_opd1_sign)
+        a, b = self.halves_of(state, "opd0"), self.halves_of(state, "opd1")
         finish, operation = self.finish_int(state, self.relu), self.operation
         return lambda: finish(operation(a(), b()))
 
@@ -180,10 +213,13 @@ class Sub(Add):
     eu_typ = ArithEuTyp.SUB
     operation = np.subtract
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         if not (self.regs.opd_typ or self.regs.opt_res0_sign):
             self.refuse("opt_res0_sign is 0; a difference is signed (1)")
+
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        return (("opd0", "opd1"),)
 
     @property
     def relu(self) -> bool:
@@ -196,10 +232,15 @@ class Max(Arith):
     __slots__ = ()
     mnemonic = "tiu_max"
     eu_typ = ArithEuTyp.MAX
+    operands = (
+        element("opd0", "one", narrow("opd0")),
+        element("opd1", "the other, or a constant", narrow("opd1")),
+        RESULT,
+    )
     operation: ClassVar[np.ufunc] = np.maximum
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         self.check_width(True, "opd0", "opd1", "res0")
         regs = self.regs
         if regs.opd_typ:
@@ -210,10 +251,12 @@ class Max(Arith):
             signs = (regs.opt_opd0_sign, regs.opt_opd1_sign, regs.opt_res0_sign)
             self.refuse(f"opt_*_sign of opd0, opd1, res0 are {signs}; a comparison takes one sign")
 
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        return (("opd0", "opd1"),)
+
     def bind_int(self, state: State) -> Bound:
-        sign, operation = self.regs.opt_res0_sign, self.operation
-        a, b = self.bytes_of(state, "opd0", sign), self.bytes_of(state, "opd1", sign)
-        store = self.store_of(state, np.uint8)
+        a, b = self.bytes_of(state, "opd0"), self.bytes_of(state, "opd1")
+        store, operation = self.store_of(state), self.operation
         return lambda: store(operation(a(), b()))
 
     def bind_float(self, state: State) -> Bound:
@@ -239,13 +282,13 @@ class Ge(Max):
     eu_typ = ArithEuTyp.GE
     operation = np.greater_equal
 
-    def check(self) -> None:
+    def check_rules(self) -> None:
         self.require_feature("GE")
-        super().check()
+        super().check_rules()
 
     def bind_float(self, state: State) -> Bound:
         a, b = self.floats_of(state, "opd0"), self.floats_of(state, "opd1")
-        store = self.store_of(state, np.uint16)
+        store = self.store_of(state)
 
         def run() -> None:
             left, right = a(), b()
@@ -253,6 +296,10 @@ class Ge(Max):
             store(np.where(poisoned, bf16.POISON, (left >= right) * bf16.ONE))
 
         return run
+
+
+def _copied(insn: Copy) -> Tensors:
+    return (insn.plane("opd0", Fmt.BF16 if insn.is_float else Fmt.U8),)
 
 
 class Copy(Arith):
@@ -263,19 +310,26 @@ class Copy(Arith):
     mnemonic = "tiu_copy"
     eu_typ = ArithEuTyp.COPY
     num_operands = 1
+    operands = (
+        Operand("opd0", Role.READ, "8 bits or bf16", _copied, Share.ELEMENT, Holds.BYTES),
+        RESULT._replace(holds=Holds.BYTES),
+    )
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         self.check_width(True, "opd0", "res0")
 
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        return () if self.is_float else (("opd0", "res0"),)  # bf16 in place changes infinities and denormals
+
     def bind_int(self, state: State) -> Bound:
-        load, store = self.bytes_of(state, "opd0", 0), self.store_of(state, np.uint8)
-        if self._is_one_piece:  # one assignment reads an overlapping source whole before it writes
+        load, store = self.bytes_of(state, "opd0"), self.store_of(state)
+        if self.is_one_piece:  # one assignment reads an overlapping source whole before it writes
             return lambda: store(load())
         return lambda: store(load().copy())
 
     def bind_float(self, state: State) -> Bound:
-        load, store = self.patterns_of(state, "opd0"), self.store_of(state, np.uint16)
+        load, store = self.patterns_of(state, "opd0"), self.store_of(state)
         return lambda: store(bf16.canonical(load()))
 
 

@@ -6,16 +6,24 @@ Sources: tiu_and.c, tiu_or.c, tiu_xor.c, tiu_shift.c in wwwuxy/cvikernel src/cv1
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 
 from npusim.insn.base import Bound
-from npusim.insn.elementwise import Elementwise, check_signs
+from npusim.insn.elementwise import RESULT, Elementwise, check_signs, element, narrow, wide
+from npusim.insn.operand import Holds, Operand, Role, Share
+from npusim.insn.operands import Tensors
 from npusim.isa.opcodes import ArithEuTyp
+from npusim.mem.tensor import Fmt
 from npusim.state import State
 
 LARGEST_COUNT = 16
+
+
+def _two_planes(insn: Elementwise) -> Tensors:
+    return insn.plane("res0", Fmt.U8), insn.plane("res0", Fmt.U8, insn.regs.res0_b_str)
 
 
 class ArithShift(Elementwise):
@@ -27,12 +35,17 @@ class ArithShift(Elementwise):
     __slots__ = ()
     mnemonic = "tiu_arith_shift"
     eu_typ = ArithEuTyp.SHIFT
+    operands = (
+        element("opd0", "16 bits in two planes", wide("opd0")),
+        element("opd1", "signed counts of 8 bits, or a constant", narrow("opd1")),
+        element("res0", "16 bits in two planes", _two_planes, Role.WRITE),
+    )
 
-    def meaning(self) -> tuple:
-        return (*super().meaning(), self.index)
+    def key(self) -> tuple:
+        return (*self.work(), self.index)
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         regs = self.regs
         self.check_width(False, "opd0")
         self.check_width(True, "opd1")
@@ -49,8 +62,8 @@ class ArithShift(Elementwise):
             self.refuse("opt_opd1_sign is 0; shift counts are signed (1)")
 
     def bind_checked(self, state: State) -> Bound:
-        values, counts = self.halves_of(state, "opd0", self.regs.opt_opd0_sign), self.bytes_of(state, "opd1", signed=1)
-        low, high = self.store_of(state, np.uint8), self.store_of(state, np.uint8, self.plane_distance("res0"))
+        values, counts = self.halves_of(state, "opd0"), self.bytes_of(state, "opd1")
+        low, high = self.store_of(state), self.store_of(state, 1)
 
         def run() -> None:
             count = counts().astype(np.int32)
@@ -66,14 +79,26 @@ class ArithShift(Elementwise):
         return run
 
 
+def _as_wide_as_the_result(name: str) -> Callable[[Elementwise], Tensors]:
+    one, two = narrow(name), wide(name)
+    return lambda insn: one(insn) if insn.regs.opt_res0_seg else two(insn)
+
+
 class Bitwise(Elementwise):
     """8 or 16 bits, unsigned."""
 
     __slots__ = ()
+    operands = (
+        Operand("opd0", Role.READ, "8 or 16 bits", _as_wide_as_the_result("opd0"), Share.ELEMENT, Holds.BYTES),
+        Operand(
+            "opd1", Role.READ, "8 or 16 bits, or a constant", _as_wide_as_the_result("opd1"), Share.ELEMENT, Holds.BYTES
+        ),
+        RESULT._replace(holds=Holds.BYTES),
+    )
     operation: ClassVar[np.ufunc]
 
-    def check(self) -> None:
-        super().check()
+    def check_rules(self) -> None:
+        super().check_rules()
         regs = self.regs
         segs = (regs.opt_res0_seg, regs.opt_opd0_seg, regs.opt_opd1_seg)
         if len(set(segs)) > 1:
@@ -84,11 +109,14 @@ class Bitwise(Elementwise):
             check_signs(self)
 
     def bind_checked(self, state: State) -> Bound:
-        low, operation = self._bind_plane(state, high=False), self.operation
-        if self.regs.opt_res0_seg:
-            a, b, store = low
+        operation = self.operation
+        planes = [
+            (self.bytes_of(state, "opd0", i), self.bytes_of(state, "opd1", i), self.store_of(state, i))
+            for i in range(len(self.places("res0", Role.WRITE)))
+        ]
+        if len(planes) == 1:
+            a, b, store = planes[0]
             return lambda: store(operation(a(), b()))
-        planes = [low, self._bind_plane(state, high=True)]
 
         def run() -> None:
             results = [operation(a(), b()) for a, b, _ in planes]
@@ -96,11 +124,6 @@ class Bitwise(Elementwise):
                 store(values)
 
         return run
-
-    def _bind_plane(self, state: State, high: bool):  # type: ignore[no-untyped-def]
-        """Two sources and the sink of the low or the high bytes."""
-        a, b = self.bytes_of(state, "opd0", 0, high), self.bytes_of(state, "opd1", 0, high)
-        return a, b, self.store_of(state, np.uint8, self.plane_distance("res0") if high else 0)
 
 
 class And(Bitwise):
@@ -111,6 +134,9 @@ class And(Bitwise):
     eu_typ = ArithEuTyp.AND
     operation = np.bitwise_and
 
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        return (("opd0", "opd1"),)
+
 
 class Or(Bitwise):
     """Bitwise or of two unsigned operands of 8 or 16 bits."""
@@ -120,6 +146,9 @@ class Or(Bitwise):
     eu_typ = ArithEuTyp.OR
     operation = np.bitwise_or
 
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        return (("opd0", "opd1"),)
+
 
 class Xor(Bitwise):
     """Bitwise exclusive or of two unsigned operands of 8 or 16 bits."""
@@ -128,6 +157,11 @@ class Xor(Bitwise):
     mnemonic = "tiu_xor"
     eu_typ = ArithEuTyp.XOR
     operation = np.bitwise_xor
+
+    def clears(self) -> bool:
+        """x ^ x is 0 whatever x is: how programs clear LMEM."""
+        opd0, opd1 = ([list(place.regions(self.chip)) for place in self.tensors(name)] for name in ("opd0", "opd1"))
+        return bool(opd0) and opd0 == opd1
 
 
 BITWISE_INSTRUCTIONS: tuple[type[Elementwise], ...] = (ArithShift, And, Or, Xor)

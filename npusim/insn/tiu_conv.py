@@ -9,12 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
-from npusim.insn.operands import INT8, constant_int8, fill_float, fill_int8, per_channel, planes, shape_of, tensor
+from npusim.insn.operand import Operand, Role, Share
+from npusim.insn.operands import (
+    Planes,
+    Tensors,
+    bound,
+    bound_planes,
+    checked_shape,
+    constant_int8,
+    element_fmt,
+    fill_float,
+    fill_int8,
+    per_channel,
+    planes_of,
+    result,
+    shape_of,
+    whole,
+)
 from npusim.insn.post import (
+    CHANNEL_RECORDS,
     READ_PS32,
     WRITE_PS32,
     bias16,
     bias_float,
+    channel_records,
     finish_float,
     requantize_per_channel,
     requantize_per_tensor,
@@ -23,10 +41,25 @@ from npusim.insn.post import (
 from npusim.insn.window import Window
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
-from npusim.mem.lmem import Shape, TensorLmem
+from npusim.mem.lmem import TensorLmem
+from npusim.mem.tensor import Shape
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import LARGEST, Span, dot_exact, dot_in_order, stays_normal
 from npusim.state import State
+
+
+def _kernel(insn: Convolution) -> Tensors:
+    """kh * kw * ic packed elements for each channel of the result, in the order in which products are summed."""
+    if insn.regs.opt_opd1_const:
+        return ()
+    ic, _, kh, kw = shape_of(insn, "opd1")
+    return (per_channel(insn, "opd1", kh * kw * ic, element_fmt(insn, "opd1")),)
+
+
+def _partial_sums(insn: Convolution) -> Tensors:
+    """32 bits in planes: four of bytes, or two of halves."""
+    (res0,) = result(insn)
+    return planes_of(res0, 4 // res0.itemsize, insn.regs.res0_b_str)
 
 
 class Convolution(TiuInstruction):
@@ -37,14 +70,28 @@ class Convolution(TiuInstruction):
 
     __slots__ = ()
     mnemonic = "tiu_convolution"
+    slides, inner, multiplies = True, "opd0_c", True
+    operands = (
+        Operand("opd0", Role.READ, "ifmap", whole("opd0")),
+        Operand("opd1", Role.READ, "kernel of each channel of the result, or a constant", _kernel, Share.CHANNEL),
+        CHANNEL_RECORDS._replace(places=lambda insn: () if insn.regs.ps32_md & WRITE_PS32 else channel_records(insn)),
+        Operand(
+            "res0", Role.ACCUMULATE, "partial sum of 32 bits, in planes",
+            lambda insn: _partial_sums(insn) if insn.regs.ps32_md & READ_PS32 else (), Share.ELEMENT,
+        ),
+        Operand(
+            "res0", Role.WRITE, "ofmap, or a partial sum",
+            lambda insn: _partial_sums(insn) if insn.regs.ps32_md & WRITE_PS32 else result(insn),
+        ),
+    )  # fmt: skip
 
     @classmethod
     def matches(cls, regs: TiuRegs) -> bool:
         return regs.tsk_typ == TskTyp.CONV
 
-    def bind(self, state: State) -> Bound:
+    def check_rules(self) -> None:
         regs = self.regs
-        ifmap, ofmap, weight = shape_of(self, "opd0"), shape_of(self, "res0"), shape_of(self, "opd1")
+        ifmap, ofmap, weight = (checked_shape(self, name) for name in ("opd0", "res0", "opd1"))
         window = Window.of(self, weight[2:])
         window.check(self, ifmap, ofmap)
         self.require(
@@ -66,29 +113,34 @@ class Convolution(TiuInstruction):
         )
         if regs.opd_typ:
             self.require(not regs.double_conv, "double_conv is set, but two-channel mode exists for int8 only")
-            return self._bind_bf16(state, window, ofmap)
-        return self._bind_int8(state, window, ofmap)
 
-    def _weights(self, state: State, dtype: np.dtype) -> TensorLmem | None:
-        """opd1 as (1, oc, 1, kh * kw * ic), in the order in which products are summed; None for a constant."""
-        if self.regs.opt_opd1_const:
-            return None
-        ic, _, kh, kw = shape_of(self, "opd1")
-        return per_channel(self, state, "opd1", kh * kw * ic, dtype)
+    def pairs_channels(self) -> bool:
+        return bool(self.regs.double_conv)
+
+    def bind_checked(self, state: State) -> Bound:
+        ofmap, weight = shape_of(self, "res0"), shape_of(self, "opd1")
+        window = Window.of(self, weight[2:])
+        return self._bind_bf16(state, window, ofmap) if self.regs.opd_typ else self._bind_int8(state, window, ofmap)
+
+    def _weights(self, state: State) -> TensorLmem | None:
+        return None if self.regs.opt_opd1_const else bound(self, state, "opd1")
+
+    def _sums(self, state: State) -> tuple[Planes | None, Planes]:
+        """The partial sum that the result starts from, if any, and where the result goes."""
+        end = bound_planes(self, state, "res0", Role.WRITE)
+        assert end is not None
+        return bound_planes(self, state, "res0", Role.ACCUMULATE), end
 
     def _bind_int8(self, state: State, window: Window, ofmap: Shape) -> Bound:
         regs = self.regs
-        opd0 = tensor(self, state, "opd0", INT8[regs.opt_opd0_sign])
-        weight_type = np.dtype(INT8[regs.opt_opd1_sign])
-        opd1 = self._weights(state, weight_type)
-        fill = fill_int8(self)
-        partial = planes(self, state, "res0", np.uint8, 4, regs.res0_b_str) if regs.ps32_md else None
-        result = tensor(self, state, "res0", np.uint8)
+        opd0, opd1, fill = bound(self, state, "opd0"), self._weights(state), fill_int8(self)
+        start, result = self._sums(state)
         if regs.opt_chl_quan:
             finish = requantize_per_channel(self, state)
         else:
-            finish = requantize_per_tensor(self, bias16(self, state) if regs.tsk_opd_num == 3 else None)
-        constant, count = np.full((ofmap[1], 1), constant_int8(self), np.int16), math.prod(window.kernel) * regs.opd0_c
+            finish = requantize_per_tensor(self, bias16(self, state))
+        constant = np.full((ofmap[1], 1), constant_int8(self), np.int16)
+        count = math.prod(window.kernel) * regs.opd0_c
         largest = (128 if regs.opt_opd0_sign else 255) * (128 if regs.opt_opd1_sign else 255)
 
         def run() -> None:
@@ -96,10 +148,10 @@ class Convolution(TiuInstruction):
             sums = np.empty(ofmap, np.int32)
             for rows, columns in _columns(window, window.extend(opd0.load(), fill, np.float32), ofmap):
                 _put(sums, rows, dot_exact(weights, columns, largest))
-            if regs.ps32_md & READ_PS32 and partial:
-                sums += partial.load_int(signed=True)
-            if regs.ps32_md & WRITE_PS32 and partial:
-                partial.store_int(sums)
+            if start is not None:
+                sums += start.load_int(signed=True)
+            if regs.ps32_md & WRITE_PS32:
+                result.store_int(sums)
             else:
                 result.store(finish(sums))
 
@@ -107,25 +159,22 @@ class Convolution(TiuInstruction):
 
     def _bind_bf16(self, state: State, window: Window, ofmap: Shape) -> Bound:
         regs = self.regs
-        opd0 = tensor(self, state, "opd0", np.uint16)
-        opd1 = self._weights(state, np.dtype(np.uint16))
+        opd0, opd1, fill = bound(self, state, "opd0"), self._weights(state), fill_float(self)
+        partial, result = self._sums(state)
+        bias = bias_float(self, state)
         constant, count = np.full((ofmap[1], 1), regs.opd1_addr, np.uint16), math.prod(window.kernel) * regs.opd0_c
-        bias = bias_float(self, state) if regs.tsk_opd_num == 3 else None
-        partial = planes(self, state, "res0", np.uint16, 2, regs.res0_b_str) if regs.ps32_md else None
-        result = tensor(self, state, "res0", np.uint16)
-        fill = fill_float(self)
 
         def run() -> None:
             patterns, weights = opd0.load(), _weight_rows(opd1, constant, count)
-            start = _partial_sum(partial.load_float()) if regs.ps32_md & READ_PS32 and partial else None
+            start = None if partial is None else _partial_sum(partial.load_float())
             spans = Span.of_bf16(weights), window.span(patterns, fill)
             normal = stays_normal(*spans, count, None if start is None else Span.of_float32(start))
             left, sums = bf16.to_float(weights), np.empty(ofmap, np.float32)
             for rows, columns in _columns(window, window.extend(bf16.to_float(patterns), fill, np.float32), ofmap):
                 begin = None if start is None else start[:, :, rows].transpose(1, 0, 2, 3).reshape(ofmap[1], -1)
                 _put(sums, rows, dot_in_order(left, columns, normal, begin))
-            if regs.ps32_md & WRITE_PS32 and partial:
-                partial.store_float(sums)
+            if regs.ps32_md & WRITE_PS32:
+                result.store_float(sums)
             else:
                 result.store(finish_float(sums, None if bias is None else bias(), bool(regs.opt_relu_typ)))
 

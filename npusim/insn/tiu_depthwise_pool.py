@@ -7,17 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
-from npusim.insn.operands import INT8, constant_int8, fill_float, fill_int8, fill_pattern, shape_of, tensor
-from npusim.insn.post import bias16, bias_float, finish_float, requantize_per_channel, requantize_per_tensor
+from npusim.insn.operand import Operand, Role, Share
+from npusim.insn.operands import (
+    Tensors,
+    bound,
+    checked_shape,
+    constant_int8,
+    element_fmt,
+    fill_float,
+    fill_int8,
+    fill_pattern,
+    result,
+    shape_of,
+    tensor_of,
+    whole,
+)
+from npusim.insn.post import (
+    CHANNEL_RECORDS,
+    bias16,
+    bias_float,
+    finish_float,
+    requantize_per_channel,
+    requantize_per_tensor,
+)
 from npusim.insn.window import Window
 from npusim.isa.opcodes import PoolEuTyp, TskTyp
 from npusim.isa.regs import TiuRegs
-from npusim.mem.lmem import Shape, TensorLmem
+from npusim.mem.lmem import TensorLmem
+from npusim.mem.tensor import Shape
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import STACKED, Span, checked_product, stays_normal, sum_in_order, sum_stacked
 from npusim.state import State
@@ -25,11 +48,17 @@ from npusim.state import State
 F32 = NDArray[np.float32]
 
 
+_IFMAP = Operand("opd0", Role.READ, "ifmap", whole("opd0"), Share.CHANNEL)
+_OFMAP = Operand("res0", Role.WRITE, "ofmap", result)
+
+
 class _PerChannel(TiuInstruction):
     """What depthwise convolution and the poolings share: one kernel window that slides over every channel by itself."""
 
     __slots__ = ()
     eu_typ: PoolEuTyp
+    slides = True
+    operands: ClassVar[tuple[Operand, ...]] = (_IFMAP, _OFMAP)
 
     @property
     def dilates(self) -> bool:
@@ -41,17 +70,18 @@ class _PerChannel(TiuInstruction):
     def matches(cls, regs: TiuRegs) -> bool:
         return regs.tsk_typ == TskTyp.DEPTHWISE_POOL and regs.tsk_eu_typ == cls.eu_typ
 
-    def geometry(self) -> tuple[Window, Shape, Shape]:
-        """Window, ifmap and ofmap, checked against each other."""
-        ifmap, ofmap = shape_of(self, "opd0"), shape_of(self, "res0")
+    def check_rules(self) -> None:
+        """Window, ifmap and ofmap fit each other."""
+        ifmap, ofmap = checked_shape(self, "opd0"), checked_shape(self, "res0")
         kernel = self.regs.opd1_h, self.regs.opd1_w
         self.require(min(kernel) > 0, f"opd1 (h, w) is {kernel}; a kernel has at least one element")
-        window = Window.of(self, kernel)
-        window.check(self, ifmap, ofmap)
-        if not self.dilates:
-            window = replace(window, dilation=(1, 1))
+        Window.of(self, kernel).check(self, ifmap, ofmap)
         self.require(ifmap[1] == ofmap[1], f"res0_c is {ofmap[1]}, but opd0_c is {ifmap[1]}; channels stay apart here")
-        return window, ifmap, ofmap
+
+    def geometry(self) -> tuple[Window, Shape]:
+        """Window and ofmap."""
+        window = Window.of(self, (self.regs.opd1_h, self.regs.opd1_w))
+        return window if self.dilates else replace(window, dilation=(1, 1)), shape_of(self, "res0")
 
 
 class _ExtremePooling(_PerChannel):
@@ -60,12 +90,14 @@ class _ExtremePooling(_PerChannel):
     __slots__ = ()
     pick: np.ufunc
 
-    def bind(self, state: State) -> Bound:
+    def check_rules(self) -> None:
+        super().check_rules()
+        self.require(not self.regs.opt_relu_typ, f"opt_relu_typ is {self.regs.opt_relu_typ}; pooling has no ReLU")
+
+    def bind_checked(self, state: State) -> Bound:
         regs = self.regs
-        window, _, ofmap = self.geometry()
-        dtype = np.uint16 if regs.opd_typ else INT8[regs.opt_opd0_sign]
-        opd0, res0 = tensor(self, state, "opd0", dtype), tensor(self, state, "res0", dtype)
-        self.require(not regs.opt_relu_typ, f"opt_relu_typ is {regs.opt_relu_typ}; pooling has no ReLU")
+        window, ofmap = self.geometry()
+        opd0, res0 = bound(self, state, "opd0"), bound(self, state, "res0", Role.WRITE)
         fill = fill_pattern(self) if regs.opd_typ else fill_int8(self)
         pick = type(self).pick
 
@@ -98,9 +130,16 @@ class MinPooling(_ExtremePooling):
     eu_typ = PoolEuTyp.MIN_POOL
     pick = np.minimum
 
-    def bind(self, state: State) -> Bound:
+    def check_rules(self) -> None:
         self.require_feature("MIN_POOL")
-        return super().bind(state)
+        super().check_rules()
+
+
+def _kernel(insn: DepthwiseConvolution) -> Tensors:
+    regs = insn.regs
+    if regs.opt_opd1_const:
+        return ()
+    return (tensor_of(insn, "opd1", element_fmt(insn, "opd1"), (1, regs.res0_c, regs.opd1_h, regs.opd1_w)),)
 
 
 class DepthwiseConvolution(_PerChannel):
@@ -110,37 +149,46 @@ class DepthwiseConvolution(_PerChannel):
     __slots__ = ()
     mnemonic = "tiu_depthwise_convolution"
     eu_typ = PoolEuTyp.DEPTHWISE
+    multiplies = True
+    operands = (
+        _IFMAP,
+        Operand("opd1", Role.READ, "kernel of each channel, or a constant", _kernel, Share.CHANNEL),
+        CHANNEL_RECORDS,
+        _OFMAP,
+    )
 
     @property
     def dilates(self) -> bool:
         return not self.regs.opt_chl_quan or "QM_DEPTHWISE_DILATION" in self.chip.extra
 
-    def kernel(self, state: State, ofmap: Shape, dtype: np.dtype) -> Callable[[], NDArray]:
-        """Gives the kernel as (c, kh, kw); a constant has one channel."""
-        kh, kw = self.regs.opd1_h, self.regs.opd1_w
-        if self.regs.opt_opd1_const:
-            value = self.regs.opd1_addr if dtype == np.uint16 else constant_int8(self)
-            constant = np.full((1, kh, kw), value, dtype)
-            return lambda: constant
-        self.require(self.regs.opd1_c == ofmap[1], f"opd1_c is {self.regs.opd1_c}, but res0_c is {ofmap[1]}")
-        opd1 = tensor(self, state, "opd1", dtype, (1, ofmap[1], kh, kw))
-        return lambda: opd1.load()[0]
-
-    def bind(self, state: State) -> Bound:
+    def check_rules(self) -> None:
         regs = self.regs
+        super().check_rules()
         self.require(bool(regs.opt_opd1_sign and regs.opt_opd2_sign), "opt_opd1_sign and opt_opd2_sign must be 1 here")
         self.require(bool(regs.opt_rshift_typ), "opt_rshift_typ is 0; a depthwise convolution always rounds (1)")
+        if not regs.opt_opd1_const:
+            self.require(regs.opd1_c == regs.res0_c, f"opd1_c is {regs.opd1_c}, but res0_c is {regs.res0_c}")
+
+    def bind_checked(self, state: State) -> Bound:
         return self._bind_bf16(state) if self.regs.opd_typ else self._bind_int8(state)
 
-    def _bind_int8(self, state: State) -> Bound:
+    def _kernel(self, state: State) -> Callable[[], NDArray]:
+        """Gives the kernel as (c, kh, kw); a constant has one channel."""
         regs = self.regs
-        window, _, ofmap = self.geometry()
-        opd0, res0 = tensor(self, state, "opd0", INT8[regs.opt_opd0_sign]), tensor(self, state, "res0", np.uint8)
-        kernel = self.kernel(state, ofmap, np.dtype(INT8[regs.opt_opd1_sign]))
-        if regs.opt_chl_quan:
+        if not regs.opt_opd1_const:
+            opd1 = bound(self, state, "opd1")
+            return lambda: opd1.load()[0]
+        value, dtype = (regs.opd1_addr, np.uint16) if regs.opd_typ else (constant_int8(self), np.int8)
+        constant = np.full((1, regs.opd1_h, regs.opd1_w), value, dtype)
+        return lambda: constant
+
+    def _bind_int8(self, state: State) -> Bound:
+        window, ofmap = self.geometry()
+        opd0, res0, kernel = bound(self, state, "opd0"), bound(self, state, "res0", Role.WRITE), self._kernel(state)
+        if self.regs.opt_chl_quan:
             finish = requantize_per_channel(self, state)
         else:
-            finish = requantize_per_tensor(self, bias16(self, state) if regs.tsk_opd_num == 3 else None)
+            finish = requantize_per_tensor(self, bias16(self, state))
         fill = fill_int8(self)
 
         def run() -> None:
@@ -154,15 +202,13 @@ class DepthwiseConvolution(_PerChannel):
         return run
 
     def _bind_bf16(self, state: State) -> Bound:
-        regs = self.regs
-        window, _, ofmap = self.geometry()
-        opd0, res0 = tensor(self, state, "opd0", np.uint16), tensor(self, state, "res0", np.uint16)
-        kernel = self.kernel(state, ofmap, np.dtype(np.uint16))
-        bias = bias_float(self, state) if regs.tsk_opd_num == 3 else None
+        window, ofmap = self.geometry()
+        opd0, res0, kernel = bound(self, state, "opd0"), bound(self, state, "res0", Role.WRITE), self._kernel(state)
+        bias, relu, fill = bias_float(self, state), bool(self.regs.opt_relu_typ), fill_float(self)
 
         def run() -> None:
-            sums = _window_sums(window, opd0, kernel(), fill_float(self), ofmap)
-            res0.store(finish_float(sums, None if bias is None else bias(), bool(regs.opt_relu_typ)))
+            sums = _window_sums(window, opd0, kernel(), fill, ofmap)
+            res0.store(finish_float(sums, None if bias is None else bias(), relu))
 
         return run
 
@@ -175,12 +221,15 @@ class AveragePooling(_PerChannel):
     mnemonic = "tiu_average_pooling"
     eu_typ = PoolEuTyp.AVG_POOL
 
-    def bind(self, state: State) -> Bound:
+    def check_rules(self) -> None:
+        super().check_rules()
+        self.require(bool(self.regs.opt_opd1_const), "opt_opd1_const is 0; average pooling multiplies by a constant")
+
+    def bind_checked(self, state: State) -> Bound:
         regs = self.regs
-        window, _, ofmap = self.geometry()
-        self.require(bool(regs.opt_opd1_const), "opt_opd1_const is 0; average pooling multiplies by a constant")
+        window, ofmap = self.geometry()
+        opd0, res0 = bound(self, state, "opd0"), bound(self, state, "res0", Role.WRITE)
         if regs.opd_typ:
-            opd0, res0 = tensor(self, state, "opd0", np.uint16), tensor(self, state, "res0", np.uint16)
             constant = np.full((1, *window.kernel), regs.opd1_addr, np.uint16)
 
             def run_bf16() -> None:
@@ -188,7 +237,6 @@ class AveragePooling(_PerChannel):
                 res0.store(finish_float(sums, None, bool(regs.opt_relu_typ)))
 
             return run_bf16
-        opd0, res0 = tensor(self, state, "opd0", INT8[regs.opt_opd0_sign]), tensor(self, state, "res0", np.uint8)
         finish = requantize_per_tensor(self, None)
         fill, factor = fill_int8(self), constant_int8(self)
 

@@ -6,15 +6,35 @@ several times, on indices that TDMA moves and conversions have made."""
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from npusim.insn.base import Bound, TiuInstruction
 from npusim.insn.elementwise import check_signs
-from npusim.insn.operands import shape_of, tensor
+from npusim.insn.operand import Holds, Operand, Role, Share
+from npusim.insn.operands import Tensors, bound, checked_shape, result, shape_of, tensor_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
+from npusim.mem.lmem import lmem_tensor
+from npusim.mem.tensor import Fmt
 from npusim.state import State
 
 TABLE_SIZE = 256
+
+
+def _fmt(insn: LookupTable) -> Fmt:
+    return Fmt.BF16 if insn.regs.opd_typ else Fmt.U8
+
+
+def _indices(insn: LookupTable) -> Tensors:
+    """Of a bf16 index only the low byte is looked at."""
+    return (tensor_of(insn, "opd0", _fmt(insn))._replace(fmt=Fmt.U8),)
+
+
+def _tables(insn: LookupTable) -> Tensors:
+    """Only the tables that the result's channels take: as many as there are channels, or all."""
+    whole, lanes = tensor_of(insn, "opd1", _fmt(insn)), insn.chip.num_lanes
+    flat = whole._replace(shape=(1, lanes, 1, TABLE_SIZE), stride=(0, whole.stride[1], 0, whole.itemsize))
+    first, count = _window(insn.regs.res0_addr) % lanes, min(insn.regs.res0_c, lanes)
+    runs = ((first, min(count, lanes - first)), (0, first + count - lanes))
+    return tuple(flat.channels(at, c, insn.chip) for at, c in runs if c > 0)
 
 
 class LookupTable(TiuInstruction):
@@ -22,28 +42,36 @@ class LookupTable(TiuInstruction):
 
     __slots__ = ()
     mnemonic = "tiu_lookup_table"
+    operands = (
+        Operand(
+            "opd0", Role.READ, "indices, of which the low byte counts", _indices, Share.ELEMENT,
+            lambda insn: Holds.INDICES if insn.regs.opd_typ else Holds.BYTES,
+        ),
+        Operand("opd1", Role.READ, "256 entries for each lane", _tables, in_pieces=True),
+        Operand(
+            "res0", Role.WRITE, "the entries found", result,
+            holds=lambda insn: Holds.ENTRIES if insn.regs.opd_typ else Holds.NUMBERS,
+        ),
+    )  # fmt: skip
 
     @classmethod
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
         return regs.tsk_typ == TskTyp.TENSOR_ARITH and bool(regs.tens_lookup or regs.tsk_eu_typ == ArithEuTyp.LOOKUP)
 
-    def bind(self, state: State) -> Bound:
-        self._check()
-        dtype: DTypeLike = np.uint16 if self.regs.opd_typ else np.uint8
-        indices = tensor(self, state, "opd0", dtype)
-        result = tensor(self, state, "res0", dtype)
-        table = tensor(self, state, "opd1", dtype)
-        rows = _window(self.regs.res0_addr) + np.arange(result.shape[1])
+    def bind_checked(self, state: State) -> Bound:
+        indices, table = (lmem_tensor(state, tensor_of(self, name, _fmt(self)), name) for name in ("opd0", "opd1"))
+        found = bound(self, state, "res0", Role.WRITE)
+        rows = _window(self.regs.res0_addr) + np.arange(found.shape[1])
         first = (rows % self.chip.num_lanes * TABLE_SIZE).reshape(1, -1, 1, 1)
 
         def run() -> None:
             index = np.bitwise_and(indices.load(), 0xFF, dtype=np.intp)
             index += first
-            result.store(table.load().take(index))
+            found.store(table.load().take(index))
 
         return run
 
-    def _check(self) -> None:
+    def check_rules(self) -> None:
         regs = self.regs
         if self.chip.tiu_layout == "cv183x" and not regs.tens_lookup:
             self.refuse("tsk_eu_typ is 12 without tens_lookup; this chip looks up with tens_lookup 1")
@@ -56,7 +84,7 @@ class LookupTable(TiuInstruction):
                 self.refuse(
                     f"short_{name}_str is {getattr(regs, f'short_{name}_str')}; a lookup works at aligned strides (0)"
                 )
-        if shape_of(self, "opd0") != shape_of(self, "res0"):
+        if checked_shape(self, "opd0") != checked_shape(self, "res0"):
             self.refuse(f"opd0 has shape {shape_of(self, 'opd0')}, but res0 has {shape_of(self, 'res0')}")
         if _window(regs.res0_addr) != _window(regs.opd0_addr):
             self.refuse(

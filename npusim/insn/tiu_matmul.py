@@ -7,7 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
-from npusim.insn.operands import INT8, Planes, planes, shape_of, strides_of, tensor
+from npusim.insn.operand import Operand, Role, Share
+from npusim.insn.operands import (
+    Tensors,
+    bound,
+    bound_planes,
+    checked_shape,
+    element_fmt,
+    planes_at,
+    planes_of,
+    shape_of,
+    tensor_of,
+)
 from npusim.insn.post import (
     READ_PS32,
     WRITE_PS32,
@@ -19,10 +30,61 @@ from npusim.insn.post import (
 )
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
-from npusim.mem.lmem import TensorLmem
+from npusim.mem.lmem import lmem_tensor
+from npusim.mem.tensor import Fmt, LocalTensor
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import Span, dot_exact, dot_in_order, stays_normal
 from npusim.state import State
+
+
+def _left(insn: MatrixMultiplication) -> LocalTensor:
+    return tensor_of(insn, "opd0", element_fmt(insn, "opd0"))
+
+
+def _left_pieces(insn: MatrixMultiplication) -> Tensors:
+    """opd0, whose last channel holds only opd1_w columns."""
+    left = _left(insn)
+    n, c, h, _ = left.shape
+    last = left.channels(c - 1, 1, insn.chip)._replace(shape=(n, 1, h, insn.regs.opd1_w))
+    return (left.channels(0, c - 1, insn.chip), last) if c > 1 else (last,)
+
+
+def _right(insn: MatrixMultiplication) -> Tensors:
+    _, c, _, w = shape_of(insn, "res0")
+    return (tensor_of(insn, "opd1", element_fmt(insn, "opd1"), (insn.regs.opd1_n, c, 1, w)),)
+
+
+def _matrices(insn: MatrixMultiplication, name: str, rows: int, count: int) -> Tensors:
+    """The planes of the result or of the bias, one whole matrix apart."""
+    _, c, h, w = shape_of(insn, "res0")
+    first = tensor_of(insn, name, Fmt.BF16 if insn.regs.opd_typ else Fmt.U8, (rows, c, h, w))
+    return planes_of(first, count, rows * first.stride[0])
+
+
+def _partial_sums(insn: MatrixMultiplication) -> Tensors:
+    return _matrices(insn, "res0", insn.regs.res0_n, 2 if insn.regs.opd_typ else 4)
+
+
+def _partial_in(insn: MatrixMultiplication) -> Tensors:
+    return _partial_sums(insn) if insn.regs.ps32_md & READ_PS32 else ()
+
+
+def _added(insn: MatrixMultiplication) -> Tensors:
+    return _matrices(insn, "res0", insn.regs.res0_n, 2) if insn.regs.opt_res_add else ()
+
+
+def _bias(insn: MatrixMultiplication) -> Tensors:
+    regs = insn.regs
+    if regs.tsk_opd_num != 3 or regs.ps32_md & WRITE_PS32:
+        return ()
+    return _matrices(insn, "opd2", 1, 4 if regs.opt_chl_quan and not regs.opd_typ else 2)
+
+
+def _result(insn: MatrixMultiplication) -> Tensors:
+    regs = insn.regs
+    if regs.ps32_md & WRITE_PS32:
+        return _partial_sums(insn)
+    return _matrices(insn, "res0", regs.res0_n, 1 if regs.opd_typ or regs.opt_res0_seg else 2)
 
 
 class MatrixMultiplication(TiuInstruction):
@@ -34,14 +96,23 @@ class MatrixMultiplication(TiuInstruction):
 
     __slots__ = ()
     mnemonic = "tiu_matrix_multiplication"
+    inner, multiplies = "opd1_n", True
+    operands = (
+        Operand("opd0", Role.READ, "left matrix", _left_pieces, Share.ROW, in_pieces=True),
+        Operand("opd1", Role.READ, "right matrix", _right, Share.COLUMN),
+        Operand("res0", Role.ACCUMULATE, "sum so far, of 16 bits", _added, Share.ELEMENT),
+        Operand("res0", Role.ACCUMULATE, "partial sum of 32 bits, in planes", _partial_in, Share.ELEMENT),
+        Operand("opd2", Role.READ, "bias of each column, in planes", _bias, Share.COLUMN),
+        Operand("res0", Role.WRITE, "product, or a partial sum, in planes", _result),
+    )
 
     @classmethod
     def matches(cls, regs: TiuRegs) -> bool:
         return regs.tsk_typ == TskTyp.FC
 
-    def bind(self, state: State) -> Bound:
+    def check_rules(self) -> None:
         regs = self.regs
-        left, res = shape_of(self, "opd0"), shape_of(self, "res0")
+        left, res = checked_shape(self, "opd0"), checked_shape(self, "res0")
         count = left[3] * (left[1] - 1) + regs.opd1_w
         self.require(
             res[0] == left[0], f"res0_n is {res[0]}, but opd0_n is {left[0]}; each row of opd0 gives one of res0"
@@ -60,60 +131,41 @@ class MatrixMultiplication(TiuInstruction):
             "matrices lie at aligned strides (short_*_str 0)",
         )
         require_relu_of_signed(self)
-        order = np.arange(left[1] * left[3]).reshape(left[1], left[3]).T.reshape(-1)
-        order = order[order < count]
-        return self._bind_bf16(state, order) if regs.opd_typ else self._bind_int8(state, order)
+        self.require(not (regs.opd_typ and regs.opt_res_add), "opt_res_add is set, but bf16 cannot add to the result")
 
-    def _right(self, state: State, dtype: np.dtype) -> TensorLmem:
-        res = shape_of(self, "res0")
-        return tensor(self, state, "opd1", dtype, (self.regs.opd1_n, res[1], 1, res[3]))
-
-    def _planes(self, state: State, name: str, dtype: np.dtype, count: int) -> Planes:
-        """The result's or the bias' planes; the hardware puts them one whole matrix apart."""
-        res = shape_of(self, "res0")
-        shape = (1 if name == "opd2" else res[0], *res[1:])
-        n_str = strides_of(self, name, shape, np.dtype(dtype).itemsize)[0]
-        return planes(self, state, name, dtype, count, shape[0] * n_str, shape)
+    def bind_checked(self, state: State) -> Bound:
+        _, c, _, w = shape_of(self, "opd0")
+        order = np.arange(c * w).reshape(c, w).T.reshape(-1)
+        order = order[order < self.regs.opd1_n]
+        return self._bind_bf16(state, order) if self.regs.opd_typ else self._bind_int8(state, order)
 
     def _bind_int8(self, state: State, order: NDArray[np.int64]) -> Bound:
         regs, res = self.regs, shape_of(self, "res0")
-        opd0 = tensor(self, state, "opd0", INT8[regs.opt_opd0_sign])
-        opd1 = self._right(state, np.dtype(INT8[regs.opt_opd1_sign]))
-        num_bytes = 4 if regs.ps32_md else 1 if regs.opt_res0_seg else 2
-        partial = self._planes(state, "res0", np.dtype(np.uint8), num_bytes)
-        result = self._planes(state, "res0", np.dtype(np.uint8), 1 if regs.opt_res0_seg else 2)
+        opd0, opd1 = lmem_tensor(state, _left(self), "opd0"), bound(self, state, "opd1")
+        result, partial = bound_planes(self, state, "res0", Role.WRITE), planes_at(state, _partial_in(self), "res0")
+        assert result is not None
         largest = (128 if regs.opt_opd0_sign else 255) * (128 if regs.opt_opd1_sign else 255)
-        add_result = self._planes(state, "res0", np.dtype(np.uint8), 2) if regs.opt_res_add else None
-        finish = self._finish(state)
+        added, finish = planes_at(state, _added(self), "res0"), self._finish(state)
 
         def run() -> None:
             left = opd0.load().reshape(res[0], -1)[:, : len(order)].astype(np.float32)
             right = opd1.load().reshape(len(order), -1).astype(np.float32)
             sums = dot_exact(left, right, largest).astype(np.int32, copy=False).reshape(res)
-            if add_result is not None:
-                sums = sums + (add_result.load_int(bool(regs.opt_res0_sign)) << regs.opt_left_shift)
-            if regs.ps32_md & READ_PS32:
+            if added is not None:
+                sums = sums + (added.load_int(bool(regs.opt_res0_sign)) << regs.opt_left_shift)
+            if partial is not None:
                 sums = sums + partial.load_int(signed=True)
-            if regs.ps32_md & WRITE_PS32:
-                partial.store_int(sums)
-            else:
-                result.store_int(finish(sums))
+            result.store_int(sums if regs.ps32_md & WRITE_PS32 else finish(sums))
 
         return run
 
     def _finish(self, state: State) -> Finish:
-        regs = self.regs
-        bias = None
-        if regs.tsk_opd_num == 3:
-            loader = self._planes(state, "opd2", np.dtype(np.uint8), 4 if regs.opt_chl_quan else 2)
-
-            def bias() -> NDArray[np.int32]:
-                return loader.load_int(bool(regs.opt_opd2_sign))
-
-        if not regs.opt_chl_quan:
+        planes, signed = bound_planes(self, state, "opd2"), bool(self.regs.opt_opd2_sign)
+        bias = None if planes is None else lambda: planes.load_int(signed)
+        if not self.regs.opt_chl_quan:
             return requantize_per_tensor(self, bias)
 
-        quantize = quantize_by_register(self, bool(regs.opt_relu_typ))
+        quantize = quantize_by_register(self, bool(self.regs.opt_relu_typ))
 
         def finish(sums: NDArray) -> NDArray:
             return quantize(sums if bias is None else sums + bias())  # int32 on both sides: wraps as the adder does
@@ -122,22 +174,20 @@ class MatrixMultiplication(TiuInstruction):
 
     def _bind_bf16(self, state: State, order: NDArray[np.int64]) -> Bound:
         regs, res = self.regs, shape_of(self, "res0")
-        self.require(not regs.opt_res_add, "opt_res_add is set, but bf16 cannot add to the result")
-        opd0 = tensor(self, state, "opd0", np.uint16)
-        opd1 = self._right(state, np.dtype(np.uint16))
-        partial = self._planes(state, "res0", np.dtype(np.uint16), 2 if regs.ps32_md else 1)
-        result = tensor(self, state, "res0", np.uint16)
-        bias = self._planes(state, "opd2", np.dtype(np.uint16), 2) if regs.tsk_opd_num == 3 else None
+        opd0, opd1 = lmem_tensor(state, _left(self), "opd0"), bound(self, state, "opd1")
+        result, partial = bound_planes(self, state, "res0", Role.WRITE), planes_at(state, _partial_in(self), "res0")
+        assert result is not None
+        bias = bound_planes(self, state, "opd2")
 
         def run() -> None:
             left = opd0.load().reshape(res[0], -1)[:, order]
             right = opd1.load().reshape(len(order), -1)
-            start = partial.load_float().reshape(res[0], -1) if regs.ps32_md & READ_PS32 else None
+            start = None if partial is None else partial.load_float().reshape(res[0], -1)
             spans = Span.of_bf16(left), Span.of_bf16(right)
             normal = stays_normal(*spans, len(order), None if start is None else Span.of_float32(start))
             sums = dot_in_order(bf16.to_float(left), bf16.to_float(right[order]), normal, start).reshape(res)
             if regs.ps32_md & WRITE_PS32:
-                partial.store_float(sums)
+                result.store_float(sums)
             else:
                 result.store(finish_float(sums, None if bias is None else bias.load_float(), bool(regs.opt_relu_typ)))
 

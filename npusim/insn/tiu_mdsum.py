@@ -6,10 +6,19 @@ import numpy as np
 
 from npusim.insn.base import Bound, TiuInstruction
 from npusim.insn.elementwise import check_signs
-from npusim.insn.operands import INT8, shape_of, tensor
+from npusim.insn.operand import Operand, Role
+from npusim.insn.operands import INT8, Tensors, bound, checked_shape, planes_of, shape_of, tensor_of
 from npusim.isa.opcodes import TskTyp
+from npusim.mem.lmem import lmem_tensor
+from npusim.mem.tensor import Fmt
 from npusim.numerics.requant import saturate, shift_right
 from npusim.state import State
+
+
+def _sums(insn: Mdsum) -> Tensors:
+    """The high bytes go one byte behind the low ones, whatever res0_b_str says, and over them where the channels go
+    round the lanes."""
+    return planes_of(tensor_of(insn, "res0", Fmt.U8), 1 if insn.regs.opt_res0_seg else 2, 1)
 
 
 class Mdsum(TiuInstruction):
@@ -18,12 +27,16 @@ class Mdsum(TiuInstruction):
 
     __slots__ = ()
     mnemonic = "tiu_mdsum"
+    operands = (
+        Operand("opd0", Role.READ, "8-bit summands", lambda i: (tensor_of(i, "opd0", INT8[i.regs.opt_opd0_sign]),)),
+        Operand("res0", Role.WRITE, "a sum of 8 or 16 bits for each channel", _sums),
+    )
 
     @classmethod
     def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
         return regs.tsk_typ == TskTyp.TENSOR_ARITH and bool(regs.tens_mdsum) and not regs.tens_lookup
 
-    def bind(self, state: State) -> Bound:
+    def check_rules(self) -> None:
         regs = self.regs
         self.require(regs.tsk_opd_num == 1, f"tsk_opd_num is {regs.tsk_opd_num}; a sum takes 1")
         self.require(
@@ -35,18 +48,18 @@ class Mdsum(TiuInstruction):
         self.require(
             not regs.short_nchwstr_same, "short_nchwstr_same is 1; a sum's operands have strides of their own (0)"
         )
-        channels = shape_of(self, "opd0")[1]
+        channels = checked_shape(self, "opd0")[1]
         self.require(
             shape_of(self, "res0") == (1, channels, 1, 1),
             f"res0 has shape {shape_of(self, 'res0')}, not {(1, channels, 1, 1)}",
         )
         if not regs.opd_typ:
             check_signs(self)
-        load = tensor(self, state, "opd0", INT8[regs.opt_opd0_sign]).load
-        low = tensor(self, state, "res0", np.uint8)
-        # The high bytes go one byte behind the low ones, whatever res0_b_str says, and over them where the channels go
-        # round the lanes.
-        high = None if regs.opt_res0_seg else tensor(self, state, "res0", np.uint8, offset=1)
+
+    def bind_checked(self, state: State) -> Bound:
+        regs = self.regs
+        load = bound(self, state, "opd0").load
+        low, *high = (lmem_tensor(state, plane, "res0") for plane in _sums(self))
         shift, rounding, relu = regs.opt_res_shift, bool(regs.opt_rshift_typ), regs.opt_relu_typ == 1
         bits, signed = 8 if regs.opt_res0_seg else 16, bool(regs.opt_res0_sign)
 
@@ -54,8 +67,8 @@ class Mdsum(TiuInstruction):
             sums = shift_right(load().sum(axis=(0, 2, 3), keepdims=True, dtype=np.int32), shift, rounding)
             sums = saturate(np.maximum(sums, 0) if relu else sums, bits, signed)
             low.store(sums)
-            if high:
-                high.store(sums >> 8)
+            for plane in high:
+                plane.store(sums >> 8)
 
         return run
 

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike, NDArray
 
 from npusim.insn.base import TiuInstruction
-from npusim.mem.lmem import Shape
+from npusim.mem.tensor import Shape
 from npusim.numerics.accumulate import Span
 
 
@@ -30,10 +30,8 @@ class Window:
     def of(cls, insn: TiuInstruction, kernel: tuple[int, int]) -> Window:
         """The window that a descriptor asks for. Refuses strides of 0."""
         r = insn.regs
-        insn.require(
-            r.conv_op_y_str > 0 and r.conv_op_x_str > 0,
-            f"conv_op_y_str {r.conv_op_y_str} and conv_op_x_str {r.conv_op_x_str} must be at least 1",
-        )
+        if not (r.conv_op_y_str and r.conv_op_x_str):
+            insn.refuse(f"conv_op_y_str {r.conv_op_y_str} and conv_op_x_str {r.conv_op_x_str} must be at least 1")
         return cls(
             (r.conv_opd0_y_ins0, r.conv_opd0_x_ins0),
             (r.conv_opd0_y_ins0_last, r.conv_opd0_x_ins0_last),

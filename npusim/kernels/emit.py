@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from npusim.chip import Chip, chip_named
-from npusim.errors import UsageError
+from npusim.errors import NpusimError, UsageError
+from npusim.insn.operand import Footprint
 from npusim.isa.opcodes import Engine
-from npusim.kernels.encode import Fields, tdma_bytes, tiu_bytes
-from npusim.kernels.hazards import HazardTracker, Span, span_of
+from npusim.kernels.encode import Fields, instruction_of, tdma_bytes, tiu_bytes
+from npusim.kernels.hazards import HazardTracker
 from npusim.kernels.lmem import LmemStack
 from npusim.kernels.program import Program, Relocation
-from npusim.kernels.tensors import Mg, Tg, Tl
+from npusim.kernels.tensors import Mg, Tg
 from npusim.program.cmdbuf import HEADER_BYTES, build_cmdbuf
 
 LARGEST_ID = 0xFFFF
@@ -78,34 +79,10 @@ class Emitter:
         if self._hazards is not None:
             self._hazards.forget()
 
-    def span(self, tensor: Tl, extra: int = 0) -> Span:
-        """LMEM that `tensor` covers, checked against the chip's."""
-        span = span_of(self.chip, tensor, extra)
-        if span.stop > self.chip.lmem_bytes or span.lane0 >= self.chip.num_lanes or min(tensor.shape) < 1:
-            raise UsageError(
-                f"the tensor of shape {tensor.shape} and strides {tensor.stride} at {tensor.addr:#x} ends at "
-                f"{span.stop:#x} of lane "
-                f"{span.lane0}, but {self.chip.name} has {self.chip.num_lanes} lanes of {self.chip.lmem_bytes:#x} bytes"
-            )
-        return span
+    def emit_tiu(self, fields: Fields) -> None:
+        self._emit(_Command(Engine.TIU, {**fields, "layer_info": self._layer_id}))
 
-    def linear_spans(self, addr: int, num_bytes: int) -> list[Span]:
-        """The same for bytes that run on from lane to lane."""
-        size, end = self.chip.lmem_bytes, addr + num_bytes
-        if end > self.chip.lmem_total_bytes:
-            raise UsageError(
-                f"{num_bytes} bytes from {addr:#x} on end at {end:#x}, past the {self.chip.lmem_total_bytes:#x} "
-                "bytes of LMEM"
-            )
-        lanes = range(addr // size, -(-end // size))
-        return [Span(lane, lane + 1, max(addr - lane * size, 0), min(end - lane * size, size)) for lane in lanes]
-
-    def emit_tiu(self, fields: Fields, reads: Sequence[Span], writes: Sequence[Span]) -> None:
-        self._emit(_Command(Engine.TIU, {**fields, "layer_info": self._layer_id}), reads, writes)
-
-    def emit_tdma(
-        self, fields: Fields, reads: Sequence[Span], writes: Sequence[Span], far: Sequence[tuple[str, Tg | Mg]] = ()
-    ) -> None:
+    def emit_tdma(self, fields: Fields, far: Sequence[tuple[str, Tg | Mg]] = ()) -> None:
         """`far` names the sides that lie in GMEM with their tensors; their addresses are put in here."""
         command = _Command(Engine.TDMA, {**fields, "layer_ID": self._layer_id})
         for side, tensor in far:
@@ -115,10 +92,11 @@ class Emitter:
             command.fields[f"{side}_base_reg_sel"] = tensor.base_reg
             if tensor.label is not None:
                 command.labels.append((tensor.label, side, tensor.addr))
-        self._emit(command, reads, writes)
+        self._emit(command)
 
-    def _emit(self, command: _Command, reads: Sequence[Span], writes: Sequence[Span]) -> None:
+    def _emit(self, command: _Command) -> None:
         engine = command.engine
+        touched = self._touched(command)
         if self._last_id[engine] == LARGEST_ID:
             self.start_cmdbuf()
         self._last_id[engine] += 1
@@ -126,8 +104,8 @@ class Emitter:
         other = Engine.TDMA if engine == Engine.TIU else Engine.TIU
         if self._hazards is not None:
             # A command before this one may have waited for more: then that is done too, and waits never go back.
-            wait = self._waited[engine] = max(self._waited[engine], self._hazards.needed(engine, reads, writes))
-            self._hazards.record(engine, command_id, reads, writes)
+            wait = self._waited[engine] = max(self._waited[engine], self._hazards.needed(engine, touched))
+            self._hazards.record(engine, command_id, touched)
         else:
             wait = self._vendor_wait(other)
             if engine == Engine.TDMA:  # cvikernel lets no DMA command wait for less than the one before it
@@ -136,6 +114,15 @@ class Emitter:
         command.fields[_ID[engine]] = command_id
         command.fields[_WAIT[engine]] = wait
         self._buffers[-1].append(command)
+
+    def _touched(self, command: _Command) -> Footprint:
+        """What the command's own descriptor says that it touches. Raises UsageError where the chip would refuse it."""
+        try:
+            instruction = instruction_of(self.chip, command.engine, command.fields)
+            instruction.check()
+        except NpusimError as error:
+            raise UsageError(f"no command of {self.chip.name}: {error}") from None
+        return instruction.footprint()
 
     def _vendor_wait(self, other: Engine) -> int:
         """In serial mode a command depends on the one before it, in whichever engine; behind a parallel region on all

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from npusim.chip import Chip
+from npusim.insn import Instruction
 from npusim.isa.descriptors import CV183X_ALIASES, TIU_CV183X, tdma_layout, tiu_layout
 from npusim.isa.layout import Layout
+from npusim.isa.opcodes import Engine
+from npusim.isa.regs import TdmaRegs, TiuRegs
+from npusim.program.decode import decode_tdma, decode_tiu
 
 Fields = dict[str, int]
 
@@ -48,6 +52,19 @@ def _cv183x(fields: Fields) -> Fields:
 def tdma_bytes(chip: Chip, commands: list[Fields]) -> list[bytes]:
     """One descriptor for each of `commands`, fields on top of TDMA_RESET."""
     return _encode(tdma_layout(chip), TDMA_RESET, commands)
+
+
+def instruction_of(chip: Chip, engine: Engine, fields: Fields) -> Instruction:
+    """The instruction that `fields` are, on top of the engine's reset values.
+
+    Raises IllegalInstruction where they are none."""
+    if engine == Engine.TIU:
+        return decode_tiu(chip, _TIU_START._replace(**fields))
+    return decode_tdma(chip, _TDMA_START._replace(**fields))
+
+
+_TIU_START = TiuRegs._make(TIU_RESET.get(name, 0) for name in TiuRegs._fields)
+_TDMA_START = TdmaRegs._make(TDMA_RESET.get(name, 0) for name in TdmaRegs._fields)
 
 
 def _encode(layout: Layout, reset: Fields, commands: list[Fields]) -> list[bytes]:

@@ -22,14 +22,14 @@ class TdmaCalls(Emitter):
         """GMEM to LMEM in order of elements; int8 or uint8 becomes bf16 where the formats say so."""
         self._same_elements(src, dst)
         fields = self._sides(TransDir.G2L, src, dst) | self._formats(src.fmt, dst.fmt, narrowing=False)
-        self.emit_tdma(fields, [], [self.span(dst)], [("src", src)])
+        self.emit_tdma(fields, [("src", src)])
 
     def tdma_l2g_tensor_copy(self, src: Tl, dst: Tg, *, int8_rnd_mode: int = 0) -> None:
         """LMEM to GMEM; bf16 becomes int8 or uint8 where the formats say so, rounded to even or (mode 1) toward
         zero."""
         self._same_elements(src, dst)
         fields = self._sides(TransDir.L2G, src, dst) | self._formats(src.fmt, dst.fmt, widening=False)
-        self.emit_tdma(fields | {"int8_rnd_mode": int8_rnd_mode}, [self.span(src)], [], [("dst", dst)])
+        self.emit_tdma(fields | {"int8_rnd_mode": int8_rnd_mode}, [("dst", dst)])
 
     def tdma_l2l_tensor_copy(
         self, src: Tl, dst: Tl, *, mv_lut_idx: bool = False, mv_lut_base: bool = False, int8_rnd_mode: int = 0
@@ -41,7 +41,7 @@ class TdmaCalls(Emitter):
             raise UsageError("mv_lut_idx and mv_lut_base are both set; at most one may be")
         fields = self._sides(TransDir.L2L, src, dst) | self._formats(src.fmt, dst.fmt)
         fields |= {"mv_lut_idx": int(mv_lut_idx), "mv_lut_base": int(mv_lut_base), "int8_rnd_mode": int8_rnd_mode}
-        self.emit_tdma(fields, [self.span(src)], [self.span(dst)])
+        self.emit_tdma(fields)
 
     def tdma_g2g_tensor_copy(self, src: Tg, dst: Tg) -> None:
         """GMEM to GMEM, bits as they are."""
@@ -49,30 +49,30 @@ class TdmaCalls(Emitter):
         if src.fmt != dst.fmt:
             raise UsageError(f"formats are {src.fmt.value} and {dst.fmt.value}; a copy within GMEM does not convert")
         fields = self._sides(TransDir.G2G, src, dst) | self._formats(src.fmt, dst.fmt)
-        self.emit_tdma(fields, [], [], [("src", src), ("dst", dst)])
+        self.emit_tdma(fields, [("src", src), ("dst", dst)])
 
     def tdma_g2l_tensor_copy_nc_transposed(self, src: Tg, dst: Tl) -> None:
         """(n, c, h, w) of GMEM to (c, n, h, w) in LMEM."""
         self._nc(src.shape, dst.shape)
         fields = self._sides(TransDir.G2L, src, dst) | self._formats(src.fmt, dst.fmt, narrowing=False)
         fields |= {"spec_func": SpecFunc.TRANSPOSE, "transpose_md": TransposeMd.NC}
-        self.emit_tdma(fields, [], [self.span(dst)], [("src", src)])
+        self.emit_tdma(fields, [("src", src)])
 
     def tdma_l2g_tensor_copy_nc_transposed(self, src: Tl, dst: Tg) -> None:
         """(n, c, h, w) of LMEM to (c, n, h, w) in GMEM."""
         self._nc(src.shape, dst.shape)
         fields = self._sides(TransDir.L2G, src, dst) | self._formats(src.fmt, dst.fmt, widening=False)
         fields |= {"spec_func": SpecFunc.TRANSPOSE, "transpose_md": TransposeMd.NC}
-        self.emit_tdma(fields, [self.span(src)], [], [("dst", dst)])
+        self.emit_tdma(fields, [("dst", dst)])
 
     def tdma_g2l_tensor_fill_constant(self, dst: Tl, constant: int) -> None:
         """`constant` (a bf16 pattern, or a byte) to every element."""
         fields = self._fill(TransDir.G2L, dst.fmt, constant) | self._side("dst", dst) | {"src_n": dst.shape[0]}
-        self.emit_tdma(fields, [], [self.span(dst)])
+        self.emit_tdma(fields)
 
     def tdma_l2g_tensor_fill_constant(self, dst: Tg, constant: int) -> None:
         fields = self._fill(TransDir.L2G, dst.fmt, constant) | self._side("dst", dst) | {"src_n": dst.shape[0]}
-        self.emit_tdma(fields, [], [], [("dst", dst)])
+        self.emit_tdma(fields, [("dst", dst)])
 
     def tdma_g2l_matrix_copy(self, src: Mg, dst: Ml) -> None:
         """Rows of GMEM to the pieces of an LMEM matrix, the last of which may be short."""
@@ -80,7 +80,7 @@ class TdmaCalls(Emitter):
         fields = self._formats(src.fmt, dst.fmt, narrowing=False) | self._side("dst", dst.tl)
         fields |= {"trans_dir": TransDir.G2L, "sys_dtype": 1, "src_n": dst.shape.n, "src_c": src.row, "src_w": src.col}
         fields |= {"src_c_stride_low": src.stride & 0xFFFF, "src_c_stride_high": src.stride >> 16}
-        self.emit_tdma(fields, [], [self.span(dst.tl)], [("src", src)])
+        self.emit_tdma(fields, [("src", src)])
 
     def tdma_l2g_matrix_copy(self, src: Ml, dst: Mg, *, int8_rnd_mode: int = 0) -> None:
         """An LMEM matrix to rows of GMEM."""
@@ -92,7 +92,7 @@ class TdmaCalls(Emitter):
             "dst_c_stride_high": dst.stride >> 16,
             "int8_rnd_mode": int8_rnd_mode,
         }
-        self.emit_tdma(fields, [self.span(src.tl)], [], [("dst", dst)])
+        self.emit_tdma(fields, [("dst", dst)])
 
     def tdma_g2l_matrix_copy_row_col_transposed(self, src: Mg, dst: Ml) -> None:
         """int8: column i of GMEM to row i in LMEM."""
@@ -109,7 +109,7 @@ class TdmaCalls(Emitter):
             "src_c_stride_low": src.stride & 0xFFFF,
             "src_c_stride_high": src.stride >> 16,
         }
-        self.emit_tdma(fields | {"dst_h_stride": dst.shape.w}, [], [self.span(dst.tl)], [("src", src)])
+        self.emit_tdma(fields | {"dst_h_stride": dst.shape.w}, [("src", src)])
 
     def tdma_l2g_tensor_copy_cw_transposed(self, src: Tl, dst: Tg) -> None:
         """int8: (n, c, h, w) of LMEM to (n, w, h, c) in GMEM."""
@@ -121,20 +121,20 @@ class TdmaCalls(Emitter):
             )
         fields = self._sides(TransDir.L2G, src, dst) | self._formats(src.fmt, dst.fmt)
         fields |= {"spec_func": SpecFunc.TRANSPOSE, "transpose_md": TransposeMd.CW}
-        self.emit_tdma(fields, [self.span(src)], [], [("dst", dst)])
+        self.emit_tdma(fields, [("dst", dst)])
 
     def tdma_g2l_general_copy(self, src: Tg, dst_address: int, num_bytes: int) -> None:
         """Bytes from `src`'s address on to linear LMEM, over the borders of lanes."""
         fields = self._linear(TransDir.G2L, num_bytes) | {"dst_base_addr_low": dst_address}
-        self.emit_tdma(fields, [], self.linear_spans(dst_address, num_bytes), [("src", src)])
+        self.emit_tdma(fields, [("src", src)])
 
     def tdma_l2g_general_copy(self, src_address: int, dst: Tg, num_bytes: int) -> None:
         """Bytes of linear LMEM to `dst`'s address on."""
         fields = self._linear(TransDir.L2G, num_bytes) | {"src_base_addr_low": src_address}
-        self.emit_tdma(fields, self.linear_spans(src_address, num_bytes), [], [("dst", dst)])
+        self.emit_tdma(fields, [("dst", dst)])
 
     def tdma_g2g_general_copy(self, src: Tg, dst: Tg, num_bytes: int) -> None:
-        self.emit_tdma(self._linear(TransDir.G2G, num_bytes), [], [], [("src", src), ("dst", dst)])
+        self.emit_tdma(self._linear(TransDir.G2G, num_bytes), [("src", src), ("dst", dst)])
 
     # The names of the calls that convert; here a conversion follows from the operands' formats.
     tdma_g2l_bf16_tensor_copy = tdma_g2l_tensor_copy

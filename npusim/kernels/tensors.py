@@ -7,62 +7,12 @@ an offset behind a base register."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass
 
 from npusim.chip import Chip
-from npusim.errors import UsageError
-from npusim.isa.opcodes import TdmaFmt
-from npusim.mem.lmem import Shape, align_up, default_strides
-
-
-class Fmt(Enum):
-    """Element formats of tensors on the chip."""
-
-    I8 = "i8"
-    U8 = "u8"
-    BF16 = "bf16"
-
-    @property
-    def itemsize(self) -> int:
-        return 2 if self is Fmt.BF16 else 1
-
-    @property
-    def is_signed(self) -> bool:
-        return self is Fmt.I8
-
-    @property
-    def tdma(self) -> TdmaFmt:
-        return TdmaFmt.BF16 if self is Fmt.BF16 else TdmaFmt.INT8
-
-
-@dataclass(frozen=True)
-class Tl:
-    """A tensor in LMEM: shape and byte strides (n, c, h, w); channel j lies on lane (lane0 + j) % lanes."""
-
-    addr: int
-    shape: Shape
-    stride: Shape
-    fmt: Fmt
-
-    def view(self, shape: Shape, stride: Shape | None = None, offset: int = 0) -> Tl:
-        """The same memory under another shape, `offset` bytes on; strides default to packed rows within this tensor's
-        channels."""
-        if stride is None:
-            size = self.fmt.itemsize
-            stride = (self.stride[0], self.stride[1], shape[3] * size, size)
-        return Tl(self.addr + offset, shape, stride, self.fmt)
-
-    def broadcast(self, shape: Shape) -> Tl:
-        """This tensor under `shape`: extents of 1 are repeated (stride 0). Only TIU arithmetic reads such a tensor."""
-        if any(have not in (1, want) for have, want in zip(self.shape, shape, strict=True)):
-            raise UsageError(
-                f"a tensor of shape {self.shape} cannot be broadcast to {shape}; extents must be equal or 1"
-            )
-        stride = tuple(
-            0 if have != want else step for have, want, step in zip(self.shape, shape, self.stride, strict=True)
-        )
-        return Tl(self.addr, shape, stride, self.fmt)  # type: ignore[arg-type]
+from npusim.mem.lmem import align_up, default_strides
+from npusim.mem.tensor import Fmt, Shape
+from npusim.mem.tensor import LocalTensor as Tl
 
 
 @dataclass(frozen=True)
@@ -174,4 +124,4 @@ def ml_at(chip: Chip, addr: int, shape: MlShape, fmt: Fmt = Fmt.BF16) -> Ml:
 
 def moved(tensor: Tl, offset: int) -> Tl:
     """`tensor` `offset` bytes further on every lane."""
-    return replace(tensor, addr=tensor.addr + offset)
+    return tensor._replace(addr=tensor.addr + offset)

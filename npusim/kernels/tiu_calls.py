@@ -6,7 +6,6 @@ from npusim.errors import UsageError
 from npusim.isa.opcodes import ArithEuTyp, PoolEuTyp, TskTyp
 from npusim.kernels.emit import Emitter
 from npusim.kernels.encode import Fields
-from npusim.kernels.hazards import Span
 from npusim.kernels.tensors import Fmt, Ml, Tl, tl_default_stride
 
 _TIU_EXTENT = 1 << 12
@@ -70,13 +69,12 @@ class TiuCalls(Emitter):
         fields = {"tsk_typ": TskTyp.TENSOR_ARITH, "opd_typ": one, "opt_shift_typ": 0, "opt_opd2_seg": one, **selector}
         fields |= {"opt_res0_sign": one, "opt_opd0_sign": one, "opt_opd1_sign": one, "opd1_addr": table.addr}
         fields |= self._place("res0", ofmap) | self._place("opd0", ifmap) | self._extents("opd1", table)
-        spans = [self.span(ifmap), self.span(table)]
         wanted = (1, self.chip.num_lanes, *((32, 8) if bf16 else (16, 16)))
         if table.shape != wanted:
             raise UsageError(
                 f"the table has shape {table.shape}; in {ofmap.fmt.value} it is {wanted}, 256 entries a lane"
             )
-        self.emit_tiu(fields, spans, [self.span(ofmap)])
+        self.emit_tiu(fields)
 
     def tiu_max_pooling(self, ofmap: Tl, ifmap: Tl, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> None:
         """Largest element under a (kh, kw) window, without padding."""
@@ -102,7 +100,7 @@ class TiuCalls(Emitter):
         self._check_aligned("tiu_pt_depthwise_convolution's weight", weight)
         fields: Fields = {"opd1_addr": weight.addr, "opd1_c": c, "short_res0_str": 3, "short_opd0_str": 3}
         fields |= self._strides("res0", ofmap) | self._strides("opd0", ifmap)
-        self._pool(PoolEuTyp.DEPTHWISE, ofmap, ifmap, kernel, stride, [self.span(weight)], **fields)
+        self._pool(PoolEuTyp.DEPTHWISE, ofmap, ifmap, kernel, stride, **fields)
 
     def tiu_matrix_multiplication(
         self, res: Ml, left: Ml, right: Ml, *, ps32_mode: int = 0, relu_enable: bool = False, rshift_bits: int = 0
@@ -157,7 +155,7 @@ class TiuCalls(Emitter):
         fields |= {"res0_n_str": -(-ofmap.stride[0] // 16) * 16}
         fields |= {"opd1_addr": weight.addr, "opd1_n": ic, "opd1_c": oc, "opd1_w": 1, "opd2_addr": chl_quan_param.addr}
         fields |= {"opd2_c": oc, "opd2_w": 1}
-        self.emit_tiu(fields, [self.span(ifmap), self.span(weight), self.span(chl_quan_param)], [self.span(ofmap)])
+        self.emit_tiu(fields)
 
     def require_feature(self, feature: str, call: str) -> None:
         if feature in self.chip.missing:
@@ -174,20 +172,15 @@ class TiuCalls(Emitter):
         fields |= {f"short_{name}_str": 3 for name in ("res0", "opd0", "opd1", "opd2")} | {
             "opd_typ": int(res.fmt is Fmt.BF16)
         }
-        reads = [self.span(a)]
         for name, tensor in (("res0", res), ("opd0", a), ("opd1", b)):
             if isinstance(tensor, Tl):
                 fields |= self._place(name, tensor) | self._strides(name, tensor)
                 fields[f"opt_{name}_sign"] = int(tensor.fmt.is_signed)
-        if isinstance(b, Tl):
-            reads.append(self.span(b))
-        elif b is not None:
+        if b is not None and not isinstance(b, Tl):
             fields |= {"opt_opd1_const": 1, "opd1_addr": b, "opt_opd1_sign": int(a.fmt.is_signed)}
         fields |= self._extents("opd1", res) | self._extents("opd2", res)
         fields["opt_shift_typ"] = int(fields["opt_opd0_sign"] or fields.get("opt_opd1_sign", 0))
-        if eu_typ == ArithEuTyp.MAC:
-            reads.append(self.span(res))
-        self.emit_tiu(fields | more, reads, [self.span(res)])
+        self.emit_tiu(fields | more)
 
     def _pool(
         self,
@@ -196,7 +189,6 @@ class TiuCalls(Emitter):
         ifmap: Tl,
         kernel: tuple[int, int],
         stride: tuple[int, int],
-        more_reads: list[Span] | None = None,
         **more: int,
     ) -> None:
         wanted = tuple((size - k) // step + 1 for size, k, step in zip(ifmap.shape[2:], kernel, stride, strict=True))
@@ -225,7 +217,7 @@ class TiuCalls(Emitter):
             | self._place("opd0", ifmap)
         )
         fields |= {"opd0_ins_val": 0x80} if sign else {}
-        self.emit_tiu(fields | more, [self.span(ifmap), *(more_reads or [])], [self.span(ofmap)])
+        self.emit_tiu(fields | more)
 
     def _matmul(self, res: Ml, left: Ml, right: Ml, ps32_mode: int, **more: int) -> None:
         if (
@@ -240,7 +232,6 @@ class TiuCalls(Emitter):
         if more.get("opt_relu_typ") and ps32_mode & 2:
             raise UsageError("relu_enable with an unfinished partial sum (ps32_mode 2 or 3); ReLU stands at its end")
         bf16 = res.fmt is Fmt.BF16
-        planes = (2 if bf16 else 4) if ps32_mode else 1
         fields: Fields = {"tsk_typ": TskTyp.FC, "opd_typ": int(bf16), "ps32_md": ps32_mode, "opt_left_shift": 0}
         fields |= self._place("res0", res.tl) | self._place("opd0", left.tl) | self._place("opd1", right.tl)
         fields["opd1_w"] = left.shape.col - left.shape.w * (left.shape.c - 1)
@@ -250,9 +241,7 @@ class TiuCalls(Emitter):
         fields["opt_shift_typ"] = int(left.fmt.is_signed or right.fmt.is_signed)
         if ps32_mode:
             fields["res0_b_str"] = res.shape.n * res.n_stride
-        whole = self.span(res.tl, (planes - 1) * res.shape.n * res.n_stride)
-        reads = [self.span(left.tl), self.span(right.tl), *([whole] if ps32_mode & 1 else [])]
-        self.emit_tiu(fields | more, reads, [whole])
+        self.emit_tiu(fields | more)
 
     def _place(self, name: str, tensor: Tl) -> Fields:
         if max(tensor.shape) >= _TIU_EXTENT:

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
 from npusim.errors import AddressError
+from npusim.mem.tensor import DTYPES, GlobalTensor
 from npusim.state import State
 
 
-def physical_addr(state: State, base_reg: int, addr: int, what: str = "tensor") -> int:
-    """Offset into GMEM of `addr` (40 bits, as a descriptor holds it) behind base register `base_reg`."""
-    offset = addr + state.array_base[base_reg] - state.chip.gmem_base
-    if not 0 <= offset < len(state.gmem):
+def physical_addr(state: State, base_reg: int, addr: int, num_bytes: int = 1, what: str = "tensor") -> int:
+    """Offset into GMEM of `addr` (40 bits, as a descriptor holds it) behind base register `base_reg`.
+
+    Raises AddressError where any of the `num_bytes` bytes from there on lies outside GMEM.
+    """
+    return physical_range(state.chip, state.array_base, len(state.gmem), (base_reg, addr, num_bytes), what)
+
+
+def physical_range(
+    chip: Chip, array_base: Sequence[int], gmem_bytes: int, place: tuple[int, int, int], what: str = "tensor"
+) -> int:
+    """As physical_addr, for base registers and a size of GMEM. `place` is (base register, address, number of bytes)."""
+    base_reg, addr, num_bytes = place
+    offset = addr + array_base[base_reg] - chip.gmem_base
+    if not 0 <= offset < gmem_bytes:
         raise AddressError(
-            f"{what}: address {addr:#x} plus base register {base_reg} ({state.array_base[base_reg]:#x}) lies outside "
-            "GMEM, "
-            f"[{state.chip.gmem_base:#x}, {state.chip.gmem_base + len(state.gmem):#x})"
+            f"{what}: address {addr:#x} plus base register {base_reg} ({array_base[base_reg]:#x}) lies outside GMEM, "
+            f"[{chip.gmem_base:#x}, {chip.gmem_base + gmem_bytes:#x})"
+        )
+    if offset + num_bytes > gmem_bytes:
+        end = offset + num_bytes
+        raise AddressError(
+            f"{what}: {num_bytes} bytes from {offset:#x} end at {end:#x}, past GMEM's end at {gmem_bytes:#x}"
         )
     return offset
 
 
-def gmem_tensor(
-    state: State,
-    base_reg: int,
-    addr: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    dtype: DTypeLike,
-    what: str = "tensor",
-) -> TensorGmem:
-    """The tensor with byte `strides` at `addr`; raises AddressError where any byte lies outside GMEM."""
-    offset = physical_addr(state, base_reg, addr, what)
-    end = (
-        offset
-        + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
-        + np.dtype(dtype).itemsize
-    )
-    if min(shape) < 1:
-        raise AddressError(f"{what}: shape {shape} has an extent below 1")
-    if end > len(state.gmem):
-        raise AddressError(
-            f"{what}: shape {shape} with strides {strides} from {offset:#x} ends at {end:#x}, past GMEM's end"
-        )
-    return TensorGmem(state.gmem.bytes, np.ndarray(shape, dtype, state.gmem.bytes, offset, strides), (offset, end))
+def gmem_tensor(state: State, tensor: GlobalTensor, what: str = "tensor") -> TensorGmem:
+    """`tensor` bound to the memory of `state`. Raises AddressError where an extent is below 1 or any byte lies outside
+    GMEM."""
+    if min(tensor.shape) < 1:
+        raise AddressError(f"{what}: shape {tensor.shape} has an extent below 1")
+    axes = zip(tensor.shape, tensor.stride, strict=True)
+    num_bytes = sum((extent - 1) * stride for extent, stride in axes) + tensor.fmt.itemsize
+    offset = physical_addr(state, tensor.base_reg, tensor.addr, num_bytes, what)
+    view = np.ndarray(tensor.shape, DTYPES[tensor.fmt], state.gmem.bytes, offset, tensor.stride)
+    return TensorGmem(state.gmem.bytes, view, (offset, offset + num_bytes))
 
 
 class TensorGmem:
@@ -62,7 +68,7 @@ class TensorGmem:
         self.parts = [(slice(None), view)]
 
     @property
-    def footprint(self) -> NDArray:
+    def cover(self) -> NDArray:
         return self.view
 
     def load(self) -> NDArray:

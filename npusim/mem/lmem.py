@@ -1,15 +1,12 @@
-"""Tensors in local memory ("tl"): channel j lies on lane (lane0 + j) % lanes, one channel stride further for each turn
-of the lanes."""
+"""Local tensors bound to the LMEM of one machine: views to load from and to store to."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from npusim.errors import AddressError
+from npusim.mem.tensor import DTYPES, LocalTensor, Shape
 from npusim.state import State
-
-Shape = tuple[int, int, int, int]
 
 
 def align_up(value: int, unit: int) -> int:
@@ -30,18 +27,18 @@ def default_strides(shape: Shape, itemsize: int, num_lanes: int, eu_num: int = 1
     return (c_str * -(-c // num_lanes), c_str, w * itemsize, itemsize)
 
 
-def lmem_tensor(
-    state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor"
-) -> TensorLmem:
-    """The tensor at linear address `addr`, as TensorLmem makes it, or the one that `state` has: programs name few
-    tensors, many times."""
-    key = (addr, shape, strides, dtype)
-    found = state.lmem_tensors.get(key)
+def lmem_tensor(state: State, tensor: LocalTensor, what: str = "tensor") -> TensorLmem:
+    """`tensor` bound to the memory of `state`, or what was bound before: programs name few tensors, many times.
+
+    Raises AddressError where any byte leaves its lane; `what` names the tensor there.
+    """
+    found = state.lmem_tensors.get(tensor)
     if found is None:
-        found = TensorLmem(state, addr, shape, strides, dtype, what)
+        tensor.require_fits(state.chip, what)
+        found = TensorLmem(state, tensor)
         if len(state.lmem_tensors) >= _MAX_KEPT:
             state.lmem_tensors.clear()
-        state.lmem_tensors[key] = found
+        state.lmem_tensors[tensor] = found
     return found
 
 
@@ -49,44 +46,24 @@ _MAX_KEPT = 4096
 
 
 class TensorLmem:
-    """A strided (n, c, h, w) tensor in LMEM, bound to one machine's memory.
+    """A LocalTensor bound to one machine's memory.
 
-    `load` and `store` work on arrays of shape (n, c, h, w) and of the bound dtype; both see the bytes as they are at
+    `load` and `store` work on arrays of shape (n, c, h, w) in the tensor's format; both see the bytes as they are at
     the time of the call."""
 
-    __slots__ = ("_chip", "_lane0", "_padded", "_strides", "_view", "memory", "parts", "shape", "span")
+    __slots__ = ("_chip", "_lane0", "_padded", "_view", "memory", "parts", "shape", "span", "tensor")
 
-    def __init__(
-        self, state: State, addr: int, shape: Shape, strides: Shape, dtype: DTypeLike, what: str = "tensor"
-    ) -> None:
-        """`addr` is linear (lane * bytes a lane + offset), `strides` are in bytes. Raises AddressError where any byte
-        leaves its lane."""
+    def __init__(self, state: State, tensor: LocalTensor) -> None:
         lanes, lane_bytes = state.chip.num_lanes, state.chip.lmem_bytes
-        lane0, offset = divmod(addr, lane_bytes)
-        n, c, h, w = shape
-        n_str, c_str, h_str, w_str = strides
+        lane0, offset, end = tensor.reach(state.chip)
+        (n, c, h, w), (n_str, c_str, h_str, w_str) = tensor.shape, tensor.stride
         turns = -(-(lane0 + c) // lanes)
-        end = (
-            offset
-            + (n - 1) * n_str
-            + (turns - 1) * c_str
-            + (h - 1) * h_str
-            + (w - 1) * w_str
-            + np.dtype(dtype).itemsize
-        )
-        if min(shape) < 1:
-            raise AddressError(f"{what}: shape {shape} has an extent below 1")
-        if lane0 >= lanes or end > lane_bytes:
-            raise AddressError(
-                f"{what}: lane {lane0} offset {offset:#x} with shape {shape} and strides {strides} ends at {end:#x}, "
-                f"but LMEM has {lanes} lanes of {lane_bytes:#x} bytes"
-            )
-        self.shape = shape
+        dtype = DTYPES[tensor.fmt]
+        self.tensor = tensor
+        self.shape = tensor.shape
         self.span = (offset, end)
-        """Offsets within a lane between which every byte lies, whatever the lane."""
         self._chip = state.chip
         self._lane0 = lane0
-        self._strides = strides
         self.memory = flat = state.lmem_flat
         self._view: NDArray | None = None
         self._padded: NDArray | None = None
@@ -94,7 +71,7 @@ class TensorLmem:
         """(channels, writable view of them): the whole tensor in up to three pieces, each (n, c, h, w) or (n, turns,
         lanes, h, w)."""
         if turns == 1:
-            self._view = np.ndarray(shape, dtype, flat, addr, (n_str, lane_bytes, h_str, w_str))
+            self._view = np.ndarray(tensor.shape, dtype, flat, tensor.addr, (n_str, lane_bytes, h_str, w_str))
             self.parts.append((slice(None), self._view))
             return
         self._padded = np.ndarray(
@@ -118,18 +95,14 @@ class TensorLmem:
         return self._view
 
     @property
-    def footprint(self) -> NDArray:
+    def cover(self) -> NDArray:
         """A view of LMEM that covers the tensor, and with wrapped channels the lanes in front of the first and behind
         the last one too."""
         return self._padded if self._view is None else self._view  # type: ignore[return-value]
 
     def element_addrs(self) -> NDArray[np.int64]:
         """Linear LMEM address of every element, shape (n, c, h, w)."""
-        c_str, lane_bytes = self._strides[1], self._chip.lmem_bytes
-        turn, lane = np.divmod(self._lane0 + np.arange(self.shape[1]), self._chip.num_lanes)
-        n, _, h, w = (np.arange(extent) * stride for extent, stride in zip(self.shape, self._strides, strict=True))
-        channel = self.span[0] + lane * lane_bytes + turn * c_str
-        return channel[:, None, None] + n[:, None, None, None] + h[:, None] + w
+        return self.tensor.element_addrs(self._chip)
 
     def load(self) -> NDArray:
         """The values, shape (n, c, h, w). May be a view of LMEM: do not write to it, and copy it to keep it."""

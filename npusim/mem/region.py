@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.chip import Chip
+
 LMEM = -1
 """`Region.memory` of local memory; GMEM goes by the base register that an address counts from, 0 to 7."""
 
@@ -45,6 +47,10 @@ class Region(NamedTuple):
         for extent in self.extents:
             count *= extent
         return count
+
+    def regions(self, chip: Chip) -> tuple[Region]:
+        """Itself: a run of bytes is an operand's place as tensors are."""
+        return (self,)
 
     @property
     def num_runs(self) -> int:

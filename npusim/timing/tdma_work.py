@@ -8,16 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.chip import Chip
 from npusim.errors import IllegalInstruction
-from npusim.insn import INSTRUCTIONS
-from npusim.insn.tdma_copy import G2gGeneralCopy, G2lGeneralCopy, L2gGeneralCopy
-from npusim.insn.tdma_matrix import MatrixTransfer
-from npusim.insn.tdma_vlc import Compressed
 from npusim.isa.layout import Columns
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir, TransposeMd
 from npusim.timing.bursts import BEAT_BYTES, count_tensors
-from npusim.timing.kinds import tdma_kinds
+from npusim.timing.distinct import Distinct
 
 Ints = NDArray[np.int64]
 MAX_PIECES, MAX_BYTES = 1 << 22, 1 << 32
@@ -55,24 +50,21 @@ class TdmaWork:
         return len(self.kind)
 
 
-def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
-    """The work of TDMA descriptors given as `columns` (npusim.isa.regs.tdma_columns); `index` are their places in the
-    command buffer.
+def tdma_work(commands: Distinct, columns: Columns) -> TdmaWork:
+    """The work of TDMA `commands`, given also as `columns` (npusim.isa.regs.tdma_columns).
 
     Base registers hold multiples of 4 KiB, so addresses behind them are cut into bursts as they stand.
     """
-    c, kind = columns, tdma_kinds(chip, columns, index)
+    c, kind = columns, commands.kind
     direction = c["trans_dir"]
-    general = np.isin(kind, _numbers(G2lGeneralCopy, L2gGeneralCopy, G2gGeneralCopy))
-    matrix = np.isin(kind, _numbers(MatrixTransfer))
-    compressed = np.isin(kind, _numbers(Compressed))
+    general, matrix, compressed = (commands.flag(name) for name in ("linear", "matrix", "compressed"))
     fills = c["spec_func"] == SpecFunc.FILL_CONSTANT
     reads = ((direction == TransDir.G2L) | (direction == TransDir.G2G)) & ~fills
     writes = (direction == TransDir.L2G) | (direction == TransDir.G2G)
     from_lmem = (direction == TransDir.L2G) | (direction == TransDir.L2L)
     src, dst = _Side(c, "src", general, matrix, compressed), _Side(c, "dst", general, matrix, compressed)
-    src.check(index)
-    dst.check(index)
+    src.check(commands.index)
+    dst.check(commands.index)
     read_runs, read_bursts, read_beats = src.traffic(reads)
     _, write_bursts, write_beats = dst.traffic(writes)
     near = {
@@ -103,10 +95,6 @@ def tdma_work(chip: Chip, columns: Columns, index: Ints) -> TdmaWork:
 
 def _product(c: Columns, side: str) -> Ints:
     return c["src_n"] * c[f"{side}_c"] * c[f"{side}_h"] * c[f"{side}_w"]
-
-
-def _numbers(*classes: type) -> list[int]:
-    return [number for number, kind in enumerate(INSTRUCTIONS) if issubclass(kind, classes)]
 
 
 class _Side:

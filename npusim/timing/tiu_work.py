@@ -9,14 +9,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.chip import Chip
 from npusim.errors import IllegalInstruction
-from npusim.insn import INSTRUCTIONS
-from npusim.insn.tiu_conv import Convolution
-from npusim.insn.tiu_depthwise_pool import DEPTHWISE_POOL_INSTRUCTIONS, DepthwiseConvolution
-from npusim.insn.tiu_matmul import MatrixMultiplication
+from npusim.insn import INSTRUCTIONS, TiuInstruction
 from npusim.isa.layout import Columns
-from npusim.timing.kinds import tiu_kinds
+from npusim.timing.distinct import Distinct
 
 Ints = NDArray[np.int64]
 MAX_STEPS = 1 << 44
@@ -67,30 +63,28 @@ class TiuWork:
         return members(classes)[self.kind]
 
 
-def tiu_work(chip: Chip, columns: Columns, index: Ints) -> TiuWork:
-    """The work of TIU descriptors given as `columns` (npusim.isa.regs.tiu_columns); `index` are their places in the
-    command buffer."""
-    c, kind = columns, tiu_kinds(chip, columns, index)
-    conv, matmul, window = (
-        members(k)[kind] for k in ((Convolution,), (MatrixMultiplication,), DEPTHWISE_POOL_INSTRUCTIONS)
-    )
-    kernel = conv | window
+def tiu_work(commands: Distinct, columns: Columns) -> TiuWork:
+    """The work of TIU `commands`, given also as `columns` (npusim.isa.regs.tiu_columns)."""
+    c, chip, kind = columns, commands.chip, commands.kind
+    slides, multiplies = (commands.flag(name) for name in ("slides", "multiplies"))
     bf16 = c["opd_typ"] == 1
     eu = np.where(bf16, chip.eu_num // 2, chip.eu_num)
     lane0 = c["res0_addr"] // chip.lmem_bytes
     turns = -(-(lane0 + c["res0_c"]) // chip.num_lanes)
-    plane = np.where(matmul, c["res0_w"], c["res0_h"] * c["res0_w"])
+    plane = c["res0_h"] * c["res0_w"]
     elements = c["res0_n"] * c["res0_c"] * c["res0_h"] * c["res0_w"]
-    taps = np.where(kernel, c["opd1_h"] * c["opd1_w"], 1)
-    depth = np.where(conv, c["opd0_c"], np.where(matmul, c["opd1_n"], 1))
-    _check_size(c, taps, depth, index)
-    multiplies = conv | matmul | members((DepthwiseConvolution,))[kind]
+    taps = np.where(slides, c["opd1_h"] * c["opd1_w"], 1)
+    depth = np.ones_like(taps)
+    for number, insn in enumerate(INSTRUCTIONS):
+        if issubclass(insn, TiuInstruction) and insn.inner:
+            depth = np.where(kind == number, c[insn.inner], depth)
+    _check_size(c, taps, depth, commands.index)
     return TiuWork(
         kind=kind,
         units=c["res0_n"] * turns * -(-plane // eu),
         taps=taps,
         depth=depth,
-        lines=np.where(kernel, c["opd1_h"] * _lines_of_row(c, np.where(kernel, c["opd1_w"], 0), eu), 1.0),
+        lines=np.where(slides, c["opd1_h"] * _lines_of_row(c, np.where(slides, c["opd1_w"], 0), eu), 1.0),
         macs=np.where(multiplies, elements * taps * depth, 0),
         elements=elements,
         bf16=bf16,

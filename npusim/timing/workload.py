@@ -20,6 +20,7 @@ from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.program.dmabuf import LAST_ID
 from npusim.program.model import cmdbufs_of_model
 from npusim.timing.banks import meets_tiu
+from npusim.timing.distinct import distinct_tdma, distinct_tiu
 from npusim.timing.schedule import Plan, make_plan
 from npusim.timing.spans import LmemUse, lmem_use
 from npusim.timing.tdma_work import TdmaWork, tdma_work
@@ -85,7 +86,8 @@ def workload_of_cmdbuf(cmdbuf: Cmdbuf) -> Workload:
     chip = cmdbuf.chip
     tiu, tdma = tiu_columns(chip, cmdbuf.tiu), tdma_columns(chip, cmdbuf.tdma)
     index = (cmdbuf.tiu_index, cmdbuf.tdma_index)
-    work = tiu_work(chip, tiu, index[0]), tdma_work(chip, tdma, index[1])
+    kinds = distinct_tiu(cmdbuf, tiu), distinct_tdma(cmdbuf, tdma)
+    work = tiu_work(kinds[0], tiu), tdma_work(kinds[1], tdma)
     return Workload(
         chip=chip,
         tiu=work[0],
@@ -95,7 +97,7 @@ def workload_of_cmdbuf(cmdbuf: Cmdbuf) -> Workload:
         cmd_id=(tiu["cmd_id_tpu"], tdma["cmd_id"]),
         layer=(tiu["layer_info"], tdma["layer_ID"]),
         needs=_needs(tiu, tdma, index),
-        lmem=lmem_use(chip, tiu, tdma),
+        lmem=lmem_use(*kinds),
     )
 
 

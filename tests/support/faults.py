@@ -18,13 +18,13 @@ import numpy as np
 from golden import read_archive
 from npusim import Model, NpusimError
 from npusim.execute import BoundProgram
-from npusim.footprint import LMEM, Region, footprint_of
 from npusim.insn import Instruction, TdmaInstruction
 from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.opcodes import TransDir
 from npusim.isa.regs import tdma_rows, tiu_rows
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import Cvimodel, TpuRoutine
+from npusim.mem.region import LMEM, Region
 from npusim.program.cmdbuf import Cmdbuf, write_cmdbuf
 from npusim.program.decode import decode_cmdbuf, decode_tdma, decode_tiu
 from npusim.program.model import section_cmdbufs
@@ -232,7 +232,7 @@ def buffers_of(cmdbuf: Cmdbuf) -> list[Buffer]:
         return [r for r in regions if r.memory == LMEM]
 
     for insn in sorted(decode_cmdbuf(cmdbuf), key=lambda i: i.index):
-        footprint = footprint_of(insn)
+        footprint = insn.footprint()
         for operand in footprint.reads:
             if regions := local(operand.regions):
                 owners = {int(o) for r in regions for o in np.unique(r.view(owner))}

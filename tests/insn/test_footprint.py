@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from npusim import Machine, NpusimError
-from npusim.footprint import LMEM, Operand, Region, footprint_of
 from npusim.insn import INSTRUCTIONS
-from npusim.mem.region import region
+from npusim.insn.operand import Access
+from npusim.mem.region import LMEM, Region, region
 from npusim.program.cmdbuf import parse_cmdbuf
 from npusim.program.decode import decode_cmdbuf
 from tests.differential import arith_cases, conv_cases, tdma_cases
@@ -45,7 +45,7 @@ class Memory:
             place.memory == LMEM or place.end <= WINDOWS[case.chip] - case.array_base[place.memory] + self.window.size
         )
 
-    def marked(self, case: Case, operands: tuple[Operand, ...]) -> Memory:
+    def marked(self, case: Case, operands: tuple[Access, ...]) -> Memory:
         """Ones where an operand lies, and in the whole window where one leaves it."""
         marks = Memory(np.zeros_like(self.lmem), np.zeros_like(self.window))
         for place in (r for operand in operands for r in operand.regions):
@@ -77,7 +77,7 @@ def check_case(case: Case) -> type | None:
     except NpusimError:
         return None
     (instruction,) = decode_cmdbuf(parse_cmdbuf(Machine(case.chip).chip, case.cmdbuf))
-    reads, writes = footprint_of(instruction)
+    reads, writes = instruction.footprint()
     read, written = before.marked(case, reads), before.marked(case, writes)
     other = Memory(np.where(read.lmem, before.lmem, ~before.lmem), np.where(read.window, before.window, ~before.window))
     other_after = run(case, other)
@@ -87,7 +87,8 @@ def check_case(case: Case) -> type | None:
         assert (getattr(other, name) == getattr(other_after, name))[mark == 0].all(), (
             f"{case.kind}: {name} changed outside"
         )
-        if not any(operand.at_most or not before.holds(case, place) for operand in writes for place in operand.regions):
+        places = [(access, place) for access in writes for place in access.regions]
+        if not any(access.operand.at_most or not before.holds(case, place) for access, place in places):
             assert (end == getattr(other_after, name))[mark == 1].all(), (
                 f"{case.kind}: {name} depends on more than the declared reads"
             )

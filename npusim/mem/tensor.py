@@ -1,0 +1,163 @@
+"""Where tensors lie: `LocalTensor` in LMEM ("tl") and `GlobalTensor` in GMEM ("tg"), without a machine.
+
+Channel j of a local tensor lies on lane (lane0 + j) % lanes, one channel stride further for each turn of the lanes.
+Strides and addresses are in bytes; an LMEM address is linear: lane * bytes a lane + offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.errors import AddressError, UsageError
+from npusim.isa.opcodes import TdmaFmt
+from npusim.mem.region import LMEM, Region, region
+
+Shape = tuple[int, int, int, int]
+
+
+class Fmt(Enum):
+    """Element formats of tensors on the chip."""
+
+    I8 = "i8"
+    U8 = "u8"
+    BF16 = "bf16"
+
+    __hash__ = object.__hash__  # members are single objects; Enum's own hash is slow, and tensors are keys
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return 2 if self is Fmt.BF16 else 1
+
+    @property
+    def is_signed(self) -> bool:
+        return self is Fmt.I8
+
+    @property
+    def tdma(self) -> TdmaFmt:
+        """`src_fmt` or `dst_fmt` of the DMA."""
+        return TdmaFmt.BF16 if self is Fmt.BF16 else TdmaFmt.INT8
+
+
+DTYPES: dict[Fmt, np.dtype] = {
+    Fmt.I8: np.dtype(np.int8),
+    Fmt.U8: np.dtype(np.uint8),
+    Fmt.BF16: np.dtype(np.uint16),
+}
+"""What NumPy sees of each format; bf16 goes as 16-bit patterns."""
+
+
+class LocalTensor(NamedTuple):
+    """Elements in LMEM: shape and byte strides (n, c, h, w) from a linear address on."""
+
+    addr: int
+    shape: Shape
+    stride: Shape
+    fmt: Fmt
+
+    @property
+    def itemsize(self) -> int:
+        return self.fmt.itemsize
+
+    def reach(self, chip: Chip) -> tuple[int, int, int]:
+        """(first lane, offset of the first byte in a lane, offset behind the last one), lanes not told apart."""
+        lane0, offset = divmod(self.addr, chip.lmem_bytes)
+        (n, c, h, w), (n_str, c_str, h_str, w_str) = self.shape, self.stride
+        turns = -(-(lane0 + c) // chip.num_lanes)
+        last = (n - 1) * n_str + (turns - 1) * c_str + (h - 1) * h_str + (w - 1) * w_str
+        return lane0, offset, offset + last + self.fmt.itemsize
+
+    def span(self, chip: Chip) -> tuple[int, int]:
+        """Offsets within a lane between which every byte lies, whatever the lane."""
+        return self.reach(chip)[1:]
+
+    def require_fits(self, chip: Chip, what: str = "tensor") -> None:
+        """Raises AddressError where an extent is below 1 or any byte leaves its lane."""
+        lane0, offset, end = self.reach(chip)
+        if min(self.shape) < 1:
+            raise AddressError(f"{what}: shape {self.shape} has an extent below 1")
+        if lane0 >= chip.num_lanes or end > chip.lmem_bytes:
+            raise AddressError(
+                f"{what}: lane {lane0} offset {offset:#x} with shape {self.shape} and strides {self.stride} ends at "
+                f"{end:#x}, but LMEM has {chip.num_lanes} lanes of {chip.lmem_bytes:#x} bytes"
+            )
+
+    def regions(self, chip: Chip) -> Iterator[Region]:
+        """Up to three, where channels go round the lanes."""
+        lanes, lane_bytes = chip.num_lanes, chip.lmem_bytes
+        (n, c, h, w), (n_str, c_str, h_str, w_str) = self.shape, self.stride
+        lane0, start = divmod(self.addr, lane_bytes)
+        size = self.fmt.itemsize
+        inner = ((n, n_str), (h, h_str), (w, w_str))
+        if lane0 + c <= lanes:
+            yield region(LMEM, self.addr, ((c, lane_bytes), *inner), size)
+            return
+        if lane0:
+            yield region(LMEM, self.addr, ((lanes - lane0, lane_bytes), *inner), size)
+            c -= lanes - lane0
+            start += c_str
+        turns, rest = divmod(c, lanes)
+        if turns:
+            yield region(LMEM, start, ((turns, c_str), (lanes, lane_bytes), *inner), size)
+        if rest:
+            yield region(LMEM, start + turns * c_str, ((rest, lane_bytes), *inner), size)
+
+    def element_addrs(self, chip: Chip) -> NDArray[np.int64]:
+        """Linear LMEM address of every element, shape (n, c, h, w)."""
+        lane0, start = divmod(self.addr, chip.lmem_bytes)
+        turn, lane = np.divmod(lane0 + np.arange(self.shape[1]), chip.num_lanes)
+        n, _, h, w = (np.arange(extent) * stride for extent, stride in zip(self.shape, self.stride, strict=True))
+        channel = start + lane * chip.lmem_bytes + turn * self.stride[1]
+        return channel[:, None, None] + n[:, None, None, None] + h[:, None] + w
+
+    def channels(self, first: int, count: int, chip: Chip) -> LocalTensor:
+        """Channels `first` to `first + count`."""
+        lane, offset = divmod(self.addr, chip.lmem_bytes)
+        turn, lane = divmod(lane + first, chip.num_lanes)
+        n, _, h, w = self.shape
+        addr = lane * chip.lmem_bytes + offset + turn * self.stride[1]
+        return LocalTensor(addr, (n, count, h, w), self.stride, self.fmt)
+
+    def view(self, shape: Shape, stride: Shape | None = None, offset: int = 0) -> LocalTensor:
+        """The same memory under another shape, `offset` bytes on; strides default to packed rows within this tensor's
+        channels."""
+        if stride is None:
+            size = self.fmt.itemsize
+            stride = (self.stride[0], self.stride[1], shape[3] * size, size)
+        return LocalTensor(self.addr + offset, shape, stride, self.fmt)
+
+    def broadcast(self, shape: Shape) -> LocalTensor:
+        """This tensor under `shape`: extents of 1 are repeated (stride 0). Only TIU arithmetic reads such a tensor."""
+        if any(have not in (1, want) for have, want in zip(self.shape, shape, strict=True)):
+            raise UsageError(
+                f"a tensor of shape {self.shape} cannot be broadcast to {shape}; extents must be equal or 1"
+            )
+        n, c, h, w = (
+            0 if have != want else step for have, want, step in zip(self.shape, shape, self.stride, strict=True)
+        )
+        return LocalTensor(self.addr, shape, (n, c, h, w), self.fmt)
+
+
+class GlobalTensor(NamedTuple):
+    """Elements in GMEM: shape and byte strides from an address of 40 bits behind a base register on."""
+
+    base_reg: int
+    addr: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    fmt: Fmt
+
+    @property
+    def itemsize(self) -> int:
+        return self.fmt.itemsize
+
+    def regions(self, chip: Chip) -> Iterator[Region]:
+        """One; it counts from the base register, without the chip's `gmem_base`."""
+        axes = zip(self.shape, self.stride, strict=True)
+        yield region(self.base_reg, self.addr - chip.gmem_base, axes, self.fmt.itemsize)

@@ -1,0 +1,165 @@
+"""A program's commands sorted by what they are and how their operands lie.
+
+Tiled networks repeat themselves: of tens of thousands of commands a few thousand differ in more than ids, values and
+offsets. What follows from an instruction's declaration is worked out for those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.chip import Chip
+from npusim.insn import INSTRUCTIONS, Instruction
+from npusim.isa.descriptors import tdma_layout, tiu_layout
+from npusim.isa.layout import Columns, Layout
+from npusim.isa.opcodes import TransDir
+from npusim.isa.regs import TDMA_SCHEDULING, TIU_SCHEDULING, tdma_rows, tiu_rows
+from npusim.program.cmdbuf import Cmdbuf
+from npusim.program.decode import decode_tdma, decode_tiu
+
+Ints = NDArray[np.int64]
+_NUMBER = {kind: number for number, kind in enumerate(INSTRUCTIONS)}
+TIU_VALUES = [
+    "quan_m",
+    "opt_res_shift",
+    "opt_right_shift",
+    "opt_left_shift",
+    "opt_shift_typ",
+    "opt_rshift_typ",
+    "fp_round_typ",
+    "opt_relu_typ",
+    "opt_relu",
+    "opt_relu_value",
+    "opd0_ins_val",
+    "opd0_ins_fp",
+    "cmd_pre_exe",
+    "cmd_pre_exe_typ",
+    "conv_opd0_x_ins0",
+    "conv_opd0_y_ins0",
+    "conv_opd0_x_ins0_last",
+    "conv_opd0_y_ins0_last",
+    "conv_opd1_x_ins0",
+    "conv_opd1_y_ins0",
+    "conv_opd0_up_pad",
+    "conv_opd0_dn_pad",
+    "conv_opd0_lf_pad",
+    "conv_opd0_rt_pad",
+    "conv_op_x_str",
+    "conv_op_y_str",
+]
+TDMA_VALUES = [
+    "const_val",
+    "int8_sign",
+    "int8_rnd_mode",
+    "compress_zero_guard",
+    "compress_bias0",
+    "compress_bias1",
+    "cmprs_fmt",
+    "check_bf16_value",
+    "src_base_reg_sel",
+    "dst_base_reg_sel",
+    "src_base_addr_high",
+    "dst_base_addr_high",
+    "mv_lut_idx",
+    "mv_lut_base",
+]
+"""Fields that say nothing about where in LMEM an operand lies; nor do those that say when a command runs."""
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Commands of one engine, each with the first that is like it but for ids, values and offsets of operands."""
+
+    chip: Chip
+    rows: NDArray[np.uint8]
+    """The descriptors, shape (commands, bytes)."""
+    index: Ints
+    """Place of each command in its command buffer."""
+    first: Ints
+    """Of each geometry, the first command that has it."""
+    inverse: Ints
+    """Of each command, its geometry."""
+    parse: Callable[[Chip, NDArray[np.uint8]], list[Any]]
+    decode: Callable[[Chip, Any, int], Instruction]
+    offsets: Ints
+    """Where in a lane each operand starts, shape (commands, operands in the order of timing.spans)."""
+
+    def instruction(self, place: int) -> Instruction:
+        """The command at `place` among those of its engine."""
+        (regs,) = self.parse(self.chip, self.rows[place : place + 1])
+        return self.decode(self.chip, regs, int(self.index[place]))
+
+    @cached_property
+    def instructions(self) -> list[Instruction]:
+        """One command a geometry. Raises IllegalInstruction that names the command where one is no instruction."""
+        regs = self.parse(self.chip, self.rows[self.first])
+        return [self.decode(self.chip, r, i) for r, i in zip(regs, self.index[self.first].tolist(), strict=True)]
+
+    @cached_property
+    def kind(self) -> Ints:
+        """Place in INSTRUCTIONS of each command."""
+        return np.array([_NUMBER[type(insn)] for insn in self.instructions], np.int64)[self.inverse]
+
+    def flag(self, name: str) -> NDArray[np.bool_]:
+        """What the class of each command says of `name`, one of its own true or false attributes."""
+        return np.array([getattr(insn, name) for insn in self.instructions], bool)[self.inverse]
+
+
+def distinct_tiu(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
+    """The TIU commands of `cmdbuf`, whose fields are `columns`."""
+    chip, layout = cmdbuf.chip, tiu_layout(cmdbuf.chip)
+    high = columns["res0_addr"] & ~0xFFFF
+    addrs = [columns["res0_addr"], columns["opd0_addr"], high | columns["opd1_addr"], high | columns["opd2_addr"]]
+    names = tuple(f"{name}_addr" for name in ("res0", "opd0", "opd1", "opd2"))
+    masked = cmdbuf.tiu & _mask(chip, layout, (*TIU_SCHEDULING, *TIU_VALUES), names)
+    first, inverse = _sorted_out(masked)
+    offsets = np.stack(addrs, axis=1) % chip.lmem_bytes
+    return Distinct(chip, cmdbuf.tiu, cmdbuf.tiu_index, first, inverse, tiu_rows, decode_tiu, offsets)
+
+
+def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
+    """The TDMA commands of `cmdbuf`, whose fields are `columns`."""
+    chip, layout = cmdbuf.chip, tdma_layout(cmdbuf.chip)
+    sides = ("src_base_addr_low", "dst_base_addr_low")
+    left_out = (*TDMA_SCHEDULING, *TDMA_VALUES)
+    masks = np.empty((len(TransDir), layout.num_bytes), np.uint8)
+    for direction in TransDir:
+        far = [side for side, where in zip(sides, _FAR[direction], strict=True) if where]
+        masks[direction] = _mask(chip, layout, (*left_out, *far), sides)
+    masked = cmdbuf.tdma & masks[columns["trans_dir"]]
+    first, inverse = _sorted_out(masked)
+    offsets = np.stack([columns[side] for side in sides], axis=1) % chip.lmem_bytes
+    return Distinct(chip, cmdbuf.tdma, cmdbuf.tdma_index, first, inverse, tdma_rows, decode_tdma, offsets)
+
+
+_FAR = {
+    TransDir.G2L: (True, False),
+    TransDir.L2G: (False, True),
+    TransDir.G2G: (True, True),
+    TransDir.L2L: (False, False),
+}
+"""Whether source and destination lie in GMEM."""
+
+
+def _mask(chip: Chip, layout: Layout, left_out: tuple[str, ...], addrs: tuple[str, ...]) -> NDArray[np.uint8]:
+    """The bits of a descriptor that say what it is and how its operands lie: all but the fields `left_out` and, of the
+    addresses `addrs`, the offset in a lane."""
+    columns = {f.name: np.array([f.limit - 1]) for f in layout.fields if f.name not in left_out}
+    if chip.lmem_bytes & (chip.lmem_bytes - 1) == 0:
+        for name in set(addrs) & set(columns):
+            columns[name] &= ~(chip.lmem_bytes - 1)
+    return layout.encode(columns, 1)[0]
+
+
+def _sorted_out(masked: NDArray[np.uint8]) -> tuple[Ints, Ints]:
+    """(first, inverse) of rows that are the same."""
+    keys: list[Any] = np.ascontiguousarray(masked).view(np.dtype((np.void, masked.shape[1]))).ravel().tolist()
+    seen: dict[bytes, int] = {}
+    inverse = np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)
+    return np.unique(inverse, return_index=True)[1], inverse
