@@ -23,7 +23,6 @@ ROOMS = {
         "state",
         "mem",
         "insn",
-        "footprint",
         "loader",
         "program",
         "execute",

@@ -122,9 +122,9 @@ class Instruction:
         raise NotImplementedError
 
     def key(self) -> tuple:
-        """What the bound call depends on besides the machine. An instruction whose run can fail, with a message that
-        names the command, adds `index` to its work."""
-        return self.work()
+        """What the bound call depends on besides the machine: its work, and `index` for an instruction whose run can
+        fail with a message that names the command."""
+        raise NotImplementedError
 
     def execute(self, state: State) -> None:
         """Validates, then runs once."""
@@ -160,6 +160,8 @@ class TiuInstruction(Instruction):
     def work(self) -> tuple:
         return _TIU_WORK(self.regs)
 
+    key = work
+
 
 class TdmaInstruction(Instruction):
     """A command of the DMA engine; `regs` is a TdmaRegs."""
@@ -169,6 +171,8 @@ class TdmaInstruction(Instruction):
 
     def work(self) -> tuple:
         return _TDMA_WORK(self.regs)
+
+    key = work
 
 
 def _do_nothing() -> None:

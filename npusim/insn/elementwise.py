@@ -18,7 +18,7 @@ from npusim.insn.operand import Operand, Role, Share
 from npusim.insn.operands import INT8, Tensors, addr_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
 from npusim.mem.lmem import lmem_tensor
-from npusim.mem.tensor import DTYPES, Fmt, LocalTensor
+from npusim.mem.tensor import Fmt, LocalTensor
 from npusim.numerics import bf16
 from npusim.numerics.requant import saturate, shift_right
 from npusim.state import State
@@ -156,7 +156,7 @@ class Elementwise(TiuInstruction):
             return self.load_of(state, tensors[plane], name)
         byte = getattr(self.regs, f"{name}_addr") >> (8 * plane) & 0xFF
         fmt = INT8[getattr(self.regs, f"opt_{name}_sign")]
-        value = np.full((1, 1, 1, 1), byte, np.uint8).view(DTYPES[fmt])
+        value = np.full((1, 1, 1, 1), byte, np.uint8).view(fmt.dtype)
         return lambda: value
 
     def halves_of(self, state: State, name: str) -> Source:

@@ -132,10 +132,10 @@ class Transfer(TdmaInstruction):
     @property
     def itemsizes(self) -> tuple[int, int]:
         """Bytes of a source and of a destination element."""
-        formats = (self.regs.src_fmt, self.regs.dst_fmt)
+        src, dst = self.regs.src_fmt, self.regs.dst_fmt
         if self.direction == TransDir.G2G:  # moves bytes unless both are bf16
-            return (2, 2) if formats == (TdmaFmt.BF16, TdmaFmt.BF16) else (1, 1)
-        return (ITEMSIZE.get(formats[0], 1), ITEMSIZE.get(formats[1], 1))
+            return (2, 2) if src == dst == TdmaFmt.BF16 else (1, 1)
+        return (ITEMSIZE.get(src, 1), ITEMSIZE.get(dst, 1))
 
     def check_formats(self) -> None:
         """Refuses formats that the direction does not convert."""

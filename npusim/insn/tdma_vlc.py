@@ -18,7 +18,7 @@ from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import physical_range
 from npusim.mem.region import Region
-from npusim.mem.tensor import DTYPES, LocalTensor
+from npusim.mem.tensor import LocalTensor
 from npusim.numerics.vlc import BLOCK, HEADER_BYTES, VlcParams, compress, stream_bytes, stream_limit, table_bytes
 from npusim.numerics.vlc_decode import decompress
 from npusim.state import State
@@ -274,7 +274,7 @@ class L2gMatrixCopyCompressed(CompressedMatrix):
 
     def bind_checked(self, state: State) -> Bound:
         pieces = [(held, bound_tensor(state, piece, "source")) for held, piece in self.held()]
-        dtype = DTYPES[PATTERN[self.stream_itemsize]]
+        dtype = PATTERN[self.stream_itemsize].dtype
 
         def load() -> Elements:
             matrix = np.empty(self.matrix_shape, dtype)

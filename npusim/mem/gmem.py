@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import AddressError
-from npusim.mem.tensor import DTYPES, GlobalTensor
+from npusim.mem.tensor import GlobalTensor
 from npusim.state import State
 
 
@@ -18,7 +18,10 @@ def physical_addr(state: State, base_reg: int, addr: int, num_bytes: int = 1, wh
 
     Raises AddressError where any of the `num_bytes` bytes from there on lies outside GMEM.
     """
-    return physical_range(state.chip, state.array_base, len(state.gmem), (base_reg, addr, num_bytes), what)
+    offset = addr + state.array_base[base_reg] - state.chip.gmem_base
+    if offset < 0 or offset + num_bytes > state.gmem.bytes.size:
+        physical_range(state.chip, state.array_base, len(state.gmem), (base_reg, addr, num_bytes), what)
+    return offset
 
 
 def physical_range(
@@ -43,13 +46,15 @@ def physical_range(
 def gmem_tensor(state: State, tensor: GlobalTensor, what: str = "tensor") -> TensorGmem:
     """`tensor` bound to the memory of `state`. Raises AddressError where an extent is below 1 or any byte lies outside
     GMEM."""
-    if min(tensor.shape) < 1:
-        raise AddressError(f"{what}: shape {tensor.shape} has an extent below 1")
-    axes = zip(tensor.shape, tensor.stride, strict=True)
-    num_bytes = sum((extent - 1) * stride for extent, stride in axes) + tensor.fmt.itemsize
-    offset = physical_addr(state, tensor.base_reg, tensor.addr, num_bytes, what)
-    view = np.ndarray(tensor.shape, DTYPES[tensor.fmt], state.gmem.bytes, offset, tensor.stride)
-    return TensorGmem(state.gmem.bytes, view, (offset, offset + num_bytes))
+    base_reg, addr, shape, stride, fmt = tensor
+    num_bytes = fmt.itemsize
+    for extent, step in zip(shape, stride, strict=True):
+        if extent < 1:
+            raise AddressError(f"{what}: shape {shape} has an extent below 1")
+        num_bytes += (extent - 1) * step
+    offset = physical_addr(state, base_reg, addr, num_bytes, what)
+    memory = state.gmem.bytes
+    return TensorGmem(memory, np.ndarray(shape, fmt.dtype, memory, offset, stride), (offset, offset + num_bytes))
 
 
 class TensorGmem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.mem.tensor import DTYPES, LocalTensor, Shape
+from npusim.mem.tensor import LocalTensor, Shape
 from npusim.state import State
 
 
@@ -58,7 +58,7 @@ class TensorLmem:
         lane0, offset, end = tensor.reach(state.chip)
         (n, c, h, w), (n_str, c_str, h_str, w_str) = tensor.shape, tensor.stride
         turns = -(-(lane0 + c) // lanes)
-        dtype = DTYPES[tensor.fmt]
+        dtype = tensor.fmt.dtype
         self.tensor = tensor
         self.shape = tensor.shape
         self.span = (offset, end)

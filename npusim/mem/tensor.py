@@ -30,10 +30,11 @@ class Fmt(Enum):
 
     __hash__ = object.__hash__  # members are single objects; Enum's own hash is slow, and tensors are keys
 
-    @property
-    def itemsize(self) -> int:
+    def __init__(self, name: str) -> None:
+        self.itemsize = 2 if name == "bf16" else 1
         """Bytes of an element."""
-        return 2 if self is Fmt.BF16 else 1
+        self.dtype: np.dtype = np.dtype({"i8": np.int8, "u8": np.uint8, "bf16": np.uint16}[name])
+        """What NumPy sees: bf16 goes as 16-bit patterns."""
 
     @property
     def is_signed(self) -> bool:
@@ -43,14 +44,6 @@ class Fmt(Enum):
     def tdma(self) -> TdmaFmt:
         """`src_fmt` or `dst_fmt` of the DMA."""
         return TdmaFmt.BF16 if self is Fmt.BF16 else TdmaFmt.INT8
-
-
-DTYPES: dict[Fmt, np.dtype] = {
-    Fmt.I8: np.dtype(np.int8),
-    Fmt.U8: np.dtype(np.uint8),
-    Fmt.BF16: np.dtype(np.uint16),
-}
-"""What NumPy sees of each format; bf16 goes as 16-bit patterns."""
 
 
 class LocalTensor(NamedTuple):
