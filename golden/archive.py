@@ -81,6 +81,12 @@ def shape_file(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def archive_files(path: Path) -> tuple[Path, ...]:
+    """The files that an archive of this name is made of. Raises GoldenError for a name that no archive has."""
+    files: tuple[Path, ...] = _by_suffix(path, {".npz": (path,), ".bin": (path, shape_file(path))})
+    return files
+
+
 def read_bin(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
     """Tensors of a raw .bin: little-endian elements in C order, one tensor after the other, as its shape file lists
     them."""
@@ -107,13 +113,13 @@ def write_bin(path: Path, tensors: Mapping[str, Array]) -> None:
         shapes.write(json.dumps(entries, indent=1).encode())
 
 
-def _by_suffix(path: Path, functions: dict[str, Any]) -> Any:
-    if path.suffix not in functions:
+def _by_suffix(path: Path, choices: dict[str, Any]) -> Any:
+    if path.suffix not in choices:
         raise GoldenError(
             f"{path} is not an archive of tensors: its name must end in .npz, or in .bin with a shape file "
             f"{path.name}.json"
         )
-    return functions[path.suffix]
+    return choices[path.suffix]
 
 
 def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> Array:

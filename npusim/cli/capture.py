@@ -7,7 +7,7 @@ from pathlib import Path
 from golden import read_archive, write_archive
 from golden.capture import capture
 from npusim.cli.command import Command, console, working
-from npusim.cli.options.files import InputFile, OutputFile
+from npusim.cli.options.files import ArchiveInput, ArchiveOutput
 from npusim.cli.options.kinds import PathText
 from npusim.cli.options.option import Given, Value
 from npusim.cli.options.programs import ProgramOption, ProgramSource
@@ -15,8 +15,8 @@ from npusim.cli.options.programs import ProgramOption, ProgramSource
 PROGRAM = ProgramOption[ProgramSource](
     only_cvimodel=True, note="the vendor's runtime runs native code inside it, so trust it"
 )
-INPUT = InputFile[Path](("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
-OUTPUT = OutputFile[Path](("-o", "--output"), "where the result goes", note="every tensor", metavar="OUT.npz")
+INPUT = ArchiveInput(("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
+OUTPUT = ArchiveOutput(("-o", "--output"), "where the result goes", note="every tensor")
 LIBRARY: Value[Path | None] = Value(
     ("--lib",), "directory of libcviruntime.so", PathText("DIR"), default=None, default_words="CVI_LIB"
 )

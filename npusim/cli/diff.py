@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from golden import ComparisonResult, compare, first_divergence, read_archive
 from npusim.cli.command import Command, console
-from npusim.cli.options.files import InputFile, JsonOutput, JsonTarget
+from npusim.cli.options.files import ArchiveInput, JsonOutput, JsonTarget
 from npusim.cli.options.kinds import Text
 from npusim.cli.options.option import Given, Value
 from npusim.cli.options.programs import ProgramOption, ProgramSource
@@ -20,8 +20,8 @@ from npusim.profile.pmu_csv import is_layer_csv, read_layers, read_pmu
 from npusim.profile.pmu_diff import compare_layers, compare_records
 
 DEFAULT_TOLERANCE = "0.99,0.9"
-TARGET = InputFile[Path](("target",), "archive in question (.npz, .bin), or a PMU file (.csv)", metavar="TARGET")
-REFERENCE = InputFile[Path](("reference",), "archive taken as right, or a PMU file", metavar="REFERENCE")
+TARGET = ArchiveInput(("target",), "archive in question (.npz, .bin), or a PMU file (.csv)", metavar="TARGET")
+REFERENCE = ArchiveInput(("reference",), "archive taken as right, or a PMU file", metavar="REFERENCE")
 TOLERANCE: Value[str | None] = Value(
     ("--tolerance",),
     "COSINE,EUCLIDEAN or one absolute error; NAME=TOLERANCE may be added, after blanks; for PMU files the share "

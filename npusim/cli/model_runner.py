@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from npusim.cli.command import Command
-from npusim.cli.options.files import InputFile, JsonTarget, OutputFile
+from npusim.cli.options.files import ArchiveInput, ArchiveOutput, JsonTarget
 from npusim.cli.options.option import Flag, Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.run import run_model
 
-INPUT = InputFile[Path](("--input",), "input arrays by tensor name", metavar="IN.npz")
+INPUT = ArchiveInput(("--input",), "input arrays by tensor name", metavar="IN.npz")
 PROGRAM = ProgramOption[ProgramSource](("--model",), only_cvimodel=True)
-OUTPUT = OutputFile[Path](("--output",), "where the result goes", metavar="OUT.npz")
+OUTPUT = ArchiveOutput(("--output",), "where the result goes")
 ALL_TENSORS = Flag(
     ("--dump_all_tensors", "--dump-all-tensors"), "store every tensor that is still in memory, not only outputs"
 )

@@ -8,17 +8,15 @@ from typing import Any
 
 from golden import read_archive, write_archive
 from npusim.cli.command import Command, console, working
-from npusim.cli.options.files import InputFile, JsonOutput, JsonTarget, OutputFile
+from npusim.cli.options.files import ArchiveInput, ArchiveOutput, JsonOutput, JsonTarget
 from npusim.cli.options.option import Flag, Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.reporters.tensors import tensor_rows, tensor_table
 from npusim.runtime.model import Model
 
 PROGRAM = ProgramOption[ProgramSource](only_cvimodel=True)
-INPUT = InputFile[Path](("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
-OUTPUT = OutputFile[Path](
-    ("-o", "--output"), "where the result goes", note="the outputs (.npz or .bin)", metavar="OUT.npz"
-)
+INPUT = ArchiveInput(("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
+OUTPUT = ArchiveOutput(("-o", "--output"), "where the result goes", note="the outputs (.npz or .bin)")
 ALL_TENSORS = Flag(("--all-tensors",), "store every tensor that is still in memory, not only outputs")
 JSON = JsonOutput("what was done")
 

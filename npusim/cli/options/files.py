@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from golden.archive import archive_files
 from golden.whole import replacing
 from npusim.cli.options.argument import ALONE, Argument, File, Form
 from npusim.cli.options.kinds import Kind, PathText
@@ -17,7 +18,8 @@ from npusim.cli.options.outputs import Output
 from npusim.errors import UsageError
 
 T = TypeVar("T", Path, Path | None)
-PICTURES = (".png", ".svg", ".pdf")
+_PICTURE = ".png"
+PICTURES = (_PICTURE, ".svg", ".pdf")
 _FILE, _DIRECTORY = PathText(), PathText("DIR")
 _STANDARD_OUTPUT = (ALONE, "/dev/stdout", "/dev/fd/1")
 
@@ -34,6 +36,14 @@ class InputFile(Value[T]):
 
 
 @dataclass(frozen=True)
+class ArchiveInput(InputFile[Path]):
+    """An archive of tensors, or another file in its place."""
+
+    def inputs(self, value: Path) -> tuple[Path, ...]:
+        return archive_files(value) if value.suffix == ".bin" else (value,)
+
+
+@dataclass(frozen=True)
 class OutputFile(Value[T]):
     """A file that is written whole or not at all."""
 
@@ -42,6 +52,16 @@ class OutputFile(Value[T]):
 
     def outputs(self, value: T) -> tuple[Output, ...]:
         return () if value is None else (Output(value),)
+
+
+@dataclass(frozen=True)
+class ArchiveOutput(OutputFile[Path]):
+    """An archive of tensors that is written: a .npz, or a .bin with its shape file."""
+
+    metavar: str = "OUT.npz"
+
+    def outputs(self, value: Path) -> tuple[Output, ...]:
+        return tuple(Output(path) for path in archive_files(value))
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,7 @@ class PlotDirectory(OutputDirectory[Path | None]):
     """--plot-dir DIR, for several pictures."""
 
     names: tuple[str, ...] = ("--plot-dir",)
-    help: str = "several pictures in a directory (.png)"
+    help: str = f"several pictures in a directory ({_PICTURE})"
     default: Any = None
 
     def value(self, words: Words) -> Path | None:
@@ -132,6 +152,9 @@ class PlotDirectory(OutputDirectory[Path | None]):
         if directory is not None:
             _require_matplotlib(self.argument.name)
         return directory
+
+    def outputs(self, value: Path | None) -> tuple[Output, ...]:
+        return () if value is None else (Output(value, is_directory=True, holds=_PICTURE),)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -150,7 +173,7 @@ def write_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
     except OSError as error:
         raise UsageError(f"cannot make the directory {directory}: {error.strerror or error}") from None
     for name, data in pictures.items():
-        write_whole(directory / f"{name}.png", data)
+        write_whole(directory / f"{name}{_PICTURE}", data)
 
 
 def _refuse_other_content(path: Path) -> None:

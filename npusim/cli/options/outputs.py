@@ -11,10 +11,14 @@ from npusim.errors import UsageError
 
 @dataclass(frozen=True)
 class Output:
-    """A file that will be written whole, or a directory that will be made where it is missing."""
+    """A file that will be written whole, or a directory that will be made where it is missing.
+
+    holds       suffix of the files that go into a directory under names that are not known yet; "" for none
+    """
 
     path: Path
     is_directory: bool = False
+    holds: str = ""
 
     @property
     def is_stream(self) -> bool:
@@ -35,6 +39,10 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path] = ()) -> Non
         if place in taken:
             raise UsageError(f"cannot write {output.path} twice: give each output a name of its own")
         taken[place] = output
+    for place, output in taken.items():
+        around = taken.get(place.parent)
+        if around is not None and around.holds and place.suffix == around.holds:
+            raise UsageError(f"cannot write {output.path}: {around.path} gets files of that kind; choose another place")
 
 
 def _check_place(output: Output) -> None:
