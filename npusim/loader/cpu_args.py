@@ -10,7 +10,7 @@ Attribute = int | float | bool | str | list[int] | list[float]
 
 
 def parse_cpu_args(data: bytes) -> dict[str, Attribute]:
-    """Attribute name -> value. Raises FileFormatError for damaged bytes; no bytes at all are no attributes."""
+    """{attribute name: value}. Raises FileFormatError for damaged bytes. No bytes at all mean no attributes."""
     if not data:
         return {}
     root = Reader(data, "the CPU routine's arguments").root("Parameter")

@@ -1,9 +1,9 @@
-"""The .cvimodel container: header, FlatBuffers description, sections (source: sophgo/cviruntime
-include/runtime/model.hpp and src/common/model.cpp).
+"""The .cvimodel container: header, FlatBuffers description, sections.
 
-Bytes of the file: a header (magic "CviModel", description's size u32, major u8, minor u8, md5 of all that follows the
-header, and from version 1.1 on the chip's name in 16 bytes, two bytes of padding), the description, then the sections,
-whose offsets count from the description's end. Nothing in a file is ever run as native code."""
+The header is the magic "CviModel", the description's size (u32), major and minor version (u8 each) and the md5 of
+all that follows the header; from version 1.1 on also the chip's name in 16 bytes and two bytes of padding. The
+description follows, then the sections, whose offsets count from the end of the description. Nothing in a file is
+ever run as native code. Source: sophgo/cviruntime include/runtime/model.hpp and src/common/model.cpp."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from npusim.loader.file_bytes import FileBytes
 MAGIC = b"CviModel"
 MAX_SECTION_BYTES = 1 << 29
 READ_BYTES = 1 << 18
-"""What is read at once of a large file."""
+"""A large file is read in pieces of this size."""
 _LZ4_MAX_RATIO = 255
 _MINOR_VERSION = 4
 _UNSIGNED_PADDING = b"AA"
-"""Header padding of files that cvimodel_tool merged, encrypted or compressed: it leaves the md5 uninitialised
-(tool/cvimodel_tool.cpp)."""
+"""Header padding of files that cvimodel_tool merged, encrypted or compressed. The tool leaves their md5
+uninitialised (tool/cvimodel_tool.cpp)."""
 
 
 def load_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Cvimodel:
-    """Reads the .cvimodel at `path`. Raises FileFormatError for a damaged file, UsageError for one that cannot be
-    opened."""
+    """Reads the .cvimodel at `path`.
+
+    Raises FileFormatError for a damaged file, UsageError for one that cannot be opened."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -45,10 +46,9 @@ def load_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Cvimodel:
 
 @contextmanager
 def open_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Iterator[Cvimodel]:
-    """As load_cvimodel, but sections are read from the file each time that they are asked for, inside the block only.
+    """As load_cvimodel, but sections are read from the file whenever they are asked for, inside the block only.
 
-    NpusimErrors that leave the block get the path in front.
-    """
+    NpusimErrors that leave the block get the path in front."""
     try:
         with open(path, "rb") as file:
             yield parse_cvimodel(FileBytes(file), verify_md5=verify_md5)
@@ -60,10 +60,10 @@ def open_cvimodel(path: str | Path, *, verify_md5: bool = True) -> Iterator[Cvim
 
 
 def parse_cvimodel(data: bytes | bytearray | memoryview | FileBytes, *, verify_md5: bool = True) -> Cvimodel:
-    """Parses a whole .cvimodel; checks every offset and, unless told not to, its md5. Raises FileFormatError.
+    """Parses a whole .cvimodel and checks every offset and the md5. Raises FileFormatError.
 
-    The vendor's runtime does not look at the md5, so files that were edited after compilation exist; `verify_md5=False`
-    reads them."""
+    The vendor's runtime does not look at the md5, so there are files that were edited after compilation.
+    `verify_md5=False` reads them."""
     view = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
     chip, description_bytes, header_bytes = _parse_header(view, verify_md5)
     description_end = header_bytes + description_bytes

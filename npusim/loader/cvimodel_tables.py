@@ -1,5 +1,6 @@
-"""From the FlatBuffers description of a .cvimodel to its dataclasses. Slots are the declaration order of
-cvimodel.fbs."""
+"""From the FlatBuffers description of a .cvimodel to its dataclasses.
+
+Slots are the declaration order of cvimodel.fbs."""
 
 from __future__ import annotations
 
@@ -29,8 +30,7 @@ _E = TypeVar("_E", bound=IntEnum)
 
 
 def read_model(chip: Chip, description: memoryview, payload: memoryview | FileBytes) -> Cvimodel:
-    """Reads table Model; raises FileFormatError where anything in it lies outside the description or breaks the
-    schema."""
+    """Reads table Model. Raises FileFormatError where it leaves the description or breaks the schema."""
     root = Reader(description, "the model description").root("Model")
     programs = tuple(_program(table) for table in root.tables(6, "programs"))
     if not programs:
@@ -62,7 +62,7 @@ def _section(table: Table) -> Section:
 
 
 def _weight(table: Table) -> Weight | None:
-    """A weight that CPU routines can name: one with a name and a shape."""
+    """A weight that CPU routines can name, which needs a name and a shape; else None."""
     name, shape = table.string(0, "name"), table.table(3, "shape")
     if name is None or shape is None:
         return None

@@ -1,5 +1,6 @@
-"""What a .cvimodel describes, as frozen data (schema: sophgo/tpu-mlir
-include/tpu_mlir/Builder/CV18xx/proto/cvimodel.fbs)."""
+"""What a .cvimodel describes, as frozen data.
+
+Schema: sophgo/tpu-mlir include/tpu_mlir/Builder/CV18xx/proto/cvimodel.fbs."""
 
 from __future__ import annotations
 
@@ -28,11 +29,13 @@ class DType(IntEnum):
 
     @property
     def numpy(self) -> np.dtype:
-        """How arrays hold this type; bf16 is held as its bits in uint16, as the vendor's Python binding holds it."""
+        """NumPy type of arrays of this type. bf16 is held as its bits in uint16, as in the vendor's Python binding."""
         return np.dtype(("<f4", "<i4", "<u4", "<u2", "<i2", "<u2", "i1", "u1")[self])
 
 
 class SectionType(IntEnum):
+    """What a section of the file holds."""
+
     WEIGHT = 0
     CMDBUF = 1
     FUNC_X86 = 2
@@ -42,8 +45,9 @@ class SectionType(IntEnum):
 
 @dataclass(frozen=True)
 class Section:
-    """A run of bytes in the file; `offset` counts from the description's end. `decompressed_bytes` is 0 where nothing
-    is compressed."""
+    """A run of bytes in the file; `offset` counts from the end of the description.
+
+    `decompressed_bytes` is 0 where nothing is compressed."""
 
     kind: SectionType
     name: str
@@ -55,7 +59,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An activation. `offset` is -1 for one that lives in host memory, else bits 40-42 select the base register."""
+    """An activation. `offset` is -1 for one in host memory; otherwise its bits 40-42 select the base register."""
 
     name: str
     tensor_id: int
@@ -66,7 +70,7 @@ class Tensor:
     zero_point: int
     threshold: float
     overwritten: bool
-    """Its memory is reused later in the program, so it does not hold its value at the end."""
+    """Its memory is reused later in the program, so its value is gone at the end."""
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     pixel_format: str
@@ -78,7 +82,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant that CPU routines may read; the low 40 bits of `offset` count from the weight section's start."""
+    """A constant that CPU routines may read. The low 40 bits of `offset` count from the start of the weight section."""
 
     name: str
     offset: int
@@ -108,8 +112,9 @@ class CpuRoutine:
 
 @dataclass(frozen=True)
 class Program:
-    """The network for one batch size. Sizes are in bytes; `neuron_bytes` replaces the other two in files of version
-    1.0."""
+    """The network for one batch size. Sizes are in bytes.
+
+    In files of version 1.0, `neuron_bytes` replaces the other two."""
 
     batch: int
     inputs: tuple[str, ...]
@@ -134,7 +139,7 @@ class Cvimodel:
     weights: tuple[Weight, ...]
     sections: tuple[Section, ...]
     payload: memoryview | FileBytes
-    """The file behind the description; sections lie in here."""
+    """The file after the description; sections lie in here."""
 
     def section_named(self, name: str) -> Section:
         """The command section called `name`; the first one where a name repeats, as in the vendor's runtime."""

@@ -1,5 +1,4 @@
-"""A file as a sequence of bytes that is read where it is looked at, so that a model's weights are never in memory
-twice."""
+"""A file as a sequence of bytes that is read only where it is used, so that weights are never in memory twice."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from npusim.errors import FileFormatError
 
 
 class FileBytes:
-    """The bytes of an open file from `start` on. Slices are read at once; the file must stay open while it is used."""
+    """The bytes of an open file from `start` on. A slice is read at once. The file must stay open."""
 
     __slots__ = ("_file", "_size", "_start")
 
@@ -34,5 +33,5 @@ class FileBytes:
         return memoryview(data)
 
     def behind(self, start: int) -> FileBytes:
-        """The bytes from `start` of these on."""
+        """These bytes from `start` on."""
         return FileBytes(self._file, self._start + start)

@@ -1,8 +1,7 @@
-"""A FlatBuffers reader for untrusted bytes: the flatbuffers library decodes scalars, every position is checked here
-first.
+"""A FlatBuffers reader for untrusted bytes. It checks every position; the flatbuffers library then decodes scalars.
 
-Layout: flatbuffers.dev/internals. A reader hands out at most a fixed multiple of the buffer's bytes, so tables that
-share children, which cost a hostile file nothing, cannot make it run for long or allocate much."""
+Layout: flatbuffers.dev/internals. Tables can share children at no cost to the file, so a hostile file could make a
+reader run for long or allocate much. A Reader therefore hands out at most a fixed multiple of the buffer's bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from npusim.errors import FileFormatError
 
 _REREADS = 8
-"""How often every byte may be read on average; builders share little more than vtables and strings."""
+"""How often each byte may be read on average. Builders share little more than vtables and strings."""
 
 
 class Reader:
@@ -32,7 +31,7 @@ class Reader:
         return Table(self, self.offset(0), kind)
 
     def claim(self, at: int, nbytes: int, what: str) -> None:
-        """Checks that `nbytes` bytes from `at` on lie in the buffer; every read passes here."""
+        """Checks that `nbytes` bytes from `at` on lie in the buffer. Every read goes through here."""
         if at < 0 or nbytes < 0 or at + nbytes > len(self.data):
             raise FileFormatError(
                 f"{self.what}: {what} at byte {at} with {nbytes} bytes lies outside the buffer's {len(self.data)} bytes"
@@ -44,6 +43,7 @@ class Reader:
             )
 
     def scalar(self, kind: Any, at: int, what: str = "a number") -> Any:
+        """A number of `kind` (a class of flatbuffers.number_types) at byte `at`."""
         self.claim(at, kind.bytewidth, what)
         return encode.Get(kind.packer_type, self.data, at)
 
@@ -64,6 +64,7 @@ class Table:
         reader.claim(self._vtable, self._vtable_bytes, f"{kind}'s vtable")
 
     def error(self, message: str) -> FileFormatError:
+        """A FileFormatError that names this table and says `message`."""
         return FileFormatError(f"{self._reader.what}: {self.kind}: {message}")
 
     def scalar(self, slot: int, name: str, kind: Any, default: Any = 0) -> Any:
@@ -78,17 +79,21 @@ class Table:
         return bytes(self._reader.data[at : at + nbytes])
 
     def table(self, slot: int, name: str) -> Table | None:
+        """The table in `slot`; None where the file leaves it out."""
         at = self._field(slot)
         return None if at is None else Table(self._reader, self._reader.offset(at), f"{self.kind}.{name}")
 
     def string(self, slot: int, name: str) -> str | None:
+        """The text in `slot`; None where the file leaves it out."""
         at = self._field(slot)
         return None if at is None else self._string(self._reader.offset(at), name)
 
     def required_string(self, slot: int, name: str) -> str:
+        """The text in `slot`. Raises FileFormatError where the file leaves it out."""
         return self._string(self._reader.offset(self._required(slot, name)), name)
 
     def required_table(self, slot: int, name: str) -> Table:
+        """The table in `slot`. Raises FileFormatError where the file leaves it out."""
         return Table(self._reader, self._reader.offset(self._required(slot, name)), f"{self.kind}.{name}")
 
     def numbers(self, slot: int, name: str, dtype: str) -> NDArray:
@@ -100,9 +105,11 @@ class Table:
         return np.frombuffer(self._reader.data, dtype, count, start)
 
     def tables(self, slot: int, name: str) -> list[Table]:
+        """The tables in the vector in `slot`; none where the file leaves it out."""
         return [Table(self._reader, pos, f"{self.kind}.{name}[{i}]") for i, pos in enumerate(self._offsets(slot, name))]
 
     def strings(self, slot: int, name: str) -> list[str]:
+        """The texts in the vector in `slot`; none where the file leaves it out."""
         return [self._string(pos, name) for pos in self._offsets(slot, name)]
 
     def _offsets(self, slot: int, name: str) -> list[int]:

@@ -1,4 +1,5 @@
-"""Loading a program: memory laid out, weights in place, every tensor a view, every routine a call."""
+"""Loading a program: memory is laid out, weights are put in place, every tensor becomes a view and every routine a
+call."""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ from npusim.runtime.tensor import BoundTensor, TensorInfo, info_of_tensor, info_
 from npusim.state import State
 
 HOST_OFFSET = -1
-"""Offset of a tensor that only CPU routines see and that has no place in GMEM."""
+"""Offset of a tensor that only CPU routines use and that has no place in GMEM."""
 
 
 @dataclass(frozen=True)
 class LoadedProgram:
-    """A program ready to run: its activations by name in program order, and one call a routine."""
+    """A program ready to run: its activations by name, in program order, and one call for each routine."""
 
     state: State
     tensors: dict[str, BoundTensor]
@@ -35,7 +36,7 @@ class LoadedProgram:
 
 
 def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
-    """Binds `program` to a machine of its own. Raises NpusimError for whatever in the file cannot be run."""
+    """Binds `program` to a machine of its own. Raises NpusimError for anything in the file that cannot be run."""
     activations, weights = placed_tensors(file, program)
     memory = plan_memory(
         file, program, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET]
@@ -53,12 +54,13 @@ def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
 def placed_tensors(
     file: Cvimodel, program: Program
 ) -> tuple[list[tuple[TensorInfo, int]], list[tuple[TensorInfo, int]]]:
-    """The activations, and the weights that CPU routines read, each with its offset, which names its base register (or
-    HOST_OFFSET)."""
+    """The activations, and the weights that CPU routines read, each with its offset.
+
+    The offset names the base register, or is HOST_OFFSET."""
     activations = [
         (info_of_tensor(t, tensor_bytes(t, FRAME_ALIGNMENT[file.chip.name])), t.offset) for t in program.tensors
     ]
-    # The base register bits of a weight's offset are not looked at (Neuron's first constructor in neuron.cpp).
+    # The runtime ignores the base register bits of a weight's offset (Neuron's first constructor in neuron.cpp).
     return activations, [
         (info_of_weight(w), (WEIGHT << 40) | w.offset & ((1 << 40) - 1)) for w in _cpu_weights(file, program)
     ]

@@ -25,7 +25,7 @@ PIXEL_FORMATS = ("", "GRAYSCALE", "YUV420_PLANAR", *_PLANAR, *_PACKED, *_SEMI_PL
 
 @dataclass(frozen=True)
 class FrameAlignment:
-    """What rows and planes start at multiples of, in bytes."""
+    """Rows and planes start at multiples of these, in bytes."""
 
     row: int
     plane: int
@@ -42,8 +42,8 @@ FRAME_ALIGNMENT = {
 def tensor_bytes(tensor: Tensor, alignment: FrameAlignment) -> int:
     """Bytes that `tensor` occupies. Raises FileFormatError for a pixel format that the runtime does not know.
 
-    For a packed frame that is not square the runtime and the compiler swap height and width and state less than the TPU
-    reads; here such a tensor is as large as its rows."""
+    For a packed frame that is not square, the runtime and the compiler swap height and width and state fewer bytes
+    than the TPU reads. Here such a tensor is as large as its rows."""
     if tensor.pixel_format not in PIXEL_FORMATS or (tensor.aligned and not tensor.pixel_format):
         known = ", ".join(PIXEL_FORMATS[1:])
         raise FileFormatError(
@@ -61,7 +61,9 @@ def tensor_bytes(tensor: Tensor, alignment: FrameAlignment) -> int:
 def pad_frame(
     pixels: NDArray, pixel_format: str, shape: Shape, num_bytes: int, alignment: FrameAlignment
 ) -> NDArray[np.uint8] | None:
-    """Plain pixels in the order of `pixel_format` as a padded buffer; None for YUV, whose planes differ in size."""
+    """Plain pixels, in the order of `pixel_format`, as a padded buffer.
+
+    None for YUV, whose planes differ in size."""
     if pixel_format in (*_SEMI_PLANAR_YUV, "YUV420_PLANAR"):
         return None
     out = np.zeros(num_bytes, np.uint8)
@@ -72,8 +74,9 @@ def pad_frame(
 
 
 def _planes(pixel_format: str, shape: Shape, alignment: FrameAlignment) -> tuple[int, int, int, int]:
-    """(planes, bytes from one to the next, rows of a plane, bytes of a row without padding). Packed shapes are (n, h,
-    w, 3)."""
+    """(planes, bytes from one plane to the next, rows of a plane, bytes of a row without padding).
+
+    Packed shapes are (n, h, w, 3)."""
     n, c, h, w = shape
     if pixel_format in _PACKED:
         rows, width = (c, h * w) if w == 3 else (h, w * c)
@@ -83,7 +86,7 @@ def _planes(pixel_format: str, shape: Shape, alignment: FrameAlignment) -> tuple
 
 
 def _yuv_frame_bytes(pixel_format: str, h: int, w: int, alignment: FrameAlignment) -> int:
-    """A plane of luma, then two planes of chroma or one of interleaved chroma, at half the height."""
+    """Bytes of a plane of luma, and of chroma at half the height: two planes, or one interleaved."""
     if pixel_format in _SEMI_PLANAR_YUV:
         chroma_at = align_up(h * align_up(w, alignment.row), alignment.plane)
         return align_up(chroma_at + h // 2 * align_up(w, alignment.row), alignment.plane)

@@ -1,4 +1,4 @@
-"""From what a caller passes to the bytes of an input tensor."""
+"""Turns what a caller passes into the bytes of an input tensor."""
 
 from __future__ import annotations
 

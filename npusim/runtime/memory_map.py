@@ -1,8 +1,7 @@
-"""Where a program's memory lies in GMEM (createNeuronSpace and reserveIonMem in sophgo/cviruntime
-src/common/program.cpp, neuron.cpp).
+"""Where a program's memory lies in GMEM.
 
-Base register 0 is memory shared by all programs, 1 the weights, 2 the program's own, 3 to 7 one input or output each.
-"""
+Base register 0 is memory that all programs share, 1 the weights, 2 the program's own memory, 3 to 7 one input or
+output each. Source: createNeuronSpace and reserveIonMem in sophgo/cviruntime src/common/program.cpp, neuron.cpp."""
 
 from __future__ import annotations
 
@@ -22,8 +21,9 @@ _OFFSET_BITS = 40
 
 @dataclass(frozen=True)
 class MemoryMap:
-    """Start of each region as a physical GMEM offset, which is what the base registers hold, and the bytes that all
-    need."""
+    """Start of each region as a physical GMEM offset, and the bytes that all of them need.
+
+    The starts are what the base registers hold."""
 
     array_base: tuple[int, ...]
     num_bytes: int
@@ -31,22 +31,24 @@ class MemoryMap:
     """Bytes of each region."""
 
     def address(self, offset: int) -> int:
-        """Physical GMEM offset of what the file calls `offset`, whose bits 40 to 42 select the base register."""
+        """The physical GMEM offset of `offset` in the file.
+
+        Its bits 40 to 42 select the base register."""
         base_reg, inner = split_offset(offset)
         return self.array_base[base_reg] + inner
 
 
 def split_offset(offset: int) -> tuple[int, int]:
-    """(base register, offset behind it) of an offset in a cvimodel."""
+    """(base register, offset from it) of an offset in a cvimodel."""
     return (offset >> _OFFSET_BITS) & (NUM_BASE_REGS - 1), offset & ((1 << _OFFSET_BITS) - 1)
 
 
 def plan_memory(model: Cvimodel, program: Program, extents: Iterable[tuple[int, int]]) -> MemoryMap:
-    """Lays out GMEM for `program`. `extents` are (offset, bytes) of its tensors and of the weights that CPU routines
-    read.
+    """Lays out GMEM for `program`.
 
-    A region is as large as the file says, and larger where a tensor in it ends later. Raises FileFormatError where all
-    regions need more than 512 MiB, the most that a board of this family has."""
+    `extents` are (offset, bytes) of its tensors and of the weights that CPU routines read. A region is as large as
+    the file says, or larger where a tensor in it ends later. Raises FileFormatError where all regions together need
+    more than 512 MiB, the most that a board of this family has."""
     sizes = [0] * NUM_BASE_REGS
     sizes[SHARED] = program.neuron_bytes or max(p.shared_bytes for p in model.programs)
     sizes[WEIGHT] = sum(s.num_bytes for s in model.sections if s.kind == SectionType.WEIGHT)

@@ -31,12 +31,14 @@ class Model:
     `forward` at a time."""
 
     def __init__(self, path: str | Path, *, program: int = 0, verify_md5: bool = True) -> None:
-        """Loads the .cvimodel at `path`. `program` picks one where the file holds several (one a batch size);
-        `verify_md5=False` reads files that were edited after compilation.
+        """Loads the .cvimodel at `path`.
 
-        Raises FileFormatError for a damaged or unsupported file, IllegalInstruction, AddressError or Deadlock for
-        commands that the chip cannot run, UsageError for a path that cannot be read or a `program` that the file lacks.
-        Native code in a file is never run."""
+        `program` picks one where the file holds several (one for each batch size). `verify_md5=False` reads files that
+        were edited after compilation.
+
+        Raises FileFormatError for a damaged or unsupported file; IllegalInstruction, AddressError or Deadlock for
+        commands that the chip cannot run; UsageError for a path that cannot be read or a `program` that the file
+        does not have. Native code in a file is never run."""
         with open_cvimodel(path, verify_md5=verify_md5) as file:
             if not 0 <= program < len(file.programs):
                 raise UsageError(
@@ -49,7 +51,7 @@ class Model:
 
     @property
     def state(self) -> State:
-        """The chip's memory and registers, as `Machine.state` has them: GMEM is the model's memory map."""
+        """The chip's memory and registers, as in `Machine.state`. GMEM is the model's memory map."""
         return self._loaded.state
 
     @property
@@ -68,21 +70,21 @@ class Model:
         return tuple(tensor.info for tensor in self._loaded.tensors.values())
 
     def forward(self, inputs: Mapping[str, ArrayLike], all_tensors: bool = False) -> dict[str, NDArray]:
-        """Runs the network once on `inputs`, tensor name -> array, and returns tensor name -> array (copies).
+        """Runs the network once on `inputs`, {tensor name: array}, and returns {tensor name: array} (copies).
 
         An input array has as many elements as its tensor, in any shape (the compiler folds shapes to four dimensions).
-        Its type is the tensor's own; or float for an INT8, UINT8, INT16, UINT16 or BF16 tensor, which is converted as
-        the vendor's runner does it (npusim.runtime.quantize); or ml_dtypes.bfloat16 for BF16; or integers that fit. An
-        aligned tensor takes its whole padded buffer, or plain pixels, which are then padded.
+        Its type is the tensor's own. An INT8, UINT8, INT16, UINT16 or BF16 tensor also takes floats, which are
+        converted as the vendor's runner converts them (npusim.runtime.quantize); BF16 takes ml_dtypes.bfloat16; all
+        take integers that fit. An aligned tensor takes its whole padded buffer, or plain pixels, which are then padded.
 
         Returned arrays have the tensor's four-dimensional shape and `TensorInfo.dtype`; bf16 comes as uint16 bit
-        patterns, an aligned tensor as its flat buffer. With `all_tensors` every activation whose memory was not reused
-        comes back besides the outputs, as with the vendor's "output all tensors" option (which leaves out outputs whose
-        memory the compiler reused; they hold what came later).
+        patterns, an aligned tensor as its flat buffer. With `all_tensors`, every activation whose memory was not reused
+        comes back too, as with the vendor's "output all tensors" option. (That option leaves out outputs whose memory
+        the compiler reused. Here they are given; they hold what came later.)
 
-        Raises UsageError for a missing, unknown or unfit input, before anything runs; and, in the middle of a run,
-        IllegalInstruction or UsageError where a command or a CPU routine meets data that it cannot work on, such as a
-        damaged compressed weight or an index out of range."""
+        Raises UsageError for a missing, unknown or unfit input, before anything runs. In the middle of a run, raises
+        IllegalInstruction or UsageError where a command or a CPU routine meets data that it cannot work on, such as
+        a damaged compressed weight or an index out of range."""
         tensors = self._loaded.tensors
         for name, array in self._checked(inputs).items():
             tensors[name].array[...] = array

@@ -13,11 +13,10 @@ from npusim.runtime.tensor import TensorInfo
 def quantize_input(values: NDArray[np.float32], info: TensorInfo) -> NDArray:
     """float32 `values` of any shape as elements of `info.dtype`, same shape.
 
-    INT8 and UINT8: times qscale, rounded half away from zero, plus zero point; INT8 saturates, UINT8 saturates above
-    and wraps below 0. INT16 and UINT16: rounded, low 16 bits. BF16: the upper 16 bits (truncation), infinity and NaN of
-    either sign become 0x7f7f.
-    Raises UsageError for NaN in an integer tensor and for a format that the runner does not convert to.
-    """
+    INT8 and UINT8: times qscale, rounded half away from zero, plus the zero point; INT8 saturates, UINT8 saturates
+    above and wraps below 0. INT16 and UINT16: rounded, low 16 bits. BF16: the upper 16 bits (truncation); infinity
+    and NaN of either sign become 0x7f7f. Raises UsageError for NaN in an integer tensor and for a format that the
+    runner does not convert to."""
     if info.format == DType.FP32:
         return values
     if info.format == DType.BF16:

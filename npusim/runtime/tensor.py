@@ -13,7 +13,7 @@ from npusim.loader.cvimodel_types import DType, Tensor, Weight
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a model, as users of cviruntime know it from CVI_TENSOR."""
+    """One tensor of a model, with the fields of cviruntime's CVI_TENSOR."""
 
     name: str
     shape: tuple[int, int, int, int]
@@ -21,7 +21,7 @@ class TensorInfo:
     format: DType
     """Element type as the model states it."""
     qscale: float
-    """What float input is multiplied with to give integers; 1.0 where nothing is quantised."""
+    """Float input is multiplied by it to give integers; 1.0 where nothing is quantised."""
     zero_point: int
     pixel_format: str
     """Such as "BGR_PLANAR"; empty for a plain tensor."""
@@ -39,6 +39,7 @@ class TensorInfo:
 
     @property
     def num_elements(self) -> int:
+        """Elements of the tensor, without padding."""
         return math.prod(self.shape)
 
 
@@ -51,6 +52,7 @@ class BoundTensor:
 
 
 def info_of_tensor(tensor: Tensor, num_bytes: int) -> TensorInfo:
+    """What is public about an activation that takes `num_bytes` bytes."""
     return TensorInfo(
         name=tensor.name,
         shape=tensor.shape,
@@ -66,6 +68,7 @@ def info_of_tensor(tensor: Tensor, num_bytes: int) -> TensorInfo:
 
 
 def info_of_weight(weight: Weight) -> TensorInfo:
+    """What is public about a weight that CPU routines read."""
     num_bytes = math.prod(weight.shape) * weight.dtype.numpy.itemsize
     return TensorInfo(
         name=weight.name,

@@ -1,5 +1,4 @@
-"""CPU routines of the vendor's runtime, in NumPy. `CPU_FUNCTIONS` is the explicit list; names are those in
-cvimodels."""
+"""CPU routines of the vendor's runtime, in NumPy. `CPU_FUNCTIONS` lists them by their names in cvimodels."""
 
 from __future__ import annotations
 
@@ -55,7 +54,9 @@ CPU_FUNCTIONS: dict[str, Callable[[CpuCall], Bound]] = {
 
 
 def cpu_function_named(name: str) -> Callable[[CpuCall], Bound]:
-    """What binds CPU function `name` to its tensors; raises FileFormatError that names it and lists what is known."""
+    """The function that binds CPU function `name` to its tensors.
+
+    Raises FileFormatError, which names it and lists what is known."""
     if name not in CPU_FUNCTIONS:
         known = ", ".join(CPU_FUNCTIONS)
         raise FileFormatError(

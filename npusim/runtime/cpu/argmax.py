@@ -1,5 +1,7 @@
-"""`argmax`, `argmax_with_conf`, `argmax_v3`: the CPU half of an argmax whose tile maxima the TPU has found
-(sophgo/cviruntime src/common/cpu_function/argmax.cpp, argmax_v2.cpp, argmax_v3.cpp)."""
+"""`argmax`, `argmax_with_conf`, `argmax_v3`: the CPU half of an argmax, after the TPU has found the maximum of each
+tile.
+
+Source: sophgo/cviruntime src/common/cpu_function/argmax.cpp, argmax_v2.cpp, argmax_v3.cpp."""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def argmax(call: CpuCall) -> Bound:
-    """Index of the first largest value along the last used axis as float32; values below 0 do not count, as if they
-    were 0."""
+    """Index of the first largest value along the last used axis, as float32.
+
+    Values below 0 count as 0."""
     find, index = _finder(call, floor=0), call.output(0, DType.FP32)
 
     def run() -> None:
@@ -29,7 +32,7 @@ def argmax(call: CpuCall) -> Bound:
 
 
 def argmax_with_conf(call: CpuCall) -> Bound:
-    """Pairs of (largest value, its index) as float32; int8 values times scale."""
+    """Pairs of (largest value, its index) as float32; int8 values are multiplied by scale."""
     find, pairs = _finder(call, values_per_row=2), call.output(0, DType.FP32)
     scale = _scale(call)
 
@@ -43,8 +46,9 @@ def argmax_with_conf(call: CpuCall) -> Bound:
 
 
 def argmax_v3(call: CpuCall) -> Bound:
-    """Index of the first largest value as float32 and, where there is a second output, the value: times scale for
-    int8."""
+    """Index of the first largest value as float32, and the value where there is a second output.
+
+    int8 values are multiplied by scale."""
     find, index = _finder(call), call.output(0, DType.FP32)
     value = call.output(1, DType.FP32) if len(call.outputs) > 1 else None
     scale = _scale(call)
@@ -63,10 +67,9 @@ def _scale(call: CpuCall) -> np.float32:
 
 
 def _finder(call: CpuCall, floor: int | None = None, values_per_row: int = 1) -> Callable[[], Found]:
-    """What finds (largest value as float32, its index) for each row.
+    """A function that finds (largest value as float32, its index) of each row.
 
-    bf16 is compared by its bits as int16, as in the source, so that among negative values the smallest wins.
-    """
+    bf16 is compared by its bits as int16, as in the source. So among negative values the smallest wins."""
     axis = call.axis()
     shape = call.info(0).shape
     num_rows, length = math.prod(shape[:axis]), shape[axis]

@@ -1,4 +1,4 @@
-"""What the detection routines share: dropping the weaker of two boxes that overlap."""
+"""What the detection routines share: of two boxes that overlap, the weaker one is dropped."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ F = np.float32
 
 
 def erase_weaker(scores: Floats, overlaps: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which boxes stay where `overlaps[i, j]` says that i and j are of one class and too close.
+    """Which boxes stay; `overlaps[i, j]` says that i and j are of one class and too close.
 
-    In the order of the boxes, not of their scores: the first of a pair stays unless the second scores higher, and a box
-    that was erased half way goes on to spare the rest (nms in yolo_detection.cpp and frcn_detection.cpp of
-    sophgo/cviruntime)."""
+    Pairs are tried in the order of the boxes, not of their scores. The first of a pair stays unless the second
+    scores higher. A box that is erased part of the way erases none of those after it. Source: nms in
+    yolo_detection.cpp and frcn_detection.cpp of sophgo/cviruntime."""
     left = scores.copy()
     for i in range(len(left)):
         if left[i] == 0:
@@ -26,5 +26,5 @@ def erase_weaker(scores: Floats, overlaps: NDArray[np.bool_]) -> NDArray[np.bool
 
 
 def half(values: Floats) -> NDArray[np.float64]:
-    """0.5 times `values` in double, as C multiplies a float with the literal 0.5."""
+    """0.5 times `values` in double, as C multiplies a float by the literal 0.5."""
     return values.astype(np.float64) * 0.5

@@ -15,7 +15,7 @@ from npusim.loader.cvimodel_types import DType
 from npusim.runtime.tensor import BoundTensor, TensorInfo
 
 Bound = Callable[[], None]
-"""A routine tied to its tensors; each call runs it once."""
+"""A routine bound to its tensors. Each call runs it once."""
 
 _A = TypeVar("_A", int, float, str, list)
 
@@ -30,10 +30,12 @@ class CpuCall:
     args: Mapping[str, Attribute]
 
     def refuse(self, rule: str) -> NoReturn:
+        """Raises FileFormatError that names the routine and its outputs and says `rule`."""
         names = ", ".join(repr(tensor.info.name) for tensor in self.outputs)
         raise FileFormatError(f"CPU routine {self.function} for {names}: {rule}")
 
     def require(self, condition: bool, rule: str) -> None:
+        """Refuses the call with `rule` unless `condition` holds."""
         if not condition:
             self.refuse(rule)
 
@@ -47,6 +49,7 @@ class CpuCall:
         return value
 
     def flag(self, name: str, default: bool | None = None) -> bool:
+        """The attribute `name`, which must be true or false."""
         value = self.args.get(name, default)
         if not isinstance(value, bool):
             self.refuse(f"attribute {name} is {value!r}, but it must be true or false")
@@ -57,6 +60,7 @@ class CpuCall:
         return self._array("input", self.inputs, index, formats)
 
     def output(self, index: int, *formats: DType) -> NDArray:
+        """Array of output `index`, which must be of one of `formats` where any are given."""
         return self._array("output", self.outputs, index, formats)
 
     def info(self, index: int) -> TensorInfo:
@@ -65,6 +69,7 @@ class CpuCall:
         return self.inputs[index].info
 
     def axis(self, rank: int = 4) -> int:
+        """The attribute `axis`, which must be 0 to rank - 1."""
         axis = self.arg("axis", int)
         self.require(0 <= axis < rank, f"axis is {axis}, but it must be 0 to {rank - 1}")
         return axis
@@ -79,4 +84,5 @@ class CpuCall:
 
 
 def bf16_to_float(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """float32 values of bf16 patterns (uint16), the same shape."""
     return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -1,5 +1,6 @@
-"""`deform_im2col`, `deform_conv2d`: modulated deformable convolution (sophgo/cviruntime
-src/common/cpu_function/deform_im2col.hpp, deformableconv.cpp), in float32 and in the source's order."""
+"""`deform_im2col`, `deform_conv2d`: modulated deformable convolution, in float32 and in the source's order.
+
+Source: sophgo/cviruntime src/common/cpu_function/deform_im2col.hpp, deformableconv.cpp."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ class Window:
     groups: int
 
     def output_size(self, image: Pair) -> Pair:
+        """(height, width) of the result for an image of (height, width)."""
         sizes = [
             (extent + 2 * pad - (step * (taps - 1) + 1)) // stride + 1
             for extent, pad, step, taps, stride in zip(
@@ -37,8 +39,9 @@ class Window:
 
 
 def deform_im2col(call: CpuCall) -> Bound:
-    """Columns (c * kh * kw, oh * ow) of input 0 sampled at the offsets of input 1 and weighted with the mask in input
-    2."""
+    """Columns (c * kh * kw, oh * ow) of input 0.
+
+    They are sampled at the offsets in input 1 and multiplied by the mask in input 2."""
     source, offsets, mask = (call.input(i, DType.FP32) for i in range(3))
     out = call.output(0, DType.FP32)
     window = _window(call, (call.arg("kernel_h", int), call.arg("kernel_w", int)))
@@ -53,8 +56,9 @@ def deform_im2col(call: CpuCall) -> Bound:
 
 
 def deform_conv2d(call: CpuCall) -> Bound:
-    """Convolution of input 0 with weights (1) and bias (2) at the offsets of input 3, weighted with the mask in input
-    4."""
+    """Convolution of input 0 with weights (input 1) and bias (input 2).
+
+    It samples at the offsets in input 3 and multiplies by the mask in input 4."""
     source, weight, bias, offsets, mask = (call.input(i, DType.FP32) for i in range(5))
     out = call.output(0, DType.FP32)
     window = _window(call, (weight.shape[2], weight.shape[3]))
@@ -91,7 +95,7 @@ def _window(call: CpuCall, kernel: Pair) -> Window:
 
 
 def _checked(call: CpuCall, window: Window, source: Floats, offsets: Floats, mask: Floats) -> int:
-    """Elements in the columns of one image."""
+    """Number of elements in the columns of one image."""
     n, c, h, w = source.shape
     oh, ow = window.output_size((h, w))
     taps = window.kernel[0] * window.kernel[1]
@@ -121,8 +125,9 @@ def _columns(window: Window, image: Floats, offsets: Floats, mask: Floats) -> Fl
 
 
 def _sample(groups: Floats, y: Floats, x: Floats) -> Floats:
-    """Bilinear samples of (g, c, h, w) at the points (g, ...), shape (g, c, ...); 0 from one pixel outside the image
-    on."""
+    """Bilinear samples of (g, c, h, w) at the points (g, ...), shape (g, c, ...).
+
+    They are 0 from one pixel outside the image on."""
     h, w = groups.shape[2:]
     inside = (y > -1) & (x > -1) & (y < h) & (x < w)
     y, x = np.where(inside, y, _F(0)), np.where(inside, x, _F(0))

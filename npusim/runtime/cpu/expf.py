@@ -1,9 +1,8 @@
-"""C's `expf` as glibc (from 2.27 on) and musl compute it, so that detections and softmax come out equal to the
-runtime's.
+"""C's `expf` as glibc (from 2.27 on) and musl compute it, so that detections and softmax equal the runtime's.
 
-Source of the method and its constants: ARM-software/optimized-routines math/expf.c and math/exp2f_data.c (MIT). In
-double, exp(x) is 2**(k/32) times a cubic in what remains, k being the nearest whole number of 32nds. NumPy's float32
-exp differs in the last bit for about one value in six; rounding NumPy's double exp to float, for one in a thousand."""
+Method and constants: ARM-software/optimized-routines math/expf.c and math/exp2f_data.c (MIT). In double, exp(x) is
+2**(k/32) times a cubic of the remainder, where k is the nearest whole number of 32nds. NumPy's float32 exp differs
+in the last bit for about one value in six, and NumPy's double exp rounded to float for one in a thousand."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ _SMALLEST = float.fromhex("-0x1.9fe368p6")
 
 
 def expf(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """e to the power of float32 `values`, same shape; infinity from overflow, 0 from underflow, NaN stays NaN."""
+    """e to the power of float32 `values`, the same shape. Overflow gives infinity, underflow 0, NaN stays NaN."""
     scaled = np.nan_to_num(np.clip(values, np.float32(-200), np.float32(200))).astype(np.float64) * _STEPS_BY_LN2
     whole = np.rint(scaled)
     rest = scaled - whole

@@ -1,5 +1,6 @@
-"""`proposal`, `roi_pooling`, `frcn_detection`: Faster R-CNN's CPU side (sophgo/cviruntime
-src/common/cpu_function/proposal.cpp, roi_pooling.cpp, frcn_detection.cpp)."""
+"""`proposal`, `roi_pooling`, `frcn_detection`: Faster R-CNN's CPU side.
+
+Source: sophgo/cviruntime src/common/cpu_function/proposal.cpp, roi_pooling.cpp, frcn_detection.cpp."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ _NUM_ANCHORS = len(_SCALES) * len(_RATIOS)
 
 
 def proposal(call: CpuCall) -> Bound:
-    """Rows (batch, x1, y1, x2, y2) of likely regions; the input with fewer channels holds scores, the other box
-    offsets."""
+    """Rows (batch, x1, y1, x2, y2) of likely regions.
+
+    The input with fewer channels holds the scores, the other one the box offsets."""
     scores, deltas = sorted((call.input(i, DType.FP32) for i in (0, 1)), key=lambda a: a.shape[1])
     out = call.output(0, DType.FP32)
     stride, base = call.arg("feat_stride", int), call.arg("anchor_base_size", int)
@@ -56,8 +58,9 @@ def proposal(call: CpuCall) -> Bound:
 
 
 def _anchors(base: int) -> Floats:
-    """(center x, center y, width, height) of the nine anchors; the small integers and halves here are exact in any
-    precision."""
+    """(center x, center y, width, height) of the nine anchors.
+
+    These small integers and halves are exact in any precision."""
     center = 0.5 * (base - 1)
     rows = []
     for ratio in _RATIOS:
@@ -79,7 +82,7 @@ def _moved(centers: Floats, sizes: Floats, deltas: Floats) -> Floats:
 
 
 def _suppressed(boxes: Floats, confidence: Floats, closest: np.float32) -> Floats:
-    """`boxes` without those that a more confident one overlaps, tried in the given order."""
+    """`boxes`, tried in the given order, without those that a more confident one overlaps."""
     area = (boxes[:, 2] - boxes[:, 0] + F(1)) * (boxes[:, 3] - boxes[:, 1] + F(1))
     alive = np.ones(len(boxes), bool)
     for i in range(len(boxes)):
@@ -94,7 +97,7 @@ def _suppressed(boxes: Floats, confidence: Floats, closest: np.float32) -> Float
 
 
 def _close(box: Floats, others: Floats, area: np.float32, areas: Floats) -> Floats:
-    """Shared area over the area of both, 0 where nothing is shared."""
+    """Shared area divided by the area of both; 0 where nothing is shared."""
     width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
     height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
     shared = width * height
@@ -103,7 +106,7 @@ def _close(box: Floats, others: Floats, area: np.float32, areas: Floats) -> Floa
 
 
 def roi_pooling(call: CpuCall) -> Bound:
-    """Largest value, at least 0, of each bin of each region; rois are rows (batch, x1, y1, x2, y2)."""
+    """Largest value, at least 0, in each bin of each region. Regions are rows (batch, x1, y1, x2, y2)."""
     out = call.output(0, DType.FP32)
     data, rois = call.input(0, DType.FP32), call.input(1, DType.FP32)
     if data.shape[1] != out.shape[1] or rois.shape[2] != out.shape[0]:
@@ -142,8 +145,9 @@ def _bins(start: int, end: int, count: int, limit: int) -> list[tuple[int, int]]
 
 
 def frcn_detection(call: CpuCall) -> Bound:
-    """Rows (x1, y1, x2, y2, class, score); inputs by falling channel count are box offsets, class scores, rois. One
-    image only."""
+    """Rows (x1, y1, x2, y2, class, score), for one image only.
+
+    The inputs, by falling number of channels, are box offsets, class scores and regions."""
     out = call.output(0, DType.FP32)
     deltas, scores, rois = sorted((call.input(i, DType.FP32) for i in range(3)), key=lambda a: -a.shape[1])
     num_classes, keep = call.arg("class_num", int), call.arg("keep_topk", int)

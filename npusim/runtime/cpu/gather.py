@@ -1,6 +1,7 @@
-"""`embedding`, `gathernd_tf`, `gatherelements_pt` (sophgo/cviruntime src/common/cpu_function/embedding.cpp,
-gathernd.cpp, gatherelements_pt.cpp). The source reads past its tensors for an index out of range; here that is an
-error."""
+"""`embedding`, `gathernd_tf`, `gatherelements_pt`.
+
+The source reads past its tensors where an index is out of range; here that is an error. Source: sophgo/cviruntime
+src/common/cpu_function/embedding.cpp, gathernd.cpp, gatherelements_pt.cpp."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ _INDEX_TYPES = (DType.INT16, DType.UINT16, DType.INT32, DType.UINT32)
 
 
 def embedding(call: CpuCall) -> Bound:
-    """Rows of a table (input 1, one row a feature vector of shape[1] elements) by the indices in input 0."""
+    """Rows of a table (input 1) by the indices in input 0. A row is a feature vector of shape[1] elements."""
     indices, table = call.input(0, *_INDEX_TYPES), call.input(1)
     out = call.output(0, call.info(1).format)
     width = call.info(1).shape[1]
@@ -51,8 +52,9 @@ def gatherelements(call: CpuCall) -> Bound:
 
 
 def gathernd(call: CpuCall) -> Bound:
-    """Slices of the source by index tuples; `indice_dims` is the rank of the indices before the compiler made it
-    four."""
+    """Slices of the source by index tuples.
+
+    `indice_dims` is the rank that the indices had before the compiler made it four."""
     source, indices, out = call.input(0, DType.FP32), call.input(1, DType.INT32), call.output(0, DType.FP32)
     batch_dims, index_rank = call.arg("batch_dims", int), call.arg("indice_dims", int)
     call.require(

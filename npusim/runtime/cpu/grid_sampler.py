@@ -1,5 +1,6 @@
-"""`grid_sampler` (sophgo/cviruntime src/common/cpu_function/grid_sampler.cpp), all in float32 and in the source's
-order."""
+"""`grid_sampler`, all in float32 and in the source's order.
+
+Source: sophgo/cviruntime src/common/cpu_function/grid_sampler.cpp."""
 
 from __future__ import annotations
 
@@ -76,7 +77,7 @@ def _nearest(source: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def _fetch(source: Floats, column: NDArray[np.int64], row: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:
-    """(values of every channel at the points, which points lie in the image)."""
+    """(values of every channel at the points, which of the points lie in the image)."""
     n, _, h, w = source.shape
     inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
     batch = np.arange(n)[:, None, None]

@@ -1,5 +1,6 @@
-"""`interp`: resizing (sophgo/cviruntime src/common/cpu_function/interpolation.cpp), in float32 and in the source's
-order."""
+"""`interp`: resizing, in float32 and in the source's order.
+
+Source: sophgo/cviruntime src/common/cpu_function/interpolation.cpp."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ Size = tuple[int, int]
 
 
 def interp(call: CpuCall) -> Bound:
-    """Resizes (n, c, h, w) as `coordinate_transformation_mode` says; an unknown mode is align_corners, as in the
-    source."""
+    """Resizes (n, c, h, w) as `coordinate_transformation_mode` says.
+
+    An unknown mode is align_corners, as in the source."""
     mode = call.arg("coordinate_transformation_mode", str)
     source, out = call.input(0), call.output(0, call.info(0).format)
     size = _output_size(call, mode)
@@ -95,8 +97,9 @@ def _nearest(image: NDArray, size: Size, half_pixel: bool) -> NDArray:
 
 
 def _asymmetric(image: Floats, size: Size) -> Floats:
-    """Bilinear without an offset; a coordinate that is whole takes no part in the weights, which changes the
-    rounding."""
+    """Bilinear without an offset.
+
+    A coordinate that is whole takes no part in the weights, which changes the rounding."""
     places = []
     for extent, target in zip(image.shape[2:], size, strict=True):
         scale = _F(extent) / _F(target)

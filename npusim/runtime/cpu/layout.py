@@ -1,5 +1,6 @@
-"""`transpose`, `pixelshuffle`, `preprocess` (sophgo/cviruntime src/common/cpu_function/transpose.cpp, pixelshuffle.cpp,
-preprocess.cpp)."""
+"""`transpose`, `pixelshuffle`, `preprocess`.
+
+Source: sophgo/cviruntime src/common/cpu_function/transpose.cpp, pixelshuffle.cpp, preprocess.cpp."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from npusim.runtime.cpu.call import Bound, CpuCall
 
 
 def transpose(call: CpuCall) -> Bound:
-    """(n, h, w, c) float32 to (n, c, h, w), the output's shape."""
+    """(n, h, w, c) float32 to (n, c, h, w), the shape of the output."""
     source, out = call.input(0, DType.FP32), call.output(0, DType.FP32)
     n, c, h, w = out.shape
     call.require(source.size == out.size, f"{source.size} elements do not fill its output of {out.size}")
@@ -22,7 +23,7 @@ def transpose(call: CpuCall) -> Bound:
 
 
 def pixelshuffle(call: CpuCall) -> Bound:
-    """Depth to space in ONNX's mode DCR, one byte an element."""
+    """Depth to space in ONNX's mode DCR, for elements of one byte."""
     source, out = call.input(0, DType.INT8, DType.UINT8), call.output(0, call.info(0).format)
     factor = call.arg("upscale_factor", int)
     call.require(call.arg("mode", str) == "DCR", f"mode is {call.args['mode']!r}, but the runtime only knows DCR")
@@ -39,7 +40,7 @@ def pixelshuffle(call: CpuCall) -> Bound:
 
 
 def preprocess(call: CpuCall) -> Bound:
-    """Channels in `color_order`, times raw_scale (unless 0), minus mean, times scale; float32 throughout."""
+    """Channels in `color_order`, times raw_scale (unless it is 0), minus mean, times scale; all in float32."""
     source, out = call.input(0, DType.FP32), call.output(0, DType.FP32)
     raw_scale, scale = np.float32(call.arg("raw_scale", float)), np.float32(call.arg("scale", float))
     mean, order = np.array(call.arg("mean", list), np.float32), call.arg("color_order", list)

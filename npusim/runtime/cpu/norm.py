@@ -1,5 +1,6 @@
-"""`instance_norm`, `softmax`, `cumsum` (sophgo/cviruntime src/common/cpu_function/instancenorm.cpp, softmax.cpp,
-cumsum.cpp)."""
+"""`instance_norm`, `softmax`, `cumsum`.
+
+Source: sophgo/cviruntime src/common/cpu_function/instancenorm.cpp, softmax.cpp, cumsum.cpp."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ _F = np.float32
 
 
 def instance_norm(call: CpuCall) -> Bound:
-    """(x - mean) / sqrt(variance + epsilon) + bias as the runtime computes it, in two ways not what the name says.
+    """(x - mean) / sqrt(variance + epsilon) + bias, with two deviations that the runtime has.
 
-    Mean and variance are those of the last batch for all of them, and only the first channel's scale counts: it divides
-    both."""
+    It takes the last batch's mean and variance for all batches. And only the first channel's scale counts: it
+    divides both of them."""
     values, scale, bias, out = (*(call.input(i, DType.FP32) for i in range(3)), call.output(0, DType.FP32))
     epsilon = _F(call.arg("variance_epsilon", float))
     _, c, h, w = values.shape
@@ -40,10 +41,10 @@ def instance_norm(call: CpuCall) -> Bound:
 
 
 def softmax(call: CpuCall) -> Bound:
-    """exp(x - max) / sum along `axis`, sums in float32 from first to last.
+    """exp(x - max) / sum along `axis`; sums in float32, from first to last.
 
-    The source starts every maximum from the tensor's first values, so the max subtracted from later rows can be larger
-    than their own."""
+    The source starts every maximum from the tensor's first values, so the maximum subtracted from a later row can be
+    larger than the row's own."""
     values, out = call.input(0, DType.FP32), call.output(0, DType.FP32)
     axis = call.axis()
     call.require(out.size == values.size, f"its output has {out.size} elements for {values.size}")
@@ -60,7 +61,7 @@ def softmax(call: CpuCall) -> Bound:
 
 
 def cumsum(call: CpuCall) -> Bound:
-    """Running sum along `axis` in float32."""
+    """Running sum along `axis`, in float32."""
     values, out = call.input(0, DType.FP32), call.output(0, DType.FP32)
     axis = call.axis()
     call.require(out.shape == values.shape, f"its output has shape {out.shape}, but its input {values.shape}")

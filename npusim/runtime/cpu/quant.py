@@ -1,4 +1,6 @@
-"""`quant`: between float32 and int8 or bf16 (sophgo/cviruntime src/common/cpu_function/quant.cpp)."""
+"""`quant`: between float32 and int8 or bf16.
+
+Source: sophgo/cviruntime src/common/cpu_function/quant.cpp."""
 
 from __future__ import annotations
 
@@ -9,15 +11,14 @@ from npusim.runtime.cpu.call import Bound, CpuCall, bf16_to_float
 from npusim.runtime.quantize import round_half_away
 
 _BF16_ROUNDING = np.float32(1.001957)
-"""The runtime rounds to bf16 by scaling, then truncating."""
+"""The runtime rounds to bf16 by multiplying by this and truncating."""
 
 
 def quant(call: CpuCall) -> Bound:
-    """FP32 to INT8: times scale, half away from zero, saturated. FP32 to BF16: scaled by 1.001957, truncated. INT8 or
-    BF16 to FP32.
+    """FP32 to INT8 or BF16, and either of these to FP32.
 
-    Beyond 2**31 the vendor's x86 build wraps to -128; boards saturate, and so does this. NaN gives 0.
-    """
+    FP32 to INT8: times scale, rounded half away from zero, saturated. FP32 to BF16: times 1.001957, truncated.
+    Beyond 2**31 the vendor's x86 build wraps to -128; boards saturate, and so does this. NaN gives 0."""
     source, result = call.input(0), call.output(0)
     call.require(source.size == result.size, f"{source.size} elements cannot become {result.size}")
     result = result.reshape(source.shape)
@@ -52,7 +53,7 @@ def quant(call: CpuCall) -> Bound:
 
 
 def _factor(call: CpuCall, to_float: bool) -> np.float32:
-    """What values are multiplied with: `scale`, unless the file gives the range in `threshold`."""
+    """What values are multiplied by: `scale`, unless the file gives the range in `threshold`."""
     if "threshold" not in call.args:
         return np.float32(call.arg("scale", float))
     threshold = np.float32(call.arg("threshold", float))

@@ -1,8 +1,7 @@
-"""`cpu_reduce_mean`, `cpu_reduce_max`, `reduce_l2` (sophgo/cviruntime src/common/cpu_function/reducemean.cpp,
-reducemax.cpp, reducel2.cpp).
+"""`cpu_reduce_mean`, `cpu_reduce_max`, `reduce_l2`.
 
-Eight-bit tensors, signed or not, are reduced as unsigned bytes, as in the source.
-"""
+Eight-bit tensors, signed or not, are reduced as unsigned bytes, as in the source: sophgo/cviruntime
+src/common/cpu_function/reducemean.cpp, reducemax.cpp, reducel2.cpp."""
 
 from __future__ import annotations
 
@@ -19,8 +18,9 @@ _BYTES = (DType.INT8, DType.UINT8)
 
 
 def reduce_mean(call: CpuCall) -> Bound:
-    """Mean along `axes`, one after the other: float32 sums from first to last, or sums of bytes that wrap at 256, then
-    divided."""
+    """Mean along `axes`, one after the other.
+
+    Sums are float32 from first to last, or sums of bytes that wrap at 256; then they are divided."""
     return _each_axis(call, (DType.FP32, *_BYTES), _mean)
 
 
@@ -70,8 +70,9 @@ def _l2(rows: NDArray) -> NDArray:
 
 
 def sum_squares(rows: NDArray) -> NDArray[np.float32]:
-    """Sums of squares along axis 1: each step in double, each partial sum rounded to float, from first to last (C's `s
-    += pow(x, 2)`)."""
+    """Sums of squares along axis 1, from first to last.
+
+    Each step is in double and each partial sum rounded to float (C's `s += pow(x, 2)`)."""
     squares = rows.astype(np.float64) ** 2
     total = np.zeros((rows.shape[0], *rows.shape[2:]), np.float32)
     for i in range(rows.shape[1]):

@@ -1,4 +1,6 @@
-"""`retinaface_detection` (sophgo/cviruntime src/common/cpu_function/retinaface_detection.cpp and .hpp)."""
+"""`retinaface_detection`.
+
+Source: sophgo/cviruntime src/common/cpu_function/retinaface_detection.cpp and .hpp."""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ _FACE_VALUES = 15
 
 
 def retinaface_detection(call: CpuCall) -> Bound:
-    """Rows (x1, y1, x2, y2, score, five points x y) by falling score. Nine inputs: score, box and landmark maps at
-    strides 32, 16, 8."""
+    """Rows (x1, y1, x2, y2, score, five points x y) by falling score.
+
+    The nine inputs are score, box and landmark maps at strides 32, 16 and 8."""
     out = call.output(0, DType.FP32)
     call.require(len(call.inputs) == 9, f"it has {len(call.inputs)} inputs, but it needs 9")
     maps = sorted((call.input(i, DType.FP32) for i in range(9)), key=lambda m: (m.shape[3], m.shape[1]))
@@ -78,8 +81,9 @@ def _F(values: np.ndarray) -> Floats:
 
 
 def _anchor_sides(scales: tuple[int, ...]) -> list[Floats]:
-    """x1, y1, x2, y2 of the anchors of one level, for cell (0, 0). All numbers are exact; sizes come out one larger
-    than named."""
+    """x1, y1, x2, y2 of the anchors of one level, for cell (0, 0).
+
+    All numbers are exact; sizes come out one larger than named."""
     low, high = [], []
     first_low, first_high = _sides(_BASE, 0.5 * (_BASE - 1))
     size, center = first_high - first_low + 1, first_low + 0.5 * (first_high - first_low)
@@ -95,8 +99,9 @@ def _sides(size: float, center: float) -> tuple[float, float]:
 
 
 def _kept(faces: Floats, closest: np.float32) -> list[int]:
-    """Faces that survive. As in the source, the overlap is that of the next face in order, though the area is the kept
-    one's."""
+    """The faces that survive.
+
+    As in the source, the overlap is that of the next face in order, but the area is that of the face that is kept."""
     width, height = faces[:, 2] - faces[:, 0] + F(1), faces[:, 3] - faces[:, 1] + F(1)
     area = width * height
     erased = np.zeros(len(faces), bool)

@@ -1,5 +1,6 @@
-"""`detectionoutput`: SSD's boxes (sophgo/cviruntime src/common/cpu_function/ssd_detection.cpp, the path without
-NEON)."""
+"""`detectionoutput`: SSD's boxes.
+
+Source: sophgo/cviruntime src/common/cpu_function/ssd_detection.cpp, the path without NEON."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from npusim.runtime.cpu.expf import expf
 _INPUT_NAMES = ("mbox_loc", "mbox_conf", "mbox_priorbox")
 _ROW = 7
 Hits = dict[int, list[tuple[np.float32, int]]]
-"""Class -> (score, prior) of its detections, classes in rising order."""
+"""{class: (score, prior) of its detections}, classes in rising order."""
 
 
 def detectionoutput(call: CpuCall) -> Bound:
-    """Rows (image, class, score, x1, y1, x2, y2), class by class; unused rows are -1. Only code_type CENTER_SIZE exists
-    in the runtime."""
+    """Rows (image, class, score, x1, y1, x2, y2), class by class; unused rows are -1.
+
+    The runtime knows code_type CENTER_SIZE only."""
     locations, scores, priors = _inputs(call)
     out = call.output(0, DType.FP32)
     num_classes, background = call.arg("num_classes", int), call.arg("background_label_id", int)
@@ -69,7 +71,7 @@ def detectionoutput(call: CpuCall) -> Bound:
 
 
 def _inputs(call: CpuCall) -> list[NDArray]:
-    """Locations, scores, priors: by name where the three names occur, else in the given order."""
+    """Locations, scores and priors: by name where the three names occur, else in the given order."""
     call.require(len(call.inputs) == 3, f"it has {len(call.inputs)} inputs, but it needs 3")
     arrays = [call.input(i, DType.FP32) for i in range(3)]
     named = [next((i for i in range(3) if name in call.inputs[i].info.name), None) for name in _INPUT_NAMES]
@@ -77,7 +79,7 @@ def _inputs(call: CpuCall) -> list[NDArray]:
 
 
 def _decode(moves: Floats, priors: Floats) -> Floats:
-    """Corners (x1, y1, x2, y2) of every prior moved and stretched by network output and its variances."""
+    """Corners (x1, y1, x2, y2) of every prior, moved and stretched by the network's output and the variances."""
     low, high = priors[0, :, None, :2], priors[0, :, None, 2:]
     variance = priors[1, :, None]
     size, center = high - low, half(low + high).astype(np.float32)
@@ -94,7 +96,7 @@ def _ranked(scores: Floats, least: np.float32, top_k: int) -> NDArray[np.int64]:
 
 
 def _kept(boxes: Floats, order: NDArray[np.int64], closest: np.float32) -> list[int]:
-    """Priors in `order` that no earlier kept one covers."""
+    """The priors in `order` that no earlier kept one covers."""
     area = np.where(
         (boxes[:, 2:] < boxes[:, :2]).any(axis=1), F(0), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     )

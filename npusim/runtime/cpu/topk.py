@@ -1,4 +1,4 @@
-"""`topk`. The vendor publishes no source of it; what it does was seen by running it in libcviruntime."""
+"""`topk`. The vendor publishes no source for it. What it does was observed by running it in libcviruntime."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from npusim.runtime.cpu.call import Bound, CpuCall
 
 
 def topk(call: CpuCall) -> Bound:
-    """The K largest (or smallest) values of each row along `axis`, in order, in float32. `axis` is the last one longer
-    than 1."""
+    """The K largest (or smallest) values of each row along `axis`, in order, in float32.
+
+    `axis` is the last one that is longer than 1."""
     values, out = call.input(0, DType.FP32), call.output(0, DType.FP32)
     axis, count = call.axis(), call.arg("K", int)
     shape = call.info(0).shape

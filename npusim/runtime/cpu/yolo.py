@@ -19,8 +19,9 @@ _ANCHORS_V4 = (142, 110, 192, 243, 459, 401, 36, 75, 76, 55, 72, 146, 12, 16, 19
 
 
 def yolo_detection(call: CpuCall) -> Bound:
-    """Boxes (x, y, w, h, class, score), relative to the image, from two or three feature maps, widest first; unused
-    rows are 0."""
+    """Boxes (x, y, w, h, class, score), relative to the image; unused rows are 0.
+
+    They come from two or three feature maps, the widest first."""
     tiny = call.flag("tiny", False)
     num_classes, keep = call.arg("class_num", int, 80), call.arg("keep_topk", int)
     image = call.arg("net_input_w", int), call.arg("net_input_h", int)
@@ -72,8 +73,9 @@ def _anchors(call: CpuCall, tiny: bool) -> Floats:
 
 
 def _decode(features: Floats, anchors: Floats, image: tuple[int, int], num_classes: int, least: np.float32) -> Floats:
-    """Boxes of one feature map (3 * (5 + classes), h, w) that score at least `least`, shape (found, 6), cells before
-    boxes of a cell."""
+    """Boxes of one feature map (3 * (5 + classes), h, w) that score at least `least`, shape (found, 6).
+
+    In order of cells, and within a cell of its boxes."""
     h, w = features.shape[1:]
     cells = features.reshape(_BOXES_PER_CELL, 5 + num_classes, h * w)
     confidence = _sigmoid(cells[:, 4])
@@ -90,7 +92,7 @@ def _decode(features: Floats, anchors: Floats, image: tuple[int, int], num_class
 
 
 def _best_class(logits: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """(class, its softmax) of each row; a row whose least logit is below -100 is squeezed first."""
+    """(class, its softmax) of each row. A row whose smallest logit is below -100 is scaled first."""
     least = logits.min(axis=1, keepdims=True, initial=np.inf)
     shifted = logits - logits.max(axis=1, keepdims=True, initial=-np.inf)
     with np.errstate(invalid="ignore", divide="ignore"):
