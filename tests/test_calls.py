@@ -15,7 +15,6 @@ TODO = {
     "npusim/check/checker.py:Cmdbuf(...)",
     "npusim/check/local.py:_Run._race",
     "npusim/check/timeline.py:Step(...)",
-    "npusim/cli/reporters/training.py:TrainingReporter.begin",
     "npusim/insn/operands.py:per_channel",
     "npusim/insn/operands.py:planes",
     "npusim/insn/operands.py:tensor",

@@ -34,13 +34,13 @@ def parse(commands: Iterable[Command], arguments: Sequence[str]) -> tuple[Comman
     parser = make_parser(commands)
     try:
         words = vars(parser.parse_args(arguments))
-    except UsageError:
+    except UsageError as error:
         if (again := _json_alone(arguments)) is None:
             raise
         try:
             words = vars(parser.parse_args(again))
         except UsageError:
-            words = vars(parser.parse_args(arguments))
+            raise error from None
     command: Command = words.pop("command")
     return command, Given(command.options, words)
 

@@ -73,7 +73,12 @@ class TrainCommand(Command):
             run = prepare(given[TEXT], directory, recipe, given[START])
         reporter = TrainingReporter(quiet=given[JSON].printed)
         reporter.begin(
-            str(directory), run.num_params, recipe.context, len(run.corpus.training), run.state.step, recipe.num_steps
+            str(directory),
+            num_params=run.num_params,
+            context=recipe.context,
+            num_tokens=len(run.corpus.training),
+            step=run.state.step,
+            num_steps=recipe.num_steps,
         )
         last, interrupted = _train(run, reporter)
         picture, no_picture = _picture(directory)

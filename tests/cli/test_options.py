@@ -329,6 +329,24 @@ def test_an_output_that_would_cost_a_file_is_refused(
     assert (tmp_path / "copied.cvimodel").read_bytes() == MODEL.read_bytes()
 
 
+def test_links_that_go_round_and_folders_that_may_not_be_written_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "dangling").symlink_to(Path("none", "file"))
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path / "closed")
+    (tmp_path / "closed").mkdir()
+    for place, sentence in (
+        ("a", "Too many levels of symbolic links"),
+        ("dangling", f"the directory {tmp_path / 'none'} does not exist"),
+        ("closed/file", f"you may not write into the directory {tmp_path / 'closed'}"),
+    ):
+        assert run("profile", MODEL, "--html", tmp_path / place) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("npusim: cannot write ") and sentence in error and error.count("\n") == 1
+
+
 def test_devices_may_be_named_twice_and_are_left_as_they_are(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,46 +22,52 @@ class Output:
     holds: str = ""
 
     @property
+    def place(self) -> str:
+        """Where it leads through symbolic links."""
+        return os.path.realpath(self.path)
+
+    @property
     def is_stream(self) -> bool:
         """Whether it is a device or a pipe, which is written to and never replaced."""
-        return self.path.exists() and not self.path.is_file() and not self.path.is_dir()
+        return os.path.exists(self.path) and not os.path.isfile(self.path) and not os.path.isdir(self.path)
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path] = ()) -> None:
     """Refuses an output that has no place, would replace an input, or is named twice. Raises UsageError."""
-    taken: dict[Path, Output] = {}
+    taken: dict[str, Output] = {}
     for output in outputs:
         if output.is_stream:
             continue
         _check_place(output)
-        place = output.path.resolve()
-        if any(place == source.resolve() or _is_same(place, source) for source in inputs):
+        if any(_is_same(output.place, source) for source in inputs):
             raise UsageError(f"cannot write {output.path}: it is also an input; give another name")
-        if place in taken:
+        if output.place in taken:
             raise UsageError(f"cannot write {output.path} twice: give each output a name of its own")
-        taken[place] = output
+        taken[output.place] = output
     for place, output in taken.items():
-        around = taken.get(place.parent)
-        if around is not None and around.holds and place.suffix == around.holds:
+        around = taken.get(os.path.dirname(place))
+        if around is not None and around.holds and output.path.suffix == around.holds:
             raise UsageError(f"cannot write {output.path}: {around.path} gets files of that kind; choose another place")
 
 
 def _check_place(output: Output) -> None:
-    path = output.path
-    if not output.is_directory:
-        if path.is_dir():
-            raise UsageError(f"cannot write {path}: it is a directory; give the name of a file")
-        folder = path.absolute().parent
-        if not folder.is_dir():
-            raise UsageError(f"cannot write {path}: the directory {folder} does not exist")
-        return
-    found = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    if not found.is_dir():
-        raise UsageError(f"cannot write {path}: {found} is a file; choose another directory")
+    path, folder = output.path, os.path.dirname(output.place)
+    if output.is_directory:
+        folder = output.place
+        while not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder):
+            raise UsageError(f"cannot write {path}: {folder} is a file; choose another directory")
+    elif os.path.isdir(path):
+        raise UsageError(f"cannot write {path}: it is a directory; give the name of a file")
+    elif not os.path.isdir(folder):
+        raise UsageError(f"cannot write {path}: the directory {folder} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {path}: you may not write into the directory {folder}; choose another")
 
 
-def _is_same(place: Path, source: Path) -> bool:
+def _is_same(place: str, source: Path) -> bool:
     try:
-        return place.samefile(source)
+        return place == os.path.realpath(source) or os.path.samefile(place, source)
     except OSError:
         return False

@@ -30,7 +30,9 @@ class TrainingReporter:
         self._progress = Progress(*columns, console=self._err, disable=not self._err.is_terminal)
         self._task = self._progress.add_task("", total=None, losses="")
 
-    def begin(self, directory: str, num_params: int, context: int, num_tokens: int, step: int, num_steps: int) -> None:
+    def begin(
+        self, directory: str, *, num_params: int, context: int, num_tokens: int, step: int, num_steps: int
+    ) -> None:
         self._progress.update(self._task, total=num_steps, completed=step)
         if self._quiet:
             return
