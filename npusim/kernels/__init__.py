@@ -1,5 +1,4 @@
-"""Programs for the chip: KernelBuilder with cvikernel's call names, and the kernels of a transformer written with
-it."""
+"""Programs for the chip: KernelBuilder with cvikernel's call names, and a transformer's kernels written with it."""
 
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.program import Program, Relocation

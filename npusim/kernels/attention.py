@@ -1,11 +1,13 @@
-"""Attention over gathered pages: every KV head attends with its group of query heads to the pages that its descriptors
+"""Attention over gathered pages. Each KV head, with its group of query heads, attends to the pages that its descriptors
 name.
 
-A K page is [head_dim][page_size] in GMEM and becomes one piece of the right-hand matrix K^T, a V page
-[page_size][head_dim] becomes page_size of its rows; each is one transfer whose address can be patched. Pages are
-gathered in tiles as large as the free LMEM allows. Masked scores go to a GMEM scratch, come back as rows over lanes for
-the softmax, and again as left-hand pieces for the product with V, whose sums run on from tile to tile (ps32). Bit for
-bit ops.attention of reference_model.quant, however it is cut."""
+A K page is [head_dim][page_size] in GMEM and becomes one piece of the right-hand matrix K^T. A V page is
+[page_size][head_dim] and becomes page_size rows of V. Each page is one transfer, whose address can be patched. Pages
+are gathered in tiles as large as the free LMEM allows.
+
+Masked scores go to a scratch in GMEM. From there they come back as rows over lanes for the softmax, and again as
+left-hand pieces for the product with V, whose sums run on from tile to tile (ps32). However it is cut, the result
+equals ops.attention of reference_model.quant bit for bit."""
 
 from __future__ import annotations
 
@@ -36,25 +38,29 @@ class AttentionShape:
 
     @property
     def group(self) -> int:
+        """Query heads of one KV head."""
         return self.num_heads // self.num_kv_heads
 
     @property
     def num_slots(self) -> int:
+        """Slots that a query sees: all of its pages."""
         return self.num_pages * self.page_size
 
     @property
     def rows_a_head(self) -> int:
-        """Rows of one KV head's scores, token by token and within it query head by query head."""
+        """Rows of one KV head's scores: token by token, and within a token query head by query head."""
         return self.num_tokens * self.group
 
     @property
     def heads_at_once(self) -> int:
-        """One token: all KV heads in one softmax. Several: a KV head at a time, which keeps rows few."""
+        """KV heads in one softmax.
+
+        All of them for one token; one for several tokens, which keeps the rows few."""
         return self.num_kv_heads if self.num_tokens == 1 else 1
 
     @property
     def scratch_bytes(self) -> int:
-        """GMEM that the kernel needs for itself: scores, products with V, and the result of several tokens."""
+        """GMEM bytes that the kernel itself needs: scores, products with V, and the result of several tokens."""
         rows = self.heads_at_once * self.rows_a_head
         return 2 * rows * (self.num_slots + self.head_dim) + 2 * self.num_tokens * self.num_heads * self.head_dim
 
@@ -98,7 +104,7 @@ def attention(
 
 
 def _check(shape: AttentionShape, q: Tl, res: Tl, mask: Tg) -> None:
-    """Raises UsageError where the tensors do not fit `shape`, or `shape` not the TIU."""
+    """Raises UsageError where the tensors do not fit `shape`, or `shape` does not fit the TIU."""
     wanted = (1, shape.num_tokens, 1, shape.num_heads * shape.head_dim)
     if q.shape != wanted or res.shape != wanted or shape.num_heads % shape.num_kv_heads:
         raise UsageError(
@@ -124,8 +130,9 @@ class _Attention:
     base_reg: int
 
     def __post_init__(self) -> None:
-        """Rows of a head are cut into blocks of whole tokens, each of which lies on a lane of its own as a left-hand
-        matrix."""
+        """Cuts a head's rows into blocks of whole tokens.
+
+        Each block lies on a lane of its own, as a left-hand matrix."""
         shape, lanes = self.shape, self.b.chip.num_lanes
         tokens = next(
             t for t in range(1, shape.num_tokens + 1) if shape.num_tokens % t == 0 and shape.num_tokens // t <= lanes
@@ -160,8 +167,9 @@ class _Attention:
                 b.tdma_g2l_tensor_copy(self._far(self._result, res.shape), res)
 
     def _beside(self, pages: int) -> int:
-        """LMEM a lane that is used beside a tile of so many pages: for scores, for the softmax, or for the product with
-        V."""
+        """LMEM bytes of a lane that are used beside a tile of `pages` pages.
+
+        They hold the scores, or the softmax, or the product with V, whichever is largest."""
         shape, chip = self.shape, self.b.chip
         piece = align_up(2 * shape.page_size, chip.eu_num) * -(-pages // chip.num_lanes)
         queries = self.block_rows * align_up(2 * shape.head_dim, 16)
@@ -209,7 +217,7 @@ class _Attention:
         return masked
 
     def _mask(self, tile: PageTile) -> Tl:
-        """The tile's columns of every token's mask, (tokens, pages, 1, page_size), as scores lie."""
+        """The tile's columns of every token's mask, (tokens, pages, 1, page_size), laid out as the scores are."""
         b, size = self.b, self.shape.page_size
         near = b.lmem_alloc_tensor((self.shape.num_tokens, tile.count, 1, size), BF16)
         strides = (self.mask.stride[1], 2 * size, 2 * size, 2)
@@ -232,8 +240,9 @@ class _Attention:
         return lefts
 
     def _lefts(self, columns: int) -> tuple[list[Ml], Tl]:
-        """Room for a head's rows of `columns` as left-hand matrices, and all of it as a tensor (1, blocks, block_rows,
-        columns)."""
+        """Room for a head's rows of `columns` as left-hand matrices.
+
+        Also all of it as one tensor (1, blocks, block_rows, columns)."""
         b = self.b
         one = MlShape(self.block_rows, 1, columns, columns)
         addr = b.lmem_alloc_matrix(one, BF16, way_out="take fewer tokens at a time").addr
@@ -282,7 +291,7 @@ class _Attention:
             b.tdma_l2g_tensor_copy(out, tg(to, extents, BF16, strides, base_reg=self.base_reg))
 
     def _scores(self, row: int) -> int:
-        """GMEM address of a row of scores; behind them lie the rows of products, and the result."""
+        """GMEM address of a row of scores. The rows of products and the result follow the scores."""
         return self.scratch.addr + 2 * row * self.shape.num_slots
 
     def _products(self, row: int) -> int:

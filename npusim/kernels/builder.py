@@ -28,7 +28,7 @@ class KernelBuilder(TdmaCalls, TiuCalls):
     def lmem_alloc_tensor(
         self, shape: Shape, fmt: Fmt, eu_align: bool = True, *, way_out: str = "free or split tensors"
     ) -> Tl:
-        """A tensor at the next free address of every lane. Raises UsageError with sizes where it does not fit."""
+        """A tensor at the next free address of every lane. Raises UsageError, with the sizes, where it does not fit."""
         stride = tl_default_stride(self.chip, shape, fmt, eu_align)
         addr = self.lmem.alloc(shape[0] * stride[0], f"a tensor of {shape} {fmt.value}", way_out)
         return Tl(addr, shape, stride, fmt)
@@ -43,14 +43,16 @@ class KernelBuilder(TdmaCalls, TiuCalls):
         return ml_at(self.chip, addr, shape, fmt)
 
     def lmem_free_tensor(self, tensor: Tl) -> None:
+        """Frees the tensor that was allocated last."""
         self.lmem.free(tensor.addr)
 
     def lmem_free_matrix(self, matrix: Ml) -> None:
+        """Frees the matrix that was allocated last."""
         self.lmem.free(matrix.addr)
 
     @contextmanager
     def lmem_scope(self) -> Iterator[None]:
-        """Frees what is allocated within when it ends."""
+        """Frees at its end what was allocated within it."""
         mark = self.lmem.mark()
         try:
             yield
@@ -58,11 +60,13 @@ class KernelBuilder(TdmaCalls, TiuCalls):
             self.lmem.release(mark)
 
     def ml_default_shape(self, row: int, col: int, fmt: Fmt = Fmt.BF16) -> MlShape:
+        """How cvikernel spreads [row, col] over lanes."""
         return ml_default_shape(self.chip, row, col, fmt)
 
     def tl_default_stride(self, shape: Shape, fmt: Fmt, eu_align: bool = True) -> Shape:
+        """Strides that the hardware assumes: channels aligned to EUs, or packed."""
         return tl_default_stride(self.chip, shape, fmt, eu_align)
 
     def lmem_tensor_to_size(self, shape: Shape, fmt: Fmt, eu_align: bool = True) -> int:
-        """Bytes a lane that the tensor takes."""
+        """Bytes of a lane that the tensor takes."""
         return align_up(shape[0] * tl_default_stride(self.chip, shape, fmt, eu_align)[0], self.chip.eu_num)

@@ -1,10 +1,12 @@
-"""The paged cache as the chip keeps it: new keys and values into pages, the box around the keys of each page, scores of
-pages.
+"""The paged cache as the chip keeps it.
 
-A key page of one head lies dim-major, [head_dim][page_size], a value page token-major, [page_size][head_dim]; heads are
-head_bytes apart. Boxes of one head are the rows of a matrix with a column a block: [2 * head_dim][blocks], maxima in
-front of minima. Rows of queries, keys and values are (1, m, 1, heads * head_dim) in LMEM, a token a channel, as
-products leave them."""
+The kernels here store new keys and values in pages, keep a box (maxima and minima) around the keys of each page, and
+score pages by these boxes.
+
+A key page of one head lies dim-major, [head_dim][page_size], a value page token-major, [page_size][head_dim]; heads
+are head_bytes apart. The boxes of one head are the rows of a matrix with a column for each block: [2 *
+head_dim][blocks], maxima before minima. Rows of queries, keys and values are (1, m, 1, heads * head_dim) in LMEM,
+one token a channel, as products leave them."""
 
 from __future__ import annotations
 
@@ -17,12 +19,14 @@ BF16 = Fmt.BF16
 PAGE_SIZE = 16
 NEG_ONE = 0xBF80
 _SCORE_COLUMNS = 256
-"""Most blocks whose boxes are in LMEM at once; fewer where less is free."""
+"""Boxes of at most so many blocks are in LMEM at once; fewer where less is free."""
 
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Of one layer's cache: heads of keys, their dimension, and the bytes from one head's pages to the next head's."""
+    """The shape of one layer's cache.
+
+    `group` is the query heads of a KV head, `head_bytes` the distance from one head's pages to the next head's."""
 
     num_kv_heads: int
     group: int
@@ -32,15 +36,17 @@ class CacheShape:
 
 @dataclass(frozen=True)
 class Boxes:
-    """One layer's boxes: [num_kv_heads][2 * head_dim][num_blocks] bf16 at `addr` (relative to `label` for what
-    moves)."""
+    """One layer's boxes: bf16 [num_kv_heads][2 * head_dim][num_blocks] in GMEM at `addr`.
+
+    Where a label moves the boxes, `addr` is relative to it."""
 
     addr: int
     num_blocks: int
 
     def column(self, shape: CacheShape, label: str | None, dims: str) -> Tg:
-        """The column of one block in all heads, as (2 * heads, 1, head_dim, 1) or, for "channels", (2 * heads,
-        head_dim, 1, 1)."""
+        """The column of one block in all heads.
+
+        Its shape is (2 * heads, 1, head_dim, 1), or with dims "channels" (2 * heads, head_dim, 1, 1)."""
         step = 2 * self.num_blocks
         extents = (
             (2 * shape.num_kv_heads, shape.head_dim, 1, 1)
@@ -51,8 +57,9 @@ class Boxes:
 
 
 def store_rows(b: KernelBuilder, shape: CacheShape, k: Tl, v: Tl, *, k_to: Tg, v_to: Tg) -> None:
-    """The keys and values of m tokens into consecutive slots of one page. `k_to` and `v_to` say where the first one of
-    head 0 goes."""
+    """Stores the keys and values of m tokens in consecutive slots of one page.
+
+    `k_to` and `v_to` say where the first token of head 0 goes."""
     heads, m, dim = shape.num_kv_heads, k.shape[1], shape.head_dim
     by_dim, rows = (heads, m, dim, 1), (heads, m, 1, dim)
     k_strides, v_strides = (shape.head_bytes, 2, 2 * PAGE_SIZE, 2), (shape.head_bytes, 2 * dim, 2 * dim, 2)
@@ -67,8 +74,9 @@ def store_rows(b: KernelBuilder, shape: CacheShape, k: Tl, v: Tl, *, k_to: Tg, v
 
 
 def update_boxes(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k: Tl, label: str) -> None:
-    """The box of the last page with one more key: k is one row (1, 1, 1, heads * head_dim). `label` names the block's
-    column."""
+    """Widens the box of the last page by one more key, k (1, 1, 1, heads * head_dim).
+
+    `label` names the block's column."""
     heads, dim = shape.num_kv_heads, shape.head_dim
     with b.lmem_scope():
         box = b.lmem_alloc_tensor((1, 1, 2 * heads, dim), BF16)
@@ -86,10 +94,10 @@ def update_boxes(b: KernelBuilder, shape: CacheShape, boxes: Boxes, k: Tl, label
 def box_page(
     b: KernelBuilder, shape: CacheShape, boxes: Boxes, k_rows: Tg, label: str, *, count: int = PAGE_SIZE
 ) -> None:
-    """The boxes of `count` keys in GMEM, written just before; `k_rows` says where the first of head 0 lies.
+    """The boxes of `count` keys in GMEM that were written just before.
 
-    A whole page's box is written anew, that of fewer keys is joined with what the block's column holds.
-    """
+    `k_rows` says where the first key of head 0 lies. A whole page's box is written anew. The box of fewer keys is
+    joined with what the block's column holds."""
     heads, dim, step = shape.num_kv_heads, shape.head_dim, 2 * boxes.num_blocks
     with b.lmem_scope():
         keys = b.lmem_alloc_tensor((heads, dim, 1, count), BF16)
@@ -113,11 +121,10 @@ def box_page(
 
 
 def page_scores(b: KernelBuilder, shape: CacheShape, boxes: Boxes, q: Tl, scores: int) -> None:
-    """Quest's bound on q.k over each page (arXiv:2406.10774, section 3.3) for all heads of one token.
+    """Quest's bound on q.k over each page (arXiv:2406.10774, section 3.3), for all heads of one token.
 
-    q       (1, 1, 1, q_heads * head_dim), a KV head's group side by side
-    scores  GMEM address of [kv_heads][2][group][num_blocks]: the upper, then the lower halves of float32 numbers
-    """
+    q       (1, 1, 1, q_heads * head_dim), the heads of a KV head's group side by side
+    scores  GMEM address of [kv_heads][2][group][num_blocks]: the upper, then the lower halves of float32 numbers"""
     heads, group, dim = shape.num_kv_heads, shape.group, shape.head_dim
     with b.lmem_scope():
         left = b.lmem_alloc_tensor((1, 1, heads * group, 2 * dim), BF16)
@@ -136,8 +143,9 @@ def page_scores(b: KernelBuilder, shape: CacheShape, boxes: Boxes, q: Tl, scores
 
 
 def _score_columns(b: KernelBuilder, queries: Ml, boxes: Boxes, count: int, scores: int) -> None:
-    """Scores of `count` blocks for one KV head's queries [group, 2 * head_dim]; `boxes` and `scores` begin with the
-    first of them."""
+    """Scores of `count` blocks for one KV head's queries [group, 2 * head_dim].
+
+    `boxes` and `scores` begin with the first of these blocks."""
     group, both, total = queries.shape.n, queries.shape.col, boxes.num_blocks
     with b.lmem_scope():
         way_out = "keep fewer blocks or smaller heads"

@@ -1,7 +1,7 @@
 """The first half of a gated MLP in one product: activation(x @ gate) * (x @ up), on all lanes at once.
 
-Each lane holds some columns of the gate and the same columns of what it opens, side by side; so the activation's table
-is looked up where the product lies, before the row is gathered on one lane."""
+Each lane holds some columns of the gate and the same columns of `up`, side by side. So the activation's table is
+looked up where the product lies, before the row is gathered on one lane."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ BF16 = Fmt.BF16
 
 @dataclass(frozen=True)
 class GatedPlan:
-    """`width` columns of gate and as many of up, as one matrix of the stream: `plan`."""
+    """`width` columns of gate and as many of up, as one matrix of the stream, which `plan` cuts."""
 
     width: int
     plan: WeightPlan
 
     @property
     def half(self) -> int:
-        """Columns of the gate on a lane."""
+        """Columns of the gate on each lane."""
         return self.plan.lane_columns // 2
 
     def arrange(self, gate: NDArray, up: NDArray) -> NDArray:
-        """Columns (or scales) of gate and up, on the last axis, in the matrix' order; zeros where a lane is not
-        full."""
+        """Columns (or scales) of gate and up, on the last axis, in the matrix's order.
+
+        Zeros fill lanes that are not full."""
         if gate.shape != up.shape or gate.shape[-1] != self.width:
             raise UsageError(f"gate has shape {gate.shape} and up {up.shape}; both have {self.width} columns")
         lanes = self.plan.num_lanes_used
@@ -47,7 +48,7 @@ class GatedPlan:
 
 
 def plan_gated(chip: Chip, k: int, width: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> GatedPlan:
-    """The cut of a gate and an up matrix [k, width] each."""
+    """The cut of a gate and an up matrix, [k, width] each."""
     half = align_up(-(-width // chip.num_lanes), 8)
     return GatedPlan(
         width, plan_weight(chip, k, -(-width // half) * 2 * half, fmt, buffer_bytes, lane_columns=2 * half)
@@ -57,7 +58,9 @@ def plan_gated(chip: Chip, k: int, width: int, fmt: Fmt, buffer_bytes: int = DEF
 def pack_gated(
     gated: GatedPlan, gate: NDArray, up: NDArray, scales: tuple[NDArray[np.uint16], NDArray[np.uint16]] | None = None
 ) -> bytes:
-    """Both matrices [k, width] (with int8 weights, the scales [width] of each) as pack_weight packs one."""
+    """Both matrices [k, width] packed as by pack_weight.
+
+    With int8 weights, `scales` are the scales [width] of each."""
     return pack_weight(gated.plan, gated.arrange(gate, up), None if scales is None else gated.arrange(*scales))
 
 
@@ -71,8 +74,9 @@ def matmul_gated(
     table: InterpolatedTable,
     scratch: Tg | None = None,
 ) -> None:
-    """res = f(x @ gate) * (x @ up), f(y) = y * table(y), for the stream's next matrix, which `gated` planned. See
-    matmul for res."""
+    """res = f(x @ gate) * (x @ up) for the stream's next matrix, where f(y) = y * table(y).
+
+    `gated` planned the matrix. matmul says what res may be."""
     rows = x.shape[1]
     if res.shape != (1, rows, 1, gated.width):
         raise UsageError(f"res has shape {res.shape}; it is {(1, rows, 1, gated.width)}")

@@ -1,4 +1,4 @@
-"""Gather of pages by address: tiles of K and V pages into a ring of LMEM buffers, ahead of their use."""
+"""Gathers pages by address: tiles of K and V pages go into a ring of LMEM buffers before they are needed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from npusim.kernels.tensors import Fmt, Ml, MlShape, Tl, mg, ml_at, ml_default_s
 
 BF16 = Fmt.BF16
 PageAddress = tuple[int, str | None]
-"""GMEM address of a page and its label (None for one that stays)."""
+"""GMEM address of a page and its label (None for a page that does not move)."""
 _SHARE = 5
-"""Where there is a choice, a buffer of the ring takes at most this part of the free LMEM."""
+"""Where there is a choice, one buffer of the ring takes at most this part (a fifth) of the free LMEM."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class HeadPages:
 
 @dataclass(frozen=True)
 class PageTile:
-    """Pages [first, first + count) of a head in LMEM, as a right-hand matrix: K^T (head_dim, slots) or V (slots,
-    head_dim)."""
+    """Pages [first, first + count) of a head in LMEM, as a right-hand matrix.
+
+    It is K^T (head_dim, slots) or V (slots, head_dim)."""
 
     first: int
     count: int
@@ -44,7 +45,7 @@ class PageTile:
 
 
 class Gather:
-    """Loads all tiles of `sides` in order; the next load is issued as soon as a buffer is free."""
+    """Loads all tiles of `sides` in order. The next load is issued as soon as a buffer is free."""
 
     def __init__(
         self,
@@ -54,7 +55,8 @@ class Gather:
         base_reg: int,
         beside: Callable[[int], int],
     ) -> None:
-        """`beside(pages)` is the LMEM a lane that the work on a tile of so many pages needs besides the tile."""
+        """`beside(pages)` is the LMEM of a lane, in bytes, that the work on a tile of `pages` pages needs besides
+        the tile."""
         self.b, self.shape, self._base_reg = b, shape, base_reg
         pages, buffers, size = self._choose(beside)
         spans = [(first, min(pages, shape.num_pages - first)) for first in range(0, shape.num_pages, pages)]
@@ -65,7 +67,7 @@ class Gather:
             self._load()
 
     def tiles(self) -> Iterator[PageTile]:
-        """The tiles of the next side; what reads a tile must be issued before the next one is asked for."""
+        """The tiles of the next side. What reads a tile must be issued before the next tile is asked for."""
         side = self._queue[self._used][0]
         while self._used < len(self._queue) and self._queue[self._used][0] is side:
             _, first, count = self._queue[self._used]
@@ -74,8 +76,9 @@ class Gather:
             self._load()
 
     def _choose(self, beside: Callable[[int], int]) -> tuple[int, int, int]:
-        """(pages of a tile, buffers, bytes a lane of each): the largest tiles that leave room for what is used beside
-        them."""
+        """(pages of a tile, buffers, bytes of a lane for each).
+
+        Takes the largest tiles that leave room for what is used beside them."""
         free = self.b.lmem.free_bytes
         for buffers, share in ((2, _SHARE), (2, 2), (1, 1)):
             for count in range(self.shape.num_pages, 0, -1):
@@ -112,14 +115,14 @@ class Gather:
             (self._load_v if side.are_values else self._load_k)(matrix, place, addr, label)
 
     def _load_k(self, matrix: Ml, place: int, addr: int, label: str | None) -> None:
-        """A page to its piece of K^T."""
+        """Loads a page into its piece of K^T."""
         turn, lane = divmod(place, self.b.chip.num_lanes)
         shape = (self.shape.head_dim, 1, 1, self.shape.page_size)
         near = Tl(matrix.addr + lane * self.b.chip.lmem_bytes + turn * matrix.c_stride, shape, matrix.tl.stride, BF16)
         self.b.tdma_g2l_tensor_copy(tg(addr, shape, BF16, base_reg=self._base_reg, label=label), near)
 
     def _load_v(self, matrix: Ml, place: int, addr: int, label: str | None) -> None:
-        """A page to its rows of V."""
+        """Loads a page into its rows of V."""
         size, dim = self.shape.page_size, self.shape.head_dim
         part = MlShape(size, matrix.shape.c, matrix.shape.w, dim)
         near = ml_at(self.b.chip, matrix.addr + place * size * matrix.n_stride, part)

@@ -1,8 +1,7 @@
-"""The language model's head: logits over the whole vocabulary to GMEM, group of columns by group, with the largest of
-every tile.
+"""The language model's head: logits over the whole vocabulary go to GMEM, with the largest logit of every tile.
 
-The host finds the largest logit in two looks: the largest of the tiles' maxima, and in that tile the column.
-"""
+Columns are worked on group by group. The host finds the largest logit in two steps: first the largest of the tiles'
+maxima, then the column in that tile."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ BF16 = Fmt.BF16
 
 @dataclass(frozen=True)
 class HeadPlan:
-    """The vocabulary cut into groups of columns, one matrix of the stream each."""
+    """The vocabulary cut into groups of columns. Each group is one matrix of the stream."""
 
     groups: tuple[WeightPlan, ...]
 
@@ -32,11 +31,14 @@ class HeadPlan:
 
     @property
     def vocab_size(self) -> int:
+        """Columns of all groups."""
         return sum(plan.n for plan in self.groups)
 
     @property
     def tiles(self) -> tuple[tuple[int, int], ...]:
-        """Columns [start, stop) whose largest logit each entry of the maxima is: what one lane holds of a group."""
+        """Columns [start, stop) of each entry of the maxima.
+
+        A tile is what one lane holds of a group."""
         return tuple(
             (start + lane * plan.lane_columns, start + min((lane + 1) * plan.lane_columns, plan.n))
             for start, plan in zip(self.starts, self.groups, strict=True)
@@ -53,7 +55,7 @@ def plan_head(
     group_columns: int = 4096,
     buffer_bytes: int = DEFAULT_BUFFER_BYTES,
 ) -> HeadPlan:
-    """Groups of at most `group_columns` columns: a group's logits and scales lie in LMEM at once."""
+    """Groups of at most `group_columns` columns. A group's logits and scales lie in LMEM at once."""
     sizes = [min(group_columns, vocab_size - start) for start in range(0, vocab_size, group_columns)]
     return HeadPlan(tuple(plan_weight(chip, k, n, fmt, buffer_bytes) for n in sizes))
 
@@ -63,8 +65,7 @@ def lm_head(
 ) -> None:
     """logits (1, m, 1, vocab) in GMEM = x @ the stream's next len(plan.groups) matrices.
 
-    `maxima` (1, 1, 1, len(plan.tiles)) in GMEM, for one row, gets the largest logit of each of plan.tiles.
-    """
+    `maxima` (1, 1, 1, len(plan.tiles)) in GMEM, for one row only, gets the largest logit of each of plan.tiles."""
     done = 0
     for start, group in zip(plan.starts, plan.groups, strict=True):
         rows = x.shape[1]
@@ -88,7 +89,7 @@ def lm_head(
 
 
 def tile_maxima(b: KernelBuilder, row: Ml, res: Tg) -> None:
-    """The largest element on each lane of one row that is spread over lanes, to `res` (1, lanes, 1, 1) in GMEM."""
+    """The largest element on each lane of one row that is spread over lanes; `res` is (1, lanes, 1, 1) in GMEM."""
     w, columns = row.shape.w, row.shape.col
     whole, rest = divmod(columns, w)
     with b.lmem_scope():
@@ -103,8 +104,9 @@ def tile_maxima(b: KernelBuilder, row: Ml, res: Tg) -> None:
 
 
 def largest_token(plan: HeadPlan, maxima: Sequence[float], logits: Sequence[float]) -> int:
-    """The first column with the largest logit, as the host finds it: `maxima` of plan.tiles, then `logits` of one
-    tile."""
+    """The first column with the largest logit, as the host finds it.
+
+    It reads `maxima`, one for each of plan.tiles, and then the `logits` of one tile."""
     best = max(range(len(maxima)), key=lambda i: (maxima[i], -i))
     start, stop = plan.tiles[best]
     return max(range(start, stop), key=lambda i: (logits[i], -i))

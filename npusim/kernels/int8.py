@@ -1,9 +1,9 @@
-"""Products in int8 throughout (W8A8): int8 activations, int32 sums, a quantised multiplier for each column, int8
-results.
+"""Products in int8 throughout (W8A8).
 
-A matrix multiplication has one multiplier for all its columns; a 1x1 convolution has one for each channel. So columns
-are channels here: column j lies on lane j % lanes, and activations are channels of the input, spread over the lanes in
-the same way. Bit for bit reference_model.quant's Int8ActivationLinear."""
+Activations are int8, sums int32, and each column has a quantised multiplier that gives its int8 results. A matrix
+multiplication has one multiplier for all its columns; a 1x1 convolution has one for each channel. So columns are
+channels here: column j lies on lane j % lanes, and activations are channels of the input, spread over the lanes in
+the same way. The result equals Int8ActivationLinear of reference_model.quant bit for bit."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ RECORD_BYTES = 5
 
 @dataclass(frozen=True)
 class ChannelTile:
-    """Columns [first, first + turns * lanes). On every lane: `turns` columns of k weights, then their records, each
-    part on 16 bytes."""
+    """Columns [first, first + turns * lanes).
+
+    Every lane holds `turns` columns of k weights, then their records; both parts start at multiples of 16 bytes."""
 
     first: int
     turns: int
@@ -42,7 +43,7 @@ class ChannelTile:
 
 @dataclass(frozen=True)
 class Int8Plan:
-    """How a [k, n] matrix is cut. The tiles are followed by the bf16 rows to_int8 [k] and scale [n]."""
+    """How a [k, n] matrix is cut. The bf16 rows to_int8 [k] and scale [n] follow the tiles."""
 
     lanes: int
     k: int
@@ -53,15 +54,17 @@ class Int8Plan:
 
     @property
     def num_lanes_used(self) -> int:
+        """Lanes that hold columns: all of them."""
         return self.lanes
 
     @property
     def num_channels(self) -> int:
-        """Columns with those that fill up the lanes."""
+        """Columns, with those that fill up the lanes."""
         return align_up(self.n, self.lanes)
 
     @cached_property
     def tiles(self) -> tuple[ChannelTile, ...]:
+        """In the order in which they are read."""
         found, offset = [], 0
         turns_left = self.num_channels // self.lanes
         for turn in range(0, turns_left, self.tile_turns):
@@ -74,21 +77,25 @@ class Int8Plan:
 
     @property
     def to_int8_offset(self) -> int:
+        """Byte at which to_int8 begins."""
         last = self.tiles[-1]
         return last.offset + last.elements * self.lanes
 
     @property
     def scale_offset(self) -> int:
+        """Byte at which the scales begin, a multiple of 16."""
         return align_up(self.to_int8_offset + 2 * self.k, 16)
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of the packed matrix, a multiple of 16."""
         return align_up(self.scale_offset + 2 * self.n, 16)
 
 
 def plan_int8(chip: Chip, k: int, n: int, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> Int8Plan:
-    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane. Raises UsageError where not even one column
-    does."""
+    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` of a lane.
+
+    Raises UsageError where not even one column fits."""
     turns = next(
         (t for t in range(min(buffer_bytes // k, -(-n // chip.num_lanes)), 0, -1) if _tile_bytes(k, t) <= buffer_bytes),
         0,
@@ -115,8 +122,9 @@ def pack_int8(
     to_int8: NDArray[np.uint16],
     scale: NDArray[np.uint16],
 ) -> bytes:
-    """weight [k, n], multiplier and right shift [n], to_int8 [k] and scale [n] (bf16 patterns) as the plan's tiles and
-    rows."""
+    """The matrix as the plan's tiles and rows.
+
+    weight is int8 [k, n]; multiplier and (right) shift are [n]; to_int8 [k] and scale [n] are bf16 patterns."""
     if weight.shape != (plan.k, plan.n) or weight.dtype != np.int8:
         raise UsageError(
             f"weights are {weight.dtype} of shape {weight.shape}; the plan is for int8 of {(plan.k, plan.n)}"
@@ -141,18 +149,17 @@ def pack_int8(
 
 
 def matmul_int8(b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl, *, scratch: Tg | None = None) -> None:
-    """res (1, m, 1, n) = the bf16 result of x (1, m, 1, k) times the stream's next matrix, an Int8Plan: int8 inside,
-    then times scale.
+    """res (1, m, 1, n) = x (1, m, 1, k) times the stream's next matrix, an Int8Plan; in bf16.
 
-    Several rows go through `scratch`, 2 * m * max(k, n) bytes of GMEM (its address counts).
-    """
+    The product is int8 inside, and then multiplied by the scales. Several rows go through `scratch`, 2 * m * max(k,
+    n) bytes of GMEM (only its address matters)."""
     with b.lmem_scope():
         product, scale = _product(b, stream, x, res.shape[3], scratch)
         b.tiu_mul(res, product, scale)
 
 
 def matmul_int8_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, scratch: Tg | None = None) -> None:
-    """residual += the same, in one mac of the int8 results and scale."""
+    """residual += what matmul_int8 gives, as one multiply-accumulate of the int8 results and the scales."""
     with b.lmem_scope():
         product, scale = _product(b, stream, x, residual.shape[3], scratch)
         b.tiu_mac(residual, product, scale)

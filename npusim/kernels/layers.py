@@ -1,5 +1,6 @@
-"""What stands between the matrix products of a decoder layer: RMSNorm, RoPE, gated activations. Rows over lanes, bf16,
-bit for bit reference_model.quant.ops."""
+"""What stands between the matrix products of a decoder layer: RMSNorm, RoPE, gated activations.
+
+Rows lie over lanes, in bf16. Results equal reference_model.quant.ops bit for bit."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from npusim.kernels.tensors import Tg, Tl
 
 
 def rms_norm(b: KernelBuilder, res: Tl, x: Tl, gain: Tg, *, eps: int, rsqrt: ScientificTable) -> None:
-    """res = x * rsqrt(sum of squares + eps) * gain over the rows of x (1, m, 1, d), which lies as allocated.
+    """res = x * rsqrt(sum of squares + eps) * gain, for each row of x (1, m, 1, d).
 
-    `gain` is a row of GMEM, gain * sqrt(d), and `eps` the pattern of eps * d. res may be x.
-    """
+    x lies as allocated, and res may be x. `gain` is a row of GMEM that holds gain * sqrt(d); `eps` is the bf16
+    pattern of eps * d."""
     with b.lmem_scope():
         factor, total = (b.lmem_alloc_tensor((1, x.shape[1], 1, 1), BF16) for _ in range(2))
         row_dot(b, total, x, x)
@@ -26,8 +27,9 @@ def rms_norm(b: KernelBuilder, res: Tl, x: Tl, gain: Tg, *, eps: int, rsqrt: Sci
 
 
 def heads_norm(b: KernelBuilder, x: Tl, gain: Tg, *, eps: int, rsqrt: ScientificTable, head_dim: int) -> None:
-    """RMSNorm of each head of x (1, m, 1, heads * head_dim) by itself, in place; a head is a row on its own lane
-    meanwhile."""
+    """RMSNorm of each head of x (1, m, 1, heads * head_dim) by itself, in place.
+
+    Meanwhile, each head is a row on a lane of its own."""
     rows, heads = x.shape[1], x.shape[3] // head_dim
     if heads * head_dim != x.shape[3]:
         raise UsageError(f"x is {x.shape}; it takes whole heads of {head_dim}")
@@ -42,11 +44,10 @@ def heads_norm(b: KernelBuilder, x: Tl, gain: Tg, *, eps: int, rsqrt: Scientific
 
 
 def rope(b: KernelBuilder, res: Tl, x: Tl, cos: Tl, sin: Tl, *, head_dim: int) -> None:
-    """x (1, m, 1, heads * head_dim) turned by each row's cos and sin (1, m, 1, head_dim), halves against each other:
-    mul, mac.
+    """Rotates x (1, m, 1, heads * head_dim) by each row's cos and sin (1, m, 1, head_dim), into res.
 
-    The first half of sin is negated. res is another tensor than x.
-    """
+    The halves of a head rotate against each other, by one mul and one mac. The first half of sin is negated. res is
+    another tensor than x."""
     rows, width = x.shape[1], x.shape[3]
     if width % head_dim or cos.shape != (1, rows, 1, head_dim) or sin.shape != cos.shape or res.addr == x.addr:
         raise UsageError(
@@ -70,8 +71,9 @@ def rope(b: KernelBuilder, res: Tl, x: Tl, cos: Tl, sin: Tl, *, head_dim: int) -
 
 
 def gated(b: KernelBuilder, res: Tl, gate: Tl, up: Tl, table: InterpolatedTable) -> None:
-    """res = gate * table(gate) * up, each product rounded: SiLU with the sigmoid's table, GELU with its gate's. res may
-    be gate or up."""
+    """res = gate * table(gate) * up, each product rounded. res may be gate or up.
+
+    It is SiLU with the sigmoid's table, and GELU with the table of its gate."""
     with b.lmem_scope():
         factor = b.lmem_alloc_tensor(gate.shape, BF16)
         interpolate(b, table, factor, gate)

@@ -1,4 +1,4 @@
-"""Allocation of LMEM as a stack, in cvikernel's order: what was allocated last is freed first."""
+"""Allocates LMEM as a stack, as cvikernel does: what was allocated last is freed first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from npusim.mem.lmem import align_up
 
 
 class LmemStack:
-    """Offsets within a lane; every lane has the same ones. Addresses are on lane 0."""
+    """Offsets within a lane, the same in every lane. Addresses are on lane 0."""
 
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
@@ -19,16 +19,20 @@ class LmemStack:
 
     @property
     def free_bytes(self) -> int:
+        """Bytes of a lane that are not allocated."""
         return self._chip.lmem_bytes - self.top
 
     @property
     def bank_bytes(self) -> int:
-        """Size of a bank: what one engine writes and the other reads at the same time lies best in banks of its own."""
+        """Bytes of a bank.
+
+        What one engine writes while the other reads should lie in different banks."""
         return self._chip.lmem_bytes // self._chip.num_lmem_banks
 
     def alloc(self, num_bytes: int, what: str, way_out: str, align: int = 16) -> int:
-        """Start of `num_bytes` in every lane. Raises UsageError that says how much is wanted, how much is free and the
-        way out."""
+        """Start of `num_bytes` in every lane.
+
+        Raises UsageError, which says how much is wanted, how much is free, and the way out."""
         num_bytes = align_up(max(num_bytes, 1), self._chip.eu_num)
         start = align_up(self.top, align)
         if start + num_bytes > self._chip.lmem_bytes:
@@ -42,6 +46,7 @@ class LmemStack:
         return start
 
     def free(self, addr: int) -> None:
+        """Frees the allocation at `addr`, which must be the last one. Raises UsageError otherwise."""
         if not self._used or self._used[-1][0] != addr:
             last = f"the last one, at {self._used[-1][0]:#x}" if self._used else "none is allocated"
             raise UsageError(
@@ -50,7 +55,7 @@ class LmemStack:
         self.top = self._used.pop()[1]
 
     def mark(self) -> int:
-        """How many allocations there are, for `release`."""
+        """The number of allocations, for `release`."""
         return len(self._used)
 
     def release(self, mark: int) -> None:

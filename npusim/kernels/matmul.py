@@ -1,7 +1,7 @@
 """Products with weights that stream through LMEM: [m, k] @ [k, n], bf16 or int8 weights with a scale for each column.
 
-Sums run over k in order, in float32 toward zero, tile by tile through 32-bit partial sums; each result is rounded to
-bf16 once, then multiplied by its column's scale."""
+Sums run over k in order, in float32 toward zero, tile by tile through 32-bit partial sums. Each result is rounded to
+bf16 once and then multiplied by its column's scale."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def matmul(b: KernelBuilder, stream: WeightStream, x: Tl, res: Tl | Tg, *, scrat
 
 
 def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, scratch: Tg | None = None) -> None:
-    """residual += x @ the stream's next matrix, (1, m, 1, n) in LMEM: one add, or with int8 weights one mac of product
-    and scale."""
+    """residual += x @ the stream's next matrix; residual is (1, m, 1, n) in LMEM.
+
+    This is one add, or with int8 weights one mac of product and scale."""
     plan, addr = _take(stream, x, residual.shape)
     with b.lmem_scope():
         product = b.lmem_alloc_tensor(residual.shape, BF16)
@@ -47,8 +48,9 @@ def matmul_add(b: KernelBuilder, stream: WeightStream, x: Tl, residual: Tl, *, s
 
 @contextmanager
 def next_product(b: KernelBuilder, stream: WeightStream, x: Tl, shape: Shape) -> Iterator[Ml]:
-    """x @ the stream's next matrix, scaled, spread over lanes; it stays in LMEM within the context. `shape` is (1, m,
-    1, n)."""
+    """x @ the stream's next matrix, scaled and spread over lanes; it stays in LMEM within the context.
+
+    `shape` is (1, m, 1, n)."""
     plan, addr = _take(stream, x, shape)
     with b.lmem_scope():
         scale = _load_scale(b, stream, plan, addr) if plan.fmt is Fmt.I8 else None
@@ -72,8 +74,9 @@ def _product(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, sc
 
 
 def _one_row(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, scale: Tl | None) -> Ml:
-    """Tiles write straight into their columns of the product; a partial sum's second plane lies over columns that come
-    later."""
+    """Tiles write straight into their columns of the product.
+
+    The second plane of a partial sum lies over columns that are written later."""
     lanes = plan.num_lanes_used
     fit = b.chip.num_lanes * max(b.lmem.free_bytes // 2 - plan.tile_columns, 0)
     room = b.lmem_alloc_tensor(
@@ -114,8 +117,9 @@ def _many_rows(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, x: Tl, 
 
 
 def _left_blocks(b: KernelBuilder, plan: WeightPlan, x: Tl, way_out: str) -> dict[int, Ml]:
-    """All rows of x for each piece of k. A piece lies on one lane, so that k stays in order; the pieces lie on
-    different lanes."""
+    """All rows of x, for each piece of k.
+
+    A piece lies on one lane, so that k stays in order. Different pieces lie on different lanes."""
     rows, lanes = x.shape[1], b.chip.num_lanes
     starts = range(0, plan.k, plan.tile_rows)
     widest = MlShape(rows, 1, plan.tile_rows, plan.tile_rows)
@@ -146,12 +150,12 @@ def _load_scale(b: KernelBuilder, stream: WeightStream, plan: WeightPlan, addr: 
 
 
 def _ps32(plan: WeightPlan, tile: Tile) -> int:
-    """Starts, continues or finishes the sum over k; 0 where one tile is all of it."""
+    """The ps32 mode that starts, continues or finishes the sum over k; 0 where one tile is all of k."""
     return (1 if tile.k else 0) | (2 if tile.k + tile.rows < plan.k else 0)
 
 
 def deliver(b: KernelBuilder, product: Ml, res: Tl | Tg, scratch: Tg | None) -> None:
-    """A matrix that is spread over lanes, to rows over lanes or to GMEM."""
+    """Moves a matrix that is spread over lanes to rows over lanes, or to GMEM."""
     rows, columns = product.shape.n, product.shape.col
     if isinstance(res, Tg):
         b.tdma_l2g_matrix_copy(
@@ -168,7 +172,7 @@ def deliver(b: KernelBuilder, product: Ml, res: Tl | Tg, scratch: Tg | None) -> 
 
 
 def gather_row(b: KernelBuilder, product: Ml, res: Tl) -> None:
-    """One row that is spread over lanes, to (1, 1, 1, columns) on one lane."""
+    """Moves one row that is spread over lanes to (1, 1, 1, columns) on one lane."""
     w, columns = product.shape.w, product.shape.col
     whole = columns // w
     if whole:

@@ -1,5 +1,4 @@
-"""A finished program: command buffers, and the places in them where GMEM addresses can be moved without building
-again."""
+"""A finished program: command buffers, and where in them GMEM addresses can be changed without building again."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from npusim.isa.descriptors import tdma_layout
 
 @dataclass(frozen=True)
 class Relocation:
-    """One address field of one TDMA descriptor that a label stands for."""
+    """One address field of one TDMA descriptor, which a label stands for."""
 
     label: str
     buffer: int
@@ -29,30 +28,33 @@ class Relocation:
     offset: int
     """Byte in the command buffer at which the descriptor starts."""
     addend: int
-    """What is added to a label's address: the distance of this tensor from it."""
+    """Added to the label's address: this tensor's distance from it."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What KernelBuilder.build gives. `cmdbufs` are submitted in order; all but the longest programs have one."""
+    """The result of KernelBuilder.build.
+
+    `cmdbufs` are submitted in order. All but the longest programs have one."""
 
     chip: Chip
     cmdbufs: tuple[bytes, ...]
     relocations: tuple[Relocation, ...]
     lmem_bytes: int
-    """High-water mark of LMEM in a lane."""
+    """The most LMEM of a lane that was in use."""
     num_tiu: int
     num_tdma: int
 
     @property
     def cmdbuf(self) -> bytes:
-        """The command buffer of a program that has one."""
+        """The command buffer of a program that has only one. Raises UsageError for several."""
         if len(self.cmdbufs) != 1:
             raise UsageError(f"the program has {len(self.cmdbufs)} command buffers; submit each of `cmdbufs` in order")
         return self.cmdbufs[0]
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """Every label that can be moved."""
         return tuple(self._by_label)
 
     @cached_property
@@ -63,8 +65,9 @@ class Program:
         return {label: tuple(points) for label, points in found.items()}
 
     def patch(self, addrs: Mapping[str, int]) -> Program:
-        """The program with the labels in `addrs` at those GMEM addresses (offsets behind the tensors' base
-        registers)."""
+        """The program with the labels in `addrs` at these GMEM addresses.
+
+        Addresses are offsets from the tensors' base registers. Raises UsageError for an unknown label."""
         buffers = [bytearray(buffer) for buffer in self.cmdbufs]
         for label, addr in addrs.items():
             for point in self._points(label):
@@ -81,7 +84,7 @@ class Program:
 
 
 def write_addr(chip: Chip, cmdbuf: NDArray[np.uint8], point: Relocation, addr: int) -> None:
-    """Writes `addr` into the descriptor of `point`, in place. `cmdbuf` is a writable command buffer as uint8."""
+    """Writes `addr` into the descriptor of `point`, in place; `cmdbuf` is a writable command buffer as uint8."""
     value = addr + point.addend + chip.gmem_base
     if addr < 0 or value >= 1 << 40:
         raise UsageError(f"label {point.label!r} is given the address {addr:#x}; an address has 40 bits")

@@ -1,6 +1,6 @@
 """Rows over lanes: activations in LMEM as (1, m, 1, d), row r on lane r % lanes. One row is contiguous on lane 0.
 
-All kernels take and give this layout: sums and maxima over a row stay on its lane, and elementwise work runs on all
+All kernels take and give this layout. Sums and maxima over a row stay on its lane, and elementwise work runs on all
 lanes at once."""
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def load_constant(b: KernelBuilder, src: Tg, shape: Shape) -> Tl:
 
 
 def every_lane(near: Tl, shape: Shape) -> Tl:
-    """A tensor that holds the same (h, w) on each lane, read as if every channel of `shape` had its own."""
+    """A tensor that holds the same (h, w) on each lane.
+
+    It is read as if every channel of `shape` had its own."""
     _, _, h, w = near.shape
     steps = (0, 0, near.stride[2] if h > 1 else 0, near.stride[3] if w > 1 else 0)
     return Tl(near.addr, shape, steps, near.fmt)
@@ -58,16 +60,17 @@ def columns_of(tensor: Tl, first: int, count: int) -> Tl:
 
 
 def row_dot(b: KernelBuilder, res: Tl, a: Tl, weight: Tl) -> None:
-    """res (1, m, 1, 1) = sum over each row of a * weight: float32, in order, toward zero, rounded once. `weight` lies
-    as allocated."""
+    """res (1, m, 1, 1) = the sum of a * weight over each row.
+
+    Sums are float32, in order, toward zero, and rounded once. `weight` lies as allocated."""
     b.tiu_pt_depthwise_convolution(res, a, weight)
 
 
 def row_sum(b: KernelBuilder, res: Tl, a: Tl) -> None:
-    """res (1, m, 1, 1) = sum over each row, as row_dot with ones."""
+    """res (1, m, 1, 1) = the sum of each row, as row_dot with ones."""
     b.tiu_average_pooling(res, a, (1, a.shape[3]), ONE)
 
 
 def row_max(b: KernelBuilder, res: Tl, a: Tl) -> None:
-    """res (1, m, 1, 1) = largest element of each row."""
+    """res (1, m, 1, 1) = the largest element of each row."""
     b.tiu_max_pooling(res, a, (1, a.shape[3]))

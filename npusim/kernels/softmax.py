@@ -1,7 +1,7 @@
-"""Softmax of rows that lie in GMEM: exponentials go back in place, the reciprocal of each row's sum stays in LMEM.
+"""Softmax of rows in GMEM: exponentials are written back in place, the reciprocal of each row's sum stays in LMEM.
 
-Rows are taken all at once where they fit, else as many as there are lanes; then the exponential, which needs room, goes
-column by column."""
+All rows are taken at once where they fit, otherwise as many as there are lanes. In that case the exponential, which
+needs room, works on some columns at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from npusim.kernels.tensors import Tg, Tl, tg, tl_default_stride
 from npusim.mem.lmem import align_up
 
 _TEMPORARIES = 3
-"""Tensors of a chunk's size that the exponential needs, and one to spare."""
+"""How many tensors of a chunk's size the exponential needs, plus a spare one."""
 _LEAST_CHUNK = 32
 
 
@@ -29,10 +29,9 @@ class Softmax:
 
 
 def softmax(b: KernelBuilder, rows: Tl, factor: Tl, tables: Softmax, chunk: int | None = None) -> None:
-    """rows (1, m, 1, s) become exp(rows - maximum); factor (1, m, 1, 1) the reciprocal of each row's sum.
+    """rows (1, m, 1, s) become exp(rows - maximum); factor (1, m, 1, 1) becomes the reciprocal of each row's sum.
 
-    `chunk` columns at a time go through the table; more rows than lanes take all columns at once.
-    """
+    `chunk` columns at a time go through the table. More rows than lanes take all columns at once."""
     columns = rows.shape[3]
     chunk = columns if chunk is None else chunk
     with b.lmem_scope():
@@ -47,12 +46,12 @@ def softmax(b: KernelBuilder, rows: Tl, factor: Tl, tables: Softmax, chunk: int 
 
 
 def softmax_bytes(chip: Chip, count: int, columns: int) -> int:
-    """LMEM a lane that softmax_rows needs at least."""
+    """The least LMEM of a lane, in bytes, that softmax_rows needs."""
     return _small(chip, count) + align_up(2 * columns, chip.eu_num) + _TEMPORARIES * 2 * min(columns, _LEAST_CHUNK)
 
 
 def softmax_rows(b: KernelBuilder, far: Tg, factor: Tl, tables: Softmax) -> None:
-    """softmax of the dense rows `far` (1, m, 1, s) in GMEM, in place; factor (1, m, 1, 1) lies from lane 0 on."""
+    """Softmax of the dense rows `far` (1, m, 1, s) in GMEM, in place; factor (1, m, 1, 1) starts on lane 0."""
     _, count, _, columns = far.shape
     at_once, chunk = _cut(b, count, columns)
     for first in range(0, count, at_once):
@@ -85,13 +84,14 @@ def _cut(b: KernelBuilder, count: int, columns: int) -> tuple[int, int]:
 
 
 def _small(chip: Chip, count: int) -> int:
-    """Sums, factors and indices, 16 bytes a row each."""
+    """Bytes of sums, factors and indices: 16 for each row."""
     return 4 * chip.eu_num * -(-count // chip.num_lanes)
 
 
 def _chunk(b: KernelBuilder, rows: Tl, start: int, count: int) -> Tl:
-    """Columns of rows, as a tensor of its own: with no more rows than lanes, one channel stride is as good as
-    another."""
+    """Some columns of rows, as a tensor of its own.
+
+    Where there are no more rows than lanes, any channel stride will do."""
     if count == rows.shape[3]:
         return rows
     if rows.shape[1] > b.chip.num_lanes:

@@ -1,4 +1,4 @@
-"""The stream of weights into LMEM, ahead of their use."""
+"""The stream of weights into LMEM, before they are needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from npusim.kernels.tensors import Fmt, Tl, tg
 
 
 class StreamTile(Protocol):
-    """One burst: so many elements for each lane, `offset` bytes behind the matrix' start."""
+    """One burst: `elements` for each lane, `offset` bytes after the start of the matrix."""
 
     @property
     def offset(self) -> int: ...
@@ -36,17 +36,15 @@ _P = TypeVar("_P", bound=StreamPlan)
 
 
 class WeightStream:
-    """Loads the tiles of many matrices, in order, into a ring of LMEM buffers; the next loads are issued as soon as a
-    buffer is used up.
+    """Loads the tiles of many matrices, in order, into a ring of LMEM buffers.
 
-    The DMA thus reads ahead over the borders of matrices and over whatever is computed between them.
-    """
+    The next load is issued as soon as a buffer is used up. So the DMA reads ahead across the borders of matrices,
+    and across whatever is computed between them."""
 
     def __init__(
         self, b: KernelBuilder, weights: Sequence[tuple[StreamPlan, int]], *, num_buffers: int = 2, base_reg: int = 0
     ) -> None:
-        """`weights` are plans with their GMEM addresses, in the order of use. Buffers are allocated here and stay
-        allocated."""
+        """`weights` are plans with their GMEM addresses, in order of use. The buffers allocated here are not freed."""
         self.b = b
         self.base_reg = base_reg
         self._weights = list(weights)
@@ -59,13 +57,17 @@ class WeightStream:
             self._load()
 
     def _alloc_buffer(self, size: int) -> int:
-        """Buffers start at a bank, so that the load of one tile does not meet the product with another."""
+        """A buffer that starts at a bank, so that loading one tile does not collide with the product that reads
+        another."""
         lmem = self.b.lmem
         align = lmem.bank_bytes if size >= lmem.bank_bytes else 16
         return lmem.alloc(size, f"a weight buffer of {size} bytes", "plan weights with smaller buffer_bytes", align)
 
     def next_weight(self, kind: type[_P]) -> tuple[_P, int]:
-        """Plan and GMEM address of the matrix whose turn it is; it must be a `kind`, which the caller multiplies by."""
+        """Plan and GMEM address of the next matrix.
+
+        It must be a `kind`, which the caller multiplies by. Raises UsageError for another kind, or where none is
+        left."""
         if self._taken == len(self._weights):
             raise UsageError(
                 f"the stream's {len(self._weights)} matrices are all used; list every matrix that the program "
@@ -81,10 +83,11 @@ class WeightStream:
 
     @property
     def tile_addr(self) -> int:
-        """Where in LMEM the tile lies whose turn it is. Call `done` when all that reads it is issued."""
+        """LMEM address of the current tile. Call `done` once everything that reads it is issued."""
         return self._buffers[self._used % len(self._buffers)]
 
     def done(self) -> None:
+        """Goes on to the next tile and issues the next load."""
         self._used += 1
         self._load()
 

@@ -1,8 +1,8 @@
-"""Weights in GMEM, tile after tile in the order in which a program reads them.
+"""Weights in GMEM, tile after tile, in the order in which a program reads them.
 
-A matrix [k, n] is cut into tiles of some rows and, on every lane, some columns. Lane c holds the columns c *
-lane_columns and on; tile t of them is columns t * w .. of each lane. A tile lies in GMEM as [lane][row][column]: one
-contiguous burst, and one row of LMEM a lane."""
+A matrix [k, n] is cut into tiles of some rows and, on every lane, some columns. Lane c holds the columns from c *
+lane_columns on. Tile t of them is columns t * w and on of each lane. A tile lies in GMEM as [lane][row][column]: one
+contiguous burst, and one row of LMEM on each lane."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from npusim.kernels.tensors import Fmt, ml_default_shape
 from npusim.mem.lmem import align_up
 
 DEFAULT_BUFFER_BYTES = 8192
-"""LMEM a lane for one tile, two banks; two or more buffers are in use at a time."""
+"""LMEM of a lane for one tile: two banks. Two or more buffers are in use at a time."""
 _EU_COLUMNS = 8
-"""bf16 columns that a lane computes at once; a tile has a multiple of them."""
+"""bf16 columns that a lane computes at once. A tile has a multiple of them."""
 _MAX_EXTENT = 4095
 _MORE_PIECES = 16
-"""How many cuts of k are tried beyond the coarsest; the one with the fewest tiles, hence the largest, is taken."""
+"""So many finer cuts of k are tried after the coarsest. The one with the fewest, hence largest, tiles is taken."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows [k, k + rows) and, of every lane's columns, [w, w + columns)."""
+    """Rows [k, k + rows) and columns [w, w + columns) of those on every lane."""
 
     k: int
     rows: int
@@ -39,14 +39,15 @@ class Tile:
 
     @property
     def elements(self) -> int:
-        """Of one lane."""
+        """Elements on one lane."""
         return self.rows * self.columns
 
 
 @dataclass(frozen=True)
 class WeightPlan:
-    """How a [k, n] matrix is cut for a chip. `fmt` is what GMEM holds; int8 is followed by one bf16 scale for each
-    column."""
+    """How a [k, n] matrix is cut for a chip.
+
+    `fmt` is the format in GMEM. After int8 weights follows one bf16 scale for each column."""
 
     lanes: int
     k: int
@@ -56,10 +57,11 @@ class WeightPlan:
     tile_rows: int
     tile_columns: int
     near_fmt: Fmt = Fmt.BF16
-    """What LMEM holds: int8 becomes bf16 on the way in."""
+    """The format in LMEM: int8 becomes bf16 when it is loaded."""
 
     @property
     def num_lanes_used(self) -> int:
+        """Lanes that hold columns."""
         return -(-self.n // self.lane_columns)
 
     @cached_property
@@ -76,7 +78,7 @@ class WeightPlan:
 
     @property
     def scale_offset(self) -> int:
-        """Where the scales begin, on a multiple of 16 bytes."""
+        """Byte at which the scales begin, a multiple of 16."""
         return align_up(self.num_lanes_used * self.lane_columns * self.k * self.fmt.itemsize, 16)
 
     @property
@@ -89,10 +91,10 @@ class WeightPlan:
 def plan_weight(
     chip: Chip, k: int, n: int, fmt: Fmt, buffer_bytes: int = DEFAULT_BUFFER_BYTES, *, lane_columns: int | None = None
 ) -> WeightPlan:
-    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` a lane as bf16. Raises UsageError where no cut does.
+    """The cut of a [k, n] matrix whose tiles fit `buffer_bytes` of a lane as bf16.
 
-    `lane_columns`, a multiple of 8, says how many columns a lane holds; otherwise they are spread as evenly as can be.
-    """
+    `lane_columns`, a multiple of 8, is how many columns a lane holds; by default they are spread evenly. Raises
+    UsageError where no cut fits."""
     if fmt not in (Fmt.BF16, Fmt.I8):
         raise UsageError(f"weights in {fmt.value} are not supported; use bf16 or i8")
     lane_columns = lane_columns or align_up(ml_default_shape(chip, 1, n).w, _EU_COLUMNS)
@@ -114,7 +116,7 @@ def plan_weight(
 
 
 def _cut(k: int, lane_columns: int, pieces: int, buffer_bytes: int) -> tuple[int, int, int]:
-    """(tiles, rows, columns) of a cut of k into `pieces`, each as wide as the buffer allows, evenly."""
+    """(tiles, rows, columns) of a cut of k into `pieces` even parts, each as wide as the buffer allows."""
     rows = min(align_up(-(-k // pieces), _EU_COLUMNS), align_up(k, _EU_COLUMNS)) if pieces > 1 else k
     columns = min(max(buffer_bytes // (2 * rows) // _EU_COLUMNS, 1) * _EU_COLUMNS, lane_columns)
     groups = -(-lane_columns // columns)
@@ -122,8 +124,10 @@ def _cut(k: int, lane_columns: int, pieces: int, buffer_bytes: int) -> tuple[int
 
 
 def pack_weight(plan: WeightPlan, weight: NDArray, scale: NDArray[np.uint16] | None = None) -> bytes:
-    """`weight` [k, n] (uint16 bf16 patterns, or int8 with a bf16 `scale` a column) as the plan's tiles. `len` is
-    plan.num_bytes."""
+    """`weight` [k, n] as the plan's tiles, plan.num_bytes bytes.
+
+    It is uint16 (bf16 patterns), or int8 with `scale`, one bf16 pattern for each column. Raises UsageError where it
+    is not what the plan is for."""
     wanted = np.dtype(np.int8 if plan.fmt is Fmt.I8 else np.uint16)
     if weight.shape != (plan.k, plan.n) or weight.dtype != wanted:
         raise UsageError(
