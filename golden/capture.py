@@ -69,6 +69,7 @@ FORMATS = ("FP32", "INT32", "UINT32", "BF16", "INT16", "UINT16", "INT8", "UINT8"
 DTYPES = tuple(np.dtype(code) for code in ("f4", "i4", "u4", "u2", "i2", "u2", "i1", "u1"))
 OUTPUT_ALL_TENSORS = 4  # CVI_CONFIG_OPTION
 MEM_SYSTEM = 1  # CVI_MEM_TYPE_E
+PARTIAL_SUFFIX = ".partial"  # of what `replacing` has not finished
 
 
 def capture(
@@ -310,7 +311,7 @@ def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Pat
     if place is None:
         yield Path(path)
         return
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    partial = place.with_name(f".{place.name}.{os.getpid()}{PARTIAL_SUFFIX}")
     _remove(partial)  # left by a killed process that had the same number
     try:
         yield partial

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 # Defined where it is because capture.py must also work alone, copied to a board.
-from golden.capture import replacing
+from golden.capture import PARTIAL_SUFFIX, replacing
 
-__all__ = ["replacing"]
+__all__ = ["PARTIAL_SUFFIX", "replacing"]

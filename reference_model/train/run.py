@@ -11,6 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+from golden.whole import PARTIAL_SUFFIX
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
 from reference_model.tokenizer import from_json
@@ -216,7 +217,7 @@ def _identity(directory: Path, recipe: Recipe, text: str) -> str:
     identity = json.dumps({"recipe": dataclasses.asdict(recipe), "text_sha256": digest}, indent=1)
     recorded = recorded_recipe(directory)
     if recorded is None:
-        if directory.is_dir() and any(path.suffix != ".partial" for path in directory.iterdir()):
+        if directory.is_dir() and any(path.suffix != PARTIAL_SUFFIX for path in directory.iterdir()):
             raise ModelError(f"{directory} holds other files, which a run could overwrite: use an empty directory")
         return identity
     changed = [

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import npusim.cli.eval as evaluation
+from npusim.cli import capacity
 from npusim.cli.command import Command, every_argument, every_command
 from npusim.cli.main import COMMANDS, main
 from npusim.cli.options.argument import Argument, File, Form
 from npusim.cli.options.option import OnlyWith
+from npusim.cli.parser import parse
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 MODEL = DATA / "mlp_cv181x_int8.cvimodel"
@@ -354,6 +357,37 @@ def test_devices_may_be_named_twice_and_are_left_as_they_are(tmp_path: Path) -> 
     assert run("profile", MODEL, "--html", os.devnull, "--trace", os.devnull, "--json", pipe) == 0
     assert os.read(held, 1) == b"{" and pipe.is_fifo() and Path(os.devnull).is_char_device()
     os.close(held)
+
+
+OLDER = {
+    "a flag for JSON before the program": ["check", "--json", str(MODEL)],
+    "JSON of a comparison": ["diff", "--json", "a.npz", "b.npz"],
+    "JSON of no file in the middle": ["profile", str(MODEL), "--json", "--board", "duo256m"],
+    "JSON of a file before the program": ["profile", "--json", "new.json", str(MODEL)],
+    "JSON of an evaluation": ["eval", "--json", "new.json"],
+    "boards one by one": ["capacity", "--board", "duo", "--board", "duo256m"],
+    "the board of a text": ["generate", "a", "--on", "duo256m", "--policy", "quest", "--budget", "256"],
+    "a bundle's board and steps": ["llm", "export", "d", "--on", "duo", "--steps", "0"],
+    "the order of a model": ["diff", "a.npz", "b.npz", "--model", str(MODEL)],
+    "the last of two": ["eval", "--context", "96", "--context", "2k"],
+    "the beginning of a name": ["profile", str(MODEL), "--dram", "7.46"],
+}
+
+
+@pytest.mark.parametrize("case", OLDER)
+def test_what_was_understood_before_still_is(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, command = next((w, c) for w, c in every_command(COMMANDS) if OLDER[case][: len(w.split())] == w.split())
+    monkeypatch.setattr(type(command), "run", lambda self, given: 7)
+    assert run(*OLDER[case]) == 7, (words, capsys.readouterr().err)
+
+
+def test_several_are_added_or_the_last_one_counts_as_before() -> None:
+    boards = parse(COMMANDS, ["capacity", "--board", "duo", "--board", "duo256m,duos"])[1][capacity.BOARDS]
+    assert [board.name for board in boards] == ["duo", "duo256m", "duos"]
+    assert parse(COMMANDS, ["eval", "--context", "96", "--context", "128,2k"])[1][evaluation.CONTEXT] == (128, 2048)
 
 
 WRONG = {
