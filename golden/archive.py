@@ -1,7 +1,7 @@
 """Reads and writes sets of named tensors: .npz, and raw .bin with a shape file beside it.
 
-Files are untrusted: nothing is unpickled, nothing is allocated on a header's word, and what is damaged is one
-GoldenError. Writing happens beside the file, which is then replaced whole. bf16 is stored as uint16 patterns, as the
+Files are untrusted. Nothing is unpickled, nothing is allocated because a header says so, and a damaged file is one
+GoldenError. A file is written beside its place and then replaces it whole. bf16 is stored as uint16 patterns, as the
 vendor stores it."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from golden.values import Array
 from golden.whole import replacing
 
 MAX_BYTES = 4 << 30
-"""Most that one archive may hold when unpacked, unless the reader is told otherwise."""
+"""The most bytes that an archive may have when unpacked, unless the reader is told otherwise."""
 
 _MAX_SHAPE_FILE_BYTES = 16 << 20
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip; a fixed time makes equal tensors equal files
@@ -37,8 +37,9 @@ _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read_archive(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, Array]:
-    """Tensors of a .npz, or of a .bin with its shape file, by name in the file's order, native byte order. Raises
-    GoldenError."""
+    """The tensors of a .npz, or of a .bin with its shape file, as {name: array}.
+
+    They come in the file's order and in native byte order. Raises GoldenError."""
     return _by_suffix(Path(path), {".npz": read_npz, ".bin": read_bin})(Path(path), max_bytes)
 
 
@@ -48,6 +49,7 @@ def write_archive(path: str | os.PathLike[str], tensors: Mapping[str, Array]) ->
 
 
 def read_npz(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
+    """The tensors of a .npz, as read_archive gives them."""
     tensors: dict[str, Array] = {}
     with _reading(path), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -65,6 +67,7 @@ def read_npz(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
 
 
 def write_npz(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Writes a .npz, whole or not at all. Equal tensors give equal files. Raises GoldenError."""
     arrays = _storable(tensors)
     with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
@@ -76,20 +79,22 @@ def write_npz(path: Path, tensors: Mapping[str, Array]) -> None:
 
 
 def shape_file(path: Path) -> Path:
-    """Where the shapes of a .bin stand: NAME.bin.json, a list of {"name", "dtype", "shape"} in the order of the
-    bytes."""
+    """Where the shapes of a .bin are kept: NAME.bin.json.
+
+    It holds a list of {"name", "dtype", "shape"} in the order of the bytes."""
     return path.with_name(path.name + ".json")
 
 
 def archive_files(path: Path) -> tuple[Path, ...]:
-    """The files that an archive of this name is made of. Raises GoldenError for a name that no archive has."""
+    """The files of an archive with this name. Raises GoldenError for a name that no archive can have."""
     files: tuple[Path, ...] = _by_suffix(path, {".npz": (path,), ".bin": (path, shape_file(path))})
     return files
 
 
 def read_bin(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
-    """Tensors of a raw .bin: little-endian elements in C order, one tensor after the other, as its shape file lists
-    them."""
+    """The tensors of a raw .bin, as its shape file lists them.
+
+    Elements are little-endian and in C order, one tensor after the other."""
     entries = _read_shapes(shape_file(path))
     tensors: dict[str, Array] = {}
     with _reading(path), open(path, "rb") as file:
@@ -105,6 +110,7 @@ def read_bin(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
 
 
 def write_bin(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Writes a raw .bin and its shape file, whole or not at all. Raises GoldenError."""
     arrays = _storable(tensors)
     entries = [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()]
     with _replacing(path) as file, _replacing(shape_file(path)) as shapes:
@@ -179,7 +185,7 @@ def _num_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
 
 
 def _storable(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Arrays as they go into a file. Everything is refused before anything is written."""
+    """Arrays as they go into a file. What cannot be stored is refused before anything is written."""
     arrays = {}
     for name, tensor in tensors.items():
         array = np.asarray(tensor)
@@ -204,7 +210,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes `path` when all has gone well. Raises GoldenError where it cannot be written."""
+    """A file that becomes `path` once all has gone well. Raises GoldenError where it cannot be written."""
     try:
         with replacing(path) as partial, open(partial, "wb") as file:
             yield file

@@ -1,14 +1,14 @@
 """Runs a .cvimodel through libcviruntime's C interface and stores every tensor.
 
-On an x86 computer the library directory holds the vendor's functional model too (libcvicmodel.so, libcvikernel.so,
-libcviruntime.so); on a board the same interface drives /dev/cvi-tpu0. This one file also works alone, copied to a
-board, with NumPy as its only need:
+On an x86 computer, the library directory also holds the vendor's functional model (libcvicmodel.so, libcvikernel.so,
+libcviruntime.so). On a board, the same interface drives /dev/cvi-tpu0. This one file also works alone, copied to a
+board; it needs NumPy only:
 
     python capture.py MODEL.cvimodel -i IN.npz -o OUT.npz [--lib DIR]
 
-Interface: sophgo/cviruntime, include/cviruntime.h. bf16 tensors are uint16 patterns; UINT16 tensors are stored as
-float32, as the vendor's model_runner stores them, since uint16 in an archive means bf16. The runtime runs the native
-code that a model may carry: capture only models that you trust."""
+Interface: sophgo/cviruntime, include/cviruntime.h. bf16 tensors are uint16 patterns. UINT16 tensors are stored as
+float32, as the vendor's model_runner stores them, because uint16 in an archive means bf16. The runtime runs the
+native code that a model may carry: capture only models that you trust."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ import numpy as np
 
 
 class GoldenError(Exception):
-    """A file, tensor or tolerance that golden cannot work with: one sentence with the thing, the value, the rule and
-    the way out."""
+    """A file, tensor or tolerance that golden cannot work with.
+
+    Its message is one sentence with the thing, the value, the rule and the way out."""
 
 
 class CviShape(ctypes.Structure):
-    """CVI_SHAPE. The runtime fills four dimensions, whatever the model's author wrote."""
+    """CVI_SHAPE. The runtime always fills four dimensions."""
 
     _fields_ = [("dim", ctypes.c_int32 * 6), ("dim_size", ctypes.c_size_t)]
 
 
 class CviTensor(ctypes.Structure):
-    """CVI_TENSOR. `mem_size` exceeds the elements' bytes where a camera's frame layout pads the rows (`aligned`)."""
+    """CVI_TENSOR. `mem_size` is more than the elements' bytes where rows are padded as camera frames (`aligned`)."""
 
     _fields_ = [
         ("name", ctypes.c_char_p),
@@ -80,11 +81,11 @@ def capture(
 ) -> dict[str, np.ndarray]:
     """Every tensor that is still in memory after one run of a model, by name, each (n, c, h, w).
 
-    Inputs are given by name; floats are quantised as the tensor's format demands (see `quantise`). `lib_dir` holds the
-    libraries: by default the environment's CVI_LIB, else where the system finds them. The model runs in a process of
-    its own, because the library knows one chip a process and aborts on what it does not like. A TPU job that fails on a
-    board is reported by the driver's log alone: the runtime's return value does not tell. Raises GoldenError, after
-    `timeout` seconds too."""
+    Inputs are given by name; floats are quantised as the tensor's format demands (see `quantise`). `lib_dir` holds
+    the libraries. By default it is the environment's CVI_LIB, else where the system finds them. The model runs in a
+    process of its own, because the library knows one chip a process and aborts on what it does not like. If a TPU
+    job fails on a board, only the driver's log says so; the runtime's return value does not. Raises GoldenError,
+    after `timeout` seconds too."""
     with tempfile.TemporaryDirectory() as scratch:
         given, made = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
         _save(given, {name: x.astype(np.float32) if x.dtype.name == "bfloat16" else x for name, x in inputs.items()})
@@ -102,14 +103,13 @@ def capture(
 
 
 def quantise(array: np.ndarray, fmt: int, qscale: float, zero_point: int) -> np.ndarray:
-    """An input as its tensor stores it, flat (sophgo/cviruntime, tool/model_runner.cpp, as the vendor's board tool does
-    it).
+    """An input as its tensor stores it, flat, as the vendor's board tool does it.
 
-    Floats: INT8 and UINT8 are round(x * qscale) + zero_point, halves away from zero, the product in float32; INT16 and
-    UINT16 are rounded without a scale; all four saturate (the vendor's tool lets values below a UINT8 and beyond a
-    16-bit tensor wrap). BF16 is cut, not rounded, and infinity and NaN become 0x7f7f. Integers must be in the format's
+    Floats to INT8 and UINT8: round(x * qscale) + zero_point, halves away from zero, the product in float32. To INT16
+    and UINT16: rounded without a scale. All four saturate (the vendor's tool lets values below a UINT8 and beyond a
+    16-bit tensor wrap). To BF16: cut, not rounded; infinity and NaN become 0x7f7f. Integers must be in the format's
     range and are taken as they are; uint16 is bf16 patterns. Raises GoldenError for NaN in an integer format and for
-    kinds that do not convert."""
+    kinds that do not convert. Source: sophgo/cviruntime, tool/model_runner.cpp."""
     dtype, kind = DTYPES[fmt], array.dtype.kind
     flat = np.ascontiguousarray(array).ravel()
     if FORMATS[fmt] == "BF16" and flat.dtype == np.uint16:
@@ -155,8 +155,9 @@ def _quantise_floats(values: np.ndarray, fmt: int, qscale: float, zero_point: in
 
 
 def load_library(lib_dir: str | None) -> Any:
-    """libcviruntime with its prototypes declared. The other libraries are loaded first where there are any: a board has
-    no libcvicmodel."""
+    """libcviruntime with its prototypes declared.
+
+    The other libraries are loaded first where they exist; a board has no libcvicmodel."""
     try:
         for name in ("libcvicmodel.so", "libcvikernel.so"):
             if lib_dir is not None and os.path.exists(os.path.join(lib_dir, name)):
@@ -182,8 +183,9 @@ def load_library(lib_dir: str | None) -> Any:
 
 
 def run_model(library: Any, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `capture`, but in this process: every model it ever runs must be for the same chip, and an abort of the
-    library ends it."""
+    """As `capture`, but in this process.
+
+    All models that the process runs must be for the same chip, and an abort of the library ends it."""
     _check_model(model)
     handle = ctypes.c_void_p()
     _expect(library.CVI_NN_RegisterModel(os.fsencode(model), ctypes.byref(handle)), f"the runtime refused {model}")
@@ -203,8 +205,9 @@ def run_model(library: Any, model: str, inputs: Mapping[str, np.ndarray]) -> dic
 
 
 def _check_model(model: str) -> None:
-    """What the runtime asserts, and so would abort on: a whole header (48 bytes: magic, body size, ...) and a body
-    behind it."""
+    """Checks what the runtime asserts, and would abort on.
+
+    That is a whole header (48 bytes: magic, body size, ...) and the body after it."""
     try:
         with open(model, "rb") as file:
             header, size = file.read(48), os.fstat(file.fileno()).st_size
@@ -251,7 +254,7 @@ def _name(tensor: CviTensor) -> str:
 
 
 def _shape(tensor: CviTensor) -> tuple[int, ...]:
-    """As the vendor's model_runner shapes it: a padded frame is (n, 1, 1, elements of memory / n)."""
+    """The vendor's model_runner shapes it so: a padded frame is (n, 1, 1, elements of memory / n)."""
     shape = tuple(tensor.shape.dim[: tensor.shape.dim_size])
     elements = tensor.mem_size // DTYPES[tensor.fmt].itemsize
     return shape if tensor.count == elements else (shape[0], 1, 1, elements // shape[0])
@@ -288,7 +291,7 @@ def _load(path: str) -> dict[str, np.ndarray]:
 
 
 def _save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """An .npz, whole or not at all. Not np.savez, which has no room for tensors named "file"."""
+    """Writes an .npz, whole or not at all. np.savez cannot store tensors named "file"."""
     try:
         with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, array in arrays.items():
@@ -300,13 +303,15 @@ def _save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Path]:
-    """A path to write instead of `path`. What the block leaves there, a file or a directory, takes the place of `path`
-    when the block ends well, and is removed when it does not: `path` is written whole or not at all.
+    """A path to write instead of `path`, which is then written whole or not at all.
 
-    It lies in the same folder, under a name with the process's number that no other process uses. Where `path` is a
-    symbolic link, the link stays and what it points to is replaced. A device, a pipe or an open file of a process
-    (/dev/stdout) is never replaced: the block gets `path` itself and writes to it. With `fsync` a file is on the disk
-    before it takes the place. Raises OSError."""
+    When the block ends well, what it left there, a file or a directory, takes the place of `path`; otherwise it is
+    removed.
+
+    It lies in the same folder, under a name with the process's number, which no other process uses. Where `path` is
+    a symbolic link, the link stays and what it points to is replaced. A device, a pipe or an open file of a process
+    (/dev/stdout) is never replaced: the block gets `path` itself and writes to it. With `fsync`, a file is on the
+    disk before it takes the place. Raises OSError."""
     place = _place(path)
     if place is None:
         yield Path(path)
@@ -324,7 +329,7 @@ def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Pat
 
 
 def _place(path: str | os.PathLike[str]) -> Path | None:
-    """Where `path` leads through symbolic links; None where it can be written to only, and not replaced."""
+    """Where `path` leads through symbolic links; None where it can only be written to, not replaced."""
     place = Path(path)
     try:
         mode = place.stat().st_mode
@@ -348,7 +353,7 @@ def _remove(path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line of this file; 0, or 2 with one sentence on stderr."""
+    """The command line of this file. Returns 0, or 2 after one sentence on stderr."""
     parser = argparse.ArgumentParser(
         prog="capture", description="Run a .cvimodel through libcviruntime and store every tensor."
     )

@@ -1,4 +1,4 @@
-"""Compares tensors of a target with a reference, and says of each how far apart they are."""
+"""Compares tensors of a target with a reference, and says how far apart each pair is."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def compare(
     """Compares the tensors that both sides have, by name, in the reference's order.
 
     A tolerance is whatever golden.tolerance.Tolerances.of takes: a number, a pair (cosine, euclidean), text such as
-    "0.99,0.9", or a mapping of names to these with "" as its default. uint16 arrays are bf16 patterns. Differs from the
-    vendor's npz_tool where that hides a difference: NaN never matches; infinities match only with `infinities_match`,
-    and then only the same infinity at the same place; shapes that differ by more than axes of length 1 are NOT_MATCH;
-    floats are never cut to int8 first; all integer types must be equal unless `integers_equal` is False (the vendor
-    demands it of int8 alone); and comparing nothing is a failure. `on_tensor` is called with each result as it is
-    found, for a progress bar. Raises GoldenError for a tolerance or a dtype that makes no sense, never for tensors that
-    differ."""
+    "0.99,0.9", or a mapping of names to these with "" as its default. uint16 arrays are bf16 patterns. `on_tensor` is
+    called with each result as it is found, for a progress bar.
+
+    Differs from the vendor's npz_tool where that hides a difference. NaN never matches. Infinities match only with
+    `infinities_match`, and then only the same infinity at the same place. Shapes that differ by more than axes of
+    length 1 are NOT_MATCH. Floats are never cut to int8 first. All integer types must be equal unless `integers_equal`
+    is False (the vendor demands it of int8 alone). Comparing nothing is a failure.
+
+    Raises GoldenError for a tolerance or a dtype that makes no sense, never for tensors that differ."""
     tolerances = Tolerances.of(tolerance)
     rules = _Rules(integers_equal, infinities_match)
     common = set(target) & set(reference)
@@ -78,7 +80,7 @@ def _compare_tensor(name: str, target: Array, reference: Array, tolerance: Toler
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Both sides, flat, with what may be subtracted set apart from what may not."""
+    """Both sides, flat, with masks of what may be subtracted and what may not."""
 
     target: Array
     reference: Array
@@ -101,7 +103,7 @@ class _Pairs:
 
 
 def _same_shape(target: tuple[int, ...], reference: tuple[int, ...]) -> bool:
-    """A cvimodel pads every shape to four axes; axes of length 1 therefore do not count."""
+    """A cvimodel pads every shape to four axes, so axes of length 1 do not count."""
     return [n for n in target if n != 1] == [n for n in reference if n != 1]
 
 

@@ -1,4 +1,4 @@
-"""The one error that a user of golden can cause. Our own mistakes are asserts and are never this."""
+"""The one error that a user of golden can cause. Our own mistakes are asserts, never this."""
 
 from __future__ import annotations
 

@@ -13,12 +13,11 @@ from golden.result import ComparisonResult, TensorResult
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first failing tensor, and the window in which the error arose: after `last_good`, through `not_compared`, up
-    to `tensor`.
+    """The first failing tensor, and the window in which the error arose.
 
-    `position` counts the names of the order from zero. `last_good` is the nearest tensor before that passed, if any;
-    `not_compared` are the names between the two that were not on both sides.
-    """
+    The window runs from `last_good` through `not_compared` to `tensor`. `position` counts the names of the order
+    from zero. `last_good` is the nearest earlier tensor that passed, if any. `not_compared` are the names between
+    the two that were not on both sides."""
 
     tensor: TensorResult
     position: int
@@ -26,7 +25,7 @@ class Divergence:
     not_compared: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, as TensorResult.to_dict."""
+        """Plain data for JSON, as in TensorResult.to_dict."""
         return {
             "tensor": self.tensor.to_dict(),
             "position": self.position,
@@ -36,12 +35,10 @@ class Divergence:
 
 
 def first_divergence(result: ComparisonResult, order: Sequence[str]) -> Divergence | None:
-    """The first tensor of `order` (names in program order) that failed in `result`; None where all that were compared
-    passed.
+    """The first tensor of `order` (names in program order) that failed in `result`, or None where none failed.
 
-    What counts as diverged is the tolerance the comparison was made with: 0 finds the first tensor that is not EQUAL.
-    Raises GoldenError if a tensor that failed is not in the order, since it might be the first.
-    """
+    A tensor diverges by the tolerance of the comparison: with 0, the result is the first tensor that is not EQUAL.
+    Raises GoldenError if a tensor that failed is not in the order, since it might be the first."""
     places = {name: place for place, name in reversed(list(enumerate(order)))}
     unplaced = [tensor.name for tensor in result.failed if tensor.name not in places]
     if unplaced:

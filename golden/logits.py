@@ -1,8 +1,7 @@
 """How far apart two sets of logits are, for what they are used for: choosing and ranking tokens.
 
-Every function takes target and reference of the same shape (..., vocabulary) and averages over the leading axes.
-A row that holds NaN agrees with nothing.
-"""
+Every function takes a target and a reference of the same shape (..., vocabulary) and averages over the leading axes.
+A row that holds NaN agrees with nothing."""
 
 from __future__ import annotations
 
@@ -16,17 +15,15 @@ Rows = npt.NDArray[np.float64]
 
 
 def argmax_agreement(target: Array, reference: Array) -> float:
-    """Share of rows, 0 to 1, whose largest logit is at the same index; the lowest index wins a tie."""
+    """Share of rows, 0 to 1, whose largest logit is at the same index. The lowest index wins a tie."""
     t, r = _rows(target, reference)
     return float(np.mean((t.argmax(axis=1) == r.argmax(axis=1)) & ~_has_nan(t, r)))
 
 
 def top_k_overlap(target: Array, reference: Array, k: int) -> float:
-    """Mean share, 0 to 1, of the reference's k largest logits that are among the target's k largest; lowest indices win
-    ties.
+    """Mean share, 0 to 1, of the reference's k largest logits that are among the target's k largest.
 
-    Raises GoldenError unless 1 <= k <= vocabulary.
-    """
+    The lowest indices win ties. Raises GoldenError unless 1 <= k <= vocabulary."""
     t, r = _rows(target, reference)
     if not 1 <= k <= t.shape[1]:
         raise GoldenError(f"k is {k}: it must be from 1 to the number of logits, {t.shape[1]}")
@@ -36,11 +33,10 @@ def top_k_overlap(target: Array, reference: Array, k: int) -> float:
 
 
 def kl_divergence(target: Array, reference: Array) -> float:
-    """Mean Kullback-Leibler divergence of the target's softmax from the reference's, sum p_ref (log p_ref - log
-    p_target), in nats.
+    """Mean Kullback-Leibler divergence of the target's softmax from the reference's, in nats.
 
-    0 where both give the same distribution, infinity where the target excludes what the reference allows, NaN where a
-    row holds NaN or +infinity."""
+    It is sum p_ref (log p_ref - log p_target): 0 where both give the same distribution, infinity where the target
+    excludes what the reference allows, NaN where a row holds NaN or +infinity."""
     t, r = _rows(target, reference)
     log_t, log_r = _log_softmax(t), _log_softmax(r)
     p = np.exp(log_r)

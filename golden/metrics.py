@@ -2,8 +2,7 @@
 
 uint16 means bf16 patterns, as everywhere in golden. Cosine, Euclidean similarity and SQNR are the vendor's
 (sophgo/tpu-mlir, python/numpy_helper/tensor_compare.py), summed in float64 where the vendor's tool sums in float32.
-Arrays must have the same number of elements; they are compared in C order.
-"""
+Arrays must have the same number of elements; they are compared in C order."""
 
 from __future__ import annotations
 
@@ -22,16 +21,18 @@ NAN_DISTANCE = int(np.iinfo(np.int64).max)
 
 
 def cosine_similarity(target: Array, reference: Array) -> float:
-    """Cosine of the angle between the two as vectors, -1 to 1; 0 where either is all zeros. NaN or infinity in, NaN
-    out."""
+    """Cosine of the angle between the two as vectors, -1 to 1; 0 where either is all zeros.
+
+    NaN or infinity gives NaN."""
     t, r = (_tame(side) for side in _pair(target, reference))
     norms = _norm(t) * _norm(r)
     return float(np.clip(np.dot(t, r) / norms, -1.0, 1.0)) if norms else 0.0
 
 
 def euclidean_similarity(target: Array, reference: Array) -> float:
-    """1 - |t - r| / (|(t + r) / 2| + 1e-7): 1 where equal, unbounded below; 0 where a norm is infinite, as in the
-    vendor's tool."""
+    """1 - |t - r| / (|(t + r) / 2| + 1e-7): 1 where equal, unbounded below.
+
+    It is 0 where a norm is infinite, as in the vendor's tool."""
     t, r = _pair(target, reference)
     with np.errstate(over="ignore", invalid="ignore"):
         distance, size = _norm(t - r), _norm((t + r) / 2) + 1e-7
@@ -41,10 +42,10 @@ def euclidean_similarity(target: Array, reference: Array) -> float:
 
 
 def sqnr_db(target: Array, reference: Array) -> float:
-    """Signal to quantisation noise in dB: 10 log10(var(target) / var(target - reference)); not symmetric.
+    """Signal to quantisation noise in dB: 10 log10(var(target) / var(target - reference)). Not symmetric.
 
-    The vendor takes the target as the signal, and infinity where either variance is zero: a constant error is no noise
-    to it."""
+    As in the vendor's tool, the target is the signal, and the result is infinite where either variance is zero. So a
+    constant error counts as no noise."""
     t, r = _pair(target, reference)
     if t.size == 0:
         return math.inf
@@ -57,7 +58,9 @@ def sqnr_db(target: Array, reference: Array) -> float:
 
 
 def abs_error(target: Array, reference: Array) -> npt.NDArray[np.uint64] | Float64:
-    """|target - reference| of each element, flat: uint64 and exact for integers, else float64. inf - inf is NaN."""
+    """target - reference| of each element, flat.
+
+    It is uint64 and exact for integers, else float64; inf - inf is NaN."""
     t, r = _same_size(target, reference)
     if (
         is_integer(t) and is_integer(r) and is_integer(np.empty(0, np.result_type(t, r)))
@@ -71,8 +74,9 @@ def abs_error(target: Array, reference: Array) -> npt.NDArray[np.uint64] | Float
 
 
 def rel_error(target: Array, reference: Array) -> Float64:
-    """|target - reference| / |reference| of each element, flat; 0 where both are equal, infinity where only the
-    reference is 0."""
+    """target - reference| / |reference| of each element, flat.
+
+    It is 0 where both are equal, and infinity where only the reference is 0."""
     error = abs_error(target, reference).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relative = error / np.abs(as_float64(reference).ravel())
@@ -81,11 +85,10 @@ def rel_error(target: Array, reference: Array) -> Float64:
 
 
 def ulp_distance(target: Array, reference: Array) -> npt.NDArray[np.int64]:
-    """How many representable numbers lie from one to the other, flat: 0 from -0.0 to 0.0, 1 from the largest to
-    infinity.
+    """How many representable numbers lie from one to the other, flat.
 
-    NAN_DISTANCE where either is NaN. Raises GoldenError unless both are bf16 (in either storage), float16 or float32.
-    """
+    It is 0 from -0.0 to 0.0, and 1 from the largest number to infinity. NAN_DISTANCE where either is NaN. Raises
+    GoldenError unless both are bf16 (in either storage), float16 or float32."""
     if not has_ulps(target, reference):
         raise GoldenError(
             f"ULP distance of {target.dtype} to {reference.dtype} is not defined: both must be bf16, float16 or float32"
@@ -97,17 +100,16 @@ def ulp_distance(target: Array, reference: Array) -> npt.NDArray[np.int64]:
 
 
 def has_ulps(target: Array, reference: Array) -> bool:
-    """Whether ulp_distance is defined for the two: the same format, and one of bf16, float16, float32."""
+    """Whether ulp_distance is defined for the two: both have one format, and it is bf16, float16 or float32."""
     return (is_bf16(target) and is_bf16(reference)) or (
         target.dtype == reference.dtype and target.dtype in (np.float16, np.float32)
     )
 
 
 def close_order(target: Array, reference: Array) -> int | None:
-    """Largest order of 5, 4, 3 with |target - reference| <= 1e-8 + 10^-order |reference| everywhere, else None.
+    """The largest of 5, 4, 3 for which |target - reference| <= 1e-8 + 10^-order |reference| everywhere, else None.
 
-    The vendor's tool calls a tensor CLOSE from order 3 on.
-    """
+    The vendor's tool calls a tensor CLOSE from order 3 on."""
     error = abs_error(target, reference).astype(np.float64) - 1e-8
     size = np.abs(as_float64(reference).ravel())
     with np.errstate(invalid="ignore"):
@@ -128,7 +130,7 @@ def _pair(target: Array, reference: Array) -> tuple[Float64, Float64]:
 
 
 def _tame(values: Float64) -> Float64:
-    """The values, divided by their largest where squares could over- or underflow."""
+    """The values, divided by the largest magnitude where their squares could overflow or underflow."""
     peak = np.max(np.abs(values), initial=0.0)
     if peak == 0 or 1e-100 < peak < 1e100:
         return values
@@ -141,7 +143,7 @@ def _norm(values: Float64) -> float:
 
 
 def _ordinal(array: Array) -> npt.NDArray[np.int64]:
-    """Place of each float among the floats of its format, counted from zero: neighbours differ by one."""
+    """The place of each float among the floats of its format, counted from zero. Neighbours differ by one."""
     lowest = np.iinfo(f"i{array.dtype.itemsize}").min
     bits = np.ascontiguousarray(array).ravel().view(f"i{array.dtype.itemsize}").astype(np.int64)
     return np.where(bits < 0, lowest - bits, bits)  # below zero the bits count away from it

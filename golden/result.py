@@ -1,4 +1,4 @@
-"""What a comparison found, as data. Nothing here prints; a reporter draws it and a command decides."""
+"""What a comparison found, as data. Nothing here prints: a reporter draws it, and a command decides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
     SIMILAR = "SIMILAR"
     """Both similarities exceed the tolerance."""
     NOT_EQUAL = "NOT_EQUAL"
-    """Had to be equal (integers), or stay within a number, and does not."""
+    """Should be equal (integers), or within a number, and is not."""
     NOT_SIMILAR = "NOT_SIMILAR"
     """A similarity does not exceed the tolerance, or an element is NaN or an infinity that may not match."""
     NOT_MATCH = "NOT_MATCH"
@@ -30,12 +30,14 @@ class Verdict(StrEnum):
 
     @property
     def passed(self) -> bool:
+        """Whether the tensor is good enough: EQUAL, CLOSE or SIMILAR."""
         return self in (Verdict.EQUAL, Verdict.CLOSE, Verdict.SIMILAR)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One side of a comparison. Range, mean and deviation are of the finite elements; None where there is none."""
+    """One side of a comparison. Range, mean and deviation are those of the finite elements; None where there are
+    none."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -51,8 +53,8 @@ class Summary:
 class Errors:
     """Distances between the elements that could be subtracted: all but NaN and infinities.
 
-    `max_ulp` is None unless both are bf16, float16 or float32; `num_bits_differ` is None unless both have one format,
-    and counts elements that are stored differently though they may be the same number (-0.0 and 0.0). `worst_index` is
+    `max_ulp` is None unless both are bf16, float16 or float32. `num_bits_differ` is None unless both have one
+    format; it counts elements with other bits, even where they are the same number (-0.0 and 0.0). `worst_index` is
     the index in the target of the largest absolute error, or of the first element that cannot match."""
 
     num_elements: int
@@ -74,9 +76,8 @@ class Errors:
 class TensorResult:
     """How one tensor compared. `errors` is None where the shapes differ.
 
-    `smallest_tolerance` is the strictest tolerance that would have passed, of the kind that was in force (a number
-    where integers had to be equal); None where no tolerance would. `note` says in words what a verdict alone does not.
-    """
+    `smallest_tolerance` is the strictest tolerance that would have passed, of the kind in force (a number where
+    integers had to be equal); None where no tolerance would. `note` says in words what a verdict alone does not."""
 
     name: str
     verdict: Verdict
@@ -91,23 +92,25 @@ class TensorResult:
         return self.verdict.passed
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that json.dumps(..., allow_nan=False) takes: infinities and NaN as the texts "inf", "-inf",
-        "nan"."""
+        """Plain data that json.dumps(..., allow_nan=False) takes.
+
+        Infinities and NaN are the texts "inf", "-inf", "nan"."""
         found: dict[str, Any] = _plain(asdict(self) | {"passed": bool(self)})
         return found
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """How two sets of tensors compared, in the reference's order. True if at least one tensor was compared and all
-    passed."""
+    """How two sets of tensors compared, in the reference's order.
+
+    It is true if at least one tensor was compared and all passed."""
 
     tensors: tuple[TensorResult, ...]
     only_in_target: tuple[str, ...]
     only_in_reference: tuple[str, ...]
     excepted: tuple[str, ...]
     unknown_names: tuple[str, ...]
-    """Names given a tolerance, or excepted, that no tensor in common has."""
+    """Names that were given a tolerance, or excepted, but are no tensor that both sides have."""
 
     def __bool__(self) -> bool:
         return bool(self.tensors) and all(self.tensors)
@@ -120,6 +123,7 @@ class ComparisonResult:
 
     @property
     def failed(self) -> tuple[TensorResult, ...]:
+        """The tensors that did not pass."""
         return tuple(tensor for tensor in self.tensors if not tensor)
 
     @property
@@ -141,7 +145,7 @@ class ComparisonResult:
 
     @property
     def message(self) -> str:
-        """One sentence: the counts of each verdict, or why nothing could be compared, with both lists of names."""
+        """One sentence: the counts of each verdict; or why nothing could be compared, with the names of both sides."""
         if not self.tensors:
             excepted = f" once {_names(self.excepted)} is excepted" if self.excepted else ""
             return (

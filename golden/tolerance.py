@@ -34,11 +34,13 @@ Tolerance = float | Similarity
 """A number (largest absolute error) or a Similarity."""
 
 VENDOR_DEFAULT = Similarity(0.99, 0.99)
-"""What the vendor's npz_tool compare demands when nothing is said."""
+"""The default of the vendor's npz_tool compare."""
 
 
 def as_tolerance(value: Any) -> Tolerance:
-    """A tolerance from a number, a pair of numbers, a Similarity, or text: "0.01" or "0.99,0.9". Raises GoldenError."""
+    """A tolerance from a number, a pair of numbers, a Similarity, or text: "0.01" or "0.99,0.9".
+
+    Raises GoldenError."""
     if isinstance(value, Similarity):
         return value
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, tuple | list) else [value]
@@ -58,15 +60,16 @@ def as_tolerance(value: Any) -> Tolerance:
 
 @dataclass(frozen=True)
 class Tolerances:
-    """The tolerance of each tensor. `by_name` holds the exceptions, `default` serves all others."""
+    """The tolerance of each tensor. `by_name` holds the exceptions; `default` is for all others."""
 
     default: Tolerance = VENDOR_DEFAULT
     by_name: Mapping[str, Tolerance] = field(default_factory=dict)
 
     @staticmethod
     def of(value: Any) -> Tolerances:
-        """From anything as_tolerance takes, or a mapping of tensor names to such; the name "" is the default of the
-        mapping."""
+        """From anything as_tolerance takes, or a mapping of tensor names to such.
+
+        The name "" is the default of the mapping."""
         if isinstance(value, Tolerances):
             return value
         if not isinstance(value, Mapping):
@@ -79,13 +82,15 @@ class Tolerances:
         return self.by_name.get(name, self.default)
 
     def unknown(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Names that have a tolerance of their own but are not among `names`: misspelt, most likely."""
+        """Names that have a tolerance of their own but are not among `names`; most likely they are misspelt."""
         known = set(names)
         return tuple(name for name in self.by_name if name not in known)
 
 
 def smallest_passing(cosine: float, euclidean: float) -> Similarity:
-    """The strictest pair, to six decimals where they suffice, that the two similarities still exceed."""
+    """The strictest pair that the two similarities still exceed.
+
+    It has six decimals where these suffice."""
     return Similarity(_just_below(cosine), _just_below(euclidean))
 
 

@@ -1,4 +1,4 @@
-"""The numbers an array stands for: the one place that knows how a bf16 tensor is stored."""
+"""The numbers that an array stands for. Only this file knows how a bf16 tensor is stored."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Array = npt.NDArray[np.generic]
 
 
 def is_bf16(array: Array) -> bool:
-    """Whether an array holds bf16: ml_dtypes.bfloat16, or uint16, which in the vendor's archives always means bf16
-    patterns."""
+    """Whether an array holds bf16.
+
+    That is ml_dtypes.bfloat16, or uint16, which in the vendor's archives always means bf16 patterns."""
     return array.dtype == np.uint16 or array.dtype.name == "bfloat16"
 
 
 def as_values(array: Array) -> Array:
-    """Numbers of an array, same shape: bf16 and float16 become float32, bool becomes uint8, everything else stays.
+    """Numbers of an array, the same shape: bf16 and float16 become float32, bool becomes uint8, all else stays.
 
-    Raises GoldenError for a dtype that is neither bool, integer, float nor bf16.
-    """
+    Raises GoldenError for a dtype that is neither bool, integer, float nor bf16."""
     if is_bf16(array):
         return (
             (np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(array.shape)
@@ -38,21 +38,22 @@ def as_values(array: Array) -> Array:
 
 
 def as_float64(array: Array) -> npt.NDArray[np.float64]:
-    """Numbers of an array in float64, same shape. A signalling NaN becomes a quiet one without a warning.
+    """Numbers of an array in float64, the same shape. A signalling NaN becomes a quiet one, without a warning.
 
-    Raises GoldenError for a dtype that is neither bool, integer, float nor bf16.
-    """
+    Raises GoldenError for a dtype that is neither bool, integer, float nor bf16."""
     with np.errstate(invalid="ignore"):
         return as_values(array).astype(np.float64)
 
 
 def is_integer(values: Array) -> bool:
+    """Whether values are integers, signed or not."""
     return values.dtype.kind in "iu"
 
 
 def num_bits_differ(target: Array, reference: Array) -> int | None:
-    """How many elements are stored with other bits (which tells -0.0 from 0.0); None where the formats differ. Shapes
-    must agree."""
+    """How many elements are stored with other bits (which tells -0.0 from 0.0).
+
+    None where the formats differ. The shapes must agree."""
     if target.dtype != reference.dtype and not (is_bf16(target) and is_bf16(reference)):
         return None
     bits = np.dtype(f"u{target.dtype.itemsize}")
