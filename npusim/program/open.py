@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from npusim.chip import CHIPS, Chip, chip_named
@@ -21,19 +22,32 @@ class ProgramFile:
 
     path: Path
     chip: Chip
-    cmdbufs: dict[str, Cmdbuf]
-    """Every command buffer in the file, by section name; "" for a file that is one itself."""
-    model: Cvimodel | None = None
-    """The container, where the file is a .cvimodel."""
+    content: Cvimodel | dict[str, Cmdbuf]
+    """The container where the file is a .cvimodel, else its command buffers by name."""
+
+    @property
+    def model(self) -> Cvimodel | None:
+        """The container, where the file is a .cvimodel."""
+        return self.content if isinstance(self.content, Cvimodel) else None
+
+    @cached_property
+    def cmdbufs(self) -> dict[str, Cmdbuf]:
+        """Every command buffer in the file, by section name; "" for a file that is one itself. Raises FileFormatError
+        where a section of a .cvimodel is damaged."""
+        return named_cmdbufs(self.content) if isinstance(self.content, Cvimodel) else self.content
 
     def submitted(self, number: int = 0) -> list[Cmdbuf]:
-        """The command buffers that program `number` runs, in turn. Raises UsageError where there is no such program."""
-        return list(self.cmdbufs.values()) if self.model is None else cmdbufs_of_model(self.model, number)
+        """The command buffers that program `number` runs, in turn. Raises UsageError where there is no such program,
+        FileFormatError where a section of it is damaged."""
+        content = self.content
+        return cmdbufs_of_model(content, number) if isinstance(content, Cvimodel) else list(content.values())
 
 
 def open_program(path: str | Path, *, chip: str | None = None, verify_md5: bool = True) -> ProgramFile:
     """Reads a .cvimodel, a raw command buffer or a dmabuf. `chip` names the chip of a dmabuf, whose header does not
     tell all apart.
+
+    The commands of a .cvimodel are taken apart when they are asked for.
 
     Raises UsageError where the file cannot be read or a dmabuf has no `chip`, FileFormatError where it is damaged or
     nothing of this kind."""
@@ -46,7 +60,7 @@ def open_program(path: str | Path, *, chip: str | None = None, verify_md5: bool 
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     if head == MAGIC:
         model = load_cvimodel(path, verify_md5=verify_md5)
-        return ProgramFile(path, model.chip, named_cmdbufs(model), model)
+        return ProgramFile(path, model.chip, model)
     try:
         return _without_container(path, data, chip)
     except FileFormatError as error:
