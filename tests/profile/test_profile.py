@@ -96,10 +96,11 @@ def test_an_output_computes_what_it_shows_and_nothing_else(
     assert output(result) == first and computed == dict.fromkeys(needs, 1)
 
 
-def test_the_example_in_the_docstring_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_in_the_docstring_and_on_the_page_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    found = doctest.testmod(npusim.profile)
-    assert found.attempted and not found.failed
+    page = str(ROOT / "docs" / "profile.md")
+    for found in (doctest.testmod(npusim.profile), doctest.testfile(page, module_relative=False, encoding="utf-8")):
+        assert found.attempted and not found.failed
 
 
 def test_a_board_is_given_by_name_or_as_it_is_and_is_by_default_the_evaluation_board() -> None:
