@@ -24,6 +24,7 @@ CONVERSIONS = {
 }
 """(src_fmt, dst_fmt) that differ and are yet legal."""
 ITEMSIZE: dict[int, int] = {TdmaFmt.INT8: 1, TdmaFmt.BF16: 2}
+_SIZES = {(src, dst): (ITEMSIZE[src], ITEMSIZE[dst]) for src in ITEMSIZE for dst in ITEMSIZE}
 PATTERN = {1: Fmt.U8, 2: Fmt.BF16}
 """Elements are moved as patterns; this is their format by size."""
 
@@ -131,11 +132,9 @@ class Transfer(TdmaInstruction):
 
     @property
     def itemsizes(self) -> tuple[int, int]:
-        """Bytes of a source and of a destination element."""
-        src, dst = self.regs.src_fmt, self.regs.dst_fmt
-        if self.direction == TransDir.G2G:  # moves bytes unless both are bf16
-            return (2, 2) if src == dst == TdmaFmt.BF16 else (1, 1)
-        return (ITEMSIZE.get(src, 1), ITEMSIZE.get(dst, 1))
+        """Bytes of a source and of a destination element; a copy within GMEM moves bytes unless both are bf16."""
+        sizes = _SIZES.get((self.regs.src_fmt, self.regs.dst_fmt), (1, 1))
+        return sizes if self.direction != TransDir.G2G or sizes == (2, 2) else (1, 1)
 
     def check_formats(self) -> None:
         """Refuses formats that the direction does not convert."""

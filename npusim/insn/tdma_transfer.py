@@ -4,13 +4,11 @@ in order."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.chip import Chip
 from npusim.errors import AddressError
 from npusim.insn.base import Bound
 from npusim.insn.operand import Place, Role
@@ -115,35 +113,12 @@ def _pairs(src: Tensor, dst: Tensor) -> list[tuple[NDArray, NDArray]] | None:
 
 def _may_collide(src: Tensor, dst: Tensor) -> bool:
     """Whether order may matter: bytes that are both read and written, or written twice. Lanes are not told apart."""
-    return _share_memory(src, dst) or not _is_distinct(dst)
+    return _share_memory(src, dst) or not dst.is_distinct
 
 
 def _share_memory(src: Tensor, dst: Tensor) -> bool:
     same = type(src) is type(dst) and np.may_share_memory(src.memory, dst.memory)
     return same and src.span[0] < dst.span[1] and dst.span[0] < src.span[1]
-
-
-def distinct(tensor: LocalTensor, chip: Chip) -> bool:
-    """Whether no two elements share a byte; False where that is not plain from the strides."""
-    (n, c, h, w), (n_str, c_str, h_str, w_str) = tensor.shape, tensor.stride
-    turns = -(-(tensor.addr // chip.lmem_bytes + c) // chip.num_lanes)
-    lanes = c if turns == 1 else chip.num_lanes
-    axes = [(n_str, n), (c_str, turns), (chip.lmem_bytes, lanes), (h_str, h), (w_str, w)]
-    return _are_apart(axes, tensor.itemsize)
-
-
-def _are_apart(axes: Iterable[tuple[int, int]], reach: int) -> bool:
-    """The same for axes of (stride, extent) and elements of `reach` bytes."""
-    for stride, extent in sorted(axes):
-        if extent > 1:
-            if stride < reach:
-                return False
-            reach += stride * (extent - 1)
-    return True
-
-
-def _is_distinct(tensor: Tensor) -> bool:
-    return _are_apart(zip(tensor.cover.strides, tensor.cover.shape, strict=True), tensor.cover.itemsize)
 
 
 def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | None:
@@ -153,7 +128,7 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
     _check_ordered(num_elements)
     read, write = _byte_addrs(src), _byte_addrs(dst)
     overlap = _share_memory(src, dst) and bool(np.isin(read, write).any())
-    if not overlap and _is_distinct(dst):
+    if not overlap and dst.is_distinct:
         return None
     cuts = _cuts(read, write) if overlap else []
     dtype = src.cover.dtype

@@ -13,7 +13,7 @@ from npusim.insn.base import Bound
 from npusim.insn.operand import Place
 from npusim.insn.tdma_base import PATTERN, Transfer
 from npusim.insn.tdma_matrix import MatrixTransfer
-from npusim.insn.tdma_transfer import bound_tensor, distinct
+from npusim.insn.tdma_transfer import bound_tensor
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import physical_range
@@ -153,7 +153,7 @@ class G2lTensorCopyDecompressed(Compressed):
     def check_rules(self) -> None:
         self.check_formats()
         (dst,) = self.destinations()
-        if isinstance(dst, LocalTensor) and not distinct(dst, self.chip):
+        if isinstance(dst, LocalTensor) and not dst.is_distinct(self.chip):
             self.refuse(f"the destination's strides {dst.stride} let elements overlap")
         self.check_extent()
 
@@ -240,7 +240,7 @@ class G2lMatrixCopyDecompressed(CompressedMatrix):
 
     def check_rules(self) -> None:
         self.check_matrix(self.src_c_stride)
-        if not all(distinct(piece, self.chip) for _, piece in self.held()):
+        if not all(piece.is_distinct(self.chip) for _, piece in self.held()):
             self.refuse("the destination's strides let elements overlap")
 
     def sources(self) -> Sequence[Place]:

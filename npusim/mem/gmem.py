@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import AddressError
-from npusim.mem.tensor import GlobalTensor
+from npusim.mem.tensor import GlobalTensor, are_apart
 from npusim.state import State
 
 
@@ -75,6 +75,11 @@ class TensorGmem:
     @property
     def cover(self) -> NDArray:
         return self.view
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether no two elements share a byte; False where that is not plain from the strides."""
+        return are_apart(zip(self.view.shape, self.view.strides, strict=True), self.view.itemsize)
 
     def load(self) -> NDArray:
         return self.view

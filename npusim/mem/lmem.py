@@ -51,7 +51,7 @@ class TensorLmem:
     `load` and `store` work on arrays of shape (n, c, h, w) in the tensor's format; both see the bytes as they are at
     the time of the call."""
 
-    __slots__ = ("_chip", "_lane0", "_padded", "_view", "memory", "parts", "shape", "span", "tensor")
+    __slots__ = ("_chip", "_lane0", "_padded", "_view", "is_distinct", "memory", "parts", "shape", "span", "tensor")
 
     def __init__(self, state: State, tensor: LocalTensor) -> None:
         lanes, lane_bytes = state.chip.num_lanes, state.chip.lmem_bytes
@@ -62,6 +62,8 @@ class TensorLmem:
         self.tensor = tensor
         self.shape = tensor.shape
         self.span = (offset, end)
+        self.is_distinct = tensor.is_distinct(state.chip)
+        """Whether no two elements share a byte; False where that is not plain from the strides."""
         self._chip = state.chip
         self._lane0 = lane0
         self.memory = flat = state.lmem_flat

@@ -6,7 +6,7 @@ Strides and addresses are in bytes; an LMEM address is linear: lane * bytes a la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -101,6 +101,14 @@ class LocalTensor(NamedTuple):
         if rest:
             yield region(LMEM, start + turns * c_str, ((rest, lane_bytes), *inner), size)
 
+    def is_distinct(self, chip: Chip) -> bool:
+        """Whether no two elements share a byte; False where that is not plain from the strides."""
+        (n, c, h, w), (n_str, c_str, h_str, w_str) = self.shape, self.stride
+        turns = -(-(self.addr // chip.lmem_bytes + c) // chip.num_lanes)
+        lanes = c if turns == 1 else chip.num_lanes
+        axes = ((n, n_str), (turns, c_str), (lanes, chip.lmem_bytes), (h, h_str), (w, w_str))
+        return are_apart(axes, self.fmt.itemsize)
+
     def element_addrs(self, chip: Chip) -> NDArray[np.int64]:
         """Linear LMEM address of every element, shape (n, c, h, w)."""
         lane0, start = divmod(self.addr, chip.lmem_bytes)
@@ -135,6 +143,15 @@ class LocalTensor(NamedTuple):
             0 if have != want else step for have, want, step in zip(self.shape, shape, self.stride, strict=True)
         )
         return LocalTensor(self.addr, shape, (n, c, h, w), self.fmt)
+
+
+def are_apart(axes: Iterable[tuple[int, int]], reach: int) -> bool:
+    """Whether elements of `reach` bytes along `axes` of (extent, stride) plainly lie apart."""
+    for stride, extent in sorted((stride, extent) for extent, stride in axes if extent > 1):
+        if stride < reach:
+            return False
+        reach += stride * (extent - 1)
+    return True
 
 
 class GlobalTensor(NamedTuple):
