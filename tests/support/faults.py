@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def with_section(file: Cvimodel, name: str, cmdbuf: Cmdbuf) -> Cvimodel:
         else s
         for s in file.sections
     )
-    return replace(file, sections=sections, payload=memoryview(bytes(file.payload) + data))
+    return replace(file, sections=sections, payload=memoryview(bytes(file.payload[:]) + data))
 
 
 class Subject:
@@ -104,7 +105,7 @@ def eager(cmdbuf: Cmdbuf, tiu_first: bool) -> Order | None:
     """The order in which one engine goes on as long as its waits let it before the other does a command; None for a
     deadlock."""
     chip = cmdbuf.chip
-    rows = (tiu_rows(chip, cmdbuf.tiu), tdma_rows(chip, cmdbuf.tdma))
+    rows: tuple[list[Any], list[Any]] = tiu_rows(chip, cmdbuf.tiu), tdma_rows(chip, cmdbuf.tdma)
     places = (cmdbuf.tiu_index.tolist(), cmdbuf.tdma_index.tolist())
     waits = ([r.cmd_id_gdma if r.cmd_id_en else 0 for r in rows[0]], [r.wait_id_tpu for r in rows[1]])
     ids = ([r.cmd_id_tpu for r in rows[0]], [r.cmd_id for r in rows[1]])
@@ -123,7 +124,7 @@ def eager(cmdbuf: Cmdbuf, tiu_first: bool) -> Order | None:
 
 def edited(cmdbuf: Cmdbuf, changes: dict[int, dict[str, int]]) -> Cmdbuf:
     """`cmdbuf` with other fields, by place of the command, in some of its descriptors."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, layout in (("tiu", tiu_layout(cmdbuf.chip)), ("tdma", tdma_layout(cmdbuf.chip))):
         rows, places = getattr(cmdbuf, name), getattr(cmdbuf, f"{name}_index").tolist()
         columns = layout.decode(rows)
