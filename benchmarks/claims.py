@@ -11,8 +11,7 @@ from benchmarks.needs import (
     PMU_TRACE,
     SMOLLM2,
     TIMING_FILES,
-    TORCH,
-    TRANSFORMERS,
+    WITH_TORCH,
 )
 
 CLAIMS: tuple[Claim, ...] = (
@@ -230,7 +229,7 @@ CLAIMS: tuple[Claim, ...] = (
         1e-3,
         "logits",
         "lower",
-        needs=(SMOLLM2, TORCH, TRANSFORMERS),
+        needs=(SMOLLM2, *WITH_TORCH),
     ),
     Claim(
         "reference_logits.llama_cpp",
@@ -246,7 +245,7 @@ CLAIMS: tuple[Claim, ...] = (
         0.9,
         "times",
         "higher",
-        needs=(SMOLLM2, TORCH, TRANSFORMERS),
+        needs=(SMOLLM2, *WITH_TORCH),
     ),
     Claim(
         "reference_model.decode",
@@ -254,7 +253,7 @@ CLAIMS: tuple[Claim, ...] = (
         1.5,
         "times",
         "higher",
-        needs=(SMOLLM2, TORCH, TRANSFORMERS),
+        needs=(SMOLLM2, *WITH_TORCH),
     ),
     Claim(
         "reference_model.memory",
@@ -262,7 +261,7 @@ CLAIMS: tuple[Claim, ...] = (
         1.15,
         "times",
         "lower",
-        needs=(SMOLLM2, TORCH, TRANSFORMERS),
+        needs=(SMOLLM2, *WITH_TORCH),
     ),
     Claim(
         "reference_model.loading",
@@ -270,7 +269,7 @@ CLAIMS: tuple[Claim, ...] = (
         8,
         "s of CPU time",
         "lower",
-        needs=(SMOLLM2, TORCH, TRANSFORMERS),
+        needs=(SMOLLM2, *WITH_TORCH),
     ),
     Claim(
         "kv.quest",

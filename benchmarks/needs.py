@@ -21,6 +21,6 @@ PMU_TRACE = PathNeed(
 )
 INFINITEBENCH = PathNeed("NPUSIM_INFINITEBENCH", "a clone of the repository OpenBMB/InfiniteBench")
 SMOLLM2 = ModelNeed("smollm2")
-TORCH = ModuleNeed("torch", "torch")
-TRANSFORMERS = ModuleNeed("transformers", "transformers")
+WITH_TORCH = tuple(ModuleNeed(name, name) for name in ("torch", "transformers", "accelerate"))
+"""transformers reads a GGUF file with accelerate."""
 LLAMA_CPP = ModuleNeed("llama_cpp", "llama-cpp-python")

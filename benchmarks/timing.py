@@ -30,7 +30,7 @@ from npusim.board import Board, board_named, default_board
 from npusim.loader.cvimodel import parse_cvimodel
 from npusim.loader.cvimodel_types import TpuRoutine
 from npusim.program.model import section_cmdbufs
-from npusim.timing import Timeline, Workload, concatenate, time_workload, workload_of_cmdbuf
+from npusim.timing import Timeline, Workload, concatenate, time_workload, workload_of_cmdbuf, workload_of_model
 
 EXPLAINED = ("mobilenet_v2_caffe", "cv181x")
 """Compiled years ago in another way: docs/timing.md says how."""
@@ -158,9 +158,9 @@ def load_and_time(raw: bytes, copies: int, board: Board) -> Timeline:
 
 def cycles(say: Say) -> float:
     """Million simulated cycles in a second of CPU time, of the bundled step for cv181x."""
-    workload = workload_of_cmdbuf(read_model(DATA / "functional" / "step_cv181x_int8.cvimodel")[0])
+    workload = workload_of_model(DATA / "functional" / "step_cv181x_int8.cvimodel")
     board = default_board(workload.chip)
-    seconds = median_seconds(lambda: time_workload(workload, board), 50)
+    seconds = median_seconds(lambda: time_workload(workload, board), 200)
     simulated = time_workload(workload, board).cycles
     say(f"{simulated:.0f} cycles in {1e3 * seconds:.2f} ms")
     return simulated / seconds / 1e6
