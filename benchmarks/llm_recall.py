@@ -20,9 +20,10 @@ from kv.memory.pool import BF16
 from kv.policies import policy_named
 from kv.sequence.paged_kv import PagedKV
 from npusim.board import board_named
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.generation import Generation
 from npusim.llm.lower import lower
-from npusim.llm.setup import PAGE_SIZE, Setup
+from npusim.llm.setup import Precision, Setup
 from reference_model.kv_store import KVStore
 from reference_model.quant.quantise import quantise
 from reference_model.train.recall import Recall
@@ -34,7 +35,7 @@ TEXT = Path(__file__).parents[1] / "tests" / "reference_model" / "data" / "held_
 Answer = Callable[[list[int]], int]
 
 
-def on_chip(model: reference_model.Model, precision: str, budget: int) -> tuple[Answer, int]:
+def on_chip(model: reference_model.Model, precision: Precision, budget: int) -> tuple[Answer, int]:
     setup = Setup(board_named("duo256m"), precision, CONTEXT, budget)
     run = Generation(lower(model.config, setup), quantise(model, precision), [])
     return lambda tokens: int(run.session().prefill(tokens).argmax()), run.lowered.setup.chunk

@@ -9,13 +9,13 @@ import numpy as np
 
 from golden import compare
 from npusim.cli.command import Command, console, working
-from npusim.cli.generate_on import describe
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.reporters.comparison import comparison_table
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables
 from npusim.llm.demo import PROMPT, demo_run, demo_tokens, golden_logits
+from npusim.llm.report import BoardReport
 from reference_model.generate import stream_text
 from reference_model.load import load
 
@@ -42,9 +42,10 @@ class DemoCommand(Command):
         with TextStream("", quiet=quiet) as stream:
             for piece in stream_text(run.twin.tokenizer, demo_tokens(run)):
                 stream.write(piece)
-        report = describe(run, load("builtin"), stream.text, time.perf_counter() - started)
+        simulated_s = time.perf_counter() - started
+        report = BoardReport.of(run, load("builtin"), text=stream.text, simulated_s=simulated_s)
         result = compare({"logits": np.stack(run.logits)}, {"logits": golden_logits()})
-        given[JSON].write(report | {"equal": bool(result)})
+        given[JSON].write(report.json() | {"equal": bool(result)})
         if quiet:
             return 0 if result else 1
         out.print(*board_run_renderables(report), sep="\n")

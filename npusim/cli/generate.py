@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import reference_model
 from npusim.board import Board
@@ -16,7 +15,7 @@ from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.kinds import Real, Text, Whole
 from npusim.cli.options.models import MaxTokens, ModelOption, SeedOption
 from npusim.cli.options.option import Flag, Given, OnlyWith, Value
-from npusim.cli.reporters.generation import TextStream, Timings, closing_line
+from npusim.cli.reporters.generation import GenerationReport, TextStream, Timings, closing_line
 from npusim.errors import UsageError
 from reference_model.generate import Sampling, generate, stream_text
 
@@ -82,11 +81,7 @@ def _run_here(given: Given, model: reference_model.Model, prompt: list[int], tim
         for piece in stream_text(model.tokenizer, produced):
             stream.write(piece)
     timings.stopped_by = _reason(model, timings, given[MAX_TOKENS])
-    rates = {
-        "prefill_tokens_per_s": timings.prefill_tokens_per_s,
-        "decode_tokens_per_s": timings.decode_tokens_per_s,
-    }
-    given[JSON].write({"model": given[MODEL], "text": stream.text, "tokens": tokens, **asdict(timings), **rates})
+    given[JSON].write(GenerationReport(given[MODEL], stream.text, tokens, timings).json())
     if not given[JSON].printed:
         print(closing_line(timings), file=sys.stderr)
     return 0

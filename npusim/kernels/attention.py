@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.kernels.gather import Gather, HeadPages, PageAddress, PageShape, PageTile
 from npusim.kernels.rows import BF16, load_rows
 from npusim.kernels.softmax import Softmax, softmax_bytes, softmax_rows
@@ -34,7 +35,7 @@ class AttentionShape:
     num_kv_heads: int
     head_dim: int
     num_pages: int
-    page_size: int = 16
+    page_size: int = PAGE_SIZE
 
     @property
     def group(self) -> int:

@@ -17,6 +17,7 @@ from npusim.kernels.tensors import Fmt, Mg, Ml, MlShape, Tg, Tl, ml_at, ml_defau
 
 BF16 = Fmt.BF16
 PAGE_SIZE = 16
+"""Tokens of a page."""
 NEG_ONE = 0xBF80
 _SCORE_COLUMNS = 256
 """Boxes of at most so many blocks are in LMEM at once; fewer where less is free."""

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
 from npusim.chip import Chip
 from npusim.errors import UsageError
 from npusim.isa.descriptors import tdma_layout
@@ -29,6 +26,13 @@ class Relocation:
     """Byte in the command buffer at which the descriptor starts."""
     addend: int
     """Added to the label's address: this tensor's distance from it."""
+
+    def base_fields(self, chip: Chip, addr: int) -> dict[str, int]:
+        """The descriptor's address fields where the label is at `addr`. UsageError where that is not an address."""
+        value = addr + self.addend + chip.gmem_base
+        if addr < 0 or value >= 1 << 40:
+            raise UsageError(f"label {self.label!r} is given the address {addr:#x}; an address has 40 bits")
+        return {f"{self.side}_base_addr_low": value & 0xFFFFFFFF, f"{self.side}_base_addr_high": value >> 32}
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,12 @@ class Program:
         Addresses are offsets from the tensors' base registers. Raises UsageError for an unknown label."""
         buffers = [bytearray(buffer) for buffer in self.cmdbufs]
         for label, addr in addrs.items():
-            for point in self._points(label):
-                write_addr(self.chip, np.frombuffer(buffers[point.buffer], np.uint8), point, addr)
+            for point in self.relocations_of(label):
+                _write_addr(self.chip, buffers[point.buffer], point, addr)
         return replace(self, cmdbufs=tuple(map(bytes, buffers)))
 
-    def _points(self, label: str) -> tuple[Relocation, ...]:
+    def relocations_of(self, label: str) -> tuple[Relocation, ...]:
+        """The places that follow a label. UsageError where the program has none of that name."""
         if label not in self._by_label:
             known = ", ".join(list(self._by_label)[:8]) or "none"
             raise UsageError(
@@ -83,13 +88,9 @@ class Program:
         return self._by_label[label]
 
 
-def write_addr(chip: Chip, cmdbuf: NDArray[np.uint8], point: Relocation, addr: int) -> None:
-    """Writes `addr` into the descriptor of `point`, in place; `cmdbuf` is a writable command buffer as uint8."""
-    value = addr + point.addend + chip.gmem_base
-    if addr < 0 or value >= 1 << 40:
-        raise UsageError(f"label {point.label!r} is given the address {addr:#x}; an address has 40 bits")
+def _write_addr(chip: Chip, cmdbuf: bytearray, point: Relocation, addr: int) -> None:
     layout = tdma_layout(chip)
-    low, high = layout.by_name[f"{point.side}_base_addr_low"], layout.by_name[f"{point.side}_base_addr_high"]
-    at = point.offset + low.lsb // 8
-    cmdbuf[at : at + 4] = np.frombuffer((value & 0xFFFFFFFF).to_bytes(4, "little"), np.uint8)
-    cmdbuf[point.offset + high.lsb // 8] = value >> 32
+    for name, value in point.base_fields(chip, addr).items():
+        field = layout.by_name[name]
+        at, num_bytes = point.offset + field.lsb // 8, field.width // 8
+        cmdbuf[at : at + num_bytes] = value.to_bytes(num_bytes, "little")

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Any
 
-from npusim.board import Board
+from npusim.board import MIB, Board
 from npusim.errors import NpusimError
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.layout import lay_out_model
 from npusim.llm.lower import lower
+from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.predict import Predictor, StepTime, streamed
-from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
+from npusim.llm.setup import PRECISIONS, Gather, Precision, Setup, Submit
 from npusim.mem.lmem import align_up
 from reference_model.config import ModelConfig
 
-PRECISIONS = ("int8", "bf16")
 CONTEXTS = (256, 1024, 4080)
 BUDGETS: tuple[int | None, ...] = (128, 256, 512, None)
 _TILE_BYTES = 8192
@@ -26,26 +29,56 @@ _ENOUGH = 1 << 32
 
 @dataclass(frozen=True)
 class Capacity:
-    """One question's answer. `step` is None where the programs do not fit LMEM; `reason` says why something does not
-    fit."""
+    """What a board can do with a model under one setup.
 
-    board: str
-    precision: str
-    context: int
-    budget: int | None
+    needed_bytes    of ION memory; without the programs where these do not fit LMEM
+    step            at a full context; None where the programs do not fit LMEM
+    reason          why something does not fit, or empty
+    """
+
+    setup: Setup
     needed_bytes: int
-    ion_bytes: int
-    fits: bool
     step: StepTime | None
     reason: str = ""
+
+    @property
+    def fits(self) -> bool:
+        return not self.reason
+
+    def json(self) -> dict[str, Any]:
+        """JSON-ready. Speeds of what does not fit the memory are those that it would have with enough of it."""
+        setup, step = self.setup, self.step
+        return {
+            "board": setup.board.name,
+            "precision": setup.precision,
+            "context": setup.context,
+            "budget": setup.budget,
+            "fits": self.fits,
+            "reason": self.reason,
+            "needed_bytes": self.needed_bytes,
+            "ion_bytes": setup.memory_bytes,
+            "tokens_per_second": step and step.tokens_per_second,
+            "ms_per_token": step
+            and {"chip": step.chip_ms, "cpu": step.cpu_ms, "submit": step.submit_ms, "total": step.ms},
+            "dram_bytes_per_token": step and step.dram_bytes,
+            "binds": step and step.binds,
+        }
 
 
 @dataclass(frozen=True)
 class _Timed:
-    """Two lowerings of a few layers, on a board."""
+    """Lowerings of two and of three layers, on a board."""
 
     steps: tuple[StepTime, StepTime]
     command_bytes: tuple[int, int]
+
+    @classmethod
+    def on(cls, board: Board, lowered: tuple[LoweredModel, LoweredModel], context: int) -> _Timed:
+        two, three = lowered
+        return cls(
+            (Predictor(two, board).decode(context), Predictor(three, board).decode(context)),
+            (two.command_bytes, three.command_bytes),
+        )
 
     def step(self, num_layers: int) -> StepTime:
         two, three = self.steps
@@ -69,49 +102,38 @@ def contexts_of(config: ModelConfig) -> list[int]:
 def capacity(
     config: ModelConfig,
     boards: Sequence[Board],
-    precisions: Sequence[str] = PRECISIONS,
+    *,
+    precisions: Sequence[Precision] = PRECISIONS,
     contexts: Sequence[int] = CONTEXTS,
     gather: Gather = Gather.PATCH,
     submit: Submit = Submit.LAYER,
 ) -> Iterator[Capacity]:
     """Every answer, as it is found; boards with the same chip share lowerings."""
-    for precision in precisions:
-        for context in contexts:
-            for budget in BUDGETS:
-                if budget is not None and budget >= context:
-                    continue
-                yield from _answers(
-                    config, [Setup(board, precision, context, budget, gather, submit) for board in boards]
-                )
+    for precision, context, budget in product(precisions, contexts, BUDGETS):
+        if budget is None or budget < context:
+            setups = [Setup(board, precision, context, budget, gather=gather, submit=submit) for board in boards]
+            yield from _answers(config, setups)
 
 
 def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]:
     """For setups that differ in the board alone."""
-    small: dict[str, tuple[Predictor, Predictor] | NpusimError] = {}
+    small: dict[str, tuple[LoweredModel, LoweredModel] | NpusimError] = {}
     for setup in setups:
-        board, context = setup.board, setup.context
-        if board.chip.name not in small:
-            small[board.chip.name] = _lowerings(config, setup)
-        placed = lay_out_model(setup, config, _TILE_BYTES)
-        found, step, reason = small[board.chip.name], None, ""
-        needed = placed.memory.num_bytes
-        if isinstance(found, NpusimError):
-            reason = str(found)
-        else:
-            on_board = [Predictor(p.lowered, board) for p in found]
-            timed = _Timed(
-                (on_board[0].decode(context), on_board[1].decode(context)),
-                (found[0].lowered.command_bytes, found[1].lowered.command_bytes),
-            )
-            step, needed = timed.step(config.num_layers), needed + timed.commands(config.num_layers)
-            if needed > board.ion_bytes:
-                reason = (
-                    f"needs {needed / 2**20:.0f} MiB of ION "
-                    f"memory{_from_storage(step, placed.weights.matrix_bytes, board)}"
-                )
-        yield Capacity(
-            board.name, setup.precision, context, setup.budget, needed, board.ion_bytes, not reason, step, reason
-        )
+        chip = setup.board.chip.name
+        if chip not in small:
+            small[chip] = _lowerings(config, setup)
+        layout, few = lay_out_model(setup, config, _TILE_BYTES), small[chip]
+        needed = layout.memory.num_bytes
+        if isinstance(few, NpusimError):
+            yield Capacity(setup, needed, None, str(few))
+            continue
+        timed = _Timed.on(setup.board, few, setup.context)
+        step, needed = timed.step(config.num_layers), needed + timed.commands(config.num_layers)
+        reason = ""
+        if needed > setup.memory_bytes:
+            streaming = _from_storage(step, layout.weights.matrix_bytes, setup.board)
+            reason = f"needs {needed / MIB:.0f} MiB of ION memory{streaming}"
+        yield Capacity(setup, needed, step, reason)
 
 
 def _from_storage(step: StepTime, weight_bytes: int, board: Board) -> str:
@@ -124,16 +146,12 @@ def _from_storage(step: StepTime, weight_bytes: int, board: Board) -> str:
     )
 
 
-def _lowerings(config: ModelConfig, setup: Setup) -> tuple[Predictor, Predictor] | NpusimError:
+def _lowerings(config: ModelConfig, setup: Setup) -> tuple[LoweredModel, LoweredModel] | NpusimError:
+    setup = replace(setup, ion_bytes=_ENOUGH)
     try:
         two, three = (
-            lower(
-                replace(config, num_layers=n, sliding_layers=(False,) * n),
-                replace(setup, ion_bytes=_ENOUGH),
-                prefill=False,
-            )
-            for n in (2, 3)
+            lower(replace(config, num_layers=n, sliding_layers=(False,) * n), setup, prefill=False) for n in (2, 3)
         )
     except NpusimError as error:
         return error
-    return Predictor(two), Predictor(three)
+    return two, three

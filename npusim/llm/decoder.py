@@ -16,7 +16,7 @@ from npusim.kernels.tables import InterpolatedTable, ScientificTable, load_table
 from npusim.kernels.tensors import Tg, Tl, tg
 from npusim.kernels.weights import WeightPlan
 from npusim.llm.layout import ModelLayout, mask_row_bytes
-from npusim.llm.setup import PAGE_SIZE, Gather
+from npusim.llm.pages import SIDES, page_label
 from npusim.llm.weights import WeightStrip
 from reference_model.quant import tables
 from reference_model.quant.arith import pattern
@@ -46,15 +46,12 @@ class Context:
 
     def scratch(self, columns: int) -> Tg:
         """Rows in GMEM that a product may go through."""
-        return tg(self.layout.scratch, (1, self.rows, 1, columns), BF16)
+        return tg(self.layout.memory["scratch"].addr, (1, self.rows, 1, columns), BF16)
 
     def gain(self, layer: int, name: str) -> Tg:
         layout = self.layout
-        return tg(
-            layout.memory["weights"].addr + layout.weights.gains[layer][name],
-            (1, 1, 1, layout.config.hidden_size),
-            BF16,
-        )
+        addr = layout.memory["weights"].addr + layout.weights.gains[layer][name]
+        return tg(addr, (1, 1, 1, layout.config.hidden_size), BF16)
 
     def rms_norm(self, res: Tl, gain: Tg) -> None:
         rms_norm(self.b, res, self.x, gain, eps=self.layout.norm_eps, rsqrt=self.rsqrt)
@@ -117,14 +114,14 @@ def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
         rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, head_dim=c.head_dim)
         v = columns_of(qkv, q_dim + kv_dim, kv_dim)
         here = (1, 1, 1, 1)
-        k_to = tg(layout.pages.offset(0, layer, 0, 0), here, BF16, label="k_new")
+        k_to = tg(layer * layout.pages.layer_stride, here, BF16, label="k_new")
         store_rows(
             b,
             shape,
             k,
             v,
             k_to=k_to,
-            v_to=tg(layout.pages.offset(1, layer, 0, 0) - layout.pages.offset(1, 0, 0, 0), here, BF16, label="v_new"),
+            v_to=tg(layer * layout.pages.layer_stride, here, BF16, label="v_new"),
         )
         if not layout.setup.prunes:
             return
@@ -173,37 +170,31 @@ def head(ctx: Context) -> None:
         gain = tg(layout.memory["weights"].addr + layout.weights.final_gain, (1, 1, 1, c.hidden_size), BF16)
         ctx.rms_norm(normed, gain)
         for strip in layout.weights.head:
-            matmul(
-                b,
-                ctx.stream,
-                normed,
-                tg(layout.addresses.logits + 2 * strip.columns.start, (1, 1, 1, strip.plan.n), BF16),
-            )
+            addr = layout.addresses.logits + 2 * strip.columns.start
+            matmul(b, ctx.stream, normed, tg(addr, (1, 1, 1, strip.plan.n), BF16))
 
 
 def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
     layout = ctx.layout
     c = layout.config
-    shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots, PAGE_SIZE)
+    shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots)
     keys, values = (
-        [[_page(ctx, side, layer, head, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)]
-        for side in (0, 1)
+        [[_page(ctx, layer, head, side, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)]
+        for side in SIDES
     )
     step = mask_row_bytes(layout.setup)
     mask = Tg(0, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2), label="mask")
-    scratch = tg(layout.scratch, (1, 1, 1, shape.scratch_bytes // 2), BF16)
+    scratch = tg(layout.memory["scratch"].addr, (1, 1, 1, shape.scratch_bytes // 2), BF16)
     tables = ctx.softmax or softmax_tables(ctx.b, layout)
     attention(ctx.b, out, q, keys, values, mask=mask, shape=shape, tables=tables, scratch=scratch)
 
 
-def _page(ctx: Context, which: int, layer: int, head_index: int, slot: int) -> PageAddress:
-    """Where the page in a slot lies: wherever its label is moved, or where the CPU copied it."""
-    layout = ctx.layout
-    if layout.setup.gather is Gather.COPY and ctx.rows == 1:
-        return layout.addresses.staging + layout.pages.staged_offset(
-            which, layer, head_index, slot, ctx.num_slots
-        ), None
-    return 0, f"{'kv'[which]}/{layer}/{head_index}/{slot}"
+def _page(ctx: Context, layer: int, kv_head: int, side: int, slot: int) -> PageAddress:
+    """Where the page in a slot lies: wherever its label is moved, or, in a decode step, where the CPU copied it."""
+    staging = ctx.layout.staging
+    if staging and ctx.rows == 1:
+        return staging.addr(layer, kv_head, side, slot), None
+    return 0, page_label(layer, kv_head, side, slot)
 
 
 def softmax_tables(b: KernelBuilder, layout: ModelLayout) -> Softmax:

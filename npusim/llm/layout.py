@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from npusim.kernels.attention import AttentionShape
-from npusim.kernels.cache import Boxes, CacheShape
+from npusim.kernels.cache import PAGE_SIZE, Boxes, CacheShape
+from npusim.kernels.tables import TABLE_BYTES
 from npusim.kernels.tensors import Fmt
 from npusim.llm.memory_map import MemoryMap, lay_out_regions
 from npusim.llm.pages import PageLayout
-from npusim.llm.setup import PAGE_SIZE, Gather, Setup
+from npusim.llm.setup import Gather, Setup
 from npusim.llm.weights import Shapes, WeightLayout, lay_out_weights
 from npusim.mem.lmem import align_up
 from reference_model.config import ModelConfig
@@ -23,7 +24,6 @@ FORMATS = {"bf16": Fmt.BF16, "int8": Fmt.I8}
 EMPTY_BOX = 1e30
 """A box that holds no key yet reaches from +EMPTY_BOX down to -EMPTY_BOX: any key is inside, and no product
 overflows."""
-TABLE_BYTES = 1024
 TABLES = ("exp", "sigmoid", "gelu_gate", "reciprocal", "rsqrt")
 
 
@@ -39,7 +39,6 @@ class Addresses:
     rope       rows of (cos, sin), rope_bytes a position
     mask       as masks lays them out
     boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
-    staging    where the CPU copies pages, or 0
     """
 
     x: int
@@ -51,25 +50,28 @@ class Addresses:
     rope_bytes: int
     mask: int
     boxes: int
-    staging: int
 
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """Addresses are offsets from the start of the board's ION block, which base register 0 holds."""
+    """Addresses are offsets from the start of the board's ION block, which base register 0 holds.
+
+    pages       of the cache; page 0 is the null page, all zeros, which stands in for a slot that is not used
+    staging     where the CPU copies the page of each slot; None where it copies none
+    """
 
     setup: Setup
     config: ModelConfig
     weights: WeightLayout
     memory: MemoryMap
     pages: PageLayout
+    staging: PageLayout | None
     addresses: Addresses
-    scratch: int
 
     @property
     def cache_shape(self) -> CacheShape:
         c = self.config
-        return CacheShape(c.num_kv_heads, c.group_size, c.head_dim, self.pages.offset(0, 0, 1, 0))
+        return CacheShape(c.num_kv_heads, c.group_size, c.head_dim, self.pages.head_stride)
 
     def boxes(self, layer: int) -> Boxes:
         """Relative to the label that names a block's column."""
@@ -114,7 +116,8 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
     """The layout of a model of configuration `c` under `setup`, whose tiles of weights take buffer_bytes of LMEM a
     lane."""
     weights = lay_out_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
-    pages = PageLayout(c.num_layers, c.num_kv_heads, c.head_dim, setup.num_pages, PAGE_SIZE)
+    pages = PageLayout.of(c, 1 + setup.num_pages)
+    staging = PageLayout.of(c, setup.num_slots) if setup.gather is Gather.COPY else None
     box_bytes = c.num_layers * c.num_kv_heads * 2 * c.head_dim * setup.num_pages * 2
     rope_bytes = 2 * 2 * c.head_dim
     mask_at = TABLE_BYTES * len(TABLES) + setup.context * rope_bytes
@@ -123,9 +126,6 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
     x_bytes = align_up(2 * setup.chunk * c.hidden_size, 64)
     q_bytes = align_up(2 * c.num_heads * c.head_dim, 64)
     logit_bytes = align_up(2 * c.vocab_size, 64)
-    staging = (
-        2 * c.num_layers * c.num_kv_heads * setup.num_slots * pages.page_bytes if setup.gather is Gather.COPY else 0
-    )
     memory = lay_out_regions(
         [
             ("weights", weights.num_bytes, f"{setup.precision}, {c.num_layers} layers and the head"),
@@ -133,7 +133,7 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
             ("page boxes", box_bytes, "largest and smallest key element of each page"),
             ("tables", table_bytes, "functions, rope, masks"),
             ("scratch", _scratch_bytes(setup, c), "between the operators of a layer"),
-            *((("staging", staging, "pages that the CPU copied"),) if staging else ()),
+            *((("staging", staging.num_bytes, "pages that the CPU copied"),) if staging else ()),
             (
                 "io",
                 x_bytes + q_bytes + logit_bytes + c.num_layers * score_bytes,
@@ -152,9 +152,16 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
         rope_bytes=rope_bytes,
         mask=table + mask_at,
         boxes=memory["page boxes"].addr,
-        staging=memory["staging"].addr if staging else 0,
     )
-    return ModelLayout(setup, c, weights, memory, pages, addresses, memory["scratch"].addr)
+    return ModelLayout(
+        setup=setup,
+        config=c,
+        weights=weights,
+        memory=memory,
+        pages=replace(pages, base=memory["kv pages"].addr),
+        staging=staging and replace(staging, base=memory["staging"].addr),
+        addresses=addresses,
+    )
 
 
 def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:

@@ -14,7 +14,7 @@ from npusim.llm.decoder import Context
 from npusim.llm.layout import ModelLayout, lay_out_model
 from npusim.llm.lowered_model import LoweredModel, PrefillProgram
 from npusim.llm.memory_map import require_fit
-from npusim.llm.setup import Gather, Setup, Submit
+from npusim.llm.setup import CHUNKS, Gather, Setup, Submit
 from npusim.llm.weights import MATRICES, WeightStrip
 from reference_model.config import ModelConfig
 
@@ -24,7 +24,7 @@ ones leave room."""
 
 MAX_PAGES = 255
 """That attention takes: the TIU's extents have 12 bits. What a prompt has beyond goes through decode."""
-PREFILLS = ((16, 2), (8, 2), (16, 1), (8, 1))
+PREFILLS = tuple((chunk, num_buffers) for num_buffers in (2, 1) for chunk in CHUNKS)
 """Tokens of a prefill chunk and its weight buffers, fastest first."""
 
 

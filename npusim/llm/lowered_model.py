@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.kernels.program import Program
 from npusim.llm.layout import Addresses, ModelLayout
 from npusim.llm.memory_map import MemoryMap
@@ -51,11 +52,11 @@ class LoweredModel:
     def addresses(self) -> Addresses:
         return self.layout.addresses
 
+    def prefill_for(self, length: int) -> PrefillProgram | None:
+        """The smallest program that sees `length` tokens."""
+        return next((p for p in self.prefills if p.num_slots * PAGE_SIZE >= length), None)
+
     @property
     def command_bytes(self) -> int:
         """Of all command buffers."""
         return sum(len(cmdbuf) for program in self.programs.values() for cmdbuf in program.cmdbufs)
-
-    def staged(self, which: int, layer: int, head: int, slot: int) -> int:
-        """Where the CPU copies the page in a slot to, `which` being 0 for keys and 1 for values."""
-        return self.addresses.staging + self.pages.staged_offset(which, layer, head, slot, self.setup.num_slots)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from npusim.board import MIB
 from npusim.errors import NpusimError, UsageError
 from npusim.mem.lmem import align_up
 
 ALIGNMENT = 4096
 """Of a region: a page of the CPU, so that each can be flushed on its own."""
-MIB = 1 << 20
 
 
 class DoesNotFit(NpusimError):
@@ -53,10 +52,6 @@ class MemoryMap:
             if region.name == name:
                 return region
         raise UsageError(f"no region is called {name!r}; there are {', '.join(r.name for r in self.regions)}")
-
-    def rows(self) -> list[dict[str, Any]]:
-        """JSON-ready, one object a region."""
-        return [{"name": r.name, "addr": r.addr, "num_bytes": r.num_bytes, "what": r.what} for r in self.regions]
 
 
 def lay_out_regions(sizes: Iterable[tuple[str, int, str]], base: int = 0) -> MemoryMap:

@@ -1,4 +1,6 @@
-"""Pages of keys and values in GMEM, and the choice of those that a step attends to."""
+"""Pages of keys and values in GMEM, and the choice of those that a step attends to.
+
+The address of a page is computed here alone; a bundle's manifest holds the same base and strides."""
 
 from __future__ import annotations
 
@@ -8,49 +10,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kv.policies.table import choose, table_of
+from npusim.kernels.cache import PAGE_SIZE
+from npusim.kernels.rows import BF16
+from reference_model.config import ModelConfig
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
 
+KEYS, VALUES = SIDES = (0, 1)
+
+
 @dataclass(frozen=True)
 class PageLayout:
-    """Head-major pages. Keys lie dim-major, [head_dim, page_size], so that a page is one descriptor into columns of a
-    right-hand matrix; values lie token-major, [page_size, head_dim], so that a page is rows of one. Page 0 of each head
-    is the null page, all zeros, which stands in for a slot that is not used."""
+    """Where pages of bf16 numbers lie: [layer][head][side][page], the side being KEYS or VALUES. `base` is the address
+    of the first; a stride is the bytes from one layer, head, side, page, or token of a page, to the next.
 
-    num_layers: int
-    num_kv_heads: int
-    head_dim: int
-    num_pages: int
-    """Beside the null page."""
-    page_size: int = 16
-    itemsize: int = 2
+    Keys lie dim-major, [head_dim, PAGE_SIZE], so that a page is one descriptor into columns of a right-hand matrix;
+    values lie token-major, [PAGE_SIZE, head_dim], so that a page is rows of one."""
 
-    @property
-    def page_bytes(self) -> int:
-        """Of the keys, and of the values, of one page of one head."""
-        return self.head_dim * self.page_size * self.itemsize
+    base: int
+    layer_stride: int
+    head_stride: int
+    side_stride: int
+    page_stride: int
+    token_strides: tuple[int, int]
+    """Of keys and of values."""
+    num_bytes: int
+    """Of all pages."""
 
-    @property
-    def num_bytes(self) -> int:
-        """Of keys and values of all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * (self.num_pages + 1) * self.page_bytes
+    @classmethod
+    def of(cls, config: ModelConfig, num_pages: int, base: int = 0) -> PageLayout:
+        """For `num_pages` pages of keys, and as many of values, for each KV head of each layer."""
+        page = config.head_dim * PAGE_SIZE * BF16.itemsize
+        side = num_pages * page
+        head = len(SIDES) * side
+        layer = config.num_kv_heads * head
+        return cls(
+            base=base,
+            layer_stride=layer,
+            head_stride=head,
+            side_stride=side,
+            page_stride=page,
+            token_strides=(BF16.itemsize, config.head_dim * BF16.itemsize),
+            num_bytes=config.num_layers * layer,
+        )
 
-    def offset(self, which: int, layer: int, head: int, page: int) -> int:
-        """Of a page's first byte in the region; `which` is 0 for keys and 1 for values."""
-        return (((layer * self.num_kv_heads + head) * 2 + which) * (self.num_pages + 1) + page) * self.page_bytes
+    def addr(self, layer: int, head: int, side: int, page: int) -> int:
+        """Of a page's first byte."""
+        return (
+            self.base
+            + layer * self.layer_stride
+            + head * self.head_stride
+            + side * self.side_stride
+            + page * self.page_stride
+        )
 
-    def key_offset(self, layer: int, head: int, page: int, slot: int) -> int:
-        """Of the first element of a token's key; the next dimension is page_size elements on."""
-        return self.offset(0, layer, head, page) + slot * self.itemsize
+    def token_addr(self, side: int, page: int, slot: int) -> int:
+        """Of the first element of a token's key or value, in layer 0 and head 0."""
+        return self.addr(0, 0, side, page) + slot * self.token_strides[side]
 
-    def value_offset(self, layer: int, head: int, page: int, slot: int) -> int:
-        return self.offset(1, layer, head, page) + slot * self.head_dim * self.itemsize
 
-    def staged_offset(self, which: int, layer: int, head: int, slot: int, num_slots: int) -> int:
-        """Of the page in a slot, where the CPU copies pages into one place: head after head, keys, then values."""
-        return (((layer * self.num_kv_heads + head) * 2 + which) * num_slots + slot) * self.page_bytes
+def page_label(layer: int, head: int, side: int, slot: int) -> str:
+    """The label of the page that a decode or prefill program attends to in a slot."""
+    return f"{'kv'[side]}/{layer}/{head}/{slot}"
 
 
 @dataclass(frozen=True)
@@ -62,19 +85,24 @@ class PageChoice:
     num_valid: int
 
 
-def every_block(num_kv_heads: int, num_slots: int, length: int, page_size: int) -> PageChoice:
+def num_blocks(length: int) -> int:
+    """Blocks that `length` tokens take, the last one full or not."""
+    return -(-length // PAGE_SIZE)
+
+
+def every_block(num_kv_heads: int, num_slots: int, length: int) -> PageChoice:
     """All blocks of a sequence of `length` tokens, which must fit the slots."""
-    count = -(-length // page_size)
+    count = num_blocks(length)
     assert count <= num_slots, "the caller chooses where there are more blocks than slots"
     blocks = np.full((num_kv_heads, num_slots), -1, np.int64)
     blocks[:, :count] = np.arange(count)
     return PageChoice(blocks, length)
 
 
-def best_blocks(scores: FloatArray, num_slots: int, length: int, page_size: int) -> PageChoice:
+def best_blocks(scores: FloatArray, num_slots: int, length: int) -> PageChoice:
     """The last block and the highest-scored others, as kv.policies chooses. scores: float32 [kv_heads, blocks], one a
     block so far."""
     kept = choose(scores, min(num_slots, scores.shape[1]))
     table = table_of(kept, num_slots).units
     skipped = scores.shape[1] - int(kept[0].sum())
-    return PageChoice(table, length - skipped * page_size)
+    return PageChoice(table, length - skipped * PAGE_SIZE)

@@ -9,7 +9,8 @@ from npusim.board import Board, Host
 from npusim.errors import UsageError
 from npusim.llm.cpu_cost import CpuCosts
 from npusim.llm.lowered_model import LoweredModel
-from npusim.llm.setup import PAGE_SIZE, Gather
+from npusim.llm.pages import num_blocks
+from npusim.llm.setup import Gather
 from npusim.timing import TDMA, TIU, Timeline, time_workload, workload_of_bytes
 
 
@@ -85,14 +86,14 @@ class Predictor:
         static."""
         lowered, setup, config = self.lowered, self.lowered.setup, self.lowered.config
         timelines = [timeline for name in lowered.decode for timeline in self.timelines(name)]
-        blocks = -(-length // PAGE_SIZE)
+        blocks = num_blocks(length)
         moved = self._moved_labels
         cpu_us = self.cpu.embed(2 * config.hidden_size) + self.cpu.argmax(config.vocab_size)
         if setup.prunes and blocks > setup.num_slots:
             choose = self.cpu.choose_pages(config.num_kv_heads, config.group_size, blocks, setup.num_slots)
             cpu_us += config.num_layers * choose
         if setup.gather is Gather.COPY:
-            page_bytes = 2 * config.num_layers * config.num_kv_heads * setup.num_slots * lowered.pages.page_bytes
+            page_bytes = 2 * config.num_layers * config.num_kv_heads * setup.num_slots * lowered.pages.page_stride
             cpu_us += self.cpu.copy(page_bytes) + config.num_layers * self.cpu.invalidate(
                 page_bytes / config.num_layers
             )
@@ -114,10 +115,8 @@ class Predictor:
 
     def prefill_ms(self, num_tokens: int) -> float:
         """A prompt, in chunks and, for what is left over, in decode steps."""
-        setup, done, ms = self.lowered.setup, 0, 0.0
-        programs = self.lowered.prefills
-        while num_tokens - done > setup.chunk and programs and programs[-1].num_slots * PAGE_SIZE >= done + setup.chunk:
-            done += setup.chunk
-            program = next(p for p in programs if p.num_slots * PAGE_SIZE >= done)
+        chunk, done, ms = self.lowered.setup.chunk, 0, 0.0
+        while num_tokens - done > chunk and (program := self.lowered.prefill_for(done + chunk)):
+            done += chunk
             ms += self.program_ms(program.name) + len(self.timelines(program.name)) * self.cpu.submit() / 1000
         return ms + sum(self.decode(length).ms for length in range(done + 1, num_tokens + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,10 +10,20 @@ from numpy.typing import NDArray
 
 from kv.pages.block_manager import BlockManager
 from npusim.errors import UsageError
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.device import Device
 from npusim.llm.lowered_model import LoweredModel, PrefillProgram
-from npusim.llm.pages import FloatArray, PageChoice, best_blocks, every_block
-from npusim.llm.setup import PAGE_SIZE, Gather
+from npusim.llm.pages import (
+    KEYS,
+    SIDES,
+    VALUES,
+    FloatArray,
+    PageChoice,
+    best_blocks,
+    every_block,
+    num_blocks,
+    page_label,
+)
 from reference_model.quant.twin import TwinModel
 
 SEQUENCE = "sequence"
@@ -53,7 +64,11 @@ class Session:
             raise UsageError("the prompt is empty: give at least one token")
         self._require_room(len(tokens))
         chunk, logits = self.lowered.setup.chunk, None
-        while len(tokens) > chunk and self.length % chunk == 0 and (program := self._prefill_for(self.length + chunk)):
+        while (
+            len(tokens) > chunk
+            and self.length % chunk == 0
+            and (program := self.lowered.prefill_for(self.length + chunk))
+        ):
             self._prefill_chunk(program, tokens[:chunk])
             tokens = tokens[chunk:]
         for token in tokens:
@@ -83,7 +98,7 @@ class Session:
                     self._read_scores(index - 1) if self.lowered.setup.prunes else self._old_scores(index - 1)
                 )
                 self.choices.append(choice)
-                moves |= self._mask_move(choice.num_valid - 1) | self._page_moves(index - 1, choice)
+                moves |= self._mask_move(choice.num_valid - 1) | self._decode_page_moves(index - 1, choice)
             self._run(name, moves)
             if self.watch is not None:
                 self.watch(index, self._floats(self.lowered.addresses.x, self.lowered.config.hidden_size))
@@ -93,7 +108,7 @@ class Session:
         layers = range(self.lowered.config.num_layers)
         self.choices = [self._choose(self._old_scores(layer)) for layer in layers]
         for layer, choice in enumerate(self.choices):
-            moves |= self._page_moves(layer, choice)
+            moves |= self._decode_page_moves(layer, choice)
         self._run(self.lowered.decode[0], moves | self._mask_move(self.choices[0].num_valid - 1))
         if self.lowered.setup.prunes:
             self._scores = [self._read_scores(layer) for layer in layers]
@@ -102,33 +117,28 @@ class Session:
         """scores: float32 [kv_heads, blocks so far]."""
         num_slots = self.lowered.setup.num_slots
         if scores.shape[1] <= num_slots:
-            return every_block(len(scores), num_slots, self.length, PAGE_SIZE)
-        return best_blocks(scores, num_slots, self.length, PAGE_SIZE)
+            return every_block(len(scores), num_slots, self.length)
+        return best_blocks(scores, num_slots, self.length)
 
     def _old_scores(self, layer: int) -> FloatArray:
         """The scores of the step before. Blocks that had none, or were incomplete then, count as recent: they are
         kept."""
-        num_blocks = -(-self.length // PAGE_SIZE)
-        scores = np.full((self.lowered.config.num_kv_heads, num_blocks), np.inf, np.float32)
+        count = num_blocks(self.length)
+        scores = np.full((self.lowered.config.num_kv_heads, count), np.inf, np.float32)
         if self._scores:
             whole = self._scores[layer][:, :-1]
             scores[:, : whole.shape[1]] = whole
         else:
-            scores[:] = np.arange(num_blocks)
+            scores[:] = np.arange(count)
         return scores
 
     def _read_scores(self, layer: int) -> FloatArray:
         """Largest score among the query heads of each KV head, float32 [kv_heads, blocks so far]."""
-        lowered, config = self.lowered, self.lowered.config
-        num_pages = lowered.setup.num_pages
-        raw = self.device.read(
-            lowered.addresses.scores + layer * lowered.addresses.score_bytes, lowered.addresses.score_bytes
-        )
-        planes = np.frombuffer(raw, np.uint16)[: 2 * config.num_heads * num_pages]
-        planes = planes.reshape(config.num_kv_heads, 2, config.group_size, num_pages)[
-            ..., : -(-self.length // PAGE_SIZE)
-        ]
-        return (planes[:, 0].astype(np.uint32) << 16 | planes[:, 1]).view(np.float32).max(1)
+        config, addresses = self.lowered.config, self.lowered.addresses
+        shape = (config.num_kv_heads, 2, config.group_size, self.lowered.setup.num_pages)
+        raw = self.device.read(addresses.scores + layer * addresses.score_bytes, 2 * math.prod(shape))
+        upper, lower = np.frombuffer(raw, np.uint16).reshape(shape)[..., : num_blocks(self.length)].swapaxes(0, 1)
+        return (upper.astype(np.uint32) << 16 | lower).view(np.float32).max(1)
 
     def _prefill_chunk(self, program: PrefillProgram, tokens: Sequence[int]) -> None:
         lowered = self.lowered
@@ -136,42 +146,42 @@ class Session:
         self._write_x(tokens)
         start = self.length - len(tokens)
         moves = self._step_moves(start) | self._mask_move(start)
-        choice = every_block(lowered.config.num_kv_heads, program.num_slots, self.length, PAGE_SIZE)
+        choice = every_block(lowered.config.num_kv_heads, program.num_slots, self.length)
         for layer in range(lowered.config.num_layers):
             moves |= self._page_moves(layer, choice)
         self._run(program.name, moves)
 
-    def _prefill_for(self, length: int) -> PrefillProgram | None:
-        """The smallest program that sees `length` tokens."""
-        return next((p for p in self.lowered.prefills if p.num_slots * PAGE_SIZE >= length), None)
-
     def _step_moves(self, position: int) -> dict[str, int]:
         """Addresses that follow from the position of the first new token."""
-        lowered, addresses = self.lowered, self.lowered.addresses
+        pages, addresses = self.lowered.pages, self.lowered.addresses
         block, slot = divmod(position, PAGE_SIZE)
         page = int(self._physical[block])
-        keys, values = lowered.pages.key_offset(0, 0, page, slot), lowered.pages.value_offset(0, 0, page, slot)
-        kv = self._kv
         return {
-            "k_new": kv + keys,
-            "v_new": kv + values,
+            "k_new": pages.token_addr(KEYS, page, slot),
+            "v_new": pages.token_addr(VALUES, page, slot),
             "rope": addresses.rope + position * addresses.rope_bytes,
             "box": addresses.boxes + 2 * block,
         }
 
+    def _decode_page_moves(self, layer: int, choice: PageChoice) -> dict[str, int]:
+        """Addresses of the pages that one layer of a decode step attends to; where the CPU copies them, none move."""
+        pages, staging = self.lowered.pages, self.lowered.layout.staging
+        moves = self._page_moves(layer, choice)
+        if staging is None:
+            return moves
+        for head, side, slot in np.ndindex(len(choice.blocks), len(SIDES), choice.blocks.shape[1]):
+            page = self.device.read(moves[page_label(layer, head, side, slot)], pages.page_stride)
+            self.device.write(staging.addr(layer, head, side, slot), page)
+        return {}
+
     def _page_moves(self, layer: int, choice: PageChoice) -> dict[str, int]:
-        """Addresses of the pages that one layer attends to; where they are copied instead, nothing moves."""
-        pages = self._physical[choice.blocks]
-        moves: dict[str, int] = {}
-        for head, slot in np.ndindex(pages.shape):
-            for which, side in enumerate("kv"):
-                source = self._kv + self.lowered.pages.offset(which, layer, head, int(pages[head, slot]))
-                if self.lowered.setup.gather is Gather.PATCH:
-                    moves[f"{side}/{layer}/{head}/{slot}"] = source
-                else:
-                    staged = self.lowered.staged(which, layer, head, slot)
-                    self.device.write(staged, self.device.read(source, self.lowered.pages.page_bytes))
-        return moves
+        """Addresses of the pages that one layer attends to."""
+        physical, pages = self._physical[choice.blocks], self.lowered.pages
+        return {
+            page_label(layer, head, side, slot): pages.addr(layer, head, side, int(physical[head, slot]))
+            for head, slot in np.ndindex(physical.shape)
+            for side in SIDES
+        }
 
     def _mask_move(self, num_before: int) -> dict[str, int]:
         """The mask of new tokens with `num_before` others in front of them among the slots."""
@@ -185,10 +195,6 @@ class Session:
     def _physical(self) -> NDArray[np.int64]:
         """Physical page of each block; block -1, which stands for none, is the null page 0."""
         return np.array([*self._blocks.tables[SEQUENCE].pages, 0], np.int64)
-
-    @property
-    def _kv(self) -> int:
-        return self.lowered.memory["kv pages"].addr
 
     def _append(self, count: int) -> None:
         self._blocks.append(SEQUENCE, count)

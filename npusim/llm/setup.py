@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
+from typing import Literal, get_args
 
 from npusim.board import Board
 from npusim.errors import UsageError
+from npusim.kernels.cache import PAGE_SIZE
 
-PAGE_SIZE = 16
-MIB = 1 << 20
+Precision = Literal["int8", "bf16"]
+"""Of the weights in GMEM; int8 has a scale for each output."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+CHUNKS = (PAGE_SIZE, PAGE_SIZE // 2)
+"""Tokens that a prefill program may take at once."""
 
 
 class Gather(Enum):
@@ -36,29 +41,30 @@ class Setup:
 
     context     that the cache holds
     budget      that a decode step attends to, the new one included; None: everything
-    chunk       tokens that a prefill program takes at once, a page or half of one
+    chunk       tokens that a prefill program takes at once, of CHUNKS
     ion_bytes   memory for the chip's buffers; None: what the board's image gives
     """
 
     board: Board
-    precision: str = "int8"
+    precision: Precision = "int8"
     context: int = 1024
     budget: int | None = None
+    _: KW_ONLY
     gather: Gather = Gather.PATCH
     submit: Submit = Submit.LAYER
-    chunk: int = 16
+    chunk: int = PAGE_SIZE
     ion_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in ("bf16", "int8"):
-            raise UsageError(f"precision {self.precision!r} has no decode program: use bf16 or int8")
-        if self.chunk not in (8, 16):
-            raise UsageError(f"chunk is {self.chunk}: a prefill program takes 8 or {PAGE_SIZE} tokens at once")
-        for name, value in (
-            ("context", self.context),
-            *((("budget", self.budget),) if self.budget is not None else ()),
-        ):
-            if value < PAGE_SIZE or value % PAGE_SIZE:
+        if self.precision not in PRECISIONS:
+            raise UsageError(
+                f"precision {self.precision!r} has no decode program: use {' or '.join(sorted(PRECISIONS))}"
+            )
+        if self.chunk not in CHUNKS:
+            most, half = CHUNKS
+            raise UsageError(f"chunk is {self.chunk}: a prefill program takes {half} or {most} tokens at once")
+        for name, value in (("context", self.context), ("budget", self.budget)):
+            if value is not None and (value < PAGE_SIZE or value % PAGE_SIZE):
                 raise UsageError(f"{name} is {value}: it must be a multiple of the page's {PAGE_SIZE} tokens")
         if self.gather is Gather.COPY and self.submit is Submit.TOKEN:
             raise UsageError(
@@ -73,12 +79,12 @@ class Setup:
     @property
     def prunes(self) -> bool:
         """Whether a decode step may leave pages out."""
-        return self.budget is not None and self.budget < self.context
+        return self.num_slots < self.num_pages
 
     @property
     def num_slots(self) -> int:
         """Pages that a decode step attends to."""
-        return (self.budget if self.prunes and self.budget is not None else self.context) // PAGE_SIZE
+        return min(self.budget or self.context, self.context) // PAGE_SIZE
 
     @property
     def memory_bytes(self) -> int:

@@ -85,7 +85,14 @@ def lay_out_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> 
     final_gain = at.take(2 * shapes.hidden)
     head = strips("head")
     placed = [strip for layer in layers for matrix in layer.values() for strip in matrix] + list(head)
-    return WeightLayout(tuple(layers), head, tuple(gains), final_gain, at.offset, sum(m.plan.num_bytes for m in placed))
+    return WeightLayout(
+        layers=tuple(layers),
+        head=head,
+        gains=tuple(gains),
+        final_gain=final_gain,
+        num_bytes=at.offset,
+        matrix_bytes=sum(m.plan.num_bytes for m in placed),
+    )
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from kv.memory.pool import BF16
 from kv.policies import policy_named
 from kv.sequence.paged_kv import PagedKV
 from npusim.board import board_named
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.device import SimulatedDevice
 from npusim.llm.lower import lower
 from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.session import Session
-from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
+from npusim.llm.setup import Gather, Precision, Setup, Submit
 from reference_model.quant.quantise import quantise
 from reference_model.quant.twin import TwinModel
 
@@ -26,20 +27,21 @@ HELD_OUT = Path(__file__).parents[1] / "reference_model" / "data" / "held_out.tx
 
 
 @cache
-def twin(precision: str) -> TwinModel:
+def twin(precision: Precision) -> TwinModel:
     return quantise(reference_model.load("builtin"), precision)
 
 
 @cache
 def lowered(
-    precision: str,
+    precision: Precision,
     context: int,
     budget: int | None = None,
     board: str = "duo256m",
     gather: Gather = Gather.PATCH,
     submit: Submit = Submit.LAYER,
 ) -> LoweredModel:
-    return lower(twin(precision).config, Setup(board_named(board), precision, context, budget, gather, submit))
+    setup = Setup(board_named(board), precision, context, budget, gather=gather, submit=submit)
+    return lower(twin(precision).config, setup)
 
 
 def session(low: LoweredModel) -> Session:

@@ -20,7 +20,8 @@ from tests.llm.lowering import lowered, twin
 
 def test_the_answer_from_three_layers_is_that_of_all() -> None:
     config = twin("int8").config
-    (answer,) = (a for a in capacity(config, [board_named("duo256m")], ["int8"], [256]) if a.budget == 128)
+    answers = capacity(config, [board_named("duo256m")], precisions=["int8"], contexts=[256])
+    (answer,) = (a for a in answers if a.setup.budget == 128)
     low = lower(config, Setup(board_named("duo256m"), "int8", 256, 128), prefill=False)
     step = Predictor(low).decode(256)
     assert answer.step is not None

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from npusim.cli.main import main
 from npusim.errors import UsageError
 from npusim.llm.board.export import export
 from npusim.llm.generation import Generation
+from npusim.llm.pages import SIDES
 from npusim.llm.setup import Gather, Submit
 from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf, write_cmdbuf
 from tests.llm.lowering import held_out, lowered, twin
@@ -35,8 +37,8 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return directory
 
 
-class MachineBoard:
-    """The runner's Board on npusim's chip."""
+class MachineDevice:
+    """The runner's Device on npusim's chip."""
 
     def __init__(self, chip: str) -> None:
         self._machine = Machine(chip)
@@ -67,16 +69,23 @@ def runner(directory: Path) -> ModuleType:
 
 def test_the_runners_driver_gives_the_golden_logits_on_the_simulated_chip(bundle: Path) -> None:
     run, manifest = runner(bundle), json.loads((bundle / "manifest.json").read_text())
-    model: Any = run.Model(manifest, MachineBoard(manifest["chip"]))
+    driver: Any = run.Driver(manifest, MachineDevice(manifest["chip"]))
     tokens, rows = manifest["prompt"], []
     for index in range(len(tokens) + STEPS):
-        rows.append(model.decode(tokens[index]))
+        rows.append(driver.decode(tokens[index]))
         if index + 1 >= len(tokens):
             tokens.append(run.largest(rows[-1]))
     golden = read_archive(bundle / "golden.npz")["logits"]
     np.testing.assert_array_equal(
         (np.frombuffer(b"".join(rows), np.uint16).astype(np.uint32) << 16).view(np.float32), golden.reshape(-1)
     )
+
+
+def test_the_runner_finds_every_page_by_the_manifests_strides_where_npusim_puts_it(bundle: Path) -> None:
+    pages, low = json.loads((bundle / "manifest.json").read_text())["pages"], lowered("bf16", 64, 32)
+    c, page_addr = low.config, runner(bundle).page_addr
+    for place in product(range(c.num_layers), range(c.num_kv_heads), SIDES, range(1 + low.setup.num_pages)):
+        assert page_addr(pages, *place) == low.pages.addr(*place)
 
 
 @pytest.mark.skipif("CVI_LIB" not in os.environ, reason="CVI_LIB does not name the vendor's functional model")

@@ -11,7 +11,8 @@ from npusim.cli.options.kinds import Kind, OneOf, Real, Whole
 from npusim.cli.options.models import BudgetOption, ContextOption, PolicyOption, PrecisionOption
 from npusim.cli.options.option import Option, Value, Words
 from npusim.errors import UsageError
-from npusim.llm.setup import PAGE_SIZE, Gather, Setup, Submit
+from npusim.kernels.cache import PAGE_SIZE
+from npusim.llm.setup import Gather, Precision, Setup, Submit
 from npusim.mem.lmem import align_up
 
 T = TypeVar("T")
@@ -138,7 +139,7 @@ class Lowering:
     """How a language model is lowered. `context` is None for as many tokens as are needed, `budget` for everything,
     `ion_bytes` for what the board's image gives."""
 
-    precision: str
+    precision: Precision
     budget: int | None
     context: int | None
     variant: Variant
@@ -180,7 +181,7 @@ class LoweringOption(Option[Lowering]):
         )
 
 
-_PRECISION = PrecisionOption[str](default="int8")
+_PRECISION = PrecisionOption[Precision](default="int8")
 _POLICY = PolicyOption[str](kind=OneOf(("full", "quest"), "POLICY"), default="quest")
 _BUDGET = BudgetOption[int](default=256)
 _CONTEXT = ContextOption[int | None](default_words="as many as needed")

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from npusim.cli.options.kinds import Kind, OneOf, Text, Tokens, Whole
 from npusim.cli.options.option import REQUIRED, Value
+from npusim.llm.setup import PRECISIONS
 
 T = TypeVar("T")
 _NAME_OR_PATH = Text("NAME|PATH")
 _POLICY = Text("POLICY")
 _TOKENS = Tokens()
-_FORMAT = OneOf(("int8", "bf16"), "FORMAT")
+_FORMAT = OneOf(PRECISIONS, "FORMAT")
 _WHOLE = Whole()
 _POSITIVE = Whole(1)
 _PARTS = ("config.json", "tokenizer.json", "tokenizer_config.json")

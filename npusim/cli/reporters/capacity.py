@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
-MIB = 1 << 20
+from npusim.board import MIB
+from npusim.llm.capacity import Capacity
 
 
-def capacity_table(rows: list[dict[str, Any]]) -> Table:
+def capacity_table(answers: Sequence[Capacity]) -> Table:
     """One line a board, precision, context and budget. Speeds of what does not fit are those that it would have with
     enough memory."""
     table = Table(box=None, pad_edge=False)
@@ -18,20 +19,20 @@ def capacity_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(
             name, justify="right" if name in ("context", "budget", "MiB", "of", "tokens/s", "ms") else "left"
         )
-    for row in rows:
-        ms = row["ms_per_token"]
+    for answer in answers:
+        setup, step = answer.setup, answer.step
         table.add_row(
-            row["board"],
-            row["precision"],
-            str(row["context"]),
-            str(row["budget"] or "all"),
-            "yes" if row["fits"] else "no",
-            f"{row['needed_bytes'] / MIB:.1f}",
-            f"{row['ion_bytes'] / MIB:.0f}",
-            f"{row['tokens_per_second']:.1f}" if ms else "",
-            f"{ms['total']:.2f}" if ms else "",
-            row["binds"] or "",
-            row["reason"],
-            style=None if row["fits"] else "dim",
+            setup.board.name,
+            setup.precision,
+            str(setup.context),
+            str(setup.budget or "all"),
+            "yes" if answer.fits else "no",
+            f"{answer.needed_bytes / MIB:.1f}",
+            f"{setup.memory_bytes / MIB:.0f}",
+            f"{step.tokens_per_second:.1f}" if step else "",
+            f"{step.ms:.2f}" if step else "",
+            step.binds if step else "",
+            answer.reason,
+            style=None if answer.fits else "dim",
         )
     return table

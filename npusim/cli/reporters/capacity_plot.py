@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Sequence
+
+from npusim.llm.capacity import Capacity
 
 
-def draw(rows: list[dict[str, Any]], kind: str) -> bytes:
+def draw(answers: Sequence[Capacity], kind: str) -> bytes:
     """A picture of a `kind`, such as "png". Hollow marks stand for what does not fit the board's memory."""
     from matplotlib.figure import Figure
 
-    panels = list(dict.fromkeys((row["board"], row["precision"]) for row in rows))
+    panels = list(dict.fromkeys((a.setup.board.name, a.setup.precision) for a in answers))
     width = min(len(panels), 4)
     figure = Figure(figsize=(4 * width, 3 * -(-len(panels) // width)), layout="constrained")
     for place, panel in enumerate(panels, 1):
         axes = figure.add_subplot(-(-len(panels) // width), width, place)
-        mine = [row for row in rows if (row["board"], row["precision"]) == panel and row["tokens_per_second"]]
-        for colour, budget in enumerate(sorted({row["budget"] for row in mine}, key=lambda b: b or 1 << 30)):
-            line = [row for row in mine if row["budget"] == budget]
-            points = [row["context"] for row in line], [row["tokens_per_second"] for row in line]
-            axes.plot(*points, color=f"C{colour}", label=f"{budget or 'all'} tokens", linewidth=1)
-            for row, x, y in zip(line, *points, strict=True):
-                axes.plot(x, y, "o", color=f"C{colour}", fillstyle="full" if row["fits"] else "none")
+        mine = [a for a in answers if (a.setup.board.name, a.setup.precision) == panel]
+        for colour, budget in enumerate(sorted({a.setup.budget for a in mine if a.step}, key=lambda b: b or 1 << 30)):
+            points = [
+                (a.setup.context, a.step.tokens_per_second, a.fits) for a in mine if a.step and a.setup.budget == budget
+            ]
+            contexts, speeds, _ = zip(*points, strict=True)
+            axes.plot(contexts, speeds, color=f"C{colour}", label=f"{budget or 'all'} tokens", linewidth=1)
+            for context, speed, fits in points:
+                axes.plot(context, speed, "o", color=f"C{colour}", fillstyle="full" if fits else "none")
         axes.set_title(f"{panel[0]}, {panel[1]}", fontsize="medium")
         axes.set_xscale("log", base=2)
         axes.set_xlabel("context, tokens")
@@ -29,7 +33,7 @@ def draw(rows: list[dict[str, Any]], kind: str) -> bytes:
         axes.set_ylim(bottom=0)
         if place == 1:
             axes.legend(fontsize="small", title="budget")
-    if not all(row["fits"] for row in rows):
+    if not all(answer.fits for answer in answers):
         figure.supxlabel("hollow: does not fit the memory that the board's image reserves", fontsize="small")
     picture = io.BytesIO()
     figure.savefig(picture, format=kind)

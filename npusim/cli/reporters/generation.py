@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 
@@ -28,6 +29,27 @@ class Timings:
     @property
     def decode_tokens_per_s(self) -> float | None:
         return (self.new_tokens - 1) / self.decode_s if self.new_tokens > 1 else None
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """A text that a model wrote, its tokens and how long they took."""
+
+    model: str
+    text: str
+    tokens: list[int]
+    timings: Timings
+
+    def json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "model": self.model,
+            "text": self.text,
+            "tokens": self.tokens,
+            **asdict(self.timings),
+            "prefill_tokens_per_s": self.timings.prefill_tokens_per_s,
+            "decode_tokens_per_s": self.timings.decode_tokens_per_s,
+        }
 
 
 class TextStream:

@@ -2,56 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
 
-MIB = 1 << 20
+from npusim.board import MIB
+from npusim.llm.report import BoardReport
+from reference_model.quant.compare import LayerError
 
 
-def board_run_renderables(report: dict[str, Any]) -> list[RenderableType]:
+def board_run_renderables(report: BoardReport) -> list[RenderableType]:
     """Predicted speed, agreement with the float model, memory map."""
-    ms = report["ms_per_token"]
-    which = f"quest, {report['budget']}" if report["prunes"] else "all"
+    setup, step = report.setup, report.step
+    which = f"quest, {setup.budget}" if setup.prunes else "all"
     parts: list[RenderableType] = [
         "",
-        f"[bold]{report['board']}[/], {report['precision']}, attending to {which} of up to {report['context']} tokens: "
-        f"[bold]{report['tokens_per_second']:.1f} tokens/s[/] predicted",
-        f"  {ms['total']:.2f} ms a token: chip {ms['chip']:.2f}, CPU {ms['cpu']:.2f}, submit {ms['submit']:.2f}; "
-        f"{report['binds']} binds; "
-        f"{report['dram_bytes_per_token'] / 1e6:.2f} MB of DRAM a token; first token after "
-        f"{report['ms_to_first_token']:.0f} ms",
+        f"[bold]{setup.board.name}[/], {setup.precision}, attending to {which} of up to {setup.context} tokens: "
+        f"[bold]{step.tokens_per_second:.1f} tokens/s[/] predicted",
+        f"  {step.ms:.2f} ms a token: chip {step.chip_ms:.2f}, CPU {step.cpu_ms:.2f}, submit {step.submit_ms:.2f}; "
+        f"{step.binds} binds; {step.dram_bytes / 1e6:.2f} MB of DRAM a token; first token after "
+        f"{report.ms_to_first_token:.0f} ms",
     ]
-    if report["kl"] is not None:
+    if report.agreement:
         parts.append(
-            f"  against the float model on the same tokens: argmax the same in {report['argmax_agreement']:.1%}, "
-            f"KL divergence {report['kl']:.4f} nats"
+            f"  against the float model on the same tokens: argmax the same in {report.agreement.argmax:.1%}, "
+            f"KL divergence {report.agreement.kl:.4f} nats"
         )
-    parts.append(f"  {len(report['tokens'])} tokens simulated in {report['simulated_s']:.1f} s")
+    parts.append(f"  {len(report.tokens)} tokens simulated in {report.simulated_s:.1f} s")
     return [*parts, memory_table(report)]
 
 
-def memory_table(report: dict[str, Any]) -> Table:
+def memory_table(report: BoardReport) -> Table:
     """One line a region, and the sum against the board's ION memory."""
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("memory", "left"), ("from", "right"), ("MiB", "right"), ("what", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for row in report["memory_map"]:
-        addr = f"{row['addr']:#x}" if "addr" in row else ""
-        table.add_row(row["name"], addr, f"{row['num_bytes'] / MIB:.2f}", row.get("what", ""))
-    total = sum(row["num_bytes"] for row in report["memory_map"])
-    table.add_row(
-        "all", "", f"{total / MIB:.2f}", f"of {report['ion_bytes'] / MIB:.0f} MiB of ION memory", style="bold"
-    )
+    for name in ("memory", "from", "MiB", "what"):
+        table.add_column(name, justify="right" if name in ("from", "MiB") else "left")
+    for region in report.memory.regions:
+        table.add_row(region.name, f"{region.addr:#x}", f"{region.num_bytes / MIB:.2f}", region.what)
+    table.add_row("command buffers", "", f"{report.command_bytes / MIB:.2f}", "")
+    total = report.command_bytes + sum(region.num_bytes for region in report.memory.regions)
+    of = f"of {report.setup.memory_bytes / MIB:.0f} MiB of ION memory"
+    table.add_row("all", "", f"{total / MIB:.2f}", of, style="bold")
     return table
 
 
-def layer_table(layers: list[dict[str, Any]]) -> Table:
+def layer_table(layers: Sequence[LayerError]) -> Table:
     """SQNR of each layer against the float model, of the worst token: accumulated, and on the chip's own inputs."""
     table = Table(box=None, pad_edge=False)
     for name in ("layer", "entire dB", "single dB"):
         table.add_column(name, justify="right")
-    for row in layers:
-        table.add_row(str(row["layer"]), f"{row['entire_db']:.1f}", f"{row['single_db']:.1f}")
+    for error in layers:
+        table.add_row(str(error.layer), f"{error.entire:.1f}", f"{error.single:.1f}")
     return table

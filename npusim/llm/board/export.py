@@ -15,9 +15,10 @@ from golden import write_archive
 from golden.whole import replacing
 from npusim.errors import UsageError
 from npusim.isa.descriptors import tdma_layout
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.kernels.program import Program
 from npusim.llm.generation import Generation
-from npusim.llm.setup import PAGE_SIZE, Gather, Setup
+from npusim.llm.setup import Gather, Setup
 from npusim.program.cmdbuf import parse_cmdbuf
 from reference_model.generate import GREEDY
 
@@ -86,17 +87,15 @@ def _manifest(run: Generation, steps: int) -> dict[str, Any]:
     return {
         "chip": setup.board.chip.name,
         "num_bytes": low.memory.num_bytes,
-        "memory_map": low.memory.rows(),
+        "memory_map": [asdict(region) for region in low.memory.regions],
         "addresses": asdict(low.addresses),
-        "kv": low.memory["kv pages"].addr,
-        "page_bytes": low.pages.page_bytes,
+        "pages": asdict(low.pages),
         "page_size": PAGE_SIZE,
-        "num_pages": low.pages.num_pages,
+        "num_pages": setup.num_pages,
         "num_slots": setup.num_slots,
         "context": setup.context,
         "prunes": setup.prunes,
         "hidden": config.hidden_size,
-        "head_dim": config.head_dim,
         "num_heads": config.num_heads,
         "num_kv_heads": config.num_kv_heads,
         "num_layers": config.num_layers,

@@ -17,8 +17,9 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from runtime import Board, load_library, write_npz  # type: ignore[import-not-found]
+from runtime import Device, load_library, write_npz  # type: ignore[import-not-found]
 
+INFINITY = float("inf")
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -27,111 +28,100 @@ def read_file(name: str) -> bytes:
         return source.read()
 
 
-class Model:
-    """The driver: page tables, choice of pages, patches. `manifest` says where everything lies."""
+class Driver:
+    """Page tables, choice of pages and patches of one sequence. `manifest` says where everything lies."""
 
-    def __init__(self, manifest: dict[str, Any], board: Any) -> None:
-        self.m, self.board, self.length = manifest, board, 0
+    def __init__(self, manifest: dict[str, Any], device: Any) -> None:
+        self.m, self.device, self.length = manifest, device, 0
         memory = read_file("memory.bin")
         for addr, start, count in manifest["constants"]:
-            board.write(addr, memory[start : start + count])
+            device.write(addr, memory[start : start + count])
         self.embedding = read_file("embedding.bin")
         self.programs = {
-            name: [(board.load(read_file(part["file"])), part["labels"]) for part in parts]
+            name: [(device.load(read_file(part["file"])), part["labels"]) for part in parts]
             for name, parts in manifest["programs"].items()
         }
         self.now: dict[tuple[str, str], int] = {}
-        self.scores: list[list[list[float]]] | None = None
+        self.scores: list[list[list[float]]] = [[[]] * manifest["num_kv_heads"]] * manifest["num_layers"]
+
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.length // self.m["page_size"])
 
     def decode(self, token: int) -> bytes:
         """One token in, bytes of bf16 logits out."""
-        m, addresses, page_size = self.m, self.m["addresses"], self.m["page_size"]
-        row = 2 * m["hidden"]
-        self.board.write(addresses["x"], self.embedding[token * row : (token + 1) * row])
-        block, slot = divmod(self.length, page_size)
+        m, row = self.m, 2 * self.m["hidden"]
+        first, *others = m["decode"]
+        self.device.write(m["addresses"]["x"], self.embedding[token * row : (token + 1) * row])
+        moves = self.new_token_moves()
         self.length += 1
-        moves = {
-            "k_new": m["kv"] + (block + 1) * m["page_bytes"] + 2 * slot,
-            "v_new": m["kv"]
-            + (m["num_pages"] + 1) * m["page_bytes"]
-            + (block + 1) * m["page_bytes"]
-            + 2 * slot * m["head_dim"],
-            "rope": addresses["rope"] + (self.length - 1) * addresses["rope_bytes"],
-            "box": addresses["boxes"] + 2 * block,
-        }
-        if len(m["decode"]) > 1:
-            for index, name in enumerate(m["decode"]):
-                if index:
-                    moves.update(self.choose(index - 1, self.read_scores(index - 1) if m["prunes"] else None))
-                self.run(name, moves)
-        else:
-            for layer in range(m["num_layers"]):
-                moves.update(self.choose(layer, self.old_scores(layer)))
-            self.run(m["decode"][0], moves)
-            if m["prunes"]:
-                self.scores = [self.read_scores(layer) for layer in range(m["num_layers"])]
-        return self.board.read(addresses["logits"], 2 * m["vocab"])
+        if not others:  # one program: pages by the scores of the step before, new or then incomplete ones in any case
+            for layer, scores in enumerate(self.scores):
+                moves.update(self.page_moves(layer, [old[:-1] + [INFINITY] * self.num_blocks for old in scores]))
+        self.run(first, moves)
+        if not others and m["prunes"]:
+            self.scores = [self.read_scores(layer) for layer in range(m["num_layers"])]
+        for layer, name in enumerate(others):
+            moves.update(self.page_moves(layer, self.read_scores(layer)))
+            self.run(name, moves)
+        return self.device.read(m["addresses"]["logits"], 2 * m["vocab"])
 
-    def choose(self, layer: int, scores: list[list[float]] | None) -> dict[str, int]:
-        """Moves of one layer's pages: the last block and those with the highest scores , ascending, then null pages."""
-        m, slots, blocks = self.m, self.m["num_slots"], -(-self.length // self.m["page_size"])
-        moves: dict[str, int] = {}
-        kept = list(range(blocks))
+    def new_token_moves(self) -> dict[str, int]:
+        """Where the key and value of the token at position `length` go, and what else follows from its position."""
+        block, slot = divmod(self.length, self.m["page_size"])
+        addresses, pages = self.m["addresses"], self.m["pages"]
+        key, value = (page_addr(pages, 0, 0, side, block + 1) + slot * pages["token_strides"][side] for side in (0, 1))
+        rope = addresses["rope"] + self.length * addresses["rope_bytes"]
+        return {"k_new": key, "v_new": value, "rope": rope, "box": addresses["boxes"] + 2 * block}
+
+    def page_moves(self, layer: int, scores: list[list[float]]) -> dict[str, int]:
+        """Moves of one layer's pages and of its mask. Page 0 stands in for a slot that is not used."""
+        m, moves = self.m, {}
         for head in range(m["num_kv_heads"]):
-            if scores is not None and blocks > slots:
-                row = scores[head]
-                best = sorted(range(blocks - 1), key=lambda block: (-row[block], block))[: slots - 1]
-                kept = [*sorted(best), blocks - 1]
-            pages = [block + 1 for block in kept] + [0] * (slots - len(kept))
-            for slot, page in enumerate(pages):
+            blocks = self.choose(scores[head])
+            for slot in range(m["num_slots"]):
+                page = blocks[slot] + 1 if slot < len(blocks) else 0
                 for side in (0, 1):
-                    source = (
-                        m["kv"]
-                        + (((layer * m["num_kv_heads"] + head) * 2 + side) * (m["num_pages"] + 1) + page)
-                        * m["page_bytes"]
-                    )
-                    moves[f"{'kv'[side]}/{layer}/{head}/{slot}"] = source
-        valid = self.length - (blocks - len(kept)) * m["page_size"]
-        moves["mask"] = m["addresses"]["mask"] + 2 * (m["context"] - (valid - 1))
-        return moves
+                    moves[f"{'kv'[side]}/{layer}/{head}/{slot}"] = page_addr(m["pages"], layer, head, side, page)
+        before = self.length - 1 - (self.num_blocks - len(blocks)) * m["page_size"]
+        return {**moves, "mask": m["addresses"]["mask"] + 2 * (m["context"] - before)}
+
+    def choose(self, scores: list[float]) -> list[int]:
+        """Blocks of one head, ascending: all, or the last and those with the highest scores."""
+        *blocks, last = range(self.num_blocks)
+        if len(blocks) >= self.m["num_slots"]:
+            blocks = sorted(blocks, key=lambda block: (-scores[block], block))[: self.m["num_slots"] - 1]
+        return [*sorted(blocks), last]
 
     def read_scores(self, layer: int) -> list[list[float]]:
-        """Largest score among the query heads of each KV head: [kv_heads][blocks]."""
-        m, addresses, pages = self.m, self.m["addresses"], self.m["context"] // self.m["page_size"]
-        count = 2 * m["num_heads"] * pages
-        halves = struct.unpack(
-            f"<{count}H", self.board.read(addresses["scores"] + layer * addresses["score_bytes"], 2 * count)
-        )
-        blocks, group = -(-self.length // m["page_size"]), m["num_heads"] // m["num_kv_heads"]
-        found: list[list[float]] = []
-        for head in range(m["num_kv_heads"]):
-            upper, lower = 2 * head * group * pages, (2 * head + 1) * group * pages
-            rows = [range(at, at + blocks) for at in range(0, group * pages, pages)]
-            scores = [[number(halves[upper + i], halves[lower + i]) for i in row] for row in rows]
-            found.append([max(column) for column in zip(*scores)])  # noqa: B905
-        return found
+        """Largest score among the query heads of each KV head: [kv_heads][blocks].
 
-    def old_scores(self, layer: int) -> list[list[float]]:
-        """Of the step before; blocks that had none, or were incomplete then, are kept."""
-        blocks = -(-self.length // self.m["page_size"])
-        if self.scores is None:
-            return [[float(block) for block in range(blocks)]] * self.m["num_kv_heads"]
-        return [row[:-1] + [float("inf")] * (blocks - len(row) + 1) for row in self.scores[layer]]
+        Of a KV head's float32 scores, [query heads][pages], all upper halves lie in front of all lower ones."""
+        m, size = self.m, self.m["addresses"]["score_bytes"]
+        raw = self.device.read(m["addresses"]["scores"] + layer * size, size)
+        row = 2 * m["num_pages"]
+        half = m["num_heads"] // m["num_kv_heads"] * row
+
+        def score(head: int, block: int) -> float:
+            uppers = range(2 * head * half + 2 * block, (2 * head + 1) * half, row)
+            return max(struct.unpack("<f", raw[at + half : at + half + 2] + raw[at : at + 2])[0] for at in uppers)
+
+        return [[score(head, block) for block in range(self.num_blocks)] for head in range(m["num_kv_heads"])]
 
     def run(self, name: str, moves: dict[str, int]) -> None:
         for program, labels in self.programs[name]:
             for label, points in labels.items():
                 if self.now.get((name, label)) != moves[label]:
                     for number, offset, addend in points:
-                        self.board.patch(program, number, offset, moves[label] + addend)
-            self.board.run(program)
+                        self.device.patch(program, number, offset, moves[label] + addend)
+            self.device.run(program)
         self.now.update({(name, label): moves[label] for _, labels in self.programs[name] for label in labels})
 
 
-def number(upper: int, lower: int) -> float:
-    """A float32 number of its halves."""
-    value: float = struct.unpack("<f", struct.pack("<HH", lower, upper))[0]
-    return value
+def page_addr(pages: dict[str, Any], layer: int, head: int, side: int, page: int) -> int:
+    """Of a page's first byte; side 0 are keys, 1 values. The base and strides are the manifest's."""
+    addr: int = pages["base"] + layer * pages["layer_stride"] + head * pages["head_stride"]
+    return addr + side * pages["side_stride"] + page * pages["page_stride"]
 
 
 def largest(logits: bytes) -> int:
@@ -150,11 +140,11 @@ def main() -> None:
     options = parser.parse_args()
     manifest = json.loads(read_file("manifest.json").decode())
     os.environ.setdefault("SET_CHIP_NAME", manifest["chip"])
-    model = Model(manifest, Board(load_library(options.lib), manifest["num_bytes"]))
+    driver = Driver(manifest, Device(load_library(options.lib), manifest["num_bytes"]))
     tokens = [int(t) for t in options.tokens.split(",")] if options.tokens else manifest["prompt"]
     steps, rows, started = manifest["steps"] if options.steps is None else options.steps, [], time.time()
     for index in range(len(tokens) + steps):
-        rows.append(model.decode(tokens[index]))
+        rows.append(driver.decode(tokens[index]))
         if index + 1 >= len(tokens):
             tokens.append(largest(rows[-1]))
     write_npz(options.out, rows, manifest["vocab"])

@@ -52,7 +52,7 @@ def load_library(directory: str) -> Any:
     return library
 
 
-class Board:
+class Device:
     """One block of memory, addressed by offsets from its start, and the programs that work on it."""
 
     def __init__(self, library: Any, num_bytes: int) -> None:
