@@ -12,15 +12,15 @@ QUERY_BLOCK = 128
 def attend(
     q: FloatArray, positions: IntArray, selection: Selected, window: int, keep_weights: bool
 ) -> tuple[FloatArray, FloatArray | None]:
-    """softmax(q k') v over the keys that are no later than each query and, with window > 0, at most window - 1
-    positions back.
+    """softmax(q k') v over the keys that each query sees.
+
+    A query sees the keys that are no later than itself and, with window > 0, at most window - 1 positions back.
 
     q            float32 [T, q_heads, head_dim], scaled
     positions    int [T], ascending
     -> [T, q_heads, head_dim], and the weights [q_heads, T, S] if keep_weights
 
-    Queries go in blocks, so that a long prompt does not need the whole [q_heads, T, S] at once.
-    """
+    Queries go in blocks, so that a long prompt does not need the whole [q_heads, T, S] at once."""
     num_queries, num_heads, _ = q.shape
     num_slots = selection.k.shape[1]
     if keep_weights and not window and num_queries <= QUERY_BLOCK:  # nothing to narrow, so the weights need no copy

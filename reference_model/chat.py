@@ -1,7 +1,7 @@
-"""How a conversation is written down for a model that was tuned for it.
+"""How a conversation is written for a model that was tuned for it.
 
-The files hold Jinja templates, which are programs; these are the styles that they spell, recognised by their marks and
-not executed."""
+The files hold Jinja templates, which are programs. These are the styles that the templates spell; they are
+recognised by their marks and never executed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ChatStyle:
-    """A turn is written begin + role + newline + text + end_of_turn + newline. default_system is said first when nobody
-    else does."""
+    """A turn is written begin + role + newline + text + end_of_turn + newline.
+
+    default_system is the system's turn when the conversation has none."""
 
     begin_of_turn: str
     end_of_turn: str
@@ -21,8 +22,9 @@ class ChatStyle:
     has_system: bool = True
 
     def render(self, messages: Sequence[tuple[str, str]]) -> str:
-        """messages: (role, text) with the roles system, user, assistant -> the text after which the assistant
-        speaks."""
+        """The text after which the assistant speaks.
+
+        messages are (role, text), with the roles system, user and assistant."""
         turns = list(messages)
         if self.default_system and turns and turns[0][0] != "system":
             turns.insert(0, ("system", self.default_system))
@@ -43,8 +45,9 @@ GEMMA = ChatStyle("<start_of_turn>", "<end_of_turn>", assistant="model", has_sys
 
 
 def chat_style(template: str, pieces: Sequence[str]) -> ChatStyle | None:
-    """The style whose marks a template uses and a vocabulary has; None for a base model or a template of another
-    kind."""
+    """The style whose marks are in the template and in the vocabulary.
+
+    None for a base model or a template of another kind."""
     for style in (SMOLLM2, CHATML, GEMMA):
         marks = (style.begin_of_turn, style.end_of_turn)
         if all(mark in template for mark in marks) and style.default_system in template and set(marks) <= set(pieces):

@@ -13,14 +13,12 @@ class ModelConfig:
     """A decoder of the Llama family or a Gemma 3.
 
     rope_interleaved   RoPE turns the pairs (0, 1), (2, 3) ... as llama2.c and llama.cpp's `llama` files lay them out;
-                       otherwise
-                       (0, h), (1, h + 1) ... with h = head_dim / 2, as the hub's files do
+                       otherwise (0, h), (1, h + 1) ... with h = head_dim / 2, as the hub's files do
     query_scale        queries are multiplied by it before the dot product
     qk_norm            RMSNorm over each head's query and key before RoPE (Gemma 3)
     post_norms         RMSNorm after attention and after the MLP too, before the residual is added (Gemma 3)
     sliding_layers     for each layer, whether it sees only the last sliding_window positions and turns by
-                       local_rope_theta
-    """
+                       local_rope_theta"""
 
     vocab_size: int
     hidden_size: int
@@ -81,7 +79,7 @@ class ModelConfig:
 
     @property
     def num_params(self) -> int:
-        """Of the matrices and of the two norms that every layer has."""
+        """Parameters in the matrices and in the two norms that every layer has."""
         q_dim, kv_dim = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         layer = self.hidden_size * (2 * q_dim + 2 * kv_dim + 3 * self.intermediate_size + 2)
         heads = 1 if self.tied else 2
@@ -89,16 +87,17 @@ class ModelConfig:
 
     @property
     def kv_values_per_token(self) -> int:
+        """Keys and values of one token in all layers, in numbers."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim
 
 
 def sliding_pattern(num_layers: int, every: int) -> tuple[bool, ...]:
-    """All layers slide but each `every`-th."""
+    """All layers slide except every `every`-th one."""
     return tuple((layer + 1) % every != 0 for layer in range(num_layers))
 
 
 def gemma3_config(common: dict[str, Any], window: int, sliding_layers: tuple[bool, ...]) -> ModelConfig:
-    """What all Gemma 3 have in common (arXiv:2503.19786, section 2), around the numbers in which they differ."""
+    """What all Gemma 3 have in common (arXiv:2503.19786, section 2), with the numbers in which they differ."""
     return ModelConfig(
         **common,
         activation="gelu_tanh",

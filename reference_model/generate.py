@@ -1,4 +1,4 @@
-"""Continue a prompt: choose tokens one at a time and give them out as they come."""
+"""Continues a prompt: chooses tokens one at a time and gives them out as they come."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from reference_model.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0 takes the likeliest token; otherwise one is drawn from the top_k likeliest whose joint probability
-    first reaches top_p.
+    """How the next token is chosen.
 
-    The draws depend on the seed alone.
-    """
+    Temperature 0 takes the likeliest token. Otherwise one is drawn from the top_k likeliest whose joint probability
+    first reaches top_p. The draws depend on the seed alone."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -55,11 +54,10 @@ GREEDY = Sampling()
 def generate(
     model: Model, prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY, kv: KVStore | None = None
 ) -> Iterator[int]:
-    """Token ids after the prompt: at most max_tokens, up to an end-of-text token (not given out) or the end of the
-    model's context.
+    """Token ids after the prompt: at most max_tokens.
 
-    `kv` may hold what came before the prompt; it is appended to.
-    """
+    They end at an end-of-text token (not given out) or where the model's context is full. `kv` may hold what came
+    before the prompt; it is appended to."""
     kv = model.new_kv(len(prompt) + max_tokens) if kv is None else kv
     rng = np.random.default_rng(sampling.seed)
     logits = model.head(model.hidden(prompt, kv)[-1:])[0]
@@ -74,7 +72,7 @@ def generate(
 
 
 def stream_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
-    """The text of each token as soon as it is whole characters."""
+    """The text of each token, as soon as it is whole characters."""
     stream = DecodeStream(skip_special_tokens=True)
     for token in tokens:
         piece = stream.step(tokenizer.backend, token)

@@ -1,7 +1,7 @@
 """What the model asks of a KV cache, and the plain cache that keeps everything.
 
-The model knows nothing of pages, budgets or policies: in each layer it appends the new keys and values, asks which ones
-to attend to, and (only if the store wants to see them) hands back the softmax weights. Anything with these members is a
+The model knows nothing of pages, budgets or policies. In each layer it appends the new keys and values, asks which
+ones to attend to, and hands back the softmax weights if the store wants them. Anything with these members is a
 cache."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Selected(Protocol):
 
     @property
     def k(self) -> FloatArray:
-        """Float32 [kv_heads, S, head_dim]; a view of the store when it is dense, so read it before the next append."""
+        """float32 [kv_heads, S, head_dim]. It is a view of the store when dense, so read it before the next append."""
 
     @property
     def v(self) -> FloatArray:
@@ -32,17 +32,18 @@ class Selected(Protocol):
 
     @property
     def positions(self) -> IntArray:
-        """Int, ascending, [S] when all KV heads share a selection, else [kv_heads, S]. The model masks by these what is
-        later than a query or out of its sliding window."""
+        """int, ascending: [S] when all KV heads share a selection, else [kv_heads, S].
+
+        By these the model masks what is later than a query or out of its sliding window."""
 
     @property
     def valid(self) -> BoolArray | None:
-        """Bool of the shape of positions, False for padding; None when every slot is real."""
+        """bool in the shape of positions, False for padding; None when every slot is real."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Selected as plain data."""
+    """Selected, as plain data."""
 
     k: FloatArray
     v: FloatArray
@@ -53,33 +54,34 @@ class Selection:
 class KVStore(Protocol):
     """A cache of keys (after RoPE) and values for one sequence, in all layers.
 
-    One forward pass over T tokens calls, for each layer in order, append, then select, then observe. Keys of position p
-    are appended in the order of p; the T queries are those of the last T positions appended to that layer."""
+    For each layer in order, a forward pass over T tokens calls append, then select, then observe. Keys are appended
+    in the order of their positions. The T queries are those of the last T positions appended to that layer."""
 
     @property
     def wants_weights(self) -> bool:
-        """Whether observe is to be called. Attention weights are otherwise not kept."""
+        """Whether observe is to be called. Otherwise attention weights are not kept."""
 
     @property
     def length(self) -> int:
-        """Tokens that every layer holds: the position of the next token."""
+        """Tokens that every layer holds, which is the position of the next token."""
 
     def append(self, layer: int, k: FloatArray, v: FloatArray) -> None:
-        """Add T tokens to a layer. k, v: float32 [T, kv_heads, head_dim]; the store copies them."""
+        """Adds T tokens to a layer. k and v are float32 [T, kv_heads, head_dim]; the store copies them."""
 
     def select(self, layer: int, q: FloatArray) -> Selected:
-        """What the queries q, float32 [T, q_heads, head_dim] after RoPE (not yet scaled), attend to in this layer."""
+        """What the queries attend to in this layer; q is float32 [T, q_heads, head_dim] after RoPE, not yet scaled."""
 
     def observe(self, layer: int, weights: FloatArray) -> None:
-        """The softmax weights of the last select, float32 [q_heads, T, S] (zero where masked)."""
+        """Takes the softmax weights of the last select, float32 [q_heads, T, S], zero where masked."""
 
     def truncate(self, length: int) -> None:
-        """Forget every token from position `length` on, in all layers."""
+        """Forgets every token from position `length` on, in all layers."""
 
 
 class ContiguousKV:
-    """The dense store: one array for keys and one for values, which double when they are full; select returns views of
-    them."""
+    """The dense store: one array for keys and one for values, which double when they are full.
+
+    select returns views of them."""
 
     wants_weights = False
 
@@ -107,7 +109,7 @@ class ContiguousKV:
         return Selection(self._k[layer, :, :end], self._v[layer, :, :end], np.arange(end))
 
     def observe(self, layer: int, weights: FloatArray) -> None:
-        """Nothing: a dense store decides nothing, and wants_weights says so."""
+        """Does nothing: a dense store decides nothing, and wants_weights says so."""
 
     def truncate(self, length: int) -> None:
         if not 0 <= length <= self.length:

@@ -15,11 +15,10 @@ BUILTIN = Path(__file__).parent / "data" / "builtin"
 
 
 def load(path_or_name: str | Path) -> Model:
-    """`builtin`, the name of a model that was fetched, a .gguf, a llama2.c .bin, or a directory with config.json and
-    *.safetensors.
+    """A model from `builtin`, the name of a model that was fetched, or a file or directory.
 
-    Raises ModelError when there is no such model, or when its files are damaged, incomplete or of an architecture not
-    known here."""
+    That is a .gguf, a llama2.c .bin, or a directory with config.json and *.safetensors. Raises ModelError when there
+    is no such model, or when its files are damaged, incomplete or of an unknown architecture."""
     path = _resolved(str(path_or_name))
     if path.is_dir():
         return Model(*load_hub(path))

@@ -21,7 +21,7 @@ MLP_BLOCK = 256
 
 
 class Model:
-    """A loaded model. It keeps nothing between calls: what it remembers of a sequence is in the KV store."""
+    """A loaded model. It keeps nothing between calls; what it remembers of a sequence is in the KV store."""
 
     def __init__(self, config: ModelConfig, weights: Weights, tokenizer: Tokenizer) -> None:
         self.config = config
@@ -29,14 +29,14 @@ class Model:
         self.tokenizer = tokenizer
 
     def new_kv(self, capacity: int = 256) -> ContiguousKV:
+        """An empty dense store for one sequence, with room for `capacity` tokens before it grows."""
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
 
     def forward(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
-        """Logits float32 [T, vocab], row i after token i. The tokens follow those that `kv` holds; without one they
-        start a sequence.
+        """Logits float32 [T, vocab], row i after token i.
 
-        Raises ModelError for ids outside the vocabulary and for more tokens than the model's context.
-        """
+        The tokens follow those that `kv` holds; without `kv` they start a sequence. Raises ModelError for ids
+        outside the vocabulary and for more tokens than the model's context."""
         return self.head(self.hidden(token_ids, kv))
 
     def hidden(
@@ -45,11 +45,10 @@ class Model:
         kv: KVStore | None = None,
         tap: Callable[[int, FloatArray], None] | None = None,
     ) -> FloatArray:
-        """The normalised state [T, d] that the head reads: forward without the largest product, where only some rows'
-        logits matter.
+        """The normalised state [T, d] that the head reads.
 
-        `tap` is shown the number of each layer and the residual stream [T, d] behind it.
-        """
+        It is forward without the largest product, for when only some rows' logits matter. `tap` is called with the
+        number of each layer and the residual stream [T, d] after it."""
         config, weights = self.config, self.weights
         ids = check_ids(token_ids, config)
         kv = self.new_kv(len(ids)) if kv is None else kv
@@ -70,8 +69,7 @@ class Model:
     def step(self, token_ids: Sequence[int] | IntArray, kvs: Sequence[KVStore]) -> FloatArray:
         """One more token for each of B sequences: logits [B, vocab]. The weights are read once for all of them.
 
-        Equals forward([token], kv) of each but for the order of float32 sums. Errors as in forward.
-        """
+        Equals forward([token], kv) of each, except for the order of float32 sums. Errors as in forward."""
         config, ids = self.config, check_ids(token_ids, self.config)
         if len(ids) != len(kvs):
             raise ModelError(f"{len(ids)} tokens for {len(kvs)} sequences: give one token for each")
@@ -85,7 +83,7 @@ class Model:
         return self.head(rms_norm(x, self.weights.final_norm, config.norm_eps))
 
     def embed(self, ids: IntArray) -> FloatArray:
-        """[T] -> [T, d]."""
+        """Token ids [T] -> embeddings [T, d]."""
         return self.weights.embedding[ids] * np.float32(self.config.embedding_scale)
 
     def ropes(self, positions: IntArray) -> tuple[Rope, Rope]:
@@ -99,11 +97,10 @@ class Model:
     def layer(
         self, index: int, x: FloatArray, kvs: Sequence[KVStore], positions: IntArray, ropes: tuple[Rope, Rope]
     ) -> FloatArray:
-        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of
-        each store.
+        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it.
 
-        `kvs` are the sequences that the rows belong to: one of all T tokens, or T of one token each.
-        """
+        Appends to its layer of each store. `kvs` are the sequences that the rows belong to: one of all T tokens, or
+        T of one token each."""
         weights = self.weights.layers[index]
         x = x + self._attention(index, x, kvs, positions, ropes[self.config.sliding_layers[index]])
         for start in range(0, len(x), MLP_BLOCK):
@@ -163,7 +160,7 @@ class Model:
 
 
 def check_ids(token_ids: Sequence[int] | IntArray, config: ModelConfig) -> IntArray:
-    """The ids as an array. Raises ModelError for what is no list of ids, and for ids outside the vocabulary."""
+    """The ids as an array. Raises ModelError for what is not a list of ids, and for ids outside the vocabulary."""
     ids = np.asarray(token_ids)
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
         raise ModelError(

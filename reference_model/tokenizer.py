@@ -17,8 +17,10 @@ CONTROL, USER_DEFINED = 3, 4  # llama.cpp's llama_token_type
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """backend does the work; bos is put before a text when add_bos; a generation stops at one of eos; chat is how turns
-    are written."""
+    """A tokenizer and the model's conventions.
+
+    `backend` does the work. bos is put before a text when add_bos. A generation stops at one of eos. chat is how
+    turns are written."""
 
     backend: tokenizers.Tokenizer
     bos: int | None = None
@@ -27,25 +29,27 @@ class Tokenizer:
     chat: ChatStyle | None = None
 
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """`special`: whether the beginning-of-text token goes first, where the model expects one."""
+        """Token ids of a text. `special`: the beginning-of-text token goes first, where the model expects one."""
         ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
         return [self.bos, *ids] if special and self.add_bos and self.bos is not None else ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Special tokens are left out."""
+        """The text of token ids, without special tokens."""
         text: str = self.backend.decode(list(ids))
         return text
 
     @property
     def vocab_size(self) -> int:
+        """Number of token ids."""
         size: int = self.backend.get_vocab_size()
         return size
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a GGUF or a SentencePiece file says: pieces by id, their scores or the list of merges, and llama.cpp's type
-    of each piece."""
+    """What a GGUF or a SentencePiece file says.
+
+    Pieces by id, their scores or the list of merges, and llama.cpp's type of each piece."""
 
     pieces: list[str]
     types: list[int]
@@ -64,8 +68,9 @@ def from_json(path: Path) -> tokenizers.Tokenizer:
 
 
 def byte_level(vocabulary: Vocabulary, pre: str) -> tokenizers.Tokenizer:
-    """GPT-2's byte-level BPE. `pre` is llama.cpp's name for how text is split first; raises ModelError for one that is
-    not known here."""
+    """GPT-2's byte-level BPE.
+
+    `pre` is llama.cpp's name for how text is split first. Raises ModelError for a name that is not known here."""
     splits = {"smollm": [pre_tokenizers.Digits(individual_digits=True)], "gpt-2": [], "default": []}
     if pre not in splits:
         raise ModelError(
@@ -80,8 +85,9 @@ def byte_level(vocabulary: Vocabulary, pre: str) -> tokenizers.Tokenizer:
 
 
 def sentence_piece(vocabulary: Vocabulary, space_prefix: bool) -> tokenizers.Tokenizer:
-    """SentencePiece's BPE: two pieces whose concatenation is a piece may merge, the best-scored first; unknown
-    characters go by bytes."""
+    """SentencePiece's BPE.
+
+    Two pieces whose concatenation is a piece may merge, the best-scored first. Unknown characters become bytes."""
     backend = _bpe(vocabulary, _merges_by_score(vocabulary), byte_fallback=True, fuse_unk=True, unk_token="<unk>")
     steps = [normalizers.Prepend("▁")] if space_prefix else []
     backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
@@ -109,7 +115,7 @@ def _with_added(backend: tokenizers.Tokenizer, vocabulary: Vocabulary) -> tokeni
 
 
 def _merges_by_score(vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """Splits of one piece are ranked by the ids of their parts, as the hub's conversion does."""
+    """Splits of one piece are ranked by the ids of their parts, as in the hub's conversion."""
     ids = {piece: index for index, piece in enumerate(vocabulary.pieces)}
     merges = [
         (-score, ids[piece[:cut]], ids[piece[cut:]])

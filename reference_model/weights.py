@@ -1,4 +1,4 @@
-"""The arrays of a model, all float32, and how they are gathered from a file one tensor at a time."""
+"""The arrays of a model, all float32, and how they are read from a file one tensor at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from reference_model.kv_store import FloatArray
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """Matrices are [out, in]: y = x @ matrix.T. qkv stacks the rows of queries, keys and values, gate_up those of gate
-    and up.
+    """The matrices and norms of one layer. Matrices are [out, in]: y = x @ matrix.T.
 
-    In memory they lie transposed, so that matrix.T is contiguous: BLAS reads it 1.5 times as fast when x is one token.
-    """
+    qkv stacks the rows of queries, keys and values, gate_up those of gate and up. In memory they lie transposed, so
+    that matrix.T is contiguous: BLAS reads it 1.5 times as fast when x is one token."""
 
     attention_norm: FloatArray
     qkv: FloatArray
@@ -34,7 +33,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """head is the embedding itself when they are tied."""
+    """All arrays of a model. head is the embedding itself when the two are tied."""
 
     embedding: FloatArray
     layers: tuple[LayerWeights, ...]
@@ -43,6 +42,7 @@ class Weights:
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of all arrays, a tied head once."""
         arrays = [self.embedding, self.final_norm] + ([] if self.head is self.embedding else [self.head])
         return sum(a.nbytes for a in arrays) + sum(
             a.nbytes for layer in self.layers for a in vars(layer).values() if a is not None
@@ -55,14 +55,16 @@ class TensorSource(Protocol):
     name: str
 
     def shape(self, tensor: str) -> tuple[int, ...] | None:
-        """None when the file has no such tensor."""
+        """The tensor's shape; None when the file has no such tensor."""
 
     def read(self, tensor: str, out: FloatArray) -> None:
-        """Fill `out`, which has the tensor's shape, with its values."""
+        """Fills `out`, which has the tensor's shape, with its values."""
 
 
 def gather_weights(config: ModelConfig, source: TensorSource) -> Weights:
-    """Raises ModelError for a missing tensor, and for a shape that contradicts the configuration, before anything is
+    """Reads all weights of a model.
+
+    Raises ModelError for a missing tensor, and for a shape that contradicts the configuration, before anything is
     allocated for it."""
     d, vocab = config.hidden_size, config.vocab_size
     embedding = _stacked(source, ["token_embd.weight"], [(vocab, d)])

@@ -1,8 +1,7 @@
-"""llama.cpp's GGUF: architecture, tokenizer and quantised tensors in one file, memory-mapped and dequantised by the
-`gguf` library.
+"""llama.cpp's GGUF: architecture, tokenizer and quantised tensors in one file.
 
-A file is untrusted: whatever the library trips over becomes one sentence, and no array is allocated before the sizes
-have been compared."""
+It is memory-mapped and dequantised by the `gguf` library. A file is untrusted: whatever the library fails on becomes
+one sentence, and no array is allocated before the sizes have been compared."""
 
 from __future__ import annotations
 
@@ -38,7 +37,9 @@ DAMAGE = (
 
 
 def load_gguf(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
-    """Raises ModelError when the file is damaged or truncated, or its architecture is not known here."""
+    """A model from a .gguf file.
+
+    Raises ModelError when the file is damaged or truncated, or its architecture is unknown."""
     try:
         header = read_header(path)
         fields = Fields(path.name, header)
@@ -57,8 +58,9 @@ def _damaged(path: Path, error: BaseException) -> ModelError:
 
 
 class GgufTensors:
-    """The tensors of a file, dequantised into place a few rows at a time; pages that were read are given back at
-    once."""
+    """The tensors of a file, dequantised into place a few rows at a time.
+
+    Pages that were read are given back at once."""
 
     def __init__(self, path: Path, places: dict[str, TensorPlace]) -> None:
         self.name = path.name
@@ -89,7 +91,7 @@ class GgufTensors:
 
 
 def _typed(raw: np.ndarray, kind: Any) -> np.ndarray:
-    """The library wants floats as floats and every quantised type as bytes."""
+    """The library takes floats as floats and every quantised type as bytes."""
     return raw.view({"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8))
 
 

@@ -1,7 +1,7 @@
-"""What stands before the tensors in a GGUF file: its fields and where each tensor lies.
+"""What comes before the tensors in a GGUF file: its fields, and where each tensor lies.
 
-Layout: ggml-org/ggml, docs/gguf.md. The `gguf` library's own reader trusts the counts, of which a false one costs all
-memory, and makes four arrays for each string of a vocabulary; this one never passes the end of the file."""
+Layout: ggml-org/ggml, docs/gguf.md. The `gguf` library's own reader trusts the counts, so a false one can cost all
+memory, and it makes four arrays for each string of a vocabulary. This one never passes the end of the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ DEFAULT_ALIGNMENT = 32
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """shape is NumPy's; rows of row_bytes lie from `offset` on, from the beginning of the file."""
+    """Where one tensor lies. `shape` is in NumPy's order.
+
+    Rows of row_bytes begin at `offset`, which counts from the beginning of the file."""
 
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
@@ -32,14 +34,16 @@ class TensorPlace:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Values of fields are str, int, float, bool or a list of one of these."""
+    """What the header says. Values of fields are str, int, float, bool or a list of one of these."""
 
     fields: dict[str, Any]
     tensors: dict[str, TensorPlace]
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Raises ValueError when the file is not a little-endian GGUF 2 or 3, a count or tensor leads beyond its end, or a
+    """The header of an open file.
+
+    Raises ValueError when the file is not a little-endian GGUF 2 or 3, a count or tensor leads beyond its end, or a
     name comes twice."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         walk = _Walk(data)
@@ -78,7 +82,7 @@ def _beginning(header_end: int, fields: dict[str, Any]) -> int:
 
 
 def _moved(places: dict[str, TensorPlace], beginning: int, num_bytes: int) -> dict[str, TensorPlace]:
-    """Offsets from the beginning of the file in the place of those from the beginning of the data."""
+    """The tensors with offsets from the beginning of the file instead of the beginning of the data."""
     moved = {}
     for name, place in places.items():
         offset = beginning + place.offset
@@ -95,15 +99,16 @@ def _add(known: dict[str, Any], name: str, value: Any) -> None:
 
 
 class _Walk:
-    """A place in the file that never passes its end. Each step takes at least a byte, so that a walk is no longer than
-    the file."""
+    """A place in the file that never passes its end.
+
+    Each step takes at least a byte, so a walk is no longer than the file."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self.at = 0
 
     def take(self, num_bytes: int) -> int:
-        """-> where the next num_bytes begin."""
+        """Goes on by `num_bytes` and returns where they begin."""
         start = self.at
         if num_bytes > len(self._data) - start:
             raise ValueError(f"it ends before the {num_bytes} bytes that are announced at {start}")

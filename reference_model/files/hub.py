@@ -1,4 +1,4 @@
-"""A directory as the model hub lays it out: config.json, tokenizer.json and one or more .safetensors files."""
+"""A model directory in the hub's layout: config.json, tokenizer.json and one or more .safetensors files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ GEMMA_NAMES = LLAMA_NAMES | {
 
 
 def load_hub(directory: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
-    """Raises ModelError for a missing or damaged file, and for an architecture not known here."""
+    """A model from a directory. Raises ModelError for a missing or damaged file, and for an unknown architecture."""
     text = _json(directory / "config.json")
     kind = text.get("model_type")
     if kind not in ("llama", "gemma3_text"):
@@ -86,7 +86,9 @@ def _config(text: dict[str, Any], tied: bool) -> ModelConfig:
 
 
 def _rope_theta(text: dict[str, Any], layer_type: str, older_key: str, default: float) -> float:
-    """Files of transformers 5 hold rope_parameters, by layer type where there are two; older ones a key for each."""
+    """RoPE's theta for layers of `layer_type`.
+
+    Files of transformers 5 hold rope_parameters, by layer type where there are two; older ones have a key for each."""
     parameters = text.get("rope_parameters") or {}
     parameters = parameters.get(layer_type, parameters)
     scaling = text.get("rope_scaling") or parameters
@@ -96,8 +98,9 @@ def _rope_theta(text: dict[str, Any], layer_type: str, older_key: str, default: 
 
 
 class HubTensors:
-    """Tensors of all .safetensors files of a directory, by llama.cpp's names; the files stay memory-mapped by the
-    library."""
+    """Tensors of all .safetensors files of a directory, by llama.cpp's names.
+
+    The library keeps the files memory-mapped."""
 
     def __init__(self, directory: Path, gemma: bool) -> None:
         self.name = str(directory)

@@ -1,8 +1,7 @@
-"""llama2.c's legacy checkpoint: seven int32, then float32 arrays in a fixed order (karpathy/llama2.c, run.c,
-memory_map_weights).
+"""llama2.c's legacy checkpoint: seven int32, then float32 arrays in a fixed order.
 
-The vocabulary is in a tokenizer.bin beside it (or <name>.tokenizer.bin): int32 longest piece, then for each piece
-float32 score, int32 size, bytes."""
+The vocabulary is in a tokenizer.bin beside it (or <name>.tokenizer.bin): int32 length of the longest piece, then for
+each piece float32 score, int32 size, bytes. Source: karpathy/llama2.c, run.c, memory_map_weights."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ BOS, EOS, FIRST_BYTE = 1, 2, 3
 
 
 def load_llama2c(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
-    """Raises ModelError when the file's size is not what its header says."""
+    """A model from a .bin checkpoint. Raises ModelError when the file's size is not what its header says."""
     with open(path, "rb") as file:
         head = file.read(HEADER.size)
     if len(head) < HEADER.size:
@@ -51,7 +50,7 @@ def load_llama2c(path: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
 
 
 class Llama2cTensors:
-    """Where each tensor begins follows from the sizes in the header."""
+    """The tensors of a checkpoint. The sizes in the header say where each begins."""
 
     def __init__(self, path: Path, config: ModelConfig) -> None:
         self.name = path.name

@@ -1,2 +1,3 @@
-"""The model in the chip's own arithmetic: bf16 patterns in, bf16 patterns out, the bits that the TIU and the TDMA
-give."""
+"""The model in the chip's own arithmetic.
+
+Tensors are bf16 patterns, with the bits that the TIU and the TDMA give."""

@@ -1,6 +1,6 @@
-"""One function for one TIU instruction on bf16 patterns: elementwise arithmetic, row maximum and matrix product.
+"""One function for each TIU instruction on bf16 patterns: elementwise arithmetic, row maximum and matrix product.
 
-Arrays are uint16 bf16 patterns and broadcast as NumPy's do; a chip operand with stride 0, or a constant, is such a
+Arrays are uint16 bf16 patterns and broadcast as in NumPy. A chip operand with stride 0, or a constant, is such a
 broadcast."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def pattern(value: float) -> np.uint16:
 
 
 def patterns(values: NDArray) -> Patterns:
-    """float `values` rounded to bf16, as the host prepares what it stores in GMEM."""
+    """float `values` rounded to bf16, as the host does for what it stores in GMEM."""
     return bf16.from_float(np.asarray(values, np.float32))
 
 
@@ -70,7 +70,7 @@ def _elementwise(operation: Callable[[F32, F32], F32], a: Patterns, b: Operand) 
 
 
 def mac(accumulator: Patterns, a: Patterns, b: Operand) -> Patterns:
-    """tiu_mac: accumulator + a * b, the product exact, the sum in float32 toward zero, then one rounding to bf16."""
+    """tiu_mac: accumulator + a * b. The product is exact, the sum float32 toward zero, then rounded once to bf16."""
     with np.errstate(over="ignore", invalid="ignore"):
         product = bf16.flush(np.multiply(floats(a), floats(b)))
         with rounding_toward_zero():
@@ -79,28 +79,30 @@ def mac(accumulator: Patterns, a: Patterns, b: Operand) -> Patterns:
 
 
 def row_max(x: Patterns) -> Patterns:
-    """tiu_max_pooling over the last axis, which stays with extent 1."""
+    """tiu_max_pooling over the last axis, which keeps extent 1."""
     return bf16.from_float(floats(x).max(-1, keepdims=True))
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A right-hand matrix that is read many times: float32 values of bf16 numbers [K, N], and the span of their
-    exponents."""
+    """A right-hand matrix that is read many times.
+
+    It holds float32 values of bf16 numbers [K, N], and the span of their exponents."""
 
     values: F32
     span: Span
 
     @classmethod
     def of(cls, right: Patterns) -> Matrix:
+        """The matrix of bf16 patterns [K, N]."""
         return cls(floats(np.ascontiguousarray(right)), Span.of_bf16(right))
 
 
 def matmul_float(left: Patterns, right: Patterns | Matrix) -> F32:
-    """tiu_matrix_multiplication up to its float32 partial sums (ps32): left [M, K] times right [K, N], float32 [M, N].
+    """tiu_matrix_multiplication up to its float32 partial sums (ps32): left [M, K] times right [K, N] -> [M, N].
 
-    One product at a time in ascending k, as of a left matrix whose rows lie in one channel, rounded toward zero.
-    """
+    One product at a time is added in ascending k and rounded toward zero, as when each row of the left matrix lies
+    in one channel."""
     if not isinstance(right, Matrix):
         right = Matrix.of(right)
     normal = stays_normal(Span.of_bf16(left), right.span, left.shape[1])
@@ -113,10 +115,10 @@ def matmul(left: Patterns, right: Patterns | Matrix) -> Patterns:
 
 
 def row_dot(a: Patterns, b: Patterns) -> Patterns:
-    """tiu_depthwise_convolution of each row with a row under one window: a, b [T, K] -> [T, 1], summed as matmul does.
+    """tiu_depthwise_convolution of each row with a row under one window: a, b [T, K] -> [T, 1].
 
-    Computed as the diagonal of a product in blocks of rows, which in all is less work than a loop over columns.
-    """
+    Summed as in matmul. It is computed as the diagonal of a product in blocks of rows, which is less work than a
+    loop over columns."""
     starts = range(0, len(a), _DIAGONAL)
     blocks = [
         np.diagonal(matmul_float(a[start : start + _DIAGONAL], b[start : start + _DIAGONAL].T)) for start in starts

@@ -1,4 +1,4 @@
-"""The ranges of activations, seen by the bf16 twin on a text: what int8 activations must be able to hold."""
+"""The ranges of activations that the bf16 twin sees on a text. int8 activations must be able to hold them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from reference_model.quant.quantise import Calibration, Range
 from reference_model.quant.twin import CHUNK, TwinModel
 
 MATRICES = ("qkv", "output", "gate_up")
-"""Those that take int8 activations in w8a8."""
+"""The matrices that take int8 activations in w8a8."""
 
 
 @dataclass(eq=False)
 class Watched:
-    """A bf16 matrix that notes the largest magnitude pattern of each of its inputs [in] and outputs [out]."""
+    """A bf16 matrix that notes the largest magnitude of each of its inputs [in] and outputs [out], as patterns."""
 
     linear: Bf16Linear
     largest_in: Patterns | np.uint16 = ops.ZERO
@@ -38,15 +38,14 @@ class Watched:
 
     @property
     def range(self) -> Range:
+        """What was seen so far."""
         return Range(floats(self.largest_in), floats(self.largest_out))
 
 
 def calibrate(twin: TwinModel, token_ids: IntArray, progress: Callable[[int], None] | None = None) -> Calibration:
-    """The ranges of all matrices inside the layers of `twin` (bf16) over a text, which is read in windows of the
-    model's context.
+    """The ranges of all matrices inside the layers of `twin` (bf16) over a text.
 
-    `progress` is told how many tokens were read, chunk by chunk.
-    """
+    The text is read in windows of the model's context. `progress` is told how many tokens were read, chunk by chunk."""
     notes: dict[str, Watched] = {}
     layers = []
     for index, layer in enumerate(twin.layers):

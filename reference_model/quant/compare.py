@@ -17,12 +17,12 @@ from reference_model.quant.twin import TwinModel
 
 @dataclass(frozen=True)
 class LayerError:
-    """Of one layer's output, the lowest over the tokens: dB of the reference over the difference (150 where they are
-    equal).
+    """The error of one layer's output, as dB of the reference over the difference.
+
+    It is the lowest over the tokens, 150 where they are equal.
 
     entire   against the reference's own run: what all layers so far have added up to
-    single   against what the reference's layer makes of the target's input: this layer's own error
-    """
+    single   against what the reference's layer makes of the target's input: this layer's own error"""
 
     layer: int
     entire: float
@@ -35,17 +35,15 @@ def compare_layers(
     states: Sequence[FloatArray],
     kv: KVStore | None = None,
 ) -> list[LayerError]:
-    """The target's residual stream against a reference: a twin, whose layers a right chip equals, or the float model.
+    """The target's residual stream against a reference: a twin, whose layers a correct chip equals, or the float model.
 
     token_ids   all tokens of the sequence
-    states      the target's stream of the last T of them, in front of the first layer and behind each: [L + 1] of
-                float32 [T, d]
-    kv          keys and values that the target holds of the tokens before those, which is appended to; it may prune as
-                the target does.
-                Not needed where T is all tokens
+    states      the target's stream of the last T of them, before the first layer and after each: [L + 1] of float32
+                [T, d]
+    kv          keys and values that the target holds of the tokens before those. It is appended to, and may prune as
+                the target does. Not needed where T is all tokens
 
-    Raises ModelError for states of another shape, and for a kv that does not hold just the tokens before.
-    """
+    Raises ModelError for states of another shape, and for a kv that does not hold just the tokens before."""
     ids, config = check_ids(token_ids, reference.config), reference.config
     shapes = {np.shape(state) for state in states}
     if len(states) != config.num_layers + 1 or len(shapes) != 1:

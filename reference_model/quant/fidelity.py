@@ -21,11 +21,10 @@ QUIETEST = 1e-15
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """Signal-to-quantisation-noise ratio of the residual stream behind a layer, in dB, averaged over tokens.
+    """Signal-to-quantisation-noise ratio of the residual stream after a layer, in dB, averaged over tokens.
 
     entire   the twin's stream against the float model's: what all layers so far have added up to
-    single   this layer of the twin on the float model's stream: its own noise
-    """
+    single   this layer of the twin on the float model's stream: its own noise"""
 
     layer: int
     entire: float
@@ -34,9 +33,12 @@ class LayerNoise:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """perplexities are exp of the mean negative log-likelihood of the text's tokens; kl is float model against twin, in
-    nats a token; argmax_agreement is the share of positions at which both think the same token likeliest; logits_sqnr
-    in dB, averaged over tokens."""
+    """How far a twin is from its float model.
+
+    perplexities      exp of the mean negative log-likelihood of the text's tokens
+    kl                float model against twin, nats per token
+    argmax_agreement  share of positions at which both find the same token likeliest
+    logits_sqnr       dB, averaged over tokens"""
 
     precision: str
     num_tokens: int
@@ -71,7 +73,10 @@ class _Sums:
         self.entire, self.single = np.zeros(self.num_layers), np.zeros(self.num_layers)
 
     def add_logits(self, exact: FloatArray, log_p: FloatArray, near: FloatArray, following: IntArray) -> None:
-        """Logits [T, vocab] of both, the logarithms of the float model's probabilities, and the tokens that came."""
+        """Adds some tokens.
+
+        Takes the logits [T, vocab] of both models, the log probabilities of the float model, and the tokens that
+        came next."""
         rows = np.arange(len(following))
         log_q = _log_softmax(near)
         self.tokens += len(following)
@@ -116,10 +121,10 @@ def _log_softmax(logits: FloatArray) -> FloatArray:
 def measure(
     model: Model, twins: list[TwinModel], token_ids: IntArray, progress: Callable[[int], None] | None = None
 ) -> list[Fidelity]:
-    """Each twin against `model` on a text of at least two tokens, which is read in windows of the model's context.
+    """Compares each twin with `model` on a text of at least two tokens.
 
-    `progress` is told how many tokens were read, chunk by chunk. Memory stays at one chunk's logits, whatever the
-    length."""
+    The text is read in windows of the model's context. `progress` is told how many tokens were read, chunk by chunk.
+    Memory stays at one chunk's logits, however long the text is."""
     ids = np.asarray(token_ids)
     if len(ids) < 2:
         raise ModelError(f"the text has {len(ids)} tokens: at least 2 are needed to predict one from another")

@@ -1,5 +1,6 @@
-"""Matrices that multiply bf16 activations, in each precision, with the same arithmetic as the instructions that a
-kernel issues."""
+"""Matrices that multiply bf16 activations, in each precision.
+
+The arithmetic is that of the instructions that a kernel issues."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class Linear(Protocol):
     """A matrix [out, in] as the chip multiplies by it."""
 
     def product(self, x: Patterns) -> Patterns:
-        """x [T, in] -> [T, out], bf16."""
+        """x [T, in] -> [T, out], bf16 patterns."""
 
     def add_to(self, residual: Patterns, x: Patterns) -> Patterns:
         """residual [T, out] + product(x), in as few roundings as the instructions allow."""
@@ -52,8 +53,9 @@ class Bf16Linear:
 
 @dataclass(frozen=True, eq=False)
 class Int8Linear:
-    """W8A16: int8 weights, one bf16 scale an output channel; int8 to bf16 on the way into LMEM, product in bf16, then
-    times the scale."""
+    """W8A16: int8 weights with one bf16 scale for each output channel.
+
+    int8 becomes bf16 on the way into LMEM, the product is bf16, and then it is multiplied by the scale."""
 
     matrix: Matrix
     scale: Patterns
@@ -81,28 +83,25 @@ class Int8Linear:
 def quantise_rows(weight: F32) -> tuple[NDArray[np.int8], Patterns]:
     """float32 `weight` [out, in] -> int8 [out, in] and a bf16 scale [out].
 
-    The scale is rounded first and the weights are divided by what came of it, so that rounding it costs nothing.
-    """
+    The scale is rounded first and the weights are divided by the rounded scale, so that rounding it costs nothing."""
     scale = scale_for(np.abs(weight).max(1))
     return np.clip(np.rint(weight / floats(scale)[:, None]), -INT8_LARGEST, INT8_LARGEST).astype(np.int8), scale
 
 
 def scale_for(largest: NDArray) -> Patterns:
-    """bf16 steps that divide `largest` into 127; 1 where there is nothing to divide."""
+    """bf16 steps that divide `largest` into 127 parts; 1 where there is nothing to divide."""
     scale = patterns(largest / INT8_LARGEST)
     return np.where(scale == 0, pattern(1.0), scale).astype(np.uint16)
 
 
 @dataclass(frozen=True, eq=False)
 class Int8ActivationLinear:
-    """W8A8: activations in int8 with calibrated steps, sums in int32, a quantised multiplier an output channel, int8
-    results.
+    """W8A8: int8 activations with calibrated steps, int32 sums, and int8 results.
 
-    to_int8      bf16 [in]: what activations are multiplied by before the TDMA rounds them to int8
-    weight       int8 values [in, out] in float32
-    multiplier, shift   int64 [out]: of the 32-bit multiplier that takes int32 sums to the int8 step of the result
-    scale        bf16 [out]: the step of each output channel, which takes int8 results back to bf16
-    """
+    to_int8             bf16 [in]: activations are multiplied by it before the TDMA rounds them to int8
+    weight              int8 values [in, out] in float32
+    multiplier, shift   int64 [out]: the 32-bit multiplier that takes int32 sums to the int8 step of the result
+    scale               bf16 [out]: the step of each output channel, which takes int8 results back to bf16"""
 
     to_int8: Patterns
     weight: F32
@@ -114,12 +113,11 @@ class Int8ActivationLinear:
     def of(
         cls, weight: F32, largest_in: NDArray, largest_out: NDArray, smoothing: float = SMOOTHING
     ) -> Int8ActivationLinear:
-        """`largest_in` [in] of each input and `largest_out` [out] of each output, as calibrated, are what int8 can just
-        hold.
+        """From calibrated ranges: int8 can just hold `largest_in` [in] and `largest_out` [out].
 
-        A column of weights takes over the share `smoothing` of how much its input exceeds the others (SmoothQuant,
-        arXiv:2211.10438, section 4): without that, the few channels with huge activations leave no bits to the rest.
-        """
+        Where an input exceeds the others, its column of weights takes over the share `smoothing` of the excess
+        (SmoothQuant, arXiv:2211.10438, section 4). Without that, the few channels with huge activations leave no
+        bits to the rest."""
         largest_in = np.maximum(largest_in, max(float(largest_in.max()), 1e-30) * 1e-6)
         columns = np.maximum(np.abs(weight).max(0), 1e-6)
         smooth = largest_in**smoothing / columns ** (1 - smoothing)
@@ -146,8 +144,7 @@ class Int8ActivationLinear:
 def quantised_multiplier(real: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """gemmlowp's (multiplier, right shift): real ~ multiplier * 2 ** -(31 + shift), multiplier in [2^30, 2^31).
 
-    Raises no error: a factor of 1 and more, which no calibrated layer has, saturates to the largest multiplier.
-    """
+    Raises no error: a factor of 1 and more, which no calibrated layer has, saturates to the largest multiplier."""
     fraction, exponent = np.frexp(real)
     multiplier = np.rint(fraction * (1 << 31)).astype(np.int64)
     carried = multiplier == 1 << 31

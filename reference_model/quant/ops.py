@@ -1,8 +1,7 @@
-"""What a decoder layer is made of, each as the sequence of chip operations that a kernel issues. All arrays are uint16
-bf16 patterns.
+"""The parts of a decoder layer, each as the sequence of chip operations that a kernel issues.
 
-These functions are the specification of the kernels: a kernel returns the same bits. T is the number of tokens, G the
-query heads that share a KV head, S the slots attended to."""
+These functions are the specification of the kernels: a kernel returns the same bits. All arrays are uint16 bf16
+patterns. T is the number of tokens, G the query heads that share a KV head, S the slots attended to."""
 
 from __future__ import annotations
 
@@ -45,15 +44,16 @@ __all__ = [
 ]  # fmt: skip
 
 MASKED = pattern(-32768.0)
-"""What a mask adds to the score of a slot that must not be seen: exp makes exactly 0 of it."""
+"""What a mask adds to the score of a slot that must not be seen; exp makes exactly 0 of it."""
 
 ZERO = np.uint16(0)
 
 
 @cache
 def _every(name: str) -> Patterns:
-    """A function of one operand at all 65,536 patterns, computed by its sequence of operations: afterwards it is one
-    look."""
+    """A function of one operand as a table over all 65,536 patterns.
+
+    The table is computed once, by the function's sequence of operations."""
     every = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16)
     return {
         "exp": lambda: interpolate(exp_table(), every),
@@ -97,22 +97,24 @@ def row_sum(x: Patterns) -> Patterns:
 def rms_norm_constants(gain: F32, eps: float) -> tuple[Patterns, np.uint16]:
     """What rms_norm takes for float32 `gain` [d]: gain * sqrt(d), rounded once, and eps * d.
 
-    The mean is never formed: x / sqrt(sum / d + eps) * gain = x / sqrt(sum + eps d) * (gain sqrt(d)), and 1 / d is no
-    bf16 number."""
+    The mean is never formed: x / sqrt(sum / d + eps) * gain = x / sqrt(sum + eps d) * (gain sqrt(d)), and 1 / d is
+    not a bf16 number."""
     d = gain.shape[-1]
     return patterns(gain * np.float32(np.sqrt(d))), pattern(eps * d)
 
 
 def rms_norm(x: Patterns, gain: Patterns, eps: np.uint16) -> Patterns:
-    """RMSNorm over the rows of x [T, d] with the constants of rms_norm_constants: row_dot, add, rsqrt table, mul,
-    mul."""
+    """RMSNorm over the rows of x [T, d] with the constants of rms_norm_constants.
+
+    Operations: row_dot, add, rsqrt table, mul, mul."""
     scale = rsqrt(add(row_dot(x, x), eps))  # [T, 1]
     return mul(mul(x, scale), gain)
 
 
 def rope_rows(positions: np.ndarray, head_dim: int, theta: float) -> tuple[Patterns, Patterns]:
-    """The table in GMEM: (cos, sin) rows [T, head_dim] of each position, for `rope`. The first half of sin is
-    negated."""
+    """The table in GMEM: (cos, sin) rows [T, head_dim] of each position, for `rope`.
+
+    The first half of sin is negated."""
     frequencies = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     angles = np.asarray(positions, np.float64)[:, None] * frequencies
     cos, sin = np.cos(angles), np.sin(angles)
@@ -122,18 +124,18 @@ def rope_rows(positions: np.ndarray, head_dim: int, theta: float) -> tuple[Patte
 
 
 def rope(x: Patterns, cos: Patterns, sin: Patterns) -> Patterns:
-    """x [T, heads, head_dim] turned by rows [T, head_dim] of rope_rows, pairs (i, i + head_dim / 2): mul, then mac on
-    swapped halves."""
+    """x [T, heads, head_dim] rotated by rows [T, head_dim] of rope_rows, in pairs (i, i + head_dim / 2).
+
+    Operations: mul, then mac on swapped halves."""
     half = x.shape[-1] // 2
     swapped = np.concatenate([x[..., half:], x[..., :half]], -1)
     return mac(mul(x, cos[:, None]), swapped, sin[:, None])
 
 
 def softmax(scores: Patterns) -> tuple[Patterns, Patterns]:
-    """exp(scores - row maximum) [M, S] and the reciprocal of its sum [M, 1]; the product of both is the softmax.
+    """exp(scores - row maximum) [M, S] and the reciprocal of its sum [M, 1]. Their product is the softmax.
 
-    max pooling, sub, exp table, row_sum, reciprocal table.
-    """
+    Operations: max pooling, sub, exp table, row_sum, reciprocal table."""
     weights = exp(sub(scores, row_max(scores)))
     return weights, reciprocal(row_sum(weights))
 
@@ -144,11 +146,10 @@ def attention_weights(q: Patterns, k: Patterns, mask: Patterns) -> tuple[Pattern
 
 
 def attention(q: Patterns, k: Patterns, v: Patterns, mask: Patterns) -> Patterns:
-    """One KV head and its group of query heads: q [M, d] (scaled), k and v [S, d], mask [M or 1, S] of 0 and MASKED ->
-    [M, d].
+    """One KV head and its group of query heads: [M, d].
 
-    Sums over slots run in ascending order, and masked slots weigh exactly 0: padding changes no bit. M is G times the
-    number of tokens."""
+    q is [M, d] (scaled), k and v [S, d], mask [M or 1, S] of 0 and MASKED. M is G times the number of tokens. Sums
+    over slots run in ascending order, and masked slots weigh exactly 0, so padding changes no bit."""
     weights, scale = attention_weights(q, k, mask)
     return mul(matmul(weights, v), scale)
 
@@ -159,10 +160,9 @@ def box_update(box: tuple[Patterns, Patterns], k: Patterns) -> tuple[Patterns, P
 
 
 def page_scores(q: Patterns, largest: Patterns, smallest: Patterns) -> F32:
-    """Quest's bound on q.k over each page (arXiv:2406.10774, section 3.3): q [G, d], boxes [d, pages] -> float32 [G,
-    pages].
+    """Quest's bound on q.k over each page (arXiv:2406.10774, section 3.3): float32 [G, pages].
 
-    One product of (max(q, 0), min(q, 0)) [G, 2 d] with (largest, smallest) [2 d, pages], left in float32 (ps32) for the
-    host."""
+    q is [G, d], boxes are [d, pages]. It is one product of (max(q, 0), min(q, 0)) [G, 2 d] with (largest, smallest)
+    [2 d, pages], left in float32 (ps32) for the host."""
     left = np.concatenate([maximum(q, ZERO), minimum(q, ZERO)], -1)
     return matmul_float(left, np.concatenate([largest, smallest]))

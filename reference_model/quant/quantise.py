@@ -31,19 +31,18 @@ class Range:
 
 
 Calibration = dict[str, Range]
-"""By the matrix: `0.qkv`, `0.output`, `0.gate_up`, `1.qkv` ..."""
+"""By matrix: `0.qkv`, `0.output`, `0.gate_up`, `1.qkv` ..."""
 
 
 def quantise(
     model: Model, precision: str, calibration: Calibration | None = None, smoothing: float = SMOOTHING
 ) -> TwinModel:
-    """The twin of `model` in `bf16`, `int8` (W8A16) or `w8a8`; the last needs a calibration
-    (reference_model.quant.calibrate).
+    """The twin of `model` in `bf16`, `int8` (W8A16) or `w8a8`.
 
-    In w8a8 the embedding, the head and `down` stay W8A16: an int8 step for each of the vocabulary's logits is too
-    coarse to choose a token by, and `down` in w8a8 costs SmolLM2 two thirds of what w8a8 costs it then. `smoothing`,
-    from 0 to 1, is Int8ActivationLinear's. Raises ModelError for another precision or smoothing, and for w8a8 without a
-    calibration."""
+    w8a8 needs a calibration (reference_model.quant.calibrate). In w8a8, the embedding, the head and `down` stay
+    W8A16. An int8 step for each of the vocabulary's logits is too coarse to choose a token by; and `down` in w8a8
+    costs SmolLM2 two thirds of what w8a8 then costs in all. `smoothing`, from 0 to 1, is that of
+    Int8ActivationLinear. Raises ModelError for another precision or smoothing, and for w8a8 without a calibration."""
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
     if precision == "w8a8" and calibration is None:
@@ -91,8 +90,9 @@ def _layer(
 
 
 def prepared_qkv(config: ModelConfig, layer: LayerWeights) -> tuple[F32, F32 | None, F32 | None]:
-    """qkv, q_norm and k_norm with queries and keys in halves layout, and the queries' scale inside (in q_norm where
-    there is one)."""
+    """qkv, q_norm and k_norm, with queries and keys in halves layout and the queries scaled.
+
+    The scale is in q_norm where there is one, else in the query rows."""
     dim, heads, kv_heads = config.head_dim, config.num_heads, config.num_kv_heads
     order = np.arange(dim)
     if config.rope_interleaved:

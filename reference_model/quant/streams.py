@@ -1,5 +1,6 @@
-"""The residual stream of a model, float32 or quantised, as float32 arrays: along the whole model, or through single
-layers."""
+"""The residual stream of a model, float32 or quantised, as float32 arrays.
+
+It runs through the whole model, or through single layers."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ class WholeModel:
         self._kv = model.new_kv()
 
     def read(self, ids: IntArray) -> tuple[list[FloatArray], FloatArray]:
-        """The stream before the first layer and behind each, [L + 1] of [T, d], and logits [T, vocab]."""
+        """The stream before the first layer and after each, [L + 1] of [T, d], and logits [T, vocab]."""
         model = self._model
         states: list[list[FloatArray]] = [[] for _ in range(model.config.num_layers)]
 
@@ -36,16 +37,18 @@ class WholeModel:
 
 
 class SingleLayers:
-    """Runs every layer of a model on a stream that is given, with a cache that saw nothing else (or `kv`, which is
-    appended to)."""
+    """Runs every layer of a model on a stream that is given.
+
+    The cache has seen nothing else, or is `kv`, which is appended to."""
 
     def __init__(self, model: Model | TwinModel, kv: KVStore | None = None) -> None:
         self._model = model
         self._kv = model.new_kv() if kv is None else kv
 
     def read(self, states: Sequence[FloatArray]) -> list[FloatArray]:
-        """The streams in front of each layer, [L] of [T, d] (what follows is not read) -> what each layer makes of its
-        own."""
+        """What each layer makes of its own input.
+
+        Takes the streams before each layer, [L] of [T, d]; further ones are not read."""
         model, kv, start = self._model, self._kv, self._kv.length
         positions = np.arange(start, start + len(states[0]))
         inputs = states[: model.config.num_layers]

@@ -1,10 +1,10 @@
-"""Functions by table, as sequences of what the chip has: a lookup in 256 entries (TIU), conversions and index moves
+"""Functions by table, as sequences of what the chip has: lookups in 256 entries (TIU), conversions and index moves
 (TDMA).
 
-An interpolating table holds a line for each of 256 equal steps, after the bf16 lookup of wwwuxy/cvikernel
-(src/cv181x/cvkcv181x.c, tiu_bf16_lookup_interp_table), but rounds the index to nearest (int8_rnd_mode 0): toward zero,
-step 0 would be two steps wide. A scientific table multiplies what it finds for the exponent by what it finds for the
-low byte, the fraction and the exponent's last bit."""
+An interpolating table holds a line for each of 256 equal steps, as in the bf16 lookup of wwwuxy/cvikernel
+(src/cv181x/cvkcv181x.c, tiu_bf16_lookup_interp_table), but rounds the index to nearest (int8_rnd_mode 0): toward
+zero, step 0 would be two steps wide. A scientific table multiplies what it finds for the exponent by what it finds
+for the low byte, which is the fraction and the exponent's last bit."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def lookup(table: Patterns, index: NDArray) -> Patterns:
 
 @dataclass(frozen=True, eq=False)
 class Interpolated:
-    """f(x) ~ base[i] + slope[i] * (scale * x - i) with i = scale * x to nearest, as int8; x is clamped to -128 / scale
-    .. 127 / scale.
+    """f(x) ~ base[i] + slope[i] * (scale * x - i), where i is scale * x rounded to nearest, as int8.
+
+    x is clamped to -128 / scale .. 127 / scale.
 
     base, slope   bf16 patterns (256,), at the index's byte
-    scale         a power of two, so that scale * x is exact
-    """
+    scale         a power of two, so that scale * x is exact"""
 
     base: Patterns
     slope: Patterns
@@ -41,12 +41,12 @@ class Interpolated:
 
     @property
     def low(self) -> np.uint16:
-        """The smallest argument, bf16: what tiu_max clamps to."""
+        """The smallest argument, bf16; tiu_max clamps to it."""
         return pattern(-128 / self.scale)
 
     @property
     def high(self) -> np.uint16:
-        """The largest argument, bf16: what tiu_min clamps to."""
+        """The largest argument, bf16; tiu_min clamps to it."""
         return pattern(127 / self.scale)
 
 
@@ -59,8 +59,9 @@ def interpolate(table: Interpolated, x: Patterns) -> Patterns:
 
 
 def tabulate(function: Callable[[F64], F64], scale: float, below: float) -> Interpolated:
-    """Lines that halve the error of chords; the lowest step is constantly `below`, which also stands for everything
-    smaller."""
+    """Lines that halve the error of chords.
+
+    The lowest step is constantly `below`, which also stands for everything smaller."""
     index = np.concatenate([np.arange(128), np.arange(-128, 0)])
     left, middle, right = (function((index + shift) / scale) for shift in (-0.5, 0.0, 0.5))
     base, slope = ((left + right) / 2 + middle) / 2, right - left
@@ -70,21 +71,23 @@ def tabulate(function: Callable[[F64], F64], scale: float, below: float) -> Inte
 
 @dataclass(frozen=True, eq=False)
 class Scientific:
-    """f(x) ~ by_exponent[floor(log2 x) + 63] * by_fraction[low byte of x], for 2^-63 <= x < 2^65; bf16 patterns (256,)
-    each."""
+    """f(x) ~ by_exponent[floor(log2 x) + 63] * by_fraction[low byte of x], for 2^-63 <= x < 2^65.
+
+    Both are bf16 patterns (256,)."""
 
     by_exponent: Patterns
     by_fraction: Patterns
 
 
 def scientific(table: Scientific, x: Patterns) -> Patterns:
-    """TDMA move with mv_lut_idx, two lookups, tiu_mul. Exact up to the rounding of by_fraction, for by_exponent is
-    powers of two."""
+    """TDMA move with mv_lut_idx, two lookups, tiu_mul.
+
+    Exact up to the rounding of by_fraction, as by_exponent holds powers of two."""
     return mul(lookup(table.by_exponent, lut_index_from_bf16()[x]), lookup(table.by_fraction, x))
 
 
 def tabulate_power(power: float) -> Scientific:
-    """x ** power, for -1 and -1/2: correctly rounded.
+    """x ** power, for -1 and -1/2, correctly rounded.
 
     The last bit of the biased exponent is 1 where the exponent is even. It says whether the fraction's entry has to
     stand for m or 2 m."""
@@ -117,11 +120,13 @@ def gelu_gate_table() -> Interpolated:
 
 @cache
 def reciprocal_table() -> Scientific:
+    """1 / x."""
     return tabulate_power(-1)
 
 
 @cache
 def rsqrt_table() -> Scientific:
+    """1 / sqrt(x)."""
     return tabulate_power(-0.5)
 
 

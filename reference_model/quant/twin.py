@@ -1,8 +1,7 @@
-"""The decoder in the chip's arithmetic: the structure of reference_model.model, each step one of
-reference_model.quant.ops.
+"""The decoder in the chip's arithmetic: reference_model.model with each step from reference_model.quant.ops.
 
-T is the number of new tokens, d the hidden size. Every operation treats a row by itself and sums in an order that does
-not depend on how many rows there are, so tokens give the same bits one by one and in chunks of any size."""
+T is the number of new tokens, d the hidden size. Every operation treats a row by itself and sums in an order that
+does not depend on the number of rows. So tokens give the same bits one by one and in chunks of any size."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from reference_model.quant.linear import Bf16Linear, Int8Linear, Linear
 from reference_model.tokenizer import Tokenizer
 
 CHUNK = 128
-"""Tokens computed at once: a long prompt needs no more memory than this many rows."""
+"""Tokens computed at once. A long prompt needs no more memory than so many rows."""
 
 Norm = tuple[Patterns, np.uint16]
 """The constants of ops.rms_norm."""
@@ -30,7 +29,9 @@ Rope = tuple[Patterns, Patterns]
 
 @dataclass(frozen=True, eq=False)
 class TwinLayer:
-    """The query rows of qkv, or the gain of q_norm, hold the scale of the queries; rows of queries and keys are in
+    """The matrices and norms of one layer.
+
+    The query rows of qkv, or the gain of q_norm, hold the scale of the queries. Rows of queries and keys are in
     halves layout."""
 
     attention_norm: Norm
@@ -46,8 +47,9 @@ class TwinLayer:
 
 
 class TwinModel:
-    """A quantised model. It keeps nothing between calls: what it remembers of a sequence is in the KV store, in bf16
-    numbers."""
+    """A quantised model.
+
+    It keeps nothing between calls; what it remembers of a sequence is in the KV store, as bf16 numbers."""
 
     def __init__(
         self,
@@ -81,13 +83,13 @@ class TwinModel:
         )
 
     def new_kv(self, capacity: int = 256) -> ContiguousKV:
+        """An empty dense store for one sequence, with room for `capacity` tokens before it grows."""
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
 
     def forward(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
         """Logits [T, vocab], float32 values of bf16 numbers, row i after token i; see Model.forward.
 
-        Any KVStore will do: it is handed bf16 numbers in float32 arrays, and must return them as they were.
-        """
+        Any KVStore will do. It is given bf16 numbers in float32 arrays, and must return them unchanged."""
         return floats(self.head(self.hidden(token_ids, kv)))
 
     def hidden(
@@ -96,8 +98,9 @@ class TwinModel:
         kv: KVStore | None = None,
         tap: Callable[[int, FloatArray], None] | None = None,
     ) -> Patterns:
-        """The normalised state that the head reads, bf16 patterns [T, d]; `tap` as Model.hidden's, shown float32 values
-        of CHUNK tokens."""
+        """The normalised state that the head reads, bf16 patterns [T, d].
+
+        `tap` is that of Model.hidden; it is given float32 values of CHUNK tokens."""
         ids = check_ids(token_ids, self.config)
         kv = self.new_kv(len(ids)) if kv is None else kv
         if kv.length + len(ids) > self.config.context_length:
@@ -119,7 +122,7 @@ class TwinModel:
         return ops.rms_norm(x, *self.final_norm)
 
     def embed(self, ids: IntArray) -> Patterns:
-        """[T] -> [T, d]: rows of the embedding, looked up, scaled and rounded once by the host."""
+        """[T] -> [T, d]: rows of the embedding, which the host looks up, scales and rounds once."""
         return patterns(self.embedding.rows(ids) * np.float32(self.config.embedding_scale))
 
     def ropes(self, positions: IntArray) -> tuple[Rope, Rope]:
@@ -132,7 +135,7 @@ class TwinModel:
 
     @property
     def head_matrix(self) -> Linear:
-        """What `head` multiplies by, [vocab, d]."""
+        """The matrix that `head` multiplies by, [vocab, d]."""
         return self._head
 
     def head(self, hidden: Patterns) -> Patterns:
@@ -140,8 +143,9 @@ class TwinModel:
         return self._head.product(hidden)
 
     def layer(self, index: int, x: Patterns, kv: KVStore, positions: IntArray, ropes: tuple[Rope, Rope]) -> Patterns:
-        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it. Appends to its layer of
-        `kv`."""
+        """One decoder layer: the residual stream [T, d] at `positions` before it -> after it.
+
+        Appends to its layer of `kv`."""
         config, layer = self.config, self.layers[index]
         mixed = self._attention(index, x, kv, positions, ropes[config.sliding_layers[index]])
         x = _onto(x, layer.output, mixed, layer.post_attention_norm)
@@ -183,10 +187,9 @@ def _norm_heads(x: Patterns, norm: Norm) -> Patterns:
 def attend(
     q: Patterns, positions: IntArray, selection: Selected, window: int
 ) -> tuple[Patterns, Callable[[], FloatArray]]:
-    """ops.attention for all heads over what a KV store selected; q [T, q_heads, head_dim], scaled.
+    """ops.attention for all heads over what a KV store selected; q is [T, q_heads, head_dim], scaled.
 
-    -> [T, q_heads, head_dim], and a function that gives the softmax weights, float32 [q_heads, T, S].
-    """
+    Returns [T, q_heads, head_dim], and a function that gives the softmax weights, float32 [q_heads, T, S]."""
     num_queries, num_heads, dim = q.shape
     kv_heads, num_slots, _ = selection.k.shape
     hidden = np.broadcast_to(_hidden_slots(positions, selection, window), (kv_heads, num_queries, num_slots))

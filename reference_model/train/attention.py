@@ -1,8 +1,7 @@
-"""Causal attention and its derivative, one block of queries at a time, so that the half of the scores that is masked is
-never computed.
+"""Causal attention and its derivative, one block of queries at a time.
 
-Shapes: q, out [B, kv_heads, group, T, head_dim], k, v [B, kv_heads, 1, T, head_dim]; the group of query heads
-broadcasts over its KV head."""
+So the half of the scores that is masked is never computed. Shapes: q, out [B, kv_heads, group, T, head_dim]; k, v
+[B, kv_heads, 1, T, head_dim]. The group of query heads broadcasts over its KV head."""
 
 from __future__ import annotations
 
@@ -14,7 +13,9 @@ QUERY_BLOCK = 128
 
 
 def attention_forward(q: Array, k: Array, v: Array) -> tuple[Array, list[Array]]:
-    """q is already scaled. -> out, and the softmax weights of each block [B, kv_heads, group, block, keys seen]."""
+    """out, and the softmax weights of each block [B, kv_heads, group, block, keys seen].
+
+    q is already scaled."""
     length = q.shape[-2]
     out = np.empty(q.shape, q.dtype)
     blocks = []
@@ -33,7 +34,7 @@ def attention_forward(q: Array, k: Array, v: Array) -> tuple[Array, list[Array]]
 def attention_backward(
     dout: Array, q: Array, k: Array, v: Array, *, out: Array, blocks: list[Array]
 ) -> tuple[Array, Array, Array]:
-    """-> dq, dk, dv of the shapes of q, k, v.
+    """dq, dk, dv, of the shapes of q, k, v.
 
     The softmax's derivative needs sum(dweights * weights) for each query, which is sum(dout * out) (FlashAttention,
     arXiv:2205.14135, B.2)."""

@@ -1,8 +1,7 @@
-"""The layers of a Llama with their derivatives: each forward returns what its backward needs. All arrays have the
-parameters' dtype.
+"""The layers of a Llama with their derivatives. Each forward returns what its backward needs.
 
-Backward formulas are the ordinary chain rule; tests/reference_model/test_gradients.py holds them against finite
-differences in float64."""
+All arrays have the parameters' dtype. Backward formulas are the ordinary chain rule;
+tests/reference_model/test_gradients.py compares them with finite differences in float64."""
 
 from __future__ import annotations
 
@@ -15,13 +14,13 @@ Array = NDArray[Any]
 
 
 def rms_norm_forward(x: Array, gain: Array, eps: float) -> tuple[Array, Array]:
-    """x [N, d], gain [d] -> normalised [N, d], and 1 / rms [N, 1]."""
+    """x [N, d] and gain [d] -> normalised [N, d], and 1 / rms [N, 1]."""
     inverse = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
     return x * inverse * gain, inverse.astype(x.dtype, copy=False)
 
 
 def rms_norm_backward(dy: Array, x: Array, gain: Array, inverse: Array) -> tuple[Array, Array]:
-    """-> dx [N, d], dgain [d]."""
+    """dx [N, d] and dgain [d]."""
     unit = x * inverse
     dunit = dy * gain
     dgain = np.einsum("nd,nd->d", dy, unit)
@@ -32,18 +31,18 @@ def rms_norm_backward(dy: Array, x: Array, gain: Array, inverse: Array) -> tuple
 
 
 def linear_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array]:
-    """y = x @ weight.T with x [N, in], weight [out, in] -> dx [N, in], dweight [out, in]."""
+    """dx [N, in] and dweight [out, in] of y = x @ weight.T, with x [N, in] and weight [out, in]."""
     return dy @ weight, dy.T @ x
 
 
 def swiglu_forward(gate: Array, up: Array) -> tuple[Array, Array]:
-    """-> silu(gate) * up, and sigmoid(gate)."""
+    """silu(gate) * up, and sigmoid(gate)."""
     sigmoid = 1 / (1 + np.exp(-gate))
     return gate * sigmoid * up, sigmoid
 
 
 def swiglu_backward(dy: Array, gate: Array, up: Array, sigmoid: Array) -> tuple[Array, Array]:
-    """-> dgate, dup."""
+    """dgate and dup."""
     silu = gate * sigmoid
     dgate = (1 - sigmoid) * silu
     dgate += sigmoid
@@ -53,8 +52,9 @@ def swiglu_backward(dy: Array, gate: Array, up: Array, sigmoid: Array) -> tuple[
 
 
 def rotate_halves(x: Array, cos: Array, sin: Array) -> Array:
-    """RoPE on x [B, T, heads, head_dim] with cos, sin [T, 1, head_dim / 2]; its transpose (the backward) is the same
-    with -sin."""
+    """RoPE on x [B, T, heads, head_dim] with cos, sin [T, 1, head_dim / 2].
+
+    Its transpose (the backward) is the same with -sin."""
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
     turned = np.empty_like(x)
@@ -64,8 +64,9 @@ def rotate_halves(x: Array, cos: Array, sin: Array) -> Array:
 
 
 def cross_entropy(logits: Array, targets: Array, weights: Array) -> tuple[float, Array]:
-    """logits [N, V], targets int [N], weights [N] -> sum of weights * -log p(target), and its derivative by the logits
-    [N, V]."""
+    """The sum of weights * -log p(target), and its derivative by the logits [N, V].
+
+    logits are [N, V], targets int [N], weights [N]."""
     rows = np.arange(len(targets))
     shifted = logits - logits.max(-1, keepdims=True)
     picked = shifted[rows, targets]

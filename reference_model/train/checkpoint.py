@@ -1,5 +1,6 @@
-"""A run on disk: one safetensors file with the parameters, both moments of AdamW and the step; written whole or not at
-all."""
+"""A run on disk: one safetensors file, written whole or not at all.
+
+It holds the parameters, both moments of AdamW and the step."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from reference_model.train.network import Params
 
 @dataclass(frozen=True)
 class TrainingState:
-    """`step` steps are done. The arrays are updated in place."""
+    """A run after `step` steps. The arrays are updated in place."""
 
     params: Params
     first: Params
@@ -28,6 +29,7 @@ class TrainingState:
 
     @classmethod
     def fresh(cls, params: Params) -> TrainingState:
+        """The state before the first step."""
         zeros = [{name: np.zeros_like(value) for name, value in params.items()} for _ in range(2)]
         return cls(params, zeros[0], zeros[1], 0)
 
@@ -53,7 +55,9 @@ def saving(path: Path) -> Iterator[Path]:
 
 
 def load_checkpoint(path: Path, like: Params) -> TrainingState:
-    """Raises ModelError when the file is damaged or is of a model of other shapes than `like`."""
+    """The state that save_checkpoint wrote.
+
+    Raises ModelError when the file is damaged, or belongs to a model of other shapes than `like`."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,5 +1,6 @@
-"""From a text to batches. The batch of a step depends on the seed and the step alone, so that a run can be resumed at
-any step."""
+"""From a text to batches.
+
+The batch of a step depends on the seed and the step alone, so a run can be resumed at any step."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ HELD_OUT_EVERY = 20
 
 
 def train_tokenizer(text: str, vocab_size: int, recall: bool = True) -> Tokenizer:
-    """Byte-level BPE, digits one by one, on the text and, for recall, enough records that their marks become tokens."""
+    """Byte-level BPE, digits one by one, trained on the text.
+
+    For recall, it also sees so many records that their marks become tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -37,7 +40,7 @@ def train_tokenizer(text: str, vocab_size: int, recall: bool = True) -> Tokenize
 
 @dataclass(frozen=True)
 class Corpus:
-    """Token streams: every HELD_OUT_EVERY-th piece of the text is kept from training, for validation."""
+    """Token streams. Every HELD_OUT_EVERY-th piece of the text is kept from training, for validation."""
 
     training: Ids
     validation: Ids
@@ -45,7 +48,9 @@ class Corpus:
 
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer, context: int, recall: bool = True) -> Corpus:
-        """Raises ModelError when the text is too short to fill two contexts of each stream, or, for recall, has too few
+        """The streams of a text.
+
+        Raises ModelError when the text is too short to fill two contexts of each stream or, for recall, has too few
         words."""
         size = max(min(PIECE_CHARS, len(text) // HELD_OUT_EVERY), 1)
         pieces = [text[at : at + size] for at in range(0, len(text), size)]
@@ -63,8 +68,9 @@ class Corpus:
         return cls(training, validation, Recall.of(tokenizer) if recall else None)
 
     def batch(self, recipe: Recipe, step: int) -> Batch:
-        """The training batch of a step: rows of text, of dense records and of text with planted records, as its phase
-        mixes them."""
+        """The training batch of a step.
+
+        Its rows are text, dense records, or text with planted records, in the mix of the step's phase."""
         phase = recipe.phase_at(step)
         rng = np.random.default_rng([recipe.seed, 1, step])
         rows = [self._row(rng, recipe, phase) for _ in range(max(recipe.batch_tokens // phase.context, 1))]
@@ -72,15 +78,16 @@ class Corpus:
         return Batch(tokens[:, :-1], tokens[:, 1:], weights[:, 1:])
 
     def validation_batches(self, context: int, rows: int) -> list[Batch]:
-        """The whole held-out stream in windows of `context`, `rows` at a time, every target weighing one."""
+        """The whole held-out stream in windows of `context`, `rows` at a time. Every target has weight one."""
         starts = np.arange(0, len(self.validation) - context, context)
         windows = self.validation[starts[:, None] + np.arange(context + 1)]
         chunks = [windows[at : at + rows] for at in range(0, len(windows), rows)]
         return [Batch(chunk[:, :-1], chunk[:, 1:], np.ones(chunk[:, 1:].shape, np.float32)) for chunk in chunks]
 
     def _row(self, rng: np.random.Generator, recipe: Recipe, phase: Phase) -> tuple[Ids, np.ndarray]:
-        """-> tokens [context + 1] and the weight of each as a target: zero for what is not to be learnt, more for a
-        recallable value."""
+        """tokens [context + 1], and the weight of each as a target.
+
+        The weight is zero for what is not to be learnt, and higher for a value that can be recalled."""
         kind = rng.random()
         length = phase.context + 1
         weights = np.ones(length, np.float32)

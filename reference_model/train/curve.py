@@ -10,8 +10,10 @@ from reference_model.train.checkpoint import saving
 
 
 def draw_loss_curve(log: Path, picture: Path) -> None:
-    """Draw a run's log.jsonl. Raises ModelError when matplotlib is not installed, the log is
-    not one or the picture, a .png, cannot be written."""
+    """Draws a run's log.jsonl.
+
+    Raises ModelError when matplotlib is not installed, the log is not the log of a run, or the picture, a .png,
+    cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

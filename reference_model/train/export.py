@@ -1,4 +1,4 @@
-"""Trained parameters as a model directory of the hub's layout, which other programs read as well."""
+"""Trained parameters as a model directory in the hub's layout, which other programs read too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ END_OF_TEXT_ID = 0
 
 
 def save_model(directory: Path, params: Params, config: ModelConfig) -> None:
-    """Write config.json and model.safetensors (bfloat16, rounded to nearest)."""
+    """Writes config.json and model.safetensors (bfloat16, rounded to nearest)."""
     description = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -49,8 +49,9 @@ def save_model(directory: Path, params: Params, config: ModelConfig) -> None:
 
 
 def load_params(path: Path, like: Params) -> Params:
-    """The parameters of a model that save_model wrote, float32. Raises ModelError when they are not those of a model of
-    `like`'s sizes."""
+    """The parameters of a model that save_model wrote, in float32.
+
+    Raises ModelError when they do not have the shapes of `like`."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,5 +1,6 @@
-"""Loss and gradients of a Llama-style model, written out by hand. Parameters are a dict with the names that the hub's
-files use."""
+"""Loss and gradients of a Llama-style model, written out by hand.
+
+Parameters are a dict with the names of the hub's files."""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ FINAL_NORM = "model.norm.weight"
 
 
 def initial_params(config: ModelConfig, seed: int, dtype: Any = np.float32) -> Params:
-    """Normal weights of deviation 0.02, those that write to the residual stream divided by sqrt(2 layers) as in GPT-2;
-    gains of one."""
+    """Normal weights of deviation 0.02; gains of one.
+
+    As in GPT-2, weights that write to the residual stream are divided by sqrt(2 layers)."""
     rng = np.random.default_rng([seed, 0])
     d, ffn = config.hidden_size, config.intermediate_size
     q_dim, kv_dim = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
@@ -54,7 +56,7 @@ def initial_params(config: ModelConfig, seed: int, dtype: Any = np.float32) -> P
 
 
 class Batch(NamedTuple):
-    """tokens, targets int [B, T]; weights float [B, T], how much each target counts in the loss."""
+    """tokens and targets int [B, T]; weights float [B, T], how much each target counts in the loss."""
 
     tokens: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -89,7 +91,7 @@ def rope_tables(config: ModelConfig, length: int, dtype: Any) -> tuple[Array, Ar
 
 
 def loss_and_gradients(params: Params, config: ModelConfig, batch: Batch) -> tuple[float, Params]:
-    """-> the weighted sum of -log p over the batch, and its derivative by each parameter."""
+    """The weighted sum of -log p over the batch, and its derivative by each parameter."""
     x, saved, rope = _forward(params, config, batch.tokens)
     normed, inverse = rms_norm_forward(x, params[FINAL_NORM], config.norm_eps)
     loss, dlogits = cross_entropy(normed @ params[EMBEDDING].T, batch.targets.ravel(), batch.weights.ravel())

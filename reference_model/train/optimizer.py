@@ -12,7 +12,7 @@ from reference_model.train.network import Params
 
 @dataclass(frozen=True)
 class AdamW:
-    """Decay applies to matrices, not to the gains of norms."""
+    """AdamW's constants. Decay applies to matrices, not to the gains of norms."""
 
     beta1: float = 0.9
     beta2: float = 0.95
@@ -34,8 +34,9 @@ class AdamW:
 
 
 def learning_rate_at(step: int, num_steps: int, peak: float, warmup: int, floor: float = 0.05) -> float:
-    """Linear warm-up to `peak` over `warmup` steps, then half a cosine down to floor * peak at num_steps. `step` counts
-    from 1."""
+    """Linear warm-up to `peak` over `warmup` steps, then half a cosine down to floor * peak at num_steps.
+
+    `step` counts from 1."""
     if step < warmup:
         return peak * step / warmup
     progress = (step - warmup) / max(num_steps - warmup, 1)
@@ -43,7 +44,9 @@ def learning_rate_at(step: int, num_steps: int, peak: float, warmup: int, floor:
 
 
 def clip_gradients(grads: Params, max_norm: float) -> float:
-    """Scale all gradients, in place, so that their joint Euclidean norm is at most max_norm. -> the norm before."""
+    """Scales all gradients, in place, so that their joint Euclidean norm is at most max_norm.
+
+    Returns the norm before."""
     norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in grads.values()))
     if norm > max_norm:
         for grad in grads.values():

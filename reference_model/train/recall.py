@@ -1,10 +1,10 @@
-"""Synthetic key-value recall: records ` [ key value ]` strewn in a text, each repeated later; the second time the value
-can be known.
+"""Synthetic key-value recall: records ` [ key value ]` strewn in a text, each repeated later.
 
-Keys and values are whole words of the text that are one token each. A model that completes the second ` [ key` with the
-right value has looked up the first, as far back as that was: the skill that a pruned cache puts at risk. Key and value
-are neighbours so that the plain induction circuit (arXiv:2209.11895) suffices; with a mark between them a model of this
-size did not learn it in 14 M tokens, and without it did in 150 steps more."""
+The second time, the value can be known. Keys and values are whole words of the text that are one token each. A model
+that completes the second ` [ key` with the right value has looked up the first, as far back as that was. This is the
+skill that a pruned cache puts at risk. Key and value are neighbours so that the plain induction circuit
+(arXiv:2209.11895) suffices. With a mark between them, a model of this size did not learn it in 14 M tokens; without
+the mark it did in 150 more steps."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def record_text(key: str, value: str) -> str:
 
 
 class Exercise(NamedTuple):
-    """tokens int [length]; places in it that are not to be learnt; places of values that can be recalled.
+    """tokens int [length]; the places that are not to be learnt; the places of values that can be recalled.
 
-    Keys and new values cannot be known. That a record begins could be guessed by its rate; a model that learns it
-    strews records itself."""
+    Keys and new values cannot be known. Where records begin could be guessed by their rate, but a model that learns
+    this strews records itself."""
 
     tokens: Ids
     unlearnt: Ids
@@ -40,7 +40,7 @@ class Exercise(NamedTuple):
 
 @dataclass(frozen=True)
 class Recall:
-    """opening, closing: the ids of ` [` and ` ]`; words: ids of the words that serve as keys and values."""
+    """opening, closing: the ids of ` [` and ` ]`. words: ids of the words that serve as keys and values."""
 
     opening: int
     closing: int
@@ -48,10 +48,9 @@ class Recall:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Recall:
-        """Words are the tokens of a space and three or more lower-case letters.
+        """The marks and words of a tokenizer. Words are tokens of a space and three or more lower-case letters.
 
-        Raises ModelError when the tokenizer splits a mark or has fewer than MIN_WORDS words.
-        """
+        Raises ModelError when the tokenizer splits a mark or has fewer than MIN_WORDS words."""
         marks = [tokenizer.encode(mark).ids for mark in (" [", " ]")]
         if any(len(ids) != 1 for ids in marks):
             raise ModelError(
@@ -83,11 +82,10 @@ class Recall:
         return _exercise(self._records(rng, count)[order].ravel()[:length], starts, count)
 
     def planted(self, rng: np.random.Generator, text: Ids, count: int) -> Exercise:
-        """Records in an early part of the text, their repetitions in a late part; both parts are random, so that all
-        distances occur.
+        """Records in an early part of the text, their repetitions in a late part.
 
-        The result is 2 * count * RECORD_TOKENS longer than the text.
-        """
+        Both parts are random, so that all distances occur. The result is 2 * count * RECORD_TOKENS longer than the
+        text."""
         early, late = np.sort(rng.uniform(0, len(text), 2))
         offsets = np.sort(np.concatenate([rng.uniform(0, early, count), rng.uniform(late, len(text), count)])).astype(
             np.int64
@@ -99,11 +97,10 @@ class Recall:
     def question(
         self, rng: np.random.Generator, text: Ids, length: int, distance: int, count: int = 8
     ) -> tuple[Ids, int]:
-        """A prompt of `length` tokens whose next one is a value that stands `distance` tokens back, with count - 1
-        other records around.
+        """A prompt of `length` tokens, and the value that should come next.
 
-        text: filler, at least `length` tokens. -> tokens [length], the value.
-        """
+        The value stands `distance` tokens back, and count - 1 other records are around it. text is filler, at least
+        `length` tokens."""
         records = self._records(rng, count)
         query = records[0][:QUERY_TOKENS]
         num_between = (
@@ -120,21 +117,23 @@ class Recall:
         return np.concatenate([before, records[0], between, query]), int(records[0][2])
 
     def _records(self, rng: np.random.Generator, count: int) -> Ids:
-        """Different keys, any values -> [count, RECORD_TOKENS]."""
+        """Records with different keys and any values: [count, RECORD_TOKENS]."""
         words = np.array(self.words)
         keys, values = rng.choice(words, count, replace=False), rng.choice(words, count)
         return np.stack([np.full(count, self.opening), keys, values, np.full(count, self.closing)], 1)
 
 
 def _exercise(tokens: Ids, starts: Ids, num_new: int) -> Exercise:
-    """Records begin at `starts`, the first num_new of them are new. A last one may be cut off by the end of tokens."""
+    """Records begin at `starts`; the first num_new of them are new.
+
+    The end of tokens may cut off the last one."""
     unlearnt = np.concatenate([starts, starts + 1, starts[:num_new] + 2])
     answers = starts[num_new:] + 2
     return Exercise(tokens, unlearnt[unlearnt < len(tokens)], answers[answers < len(tokens)])
 
 
 def _insert(text: Ids, offsets: Ids, records: Ids) -> Ids:
-    """Records [n, RECORD_TOKENS] before the text's tokens at `offsets` [n]."""
+    """The text with records [n, RECORD_TOKENS] put before its tokens at `offsets` [n]."""
     return np.insert(text, np.repeat(offsets, RECORD_TOKENS), records.ravel())
 
 

@@ -1,5 +1,6 @@
-"""Everything that decides what a training run computes: the same recipe, text and library versions give the same
-bits."""
+"""Everything that decides what a training run computes.
+
+The same recipe, text and library versions give the same bits."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from reference_model.errors import ModelError
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of the run. dense and planted are the shares of sequences that are nothing but records, and text with
-    records in it."""
+    """A stretch of the run.
+
+    `dense` is the share of sequences that are nothing but records, `planted` the share of text with records in it."""
 
     share: float
     context: int
@@ -23,8 +25,8 @@ class Phase:
 def curriculum(context: int, recall: bool) -> tuple[Phase, ...]:
     """Short sequences first, since they cost least; then the whole context. With recall, records are in the mix.
 
-    Text goes before records: a model that has learnt some picks records up within 150 steps, one that begins with them
-    had not after 500."""
+    Text comes before records. A model that has learnt some text picks records up within 150 steps; one that began
+    with records had not after 500."""
     short = min(256, context)
     if not recall:
         return Phase(0.25, short, 0.0, 0.0), Phase(0.75, context, 0.0, 0.0)
@@ -36,10 +38,10 @@ MIN_VOCABULARY = 320
 
 @dataclass(frozen=True)
 class Recipe:
-    """batch_tokens are used in each step, micro_tokens at a time so that what a backward pass needs stays small.
+    """The numbers of a run.
 
-    answer_weight: how much more than an ordinary token a recalled value counts in the loss.
-    """
+    batch_tokens are used in each step, micro_tokens at a time, so that what a backward pass needs stays small.
+    answer_weight is how much more than an ordinary token a recalled value counts in the loss."""
 
     num_steps: int = 2900
     vocab_size: int = 1024
@@ -85,12 +87,12 @@ class Recipe:
 
     @property
     def context(self) -> int:
-        """Of the model."""
+        """The model's context, in tokens."""
         return max(phase.context for phase in self.phases)
 
     @property
     def warmup_steps(self) -> int:
-        """A short run warms up for a tenth of it."""
+        """Steps of warm-up; a tenth of a short run."""
         return min(self.warmup, max(self.num_steps // 10, 1))
 
     @property

@@ -1,4 +1,4 @@
-"""The training run: a text file in, a directory that reference_model.load reads out."""
+"""The training run: a text file in, and out comes a directory that reference_model.load reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_PARAMS = 200_000_000
 
 @dataclass(frozen=True)
 class StepReport:
-    """What happened in one step. Losses are nats a token; validation_loss only in the steps that measured it."""
+    """What happened in one step. Losses are nats per token; validation_loss only in the steps that measured it."""
 
     step: int
     num_steps: int
@@ -44,7 +44,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is ready to go on: everything that it needs is read and checked."""
+    """A run that is ready to go on: all that it needs is read and checked."""
 
     corpus: Corpus
     config: ModelConfig
@@ -54,23 +54,24 @@ class Run:
 
     @property
     def num_params(self) -> int:
+        """Parameters of the model."""
         return sum(value.size for value in self.state.params.values())
 
 
 def train(
     text_path: Path, directory: Path, recipe: Recipe, start: Path | None = None
 ) -> Generator[StepReport, None, None]:
-    """prepare, then steps."""
+    """Calls prepare, then steps."""
     yield from steps(prepare(text_path, directory, recipe, start))
 
 
 def prepare(text_path: Path, directory: Path, recipe: Recipe, start: Path | None = None) -> Run:
     """A run on a text file, from its beginning or from where it was stopped.
 
-    directory   config.json, tokenizer.json, model.safetensors (bfloat16); and of the run run.json, log.jsonl,
-                checkpoint.safetensors.
-                A run that was stopped is taken up again, and ends with the same bits as one that was not
-    start       a directory that an earlier run made, whose tokenizer and parameters are taken over
+    directory   config.json, tokenizer.json, model.safetensors (bfloat16); and, of the run, run.json, log.jsonl,
+                checkpoint.safetensors. A run that was stopped is taken up again, and ends with the same bits as one
+                that was not
+    start       a directory of an earlier run, whose tokenizer and parameters are taken over
 
     Raises ModelError when the text cannot be read or is too short, or when `directory` cannot be written or holds a run
     of another recipe or text. Nothing is written then."""
@@ -101,8 +102,10 @@ def prepare(text_path: Path, directory: Path, recipe: Recipe, start: Path | None
 
 
 def steps(run: Run) -> Generator[StepReport, None, None]:
-    """Train and yield a report after each step. At the end, every SAVE_EVERY steps and when the caller closes the
-    iterator, `directory` holds a model and a checkpoint."""
+    """Trains, and yields a report after each step.
+
+    At the end, every SAVE_EVERY steps, and when the caller closes the iterator, `directory` holds a model and a
+    checkpoint."""
     optimizer, state, recipe, config = AdamW(), run.state, run.recipe, run.config
     log = run.directory / "log.jsonl"
     _forget_after(log, state.step)
@@ -154,7 +157,7 @@ def _save(run: Run, state: TrainingState) -> int:
 
 
 def _forget_after(log: Path, step: int) -> None:
-    """Steps that were logged but not saved are done again."""
+    """Removes from the log the steps that were not saved; they are done again."""
     if not log.exists():
         return
     kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[:step]
@@ -163,7 +166,7 @@ def _forget_after(log: Path, step: int) -> None:
 
 
 def batch_gradients(params: Params, config: ModelConfig, batch: Batch, micro_tokens: int) -> tuple[float, Params]:
-    """-> the mean loss by weight and its gradients, computed `micro_tokens` at a time."""
+    """The weighted mean loss and its gradients, computed `micro_tokens` at a time."""
     rows = max(micro_tokens // batch.tokens.shape[1], 1)
     batch = batch._replace(weights=batch.weights / batch.weights.sum())
     loss = 0.0
@@ -176,7 +179,7 @@ def batch_gradients(params: Params, config: ModelConfig, batch: Batch, micro_tok
 
 
 def read_text(path: Path) -> str:
-    """Raises ModelError for a file that is not UTF-8 text."""
+    """The text of a file. Raises ModelError for a file that is not UTF-8 text."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -191,8 +194,9 @@ def read_text(path: Path) -> str:
 
 
 def recorded_recipe(directory: Path) -> Recipe | None:
-    """The recipe of the run that a directory holds, None when it holds none. Raises ModelError when run.json is not
-    one."""
+    """The recipe of the run that a directory holds; None when it holds none.
+
+    Raises ModelError when run.json does not describe a run."""
     path = directory / "run.json"
     if not path.exists():
         return None
@@ -211,8 +215,9 @@ def _make(directory: Path) -> None:
 
 
 def _identity(directory: Path, recipe: Recipe, text: str) -> str:
-    """What this directory's run is of, as JSON. Raises ModelError when it already holds a run of something else, and
-    says of what."""
+    """What this directory's run is of, as JSON.
+
+    Raises ModelError, which says what, when the directory already holds something else."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     identity = json.dumps({"recipe": dataclasses.asdict(recipe), "text_sha256": digest}, indent=1)
     recorded = recorded_recipe(directory)

@@ -1,4 +1,4 @@
-"""Which recipe suits a text, when the caller does not choose: by its length."""
+"""The recipe that suits a text, by its length, when the caller does not choose."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ HEAD_DIM = 32
 
 @dataclass(frozen=True)
 class Size:
-    """A recipe's numbers for texts of at least min_chars characters; intermediate_size is 8/3 of the hidden size, as
-    Llama's is."""
+    """A recipe's numbers for texts of at least min_chars characters.
+
+    intermediate_size is 8/3 of the hidden size, as in Llama."""
 
     min_chars: int
     num_steps: int
@@ -40,7 +41,7 @@ CHARS_FOR_CONTEXT = (
 def recipe_for(
     num_chars: int, context: int | None = None, recall: bool = False, hidden_size: int | None = None
 ) -> Recipe:
-    """What suits a text of this many characters, with what the caller chose in the place of its own choice."""
+    """The recipe that suits a text of this many characters; what the caller gives replaces the default."""
     size = next(size for size in SIZES if num_chars >= size.min_chars)
     fitting = MAX_CONTEXT
     while fitting > MIN_CONTEXT and fitting * CHARS_FOR_CONTEXT > num_chars:
@@ -57,8 +58,9 @@ def recipe_for(
 
 
 def shape_of(hidden_size: int) -> dict[str, int]:
-    """Sizes that go with a hidden size: heads of 32, three or two to a KV head where that divides; SwiGLU of 8/3 in
-    steps of 32."""
+    """The sizes that go with a hidden size.
+
+    Heads of 32, three or two of them to a KV head where that divides; SwiGLU of 8/3 in steps of 32."""
     heads, rest = divmod(hidden_size, HEAD_DIM)
     if heads < 1 or rest:
         raise ModelError(
