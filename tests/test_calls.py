@@ -14,7 +14,6 @@ MOST = 5
 TODO = {
     "npusim/check/checker.py:Cmdbuf(...)",
     "npusim/check/local.py:_Run._race",
-    "npusim/check/timeline.py:Step(...)",
     "npusim/insn/operands.py:per_channel",
     "npusim/insn/operands.py:planes",
     "npusim/insn/operands.py:tensor",
@@ -34,9 +33,7 @@ TODO = {
     "npusim/profile/pmu_csv.py:LayerRecord(...)",
     "npusim/profile/pmu_csv.py:PmuRecords(...)",
     "npusim/profile/trace.py:_slice",
-    "npusim/program/cmdbuf.py:Cmdbuf(...)",
     "npusim/program/disasm.py:Command(...)",
-    "npusim/program/dmabuf.py:Cmdbuf(...)",
     "npusim/program/dmabuf.py:_check_span",
     "npusim/timing/kinds.py:_kinds",
 }

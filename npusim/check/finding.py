@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
     ILLEGAL = "illegal command"
     DEADLOCK = "deadlock"
-    ID_ORDER = "id order"
+    ID_REPEATED = "repeated id"
     ID_GAP = "missing id"
     RACE = "race"
     UNINITIALISED = "uninitialised read"
@@ -51,7 +51,7 @@ _SEVERITY = {
 MEANING = {
     Kind.ILLEGAL: "The chip refuses the command.",
     Kind.DEADLOCK: "Both engines wait for an id that never comes.",
-    Kind.ID_ORDER: "An engine's ids do not grow, so whether a wait for one is met depends on time.",
+    Kind.ID_REPEATED: "A command waits for an id that several commands have; the first meets it, whichever was meant.",
     Kind.ID_GAP: "A command waits for an id that no command has; a later one meets it, which may be later than meant.",
     Kind.RACE: "Both engines touch the same bytes, one writes, and no id puts them in order.",
     Kind.UNINITIALISED: "Bytes are read, and matter, that nothing has written.",

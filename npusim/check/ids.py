@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 from npusim.check.finding import Kind
-from npusim.check.timeline import NAMES, TDMA, TIU, Step, Timeline
+from npusim.check.timeline import Step, Timeline
+from npusim.isa.opcodes import ENGINES, TDMA, TIU
 
 Found = tuple[Kind, str, tuple[Step, ...]]
 
 
 def check_ids(timeline: Timeline) -> Iterator[Found]:
-    """Deadlocks, ids that do not grow, and waits for ids that no command has."""
-    for stream in timeline.streams:
-        for before, step in pairwise(stream):
-            if step.id <= before.id:
-                rule = (
-                    f"{NAMES[step.engine]} ids must grow, but id {step.id} of {step.name} follows id {before.id} "
-                    f"of {before.name}"
-                )
-                yield Kind.ID_ORDER, rule, (step, before)
+    """Waits for ids that several commands have or none, and deadlocks."""
     for engine in (TIU, TDMA):
-        given = {step.id for step in timeline.streams[1 - engine]}
-        for step in timeline.streams[engine]:
-            if step.wait and step.wait not in given and step.known <= len(timeline.streams[1 - engine]):
-                met_by = timeline.streams[1 - engine][step.known - 1]
-                text = (
-                    f"{step.name} waits for {NAMES[1 - engine]} id {step.wait}, which no command has; id "
-                    f"{met_by.id} meets it"
-                )
-                yield Kind.ID_GAP, text, (step, met_by)
-    stuck = timeline.stuck
+        yield from _unclear_waits(timeline, engine)
+    stuck = timeline.waits.stuck
     if stuck:
-        done = {TIU: 0, TDMA: 0} | {step.engine: step.id for step in timeline.order}
+        steps = tuple(timeline.streams[s.engine][s.position] for s in stuck)
+        others = [ENGINES[1 - s.engine].name for s in stuck]
         parts = [
-            (
-                f"{step.name} waits for {NAMES[1 - step.engine]} id {step.wait}, but {NAMES[1 - step.engine]} has "
-                f"done {done[1 - step.engine]}"
-            )
-            for step in stuck
+            f"{step.name} waits for {other} id {s.wait}, but {other} has done {s.done}"
+            for s, step, other in zip(stuck, steps, others, strict=True)
         ]
-        yield Kind.DEADLOCK, " and ".join(parts), tuple(stuck)
+        yield Kind.DEADLOCK, " and ".join(parts), steps
+
+
+def _unclear_waits(timeline: Timeline, engine: int) -> Iterator[Found]:
+    """Waits of `engine` that may not have met the command that they were meant for."""
+    others, name = timeline.streams.other(engine), ENGINES[1 - engine].name
+    segment_ends = set(timeline.waits.ends.other(engine).tolist())
+    needs = timeline.waits.needs[engine].tolist()
+    for step, need in zip(timeline.streams[engine], needs, strict=True):
+        if not step.wait or need > len(others):
+            continue
+        first = others[need - 1]
+        if first.id != step.wait:
+            text = f"{step.name} waits for {name} id {step.wait}, which no command has; id {first.id} meets it"
+            yield Kind.ID_GAP, text, (step, first)
+        elif need not in segment_ends and others[need].id == first.id:
+            again = others[need]
+            text = (
+                f"{step.name} waits for {name} id {step.wait}, which both {first.name} and {again.name} have; "
+                "the first meets it"
+            )
+            yield Kind.ID_REPEATED, text, (step, first, again)

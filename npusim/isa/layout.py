@@ -69,6 +69,16 @@ class Layout:
         table &= mask
         return table.view(np.int64)
 
+    def column(self, descriptors: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
+        """One field of `descriptors`, as decode gives it."""
+        field = self.by_name[name]
+        word, shift = divmod(field.lsb, 32)
+        words = np.ascontiguousarray(descriptors).view("<u4")
+        values = words[:, word].astype(np.int64)
+        if shift + field.width > 32:
+            values |= words[:, word + 1].astype(np.int64) << 32
+        return values >> shift & field.limit - 1
+
     @cached_property
     def _places(self) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.uint64]]:
         """First word, shift and mask of every field, the latter two of shape (fields, 1)."""

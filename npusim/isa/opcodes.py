@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Generic, NamedTuple, TypeVar
+
+_T = TypeVar("_T")
 
 
 class Engine(IntEnum):
@@ -11,6 +14,28 @@ class Engine(IntEnum):
     TIU = 0
     CPU = 1
     TDMA = 2
+
+
+ENGINES = (Engine.TIU, Engine.TDMA)
+"""The engines that run commands."""
+TIU, TDMA = range(len(ENGINES))
+"""Places in ENGINES and in all else that has one entry for each of them; not the ids of a command header."""
+
+
+class PerEngine(NamedTuple, Generic[_T]):
+    """One thing for each of ENGINES; `pair[TIU]` is `pair.tiu`."""
+
+    tiu: _T
+    tdma: _T
+
+    def other(self, engine: int) -> _T:
+        """That of the engine which is not `engine`."""
+        return self[1 - engine]
+
+
+TIU_OPCODE = ("tsk_typ", "tsk_eu_typ", "opt_chl_quan", "tens_lookup", "tens_mdsum")
+TDMA_OPCODE = ("trans_dir", "spec_func", "trans_fmt", "sys_dtype", "compress_en", "transpose_md")
+"""Fields that tell instructions apart: descriptors that agree in them are one instruction."""
 
 
 class TskTyp(IntEnum):

@@ -15,11 +15,7 @@ from npusim.kernels.lmem import LmemStack
 from npusim.kernels.program import Program, Relocation
 from npusim.kernels.tensors import Mg, Tg
 from npusim.program.cmdbuf import HEADER_BYTES, build_cmdbuf
-
-LARGEST_ID = 0xFFFF
-"""Ids have 16 bits and start at 1 in every command buffer; a longer program continues in another one."""
-_WAIT = {Engine.TIU: "cmd_id_gdma", Engine.TDMA: "wait_id_tpu"}
-_ID = {Engine.TIU: "cmd_id_tpu", Engine.TDMA: "cmd_id"}
+from npusim.program.waits import ID_FIELD, LAST_ID, WAIT_FIELD
 
 
 @dataclass
@@ -36,7 +32,10 @@ class Emitter:
     With `sync="hazards"` a command waits for the last command of the other engine that conflicts with it in LMEM, so
     the engines run in parallel as far as the data allow. With `sync="vendor"` it waits for everything before it, as
     cvikernel does, but for what stands between parallel_enable and parallel_disable: that waits only for what came
-    before the pair."""
+    before the pair.
+
+    Ids start at 1 in every command buffer. One ends behind a command with the last id, and a longer program goes on in
+    the next one."""
 
     def __init__(self, chip: Chip | str, *, sync: str = "hazards") -> None:
         if sync not in ("hazards", "vendor"):
@@ -97,7 +96,7 @@ class Emitter:
     def _emit(self, command: _Command) -> None:
         engine = command.engine
         touched = self._touched(command)
-        if self._last_id[engine] == LARGEST_ID:
+        if LAST_ID in self._last_id.values():
             self.start_cmdbuf()
         self._last_id[engine] += 1
         command_id = self._last_id[engine]
@@ -111,8 +110,8 @@ class Emitter:
             if engine == Engine.TDMA:  # cvikernel lets no DMA command wait for less than the one before it
                 wait = self._waited[engine] = max(self._waited[engine], wait)
             self._previous = engine if self._before_parallel is None else None
-        command.fields[_ID[engine]] = command_id
-        command.fields[_WAIT[engine]] = wait
+        command.fields[ID_FIELD[engine]] = command_id
+        command.fields[WAIT_FIELD[engine]] = wait
         self._buffers[-1].append(command)
 
     def _touched(self, command: _Command) -> Footprint:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from npusim.chip import Chip
 from npusim.errors import FileFormatError
 from npusim.isa.descriptors import tdma_layout, tiu_layout
-from npusim.isa.opcodes import Engine
+from npusim.isa.opcodes import Engine, PerEngine
 
 HEADER_BYTES = 8
 
@@ -32,6 +32,10 @@ class Cmdbuf:
     @property
     def num_commands(self) -> int:
         return len(self.headers)
+
+    @property
+    def index(self) -> PerEngine[NDArray[np.int64]]:
+        return PerEngine(self.tiu_index, self.tdma_index)
 
 
 def parse_cmdbuf(chip: Chip, data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> Cmdbuf:
@@ -56,10 +60,10 @@ def parse_cmdbuf(chip: Chip, data: bytes | bytearray | memoryview | NDArray[np.u
     return Cmdbuf(
         chip,
         _rows(raw, headers, HEADER_BYTES),
-        _rows(raw, starts[Engine.TIU], widths[Engine.TIU]),
-        np.array(index[Engine.TIU], np.int64),
-        _rows(raw, starts[Engine.TDMA], widths[Engine.TDMA]),
-        np.array(index[Engine.TDMA], np.int64),
+        tiu=_rows(raw, starts[Engine.TIU], widths[Engine.TIU]),
+        tiu_index=np.array(index[Engine.TIU], np.int64),
+        tdma=_rows(raw, starts[Engine.TDMA], widths[Engine.TDMA]),
+        tdma_index=np.array(index[Engine.TDMA], np.int64),
     )
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import pairwise
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import Any
-
-import numpy as np
 
 from npusim.chip import Chip
 from npusim.errors import Deadlock, IllegalInstruction
 from npusim.insn import INSTRUCTIONS, Instruction, TdmaInstruction, TiuInstruction
+from npusim.isa.opcodes import ENGINES, TDMA_OPCODE, TIU, TIU_OPCODE
 from npusim.isa.regs import TdmaRegs, TiuRegs, tdma_rows, tiu_rows
 from npusim.program.cmdbuf import Cmdbuf
+from npusim.program.waits import Waits, waits_of
 
-_TIU_OPCODE = ("tsk_typ", "tsk_eu_typ", "opt_chl_quan", "tens_lookup", "tens_mdsum")
-_TDMA_OPCODE = ("trans_dir", "spec_func", "trans_fmt", "sys_dtype", "compress_en", "transpose_md")
-"""All that `Instruction.matches` looks at: a kind is looked for once for each combination."""
-_tiu_opcode, _tdma_opcode = attrgetter(*_TIU_OPCODE), attrgetter(*_TDMA_OPCODE)
+_tiu_opcode, _tdma_opcode = attrgetter(*TIU_OPCODE), attrgetter(*TDMA_OPCODE)
 
 
 def decode_tiu(chip: Chip, regs: TiuRegs, index: int = -1) -> Instruction:
@@ -47,81 +42,38 @@ def decode_tdma(chip: Chip, regs: TdmaRegs, index: int = -1) -> Instruction:
 
 @cache
 def _tiu_kind(opcode: tuple[int, ...]) -> type[Instruction] | None:
-    return _kind(TiuInstruction, SimpleNamespace(**dict(zip(_TIU_OPCODE, opcode, strict=True))))
+    return _kind(TiuInstruction, SimpleNamespace(**dict(zip(TIU_OPCODE, opcode, strict=True))))
 
 
 @cache
 def _tdma_kind(opcode: tuple[int, ...]) -> type[Instruction] | None:
-    return _kind(TdmaInstruction, SimpleNamespace(**dict(zip(_TDMA_OPCODE, opcode, strict=True))))
+    return _kind(TdmaInstruction, SimpleNamespace(**dict(zip(TDMA_OPCODE, opcode, strict=True))))
 
 
 def _kind(engine: type[Instruction], opcode: SimpleNamespace) -> type[Instruction] | None:
     return next((kind for kind in INSTRUCTIONS if issubclass(kind, engine) and kind.matches(opcode)), None)
 
 
-_Rows = list[tuple[Any, int]]
-
-
 def decode_cmdbuf(cmdbuf: Cmdbuf) -> list[Instruction]:
-    """Every instruction of `cmdbuf` in the order in which it executes.
+    """Every instruction of `cmdbuf` in the order in which it executes (`Waits.turns`).
 
-    Both engines run their own stream strictly in order; a TIU command with `cmd_id_en` waits for the TDMA command
-    `cmd_id_gdma`, a TDMA command for the TIU command `wait_id_tpu`. Ids start at 0 done. With both ready, TIU and TDMA
-    take turns, TIU first; this is the functional model's order, and a program without races computes the same in any
-    order. Raises Deadlock where neither can go on.
-
-    An id below the engine's last one starts ids over (they have 16 bits): what stands in front is finished first, on
-    both engines."""
+    Raises IllegalInstruction for a command that is no instruction, and Deadlock where neither engine can go on."""
     chip = cmdbuf.chip
-    tiu = list(zip(tiu_rows(chip, cmdbuf.tiu), cmdbuf.tiu_index.tolist(), strict=True))
-    tdma = list(zip(tdma_rows(chip, cmdbuf.tdma), cmdbuf.tdma_index.tolist(), strict=True))
-    ordered: list[Instruction] = []
-    starts = _restarts(
-        [(regs.cmd_id_tpu, index) for regs, index in tiu], [(regs.cmd_id, index) for regs, index in tdma]
-    )
-    i = j = 0
-    for end in [*starts, cmdbuf.num_commands]:
-        i_end, j_end = (int(np.searchsorted(index, end)) for index in (cmdbuf.tiu_index, cmdbuf.tdma_index))
-        _order(chip, tiu[i:i_end], tdma[j:j_end], ordered)
-        i, j = i_end, j_end
+    waits = waits_of(cmdbuf)
+    tiu = zip(tiu_rows(chip, cmdbuf.tiu), cmdbuf.tiu_index.tolist(), strict=True)
+    tdma = zip(tdma_rows(chip, cmdbuf.tdma), cmdbuf.tdma_index.tolist(), strict=True)
+    ordered = [
+        decode_tiu(chip, *next(tiu)) if engine == TIU else decode_tdma(chip, *next(tdma)) for engine in waits.turns
+    ]
+    if len(ordered) < cmdbuf.num_commands:
+        raise Deadlock(_deadlock_message(cmdbuf, waits))
     return ordered
 
 
-def _restarts(*streams: list[tuple[int, int]]) -> list[int]:
-    """Places at which ids start over, out of each engine's (id, place)."""
-    falls = [(place, before) for ids in streams for (last, before), (id_, place) in pairwise(ids) if id_ < last]
-    starts: list[int] = []
-    for place, before in sorted(falls):
-        if not starts or before >= starts[-1]:  # else the other engine has started over already
-            starts.append(place)
-    return starts
-
-
-def _order(chip: Chip, tiu: _Rows, tdma: _Rows, ordered: list[Instruction]) -> None:
-    """Appends the commands of one run of ids to `ordered`."""
-    i = j = tiu_done = tdma_done = 0
-    while i < len(tiu) or j < len(tdma):
-        before = i + j
-        if i < len(tiu) and (not tiu[i][0].cmd_id_en or tiu[i][0].cmd_id_gdma <= tdma_done):
-            ordered.append(decode_tiu(chip, *tiu[i]))
-            tiu_done = tiu[i][0].cmd_id_tpu
-            i += 1
-        if j < len(tdma) and tdma[j][0].wait_id_tpu <= tiu_done:
-            ordered.append(decode_tdma(chip, *tdma[j]))
-            tdma_done = tdma[j][0].cmd_id
-            j += 1
-        if i + j == before:
-            raise Deadlock(_deadlock_message(tiu[i:], tdma[j:], tiu_done, tdma_done))
-
-
-def _deadlock_message(tiu: _Rows, tdma: _Rows, tiu_done: int, tdma_done: int) -> str:
+def _deadlock_message(cmdbuf: Cmdbuf, waits: Waits) -> str:
     parts = []
-    if tiu:
-        parts.append(
-            f"TIU command {tiu[0][1]} waits for TDMA id {tiu[0][0].cmd_id_gdma}, but TDMA has done {tdma_done}"
-        )
-    if tdma:
-        parts.append(
-            f"TDMA command {tdma[0][1]} waits for TIU id {tdma[0][0].wait_id_tpu}, but TIU has done {tiu_done}"
-        )
+    for stuck in waits.stuck:
+        mine, other = ENGINES[stuck.engine].name, ENGINES[1 - stuck.engine].name
+        index = cmdbuf.index[stuck.engine][stuck.position]
+        parts.append(f"{mine} command {index} waits for {other} id {stuck.wait}, but {other} has done {stuck.done}")
     return "deadlock: " + " and ".join(parts) + "; an id that a command waits for must be given by an earlier one"

@@ -2,8 +2,8 @@
 src/soc/common/bm_types.h).
 
 A header of 128 bytes, one CPU descriptor of 224 bytes a segment, the TIU descriptors of each segment from a 256-byte
-boundary on with 128 zero bytes behind them, then all TDMA descriptors, 64 bytes each. The engines' ids start anew in
-each segment, so one ends where an id reaches 0xFFFF."""
+boundary on with 128 zero bytes behind them, then all TDMA descriptors, 64 bytes each. The engines' ids start over in
+each segment, so one ends behind the last id."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.opcodes import Engine
 from npusim.mem.lmem import align_up
 from npusim.program.cmdbuf import HEADER_BYTES, Cmdbuf
+from npusim.program.waits import ID_FIELD, LAST_ID, segment_lengths
 
 MAGIC = 0xB5B5
-LAST_ID = 0xFFFF
 _HEADER = struct.Struct("<HHIIIIIII")
 _HEADER_BYTES = 128
 _SEGMENT = struct.Struct("<7I196s")
@@ -43,7 +43,7 @@ class Segment:
 
 def write_dmabuf(cmdbuf: Cmdbuf) -> bytes:
     """The dmabuf that the vendor's runtime makes of `cmdbuf` before a relocation, byte for byte."""
-    tiu, tdma = _segment_lengths(cmdbuf)
+    tiu, tdma = segment_lengths(cmdbuf)
     num_segments = len(tiu)
     tiu_rows, tdma_rows = _finish_tiu(cmdbuf, np.cumsum(tiu)), _finish_tdma(cmdbuf, np.cumsum(tdma))
     tiu_at = align_up(_HEADER_BYTES + num_segments * _SEGMENT.size, _TIU_ALIGN)
@@ -98,7 +98,8 @@ def parse_segments(chip: Chip, data: bytes | memoryview) -> list[Segment]:
 def parse_dmabuf(chip: Chip, data: bytes | memoryview) -> list[Cmdbuf]:
     """One Cmdbuf a segment of a dmabuf for `chip`, to be run one after the other. Raises FileFormatError.
 
-    The order among the two engines is not stored in a dmabuf; in what this returns all TIU commands stand in front.
+    The order among the two engines is not stored in a dmabuf; in what this returns all TIU commands stand in front, but
+    behind the TDMA's where the last of them has the last id, which ends a segment.
     What the conversion set (the end, interrupt and barrier bits and the numbers of the TIU words) stays set."""
     raw = np.frombuffer(data, np.uint8)
     return [_cmdbuf_of(chip, raw, segment) for segment in parse_segments(chip, data)]
@@ -108,24 +109,15 @@ def _cmdbuf_of(chip: Chip, raw: NDArray[np.uint8], segment: Segment) -> Cmdbuf:
     tiu = _rows(raw, segment.tiu_offset, segment.num_tiu, tiu_layout(chip).num_bytes)
     tdma = _rows(raw, segment.tdma_offset, segment.num_tdma, tdma_layout(chip).num_bytes)
     count = len(tiu) + len(tdma)
+    tiu = _swap_words(tiu)
+    ends_segment = LAST_ID in tiu_layout(chip).column(tiu[-1:], ID_FIELD[Engine.TIU])
+    tiu_index = np.arange(len(tiu)) + (len(tdma) if ends_segment else 0)
+    tdma_index = np.arange(len(tdma)) + (0 if ends_segment else len(tiu))
     headers = np.zeros((count, HEADER_BYTES), np.uint8)
     headers[:, 0] = chip.magic
-    headers[: len(tiu), 1:3] = tiu.shape[1], Engine.TIU
-    headers[len(tiu) :, 1:3] = tdma.shape[1], Engine.TDMA
-    return Cmdbuf(chip, headers, _swap_words(tiu), np.arange(len(tiu)), tdma, np.arange(len(tiu), count))
-
-
-def _segment_lengths(cmdbuf: Cmdbuf) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """TIU and TDMA commands of each segment; the last one closes a segment whatever its id."""
-    is_tiu = np.zeros(cmdbuf.num_commands, bool)
-    is_tiu[cmdbuf.tiu_index] = True
-    ids = np.empty(cmdbuf.num_commands, np.int64)
-    ids[cmdbuf.tiu_index] = tiu_layout(cmdbuf.chip).decode(cmdbuf.tiu)["cmd_id_tpu"]
-    ids[cmdbuf.tdma_index] = tdma_layout(cmdbuf.chip).decode(cmdbuf.tdma)["cmd_id"]
-    ends = np.flatnonzero(ids == LAST_ID) + 1
-    bounds = np.unique(np.array([0, *ends.tolist(), cmdbuf.num_commands]))
-    tiu = np.diff(np.append(0, np.cumsum(is_tiu))[bounds])
-    return tiu, np.diff(bounds) - tiu
+    headers[tiu_index, 1:3] = tiu.shape[1], Engine.TIU
+    headers[tdma_index, 1:3] = tdma.shape[1], Engine.TDMA
+    return Cmdbuf(chip, headers, tiu=tiu, tiu_index=tiu_index, tdma=tdma, tdma_index=tdma_index)
 
 
 def _finish_tiu(cmdbuf: Cmdbuf, ends: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
+from npusim.isa.opcodes import PerEngine
 from npusim.timing.spans import LmemUse
 
 Ints = NDArray[np.int64]
@@ -28,7 +29,7 @@ def bank_masks(spans: Ints, chip: Chip) -> Ints:
     return np.bitwise_or.reduce(np.where(end > start, bits, 0), axis=1)
 
 
-def meets_tiu(use: LmemUse, needs: tuple[Ints, Ints], chip: Chip) -> NDArray[np.bool_]:
+def meets_tiu(use: LmemUse, needs: PerEngine[Ints], chip: Chip) -> NDArray[np.bool_]:
     """For each TDMA command, whether a TIU command that may run beside it touches one of its banks.
 
     `needs` are Workload.needs: the TIU commands beside transfer j are those behind what j waits for, up to the first
@@ -36,8 +37,8 @@ def meets_tiu(use: LmemUse, needs: tuple[Ints, Ints], chip: Chip) -> NDArray[np.
     tiu, tdma = bank_masks(use.tiu, chip), bank_masks(use.tdma, chip)
     if not len(tiu):
         return np.zeros(len(tdma), bool)
-    waits_for = np.maximum.accumulate(needs[0])
-    first = np.maximum.accumulate(needs[1]) if len(needs[1]) else needs[1]
+    waits_for = np.maximum.accumulate(needs.tiu)
+    first = np.maximum.accumulate(needs.tdma)
     beside = np.zeros(len(tdma), np.int64)
     place = np.arange(len(tdma))
     for step in range(NEIGHBOURS):

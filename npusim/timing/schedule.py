@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.errors import Deadlock
+from npusim.isa.opcodes import ENGINES, TDMA, TIU, PerEngine
 
 Ints = NDArray[np.int64]
 
-
+_BOTH = (TIU, TDMA)
 _NEVER = -(1 << 62)
 
 
@@ -24,11 +25,11 @@ class Plan:
     """Blocks of both engines, numbered from 1 on in an order in which each can be placed; 0 stands for the program's
     start."""
 
-    first: tuple[Ints, Ints]
+    first: PerEngine[Ints]
     """For each engine the place where each of its blocks starts; the first block starts at 0."""
-    needs: tuple[Ints, Ints]
+    needs: PerEngine[Ints]
     """For each block, how many commands of the other engine must have ended before it starts."""
-    number: tuple[Ints, Ints]
+    number: PerEngine[Ints]
     """For each block, its number in that order."""
     before: list[int]
     """For each number, that of the block before it in its engine."""
@@ -36,58 +37,59 @@ class Plan:
     """For each number, that of the other engine's block that holds the last command waited for."""
 
 
-def make_plan(tiu_needs: Ints, tdma_needs: Ints) -> Plan:
-    """The plan of a program whose i-th TIU command waits for the first `tiu_needs[i]` TDMA commands, and the other way
+def make_plan(needs: PerEngine[Ints]) -> Plan:
+    """The plan of a program whose i-th TIU command waits for the first `needs.tiu[i]` TDMA commands, and the other way
     round.
 
     Raises Deadlock where neither engine can go on.
     """
-    needs = [np.maximum.accumulate(n) if len(n) else n for n in (tiu_needs, tdma_needs)]
-    for e in (0, 1):
-        if len(needs[e]) and int(needs[e][-1]) > len(needs[1 - e]):
-            raise Deadlock(_never(e, int(np.argmax(needs[e] > len(needs[1 - e])))))
-    first = [np.flatnonzero(np.diff(n, prepend=-1)) for n in needs]
-    wanted = [n[f] for n, f in zip(needs, first, strict=True)]
+    known = PerEngine(*(np.maximum.accumulate(n) for n in needs))
+    for e in _BOTH:
+        if len(known[e]) and int(known[e][-1]) > len(known.other(e)):
+            raise Deadlock(_never(e, int(np.argmax(known[e] > len(known.other(e))))))
+    first = PerEngine(*(np.flatnonzero(np.diff(n, prepend=-1)) for n in known))
+    wanted = PerEngine(*(n[f] for n, f in zip(known, first, strict=True)))
+    # holders[e][i] is the block of the other engine, from 1 on, that block i of engine e waits for; 0 for none.
     holders = [
-        np.where(wanted[e] > 0, np.searchsorted(first[1 - e], wanted[e] - 1, side="right"), 0).tolist() for e in (0, 1)
+        np.where(wanted[e] > 0, np.searchsorted(first.other(e), wanted[e] - 1, side="right"), 0).tolist() for e in _BOTH
     ]
     # numbers[e][i + 1] is the number of block i of engine e; numbers[e][0] that of nothing.
-    numbers: list[list[int]] = [[0], [0]]
+    numbers: PerEngine[list[int]] = PerEngine([0], [0])
     before, awaited = [0], [0]
-    while any(len(numbers[e]) <= len(holders[e]) for e in (0, 1)):
+    while any(len(numbers[e]) <= len(holders[e]) for e in _BOTH):
         placed = len(before)
-        for e in (0, 1):
-            mine, other = numbers[e], numbers[1 - e]
+        for e in _BOTH:
+            mine, other = numbers[e], numbers.other(e)
             while len(mine) <= len(holders[e]) and holders[e][len(mine) - 1] < len(other):
                 before.append(mine[-1])
                 awaited.append(other[holders[e][len(mine) - 1]])
                 mine.append(len(before) - 1)
         if len(before) == placed:
-            e = 0 if len(numbers[0]) <= len(holders[0]) else 1
+            e = TIU if len(numbers.tiu) <= len(holders[TIU]) else TDMA
             raise Deadlock(_never(e, int(first[e][len(numbers[e]) - 1])))
-    number = tuple(np.array(n[1:], np.int64) for n in numbers)
-    return Plan((first[0], first[1]), (wanted[0], wanted[1]), number, before[1:], awaited[1:])  # type: ignore[arg-type]
+    number = PerEngine(*(np.array(n[1:], np.int64) for n in numbers))
+    return Plan(first, wanted, number, before[1:], awaited[1:])
 
 
 def _never(engine: int, place: int) -> str:
-    mine, other = ("TIU", "TDMA") if engine == 0 else ("TDMA", "TIU")
+    mine, other = ENGINES[engine].name, ENGINES[1 - engine].name
     return f"deadlock: {mine} command {place} of its engine waits for a {other} command that cannot run before it"
 
 
 def run(
-    plan: Plan, durations: tuple[Ints, Ints], sync: tuple[int, int], gap: int, early: Ints | None = None
-) -> tuple[Ints, Ints]:
+    plan: Plan, durations: PerEngine[Ints], sync: PerEngine[int], gap: int, early: Ints | None = None
+) -> PerEngine[Ints]:
     """Start of every TIU and of every TDMA command, in the unit of `durations`.
 
     `sync[e]` is what passes between the end of the other engine's command and the start of the one that waits for it,
     `gap` what passes between two commands of one engine. `early[i]` is by how much TIU command i may start before what
     it waits for has ended."""
-    totals = [np.concatenate(([0], np.cumsum(d + gap))) for d in durations]
+    totals = PerEngine(*(np.concatenate(([0], np.cumsum(d + gap))) for d in durations))
     ready = np.empty(len(plan.before) + 1, np.int64)
-    for e in (0, 1):
+    for e in _BOTH:
         needs, first = plan.needs[e], plan.first[e]
-        shift = totals[1 - e][needs] - gap + sync[e] - totals[e][first]
-        if early is not None and e == 0:
+        shift = totals.other(e)[needs] - gap + sync[e] - totals[e][first]
+        if early is not None and e == TIU:
             shift = shift - early[first]
         ready[plan.number[e]] = np.where(needs > 0, shift, _NEVER)
     shifts = [0]
@@ -97,7 +99,7 @@ def run(
         place(own if own > other else other)
     found = np.array(shifts, np.int64)
     starts = []
-    for e in (0, 1):
+    for e in _BOTH:
         sizes = np.diff(np.append(plan.first[e], len(durations[e])))
         starts.append(totals[e][:-1] + np.repeat(found[plan.number[e]], sizes))
-    return starts[0], starts[1]
+    return PerEngine(*starts)

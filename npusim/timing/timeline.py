@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from npusim.board import Board
 from npusim.errors import UsageError
+from npusim.isa.opcodes import TDMA, TIU, PerEngine
 from npusim.program.cmdbuf import Cmdbuf
 from npusim.timing import schedule
 from npusim.timing.bursts import BEAT_BYTES
@@ -18,7 +19,6 @@ from npusim.timing.cost import tdma_ps, tiu_cycles
 from npusim.timing.workload import Workload, workload_of_cmdbuf
 
 Ints = NDArray[np.int64]
-TIU, TDMA = 0, 1
 PS_PER_MS = 1e9
 MAX_PS = 1e18
 
@@ -34,8 +34,8 @@ class Timeline:
     workload: Workload
     board: Board
     costs: Costs
-    start_ps: tuple[Ints, Ints]
-    end_ps: tuple[Ints, Ints]
+    start_ps: PerEngine[Ints]
+    end_ps: PerEngine[Ints]
 
     @cached_property
     def ps(self) -> int:
@@ -86,7 +86,7 @@ class Timeline:
     def overlap_ps(self) -> int:
         """How long both engines work at once."""
         times = np.concatenate([*self.start_ps, *self.end_ps])
-        engine = np.concatenate([np.full(len(t), 1 + 2 * e) for t, e in zip(self.start_ps, (0, 1), strict=True)])
+        engine = np.concatenate([np.full(len(self.start_ps[e]), 1 + 2 * e) for e in (TIU, TDMA)])
         order = np.argsort(times, kind="stable")
         change = np.concatenate([engine, -engine])[order]
         busy = np.cumsum(change)
@@ -154,14 +154,14 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
             f"the program would run for more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}; it is no "
             "real one"
         )
-    durations = (np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
-    sync = (round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
+    durations = PerEngine(np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
+    sync = PerEngine(round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
     starts = schedule.run(workload.plan, durations, sync, round(costs.issue_gap * tick), _hidden(workload, durations))
-    ends = (starts[0] + durations[0], starts[1] + durations[1])
+    ends = PerEngine(starts.tiu + durations.tiu, starts.tdma + durations.tdma)
     return Timeline(workload, board, costs, starts, ends)
 
 
-def _hidden(workload: Workload, durations: tuple[Ints, Ints]) -> Ints | None:
+def _hidden(workload: Workload, durations: PerEngine[Ints]) -> Ints | None:
     """By how much each TIU command may start before the transfer that it waits for has ended: command pre-execution.
 
     Both sides have to ask for it: the TIU command begins when the first channel has arrived, and cannot end before the
@@ -170,10 +170,10 @@ def _hidden(workload: Workload, durations: tuple[Ints, Ints]) -> Ints | None:
     tiu, tdma = workload.tiu, workload.tdma
     if not (tiu.starts_early.any() and tdma.by_channel.any()):
         return None
-    awaited = np.maximum(workload.needs[TIU] - 1, 0)
+    awaited = np.maximum(workload.needs.tiu - 1, 0)
     channels = np.maximum(np.minimum(tiu.channels, tdma.channels[awaited]), 1)
-    together = np.minimum(durations[TIU], durations[TDMA][awaited])
-    allowed = tiu.starts_early & tdma.by_channel[awaited] & (workload.needs[TIU] > 0)
+    together = np.minimum(durations.tiu, durations.tdma[awaited])
+    allowed = tiu.starts_early & tdma.by_channel[awaited] & workload.waits_for_id.tiu
     return np.where(allowed, together - -(-together // channels), 0)
 
 

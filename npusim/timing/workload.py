@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
-from npusim.isa.layout import Columns
+from npusim.isa.opcodes import TDMA, TIU, PerEngine
 from npusim.isa.regs import tdma_columns, tiu_columns
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import Cvimodel
 from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf
-from npusim.program.dmabuf import LAST_ID
 from npusim.program.model import cmdbufs_of_model
+from npusim.program.waits import waits_of
 from npusim.timing.banks import meets_tiu
 from npusim.timing.distinct import distinct_tdma, distinct_tiu
 from npusim.timing.schedule import Plan, make_plan
@@ -38,15 +38,17 @@ class Workload:
     """What the program was compiled for."""
     tiu: TiuWork
     tdma: TdmaWork
-    index: tuple[Ints, Ints]
+    index: PerEngine[Ints]
     """Place of every TIU and TDMA command among all commands of its command buffer."""
-    routine: tuple[Ints, Ints]
+    routine: PerEngine[Ints]
     """Which command buffer of the program each is from."""
-    cmd_id: tuple[Ints, Ints]
-    layer: tuple[Ints, Ints]
+    cmd_id: PerEngine[Ints]
+    layer: PerEngine[Ints]
     """Layer numbers as the compiler wrote them (`layer_info`, `layer_ID`)."""
-    needs: tuple[Ints, Ints]
-    """How many commands of the other engine must have ended before each starts."""
+    needs: PerEngine[Ints]
+    """How many commands of the other engine must have ended before each starts (`program.waits`)."""
+    waits_for_id: PerEngine[NDArray[np.bool_]]
+    """Which commands need them because of an id, and not only because their ids start over behind them."""
     lmem: LmemUse
     """LMEM that each command touches."""
 
@@ -78,25 +80,25 @@ class Workload:
     @cached_property
     def plan(self) -> Plan:
         """The order of waits, found once. Raises Deadlock."""
-        return make_plan(*self.needs)
+        return make_plan(self.needs)
 
 
 def workload_of_cmdbuf(cmdbuf: Cmdbuf) -> Workload:
     """The workload of a parsed command buffer. Raises IllegalInstruction for a command that is no instruction."""
     chip = cmdbuf.chip
     tiu, tdma = tiu_columns(chip, cmdbuf.tiu), tdma_columns(chip, cmdbuf.tdma)
-    index = (cmdbuf.tiu_index, cmdbuf.tdma_index)
+    waits = waits_of(cmdbuf)
     kinds = distinct_tiu(cmdbuf, tiu), distinct_tdma(cmdbuf, tdma)
-    work = tiu_work(kinds[0], tiu), tdma_work(kinds[1], tdma)
     return Workload(
         chip=chip,
-        tiu=work[0],
-        tdma=work[1],
-        index=index,
-        routine=(np.zeros_like(index[0]), np.zeros_like(index[1])),
-        cmd_id=(tiu["cmd_id_tpu"], tdma["cmd_id"]),
-        layer=(tiu["layer_info"], tdma["layer_ID"]),
-        needs=_needs(tiu, tdma, index),
+        tiu=tiu_work(kinds[TIU], tiu),
+        tdma=tdma_work(kinds[TDMA], tdma),
+        index=cmdbuf.index,
+        routine=PerEngine(np.zeros_like(cmdbuf.tiu_index), np.zeros_like(cmdbuf.tdma_index)),
+        cmd_id=waits.ids,
+        layer=PerEngine(tiu["layer_info"], tdma["layer_ID"]),
+        needs=waits.needs,
+        waits_for_id=PerEngine(*(wanted > 0 for wanted in waits.wanted)),
         lmem=lmem_use(*kinds),
     )
 
@@ -120,57 +122,26 @@ def concatenate(parts: Sequence[Workload]) -> Workload:
     """One workload that runs `parts` in turn; each waits for both engines to have finished the one before."""
     if len(parts) == 1:
         return parts[0]
-    done, needs = [0, 0], ([], [])  # type: ignore[var-annotated]
-    for part in parts:
-        sizes = len(part.tiu), len(part.tdma)
-        for e in (0, 1):
-            needs[e].append(part.needs[e] + done[1 - e])
-        done = [done[0] + sizes[0], done[1] + sizes[1]]
-    both = (0, 1)
+    done = PerEngine(*(np.cumsum([0, *(len(p.index[e]) for p in parts)]) for e in (TIU, TDMA)))
 
-    def joined(name: str) -> tuple[Ints, Ints]:
-        return tuple(np.concatenate([getattr(p, name)[e] for p in parts]) for e in both)  # type: ignore[return-value]
+    def joined(name: str) -> PerEngine[NDArray[Any]]:
+        return PerEngine(*(np.concatenate([getattr(p, name)[e] for p in parts]) for e in (TIU, TDMA)))
 
     return Workload(
         chip=parts[0].chip,
         tiu=_joined(TiuWork, [p.tiu for p in parts]),
         tdma=_joined(TdmaWork, [p.tdma for p in parts]),
         index=joined("index"),
-        routine=tuple(np.concatenate([np.full(len(p.index[e]), i) for i, p in enumerate(parts)]) for e in both),  # type: ignore[arg-type]
+        routine=PerEngine(*(np.repeat(np.arange(len(parts)), np.diff(done[e])) for e in (TIU, TDMA))),
         cmd_id=joined("cmd_id"),
         layer=joined("layer"),
-        needs=tuple(np.concatenate(needs[e]) for e in both),  # type: ignore[arg-type]
+        needs=PerEngine(
+            *(np.concatenate([p.needs[e] + done.other(e)[i] for i, p in enumerate(parts)]) for e in (TIU, TDMA))
+        ),
+        waits_for_id=joined("waits_for_id"),
         lmem=LmemUse.joined([p.lmem for p in parts]),
     )
 
 
 def _joined(kind: type[_T], parts: Sequence[_T]) -> _T:
     return kind(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(kind)})
-
-
-def _needs(tiu: Columns, tdma: Columns, index: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
-    """From ids to counts: how many commands of the other engine come before each command may start.
-
-    Ids rise from 1 in each engine. Behind a command with the last id a new segment begins: everything before has ended
-    and both engines count anew (the driver resets them; sophgo/cviruntime converts command buffers to one segment
-    each)."""
-    ids = (tiu["cmd_id_tpu"], tdma["cmd_id"])
-    waits = (np.where(tiu["cmd_id_en"] == 1, tiu["cmd_id_gdma"], 0), tdma["wait_id_tpu"])
-    ends = np.concatenate([index[e][ids[e] == LAST_ID] for e in (0, 1)])
-    bounds = [
-        np.searchsorted(index[e], np.append(np.sort(ends), np.iinfo(np.int64).max), side="right").tolist()
-        for e in (0, 1)
-    ]
-    needs = tuple(np.zeros_like(w) for w in waits)
-    begin = (0, 0)
-    for end in zip(*bounds, strict=True):
-        for e in (0, 1):
-            mine, other = slice(begin[e], end[e]), slice(begin[1 - e], end[1 - e])
-            needs[e][mine] = begin[1 - e] + _counts(ids[1 - e][other], waits[e][mine])
-        begin = end
-    return needs  # type: ignore[return-value]
-
-
-def _counts(ids: Ints, waits: Ints) -> Ints:
-    """Commands up to the first one whose id is at least what is waited for; one more than there are where none is."""
-    return np.where(waits > 0, np.searchsorted(np.maximum.accumulate(ids), waits) + 1, 0)

@@ -213,17 +213,39 @@ def test_what_runs_in_front_of_a_deadlock_is_checked() -> None:
     assert found(p) == [(Kind.UNINITIALISED, (0,)), (Kind.DEADLOCK, (1,))]
 
 
-def test_ids_that_do_not_grow_and_waits_for_ids_that_no_command_has() -> None:
+def test_waits_for_an_id_that_two_commands_have_or_none() -> None:
     p = Program()
     p.load(A, cmd_id=5)
-    p.load(B, at=0x400, cmd_id=4)
+    p.load(B, at=0x400, cmd_id=5)
     p.store(A, wait=p.maximum(A, A, B, wait=5), cmd_id=6)
-    assert (Kind.ID_ORDER, (1, 0)) in found(p)
+    repeated, race = check(p.cmdbuf)
+    assert (repeated.kind, repeated.severity, repeated.commands) == (Kind.ID_REPEATED, "error", (2, 0, 1))
+    assert (race.kind, race.commands) == (Kind.RACE, (2, 1))
     p = Program()
     p.load(A, cmd_id=7)
     p.store(A, wait=p.arith(0, A, A, A, wait=5), cmd_id=8)
     (finding,) = check(p.cmdbuf)
     assert (finding.kind, finding.severity, finding.commands) == (Kind.ID_GAP, "warning", (1, 0))
+
+
+def test_an_id_that_repeats_is_no_fault_where_nothing_waits_for_it() -> None:
+    p = Program()
+    p.load(A, cmd_id=1)
+    p.load(B, at=0x400, cmd_id=1)
+    p.load(B, at=0x500, cmd_id=2)
+    p.store(A, wait=p.maximum(A, A, B, wait=2), cmd_id=3)
+    assert Kind.ID_REPEATED not in {kind for kind, _ in found(p)}
+
+
+@pytest.mark.parametrize("programs", [2, 3])
+def test_nothing_is_found_in_programs_one_behind_the_other(programs: int) -> None:
+    """The ids of each start over; TIU ids are 1, 1, ... and so do not even fall."""
+    p = Program()
+    for _ in range(programs):
+        p.load(A, cmd_id=1)
+        p.arith(0, A, A, A, wait=1, cmd_id_tpu=1)
+        p.store(A, wait=1, cmd_id=2)
+    assert check(p.cmdbuf) == []
 
 
 def test_a_command_that_the_chip_refuses_is_a_finding_and_the_rest_is_still_checked() -> None:

@@ -79,8 +79,8 @@ def test_vendor_sync_waits_for_everything_but_within_a_parallel_region() -> None
 
 
 def test_ids_that_run_out_continue_in_another_command_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert emit.LARGEST_ID == 0xFFFF
-    monkeypatch.setattr(emit, "LARGEST_ID", 50)
+    assert emit.LAST_ID == 0xFFFF
+    monkeypatch.setattr(emit, "LAST_ID", 50)
     b = KernelBuilder("cv181x")
     x = b.lmem_alloc_tensor((1, 8, 1, 8), BF16)
     one = tg(0x1000000, x.shape, BF16)

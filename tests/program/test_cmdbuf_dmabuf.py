@@ -17,7 +17,8 @@ from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import SectionType
 from npusim.program.cmdbuf import parse_cmdbuf, write_cmdbuf
-from npusim.program.dmabuf import LAST_ID, parse_dmabuf, write_dmabuf
+from npusim.program.dmabuf import parse_dmabuf, write_dmabuf
+from npusim.program.waits import LAST_ID
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 VENDOR_MD5 = json.loads((Path(__file__).parent / "dmabuf_md5.json").read_text(encoding="utf-8"))

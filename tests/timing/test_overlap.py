@@ -56,3 +56,11 @@ def test_a_pre_executed_command_starts_behind_the_first_channel_and_ends_behind_
     early = _pre_executed(True, True)
     assert early.start_ps[TDMA][0] < early.start_ps[TIU][0] < early.end_ps[TDMA][0] < early.end_ps[TIU][0]
     assert early.overlap > 0
+
+
+def test_a_command_is_not_pre_executed_where_only_its_ids_start_over() -> None:
+    load = transfer(CV181X, TransDir.G2L, SHAPE, cmd_id=5, intra_cmd_paral=1)
+    behind = conv(CV181X, 64, 64, 1, 8, 16, cmd_id_en=1, cmd_pre_exe=1)
+    commands = [load, conv(CV181X, 64, 64, 1, 8, 16, cmd_id_tpu=5), transfer(CV181X, TransDir.G2L, SHAPE), behind]
+    timeline = time_workload(workload_of(commands, CV181X), default_board(CV181X))
+    assert timeline.start_ps[TIU][1] > timeline.end_ps[TDMA][0]

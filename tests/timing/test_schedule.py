@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npusim.chip import CV183X
 from npusim.errors import Deadlock
-from npusim.isa.opcodes import TransDir
+from npusim.isa.opcodes import PerEngine, TransDir
 from npusim.timing import concatenate
 from npusim.timing.schedule import make_plan, run
 from tests.support.commands import conv, transfer, with_fields, workload_of
@@ -45,14 +45,14 @@ engine_needs = st.lists(st.integers(0, 12), max_size=12)
 def test_schedule_is_that_of_a_command_by_command_twin(tiu, tdma, data, sync, gap) -> None:  # type: ignore[no-untyped-def]
     needs = (tiu, tdma)
     durations = tuple(data.draw(st.lists(st.integers(0, 50), min_size=len(n), max_size=len(n))) for n in needs)
+    arrays = PerEngine(*(np.array(n, np.int64) for n in needs))
     try:
         expected = twin(needs, durations, sync, gap)
     except RuntimeError:
         with pytest.raises(Deadlock):
-            make_plan(*(np.array(n, np.int64) for n in needs))
+            make_plan(arrays)
         return
-    plan = make_plan(*(np.array(n, np.int64) for n in needs))
-    found = run(plan, tuple(np.array(d, np.int64) for d in durations), sync, gap)  # type: ignore[arg-type]
+    found = run(make_plan(arrays), PerEngine(*(np.array(d, np.int64) for d in durations)), PerEngine(*sync), gap)
     assert [starts.tolist() for starts in found] == expected
 
 
