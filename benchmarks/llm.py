@@ -8,8 +8,8 @@ from benchmarks.claim import Say
 from benchmarks.cpu import take_turns, timed
 from npusim.board import board_named
 from npusim.llm.generation import prepare
-from npusim.llm.lower import lower
 from npusim.llm.lowered_model import LoweredModel
+from npusim.llm.lowering import lower
 from npusim.llm.predict import Predictor, StepTime, streamed
 from npusim.llm.setup import Gather, Setup, Submit
 from npusim.timing import Costs

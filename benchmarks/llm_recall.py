@@ -22,7 +22,7 @@ from kv.sequence.paged_kv import PagedKV
 from npusim.board import board_named
 from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.generation import Generation
-from npusim.llm.lower import lower
+from npusim.llm.lowering import lower
 from npusim.llm.setup import Precision, Setup
 from reference_model.kv_store import KVStore
 from reference_model.quant.quantise import quantise

@@ -12,7 +12,7 @@ from npusim.cli.options.models import ContextOption, ModelOption, PrecisionOptio
 from npusim.cli.options.option import Given
 from npusim.cli.reporters.capacity import capacity_table
 from npusim.cli.reporters.capacity_plot import draw
-from npusim.llm.capacity import Capacity, capacity, contexts_of
+from npusim.llm.capacity import Capacity, capacities, contexts_of
 from npusim.llm.setup import PRECISIONS, Precision
 
 MODEL = ModelOption()
@@ -45,7 +45,7 @@ class CapacityCommand(Command):
         variant, precisions, contexts = given[VARIANT], given[PRECISION], given[CONTEXT]
         found: list[Capacity] = []
         with working("lowering and timing"):
-            found += capacity(
+            found += capacities(
                 config,
                 boards,
                 precisions=precisions,

@@ -30,7 +30,7 @@ from npusim.cli.reporters.evaluation import EvaluationProgress, markdown, policy
 from npusim.cli.reporters.evaluation_plot import draw
 from npusim.evaluation.journal import Journal
 from npusim.evaluation.plan import Plan
-from npusim.evaluation.rows import Row, rows
+from npusim.evaluation.row import Row, rows
 from npusim.evaluation.run import evaluate
 from npusim.evaluation.tasks import RECALL, task_from, task_names
 from reference_model.model import Model

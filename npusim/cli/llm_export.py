@@ -12,7 +12,7 @@ from npusim.cli.options.files import JsonOutput, OutputDirectory
 from npusim.cli.options.kinds import Text, Whole
 from npusim.cli.options.models import MaxTokens, ModelOption
 from npusim.cli.options.option import Given, Value
-from npusim.llm.board.export import export, require_bundle
+from npusim.llm.board.export import export_bundle, require_bundle
 from npusim.llm.generation import prepare
 
 DIRECTORY = OutputDirectory[Path](("directory",), "a new directory for the bundle")
@@ -46,7 +46,7 @@ class ExportCommand(Command):
             require_bundle(setup, prompt, directory)
             run = prepare(model, setup, prompt)
         with working("writing the bundle and its golden logits"):
-            written = export(run, directory, steps)
+            written = export_bundle(run, directory, steps)
         given[JSON].write({"directory": str(directory), "files": {p.name: p.stat().st_size for p in written}})
         if given[JSON].printed:
             return 0

@@ -13,7 +13,7 @@ quest: score 1.0, 137,296 bytes in a step, KL 0.01 nats
 from npusim.evaluation.journal import Journal
 from npusim.evaluation.lanes import Lane, LaneKey, Lanes, LaneSettings
 from npusim.evaluation.plan import Cell, Plan
-from npusim.evaluation.rows import Outcome, Row, rows
+from npusim.evaluation.row import Outcome, Row, rows
 from npusim.evaluation.run import evaluate
 from npusim.evaluation.tasks import task_from, task_names
 

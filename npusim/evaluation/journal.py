@@ -9,7 +9,7 @@ from pathlib import Path
 from golden.whole import replacing
 from npusim.errors import UsageError
 from npusim.evaluation.plan import Cell, Plan
-from npusim.evaluation.rows import Outcome, Outcomes
+from npusim.evaluation.row import Outcome, Outcomes
 
 MAX_BYTES = 256 << 20
 _KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}

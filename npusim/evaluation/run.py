@@ -14,7 +14,7 @@ from npusim.evaluation.journal import Journal
 from npusim.evaluation.lanes import Lane, Lanes, LaneSettings
 from npusim.evaluation.plan import FULL, Cell, Plan
 from npusim.evaluation.prompts import Frame, check_fits, draw_sample
-from npusim.evaluation.rows import Outcome, Outcomes
+from npusim.evaluation.row import Outcome, Outcomes
 from reference_model.model import Model
 
 OnProgress = Callable[[Cell, float], None]

@@ -14,8 +14,8 @@ from npusim.board import MIB, Board
 from npusim.errors import NpusimError
 from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.layout import lay_out_model
-from npusim.llm.lower import lower
 from npusim.llm.lowered_model import LoweredModel
+from npusim.llm.lowering import lower
 from npusim.llm.predict import Predictor, StepTime, streamed
 from npusim.llm.setup import PRECISIONS, Gather, Precision, Setup, Submit
 from npusim.mem.lmem import align_up
@@ -99,7 +99,7 @@ def contexts_of(config: ModelConfig) -> list[int]:
     return sorted({min(context, longest) for context in CONTEXTS})
 
 
-def capacity(
+def capacities(
     config: ModelConfig,
     boards: Sequence[Board],
     *,

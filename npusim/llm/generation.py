@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from npusim.llm.device import Device, SimulatedDevice
-from npusim.llm.lower import lower
 from npusim.llm.lowered_model import LoweredModel
+from npusim.llm.lowering import lower
 from npusim.llm.pages import FloatArray
 from npusim.llm.predict import Predictor, StepTime
 from npusim.llm.session import Session
 from npusim.llm.setup import Setup
-from reference_model.generate import Sampling
+from reference_model.generate import GREEDY, Sampling
 from reference_model.model import Model
 from reference_model.quant.quantise import quantise
 from reference_model.quant.twin import TwinModel
@@ -35,7 +35,7 @@ class Generation:
         """A new sequence, on the simulated chip unless `device` is another."""
         return Session(self.lowered, self.twin, device or SimulatedDevice(self.lowered.setup.board.chip))
 
-    def generate(self, max_tokens: int, sampling: Sampling, device: Device | None = None) -> Iterator[int]:
+    def generate(self, max_tokens: int, sampling: Sampling = GREEDY, device: Device | None = None) -> Iterator[int]:
         """At most max_tokens tokens, up to an end-of-text token (not given out) or the end of the cache."""
         setup = self.lowered.setup
         session = self.session(device)

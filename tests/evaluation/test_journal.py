@@ -14,7 +14,7 @@ from npusim.errors import UsageError
 from npusim.evaluation import run
 from npusim.evaluation.journal import Journal
 from npusim.evaluation.plan import Cell, Plan
-from npusim.evaluation.rows import rows
+from npusim.evaluation.row import rows
 from npusim.evaluation.tasks import task_from
 from reference_model.model import Model
 

@@ -16,8 +16,8 @@ from kv.sequence.paged_kv import PagedKV
 from npusim.board import board_named
 from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.device import SimulatedDevice
-from npusim.llm.lower import lower
 from npusim.llm.lowered_model import LoweredModel
+from npusim.llm.lowering import lower
 from npusim.llm.session import Session
 from npusim.llm.setup import Gather, Precision, Setup, Submit
 from reference_model.quant.quantise import quantise

@@ -10,8 +10,8 @@ import pytest
 
 from npusim.board import board_named
 from npusim.cli.main import main
-from npusim.llm.capacity import capacity
-from npusim.llm.lower import lower
+from npusim.llm.capacity import capacities
+from npusim.llm.lowering import lower
 from npusim.llm.memory_map import DoesNotFit
 from npusim.llm.predict import Predictor
 from npusim.llm.setup import Setup
@@ -20,7 +20,7 @@ from tests.llm.lowering import lowered, twin
 
 def test_the_answer_from_three_layers_is_that_of_all() -> None:
     config = twin("int8").config
-    answers = capacity(config, [board_named("duo256m")], precisions=["int8"], contexts=[256])
+    answers = capacities(config, [board_named("duo256m")], precisions=["int8"], contexts=[256])
     (answer,) = (a for a in answers if a.setup.budget == 128)
     low = lower(config, Setup(board_named("duo256m"), "int8", 256, 128), prefill=False)
     step = Predictor(low).decode(256)

@@ -19,7 +19,7 @@ from golden import read_archive
 from npusim import Machine
 from npusim.cli.main import main
 from npusim.errors import UsageError
-from npusim.llm.board.export import export
+from npusim.llm.board.export import export_bundle
 from npusim.llm.generation import Generation
 from npusim.llm.pages import SIDES
 from npusim.llm.setup import Gather, Submit
@@ -33,7 +33,7 @@ STEPS = 14
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bundles") / "bundle"
     run = Generation(lowered("bf16", 64, 32, submit=request.param), twin("bf16"), held_out(24))
-    export(run, directory, STEPS)
+    export_bundle(run, directory, STEPS)
     return directory
 
 
@@ -106,14 +106,14 @@ def test_a_directory_with_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
     run = Generation(lowered("bf16", 64, 32), twin("bf16"), held_out(2))
     with pytest.raises(UsageError, match="is not empty"):
-        export(run, tmp_path, 1)
+        export_bundle(run, tmp_path, 1)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_bundle_of_copied_pages_is_refused(tmp_path: Path) -> None:
     run = Generation(lowered("bf16", 64, 32, gather=Gather.COPY), twin("bf16"), held_out(2))
     with pytest.raises(UsageError, match="--gather at patch"):
-        export(run, tmp_path / "new", 1)
+        export_bundle(run, tmp_path / "new", 1)
     assert not (tmp_path / "new").exists()
 
 

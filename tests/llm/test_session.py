@@ -58,7 +58,7 @@ def test_a_full_cache_is_refused_and_unharmed() -> None:
 
 
 def test_a_prompt_longer_than_prefill_can_see_goes_on_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("npusim.llm.lower.MAX_PAGES", 2)
+    monkeypatch.setattr("npusim.llm.lowering.MAX_PAGES", 2)
     lowered.cache_clear()
     low = lowered("bf16", 128, 48)
     lowered.cache_clear()

@@ -15,7 +15,7 @@ from rich.table import Table
 from kv.policies.base import Policy
 from kv.policies.wrapper import Wrapper
 from npusim.evaluation.plan import Cell
-from npusim.evaluation.rows import Row
+from npusim.evaluation.row import Row
 
 
 @dataclass(frozen=True)

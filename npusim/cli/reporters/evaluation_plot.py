@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from npusim.evaluation.rows import Row
+from npusim.evaluation.row import Row
 
 MARKERS = "os^vDP*XdphH8<>"
 

@@ -25,7 +25,7 @@ from reference_model.generate import GREEDY
 RUNNERS = ("run.py", "runtime.py")
 
 
-def export(run: Generation, directory: Path, steps: int) -> list[Path]:
+def export_bundle(run: Generation, directory: Path, steps: int) -> list[Path]:
     """The bundle of `run` in a new or empty `directory`: programs, memory, embedding, manifest, the runner and golden
     logits.
 
