@@ -109,10 +109,10 @@ def _disassembled(cmdbuf: Cmdbuf, places: list[int]) -> dict[int, str]:
     few = Cmdbuf(
         cmdbuf.chip,
         cmdbuf.headers[places],
-        cmdbuf.tiu[tiu],
-        np.searchsorted(places, cmdbuf.tiu_index[tiu]),
-        cmdbuf.tdma[tdma],
-        np.searchsorted(places, cmdbuf.tdma_index[tdma]),
+        tiu=cmdbuf.tiu[tiu],
+        tiu_index=np.searchsorted(places, cmdbuf.tiu_index[tiu]),
+        tdma=cmdbuf.tdma[tdma],
+        tdma_index=np.searchsorted(places, cmdbuf.tdma_index[tdma]),
     )
     lines = [write_command(command, cmdbuf.chip).split(": ", 1)[1] for command in commands(few)]
     return dict(zip(places, lines, strict=True))

@@ -62,7 +62,7 @@ class _Run:
         if not needed:
             self._read_for_nothing(step)
         for access, region, mask in self._without_padding(step, needed):
-            yield from self._race(step, region, mask, self.last_write, f"reads {access.name}, which", "writes")
+            yield from self._race(step, region, mask, self.last_write, does=f"reads {access.name}, which", did="writes")
             owners = _picked(region.view(self.owner), mask)
             for owner in self._owners(owners):
                 if not owner:
@@ -79,8 +79,8 @@ class _Run:
         regions = [region for access in step.footprint.writes for region in access.regions if region.memory == LMEM]
         beaten: set[int] = set()
         for region in regions:
-            yield from self._race(step, region, None, self.last_write, "writes what", "writes")
-            yield from self._race(step, region, None, self.last_read, "writes what", "reads")
+            yield from self._race(step, region, None, self.last_write, does="writes what", did="writes")
+            yield from self._race(step, region, None, self.last_read, does="writes what", did="reads")
             beaten.update(self._owners(region.view(self.owner)))
             region.view(self.last_write[step.engine])[...] = step.position
             region.view(self.owner)[...] = place
@@ -114,7 +114,14 @@ class _Run:
         return not any((r.view(self.owner) == owner).any() for access in loser.footprint.writes for r in access.regions)
 
     def _race(
-        self, step: Step, region: Region, mask: NDArray[np.bool_] | None, last: NDArray[np.int32], does: str, did: str
+        self,
+        step: Step,
+        region: Region,
+        mask: NDArray[np.bool_] | None,
+        last: NDArray[np.int32],
+        *,
+        does: str,
+        did: str,
     ) -> Iterator[Found]:
         other = 1 - step.engine
         latest = int(_picked(region.view(last[other]), mask).max(initial=0))

@@ -35,7 +35,7 @@ def channel_records(insn: TiuInstruction) -> Tensors:
 
 CHANNEL_RECORDS = Operand(
     "opd2", Role.READ, "bias of each channel, or its record of bias, multiplier and shift", channel_records,
-    Share.CHANNEL, Holds.RECORDS,
+    share=Share.CHANNEL, holds=Holds.RECORDS,
 )  # fmt: skip
 """What convolutions read to finish a sum."""
 

@@ -71,7 +71,7 @@ def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = No
         for side in (0, 1)
     )
     src, dst = pairs[0]
-    return partial(_step, src.memory, read, dst.memory, write, src.cover.dtype, table)
+    return partial(_step, src.memory, read, dst.memory, write, dtype=src.cover.dtype, table=table)
 
 
 def chain(calls: list[Bound]) -> Bound:
@@ -133,7 +133,7 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
     cuts = _cuts(read, write) if overlap else []
     dtype = src.cover.dtype
     runs = zip([0, *cuts], [*cuts, num_elements], strict=True)
-    return [partial(_step, src.memory, read[a:b], dst.memory, write[a:b], dtype, table) for a, b in runs]
+    return [partial(_step, src.memory, read[a:b], dst.memory, write[a:b], dtype=dtype, table=table) for a, b in runs]
 
 
 def _check_ordered(num_elements: int) -> None:
@@ -185,6 +185,7 @@ def _step(
     read: NDArray[np.int64],
     dst: NDArray[np.uint8],
     write: NDArray[np.int64],
+    *,
     dtype: np.dtype,
     table: NDArray | None,
 ) -> None:

@@ -311,7 +311,7 @@ class Copy(Arith):
     eu_typ = ArithEuTyp.COPY
     num_operands = 1
     operands = (
-        Operand("opd0", Role.READ, "8 bits or bf16", _copied, Share.ELEMENT, Holds.BYTES),
+        Operand("opd0", Role.READ, "8 bits or bf16", _copied, share=Share.ELEMENT, holds=Holds.BYTES),
         RESULT._replace(holds=Holds.BYTES),
     )
 

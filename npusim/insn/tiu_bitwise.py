@@ -89,9 +89,16 @@ class Bitwise(Elementwise):
 
     __slots__ = ()
     operands = (
-        Operand("opd0", Role.READ, "8 or 16 bits", _as_wide_as_the_result("opd0"), Share.ELEMENT, Holds.BYTES),
         Operand(
-            "opd1", Role.READ, "8 or 16 bits, or a constant", _as_wide_as_the_result("opd1"), Share.ELEMENT, Holds.BYTES
+            "opd0", Role.READ, "8 or 16 bits", _as_wide_as_the_result("opd0"), share=Share.ELEMENT, holds=Holds.BYTES
+        ),
+        Operand(
+            "opd1",
+            Role.READ,
+            "8 or 16 bits, or a constant",
+            _as_wide_as_the_result("opd1"),
+            share=Share.ELEMENT,
+            holds=Holds.BYTES,
         ),
         RESULT._replace(holds=Holds.BYTES),
     )

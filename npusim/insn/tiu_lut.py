@@ -44,8 +44,8 @@ class LookupTable(TiuInstruction):
     mnemonic = "tiu_lookup_table"
     operands = (
         Operand(
-            "opd0", Role.READ, "indices, of which the low byte counts", _indices, Share.ELEMENT,
-            lambda insn: Holds.INDICES if insn.regs.opd_typ else Holds.BYTES,
+            "opd0", Role.READ, "indices, of which the low byte counts", _indices, share=Share.ELEMENT,
+            holds=lambda insn: Holds.INDICES if insn.regs.opd_typ else Holds.BYTES,
         ),
         Operand("opd1", Role.READ, "256 entries for each lane", _tables, in_pieces=True),
         Operand(

@@ -33,13 +33,13 @@ class Window:
         if not (r.conv_op_y_str and r.conv_op_x_str):
             insn.refuse(f"conv_op_y_str {r.conv_op_y_str} and conv_op_x_str {r.conv_op_x_str} must be at least 1")
         return cls(
-            (r.conv_opd0_y_ins0, r.conv_opd0_x_ins0),
-            (r.conv_opd0_y_ins0_last, r.conv_opd0_x_ins0_last),
-            (r.conv_opd0_up_pad, r.conv_opd0_lf_pad),
-            (r.conv_opd0_dn_pad, r.conv_opd0_rt_pad),
-            (r.conv_op_y_str, r.conv_op_x_str),
-            (r.conv_opd1_y_ins0 + 1, r.conv_opd1_x_ins0 + 1),
-            kernel,
+            insert=(r.conv_opd0_y_ins0, r.conv_opd0_x_ins0),
+            insert_last=(r.conv_opd0_y_ins0_last, r.conv_opd0_x_ins0_last),
+            pad_before=(r.conv_opd0_up_pad, r.conv_opd0_lf_pad),
+            pad_after=(r.conv_opd0_dn_pad, r.conv_opd0_rt_pad),
+            stride=(r.conv_op_y_str, r.conv_op_x_str),
+            dilation=(r.conv_opd1_y_ins0 + 1, r.conv_opd1_x_ins0 + 1),
+            kernel=kernel,
         )
 
     @property

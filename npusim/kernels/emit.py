@@ -152,6 +152,8 @@ class Emitter:
         points, at = [], 0
         for index, (command, (_, body)) in enumerate(zip(commands, pairs, strict=True)):
             for label, side, addend in command.labels:
-                points.append(Relocation(label, number, index, side, at + HEADER_BYTES, addend))
+                points.append(
+                    Relocation(label, buffer=number, command=index, side=side, offset=at + HEADER_BYTES, addend=addend)
+                )
             at += HEADER_BYTES + len(body)
         return build_cmdbuf(self.chip, pairs), points

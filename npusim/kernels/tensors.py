@@ -91,14 +91,14 @@ def tg(
         _, c, h, w = shape
         size = fmt.itemsize
         stride = (c * h * w * size, h * w * size, w * size, size)
-    return Tg(addr, shape, fmt, stride, base_reg, label)
+    return Tg(addr, shape, fmt, stride, base_reg=base_reg, label=label)
 
 
 def mg(
     addr: int, row: int, col: int, fmt: Fmt, stride: int | None = None, *, base_reg: int = 0, label: str | None = None
 ) -> Mg:
     """A GMEM matrix, dense unless `stride` says otherwise."""
-    return Mg(addr, row, col, fmt, col * fmt.itemsize if stride is None else stride, base_reg, label)
+    return Mg(addr, row, col, fmt, col * fmt.itemsize if stride is None else stride, base_reg=base_reg, label=label)
 
 
 def tl_default_stride(chip: Chip, shape: Shape, fmt: Fmt, eu_align: bool = True) -> Shape:

@@ -62,7 +62,14 @@ def commands(cmdbuf: Cmdbuf) -> Iterator[Command]:
     }
     for index in range(cmdbuf.num_commands):
         engine, mnemonic, fields = streams[index]
-        yield Command(index, offsets[index], engine, mnemonic, fields, cmdbuf.headers[index].tobytes())
+        yield Command(
+            index,
+            offset=offsets[index],
+            engine=engine,
+            mnemonic=mnemonic,
+            fields=fields,
+            header=cmdbuf.headers[index].tobytes(),
+        )
 
 
 def disassemble(cmdbuf: Cmdbuf, section: str = "") -> str:

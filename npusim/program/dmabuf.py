@@ -89,8 +89,8 @@ def parse_segments(chip: Chip, data: bytes | memoryview) -> list[Segment]:
         # The upper halves of the counts are the CPU's own; a relocation moves the offsets to the backup words and puts
         # addresses in place.
         segment = Segment(tiu & 0xFFFF, tdma & 0xFFFF, tiu_kept or tiu_at, tdma_kept or tdma_at)
-        _check_span(i, "TIU", segment.num_tiu, tiu_layout(chip).num_bytes, segment.tiu_offset, num_bytes)
-        _check_span(i, "TDMA", segment.num_tdma, tdma_layout(chip).num_bytes, segment.tdma_offset, num_bytes)
+        _check_span(i, "TIU", segment.num_tiu, tiu_layout(chip).num_bytes, at=segment.tiu_offset, limit=num_bytes)
+        _check_span(i, "TDMA", segment.num_tdma, tdma_layout(chip).num_bytes, at=segment.tdma_offset, limit=num_bytes)
         segments.append(segment)
     return segments
 
@@ -167,7 +167,7 @@ def _rows(raw: NDArray[np.uint8], at: int, count: int, width: int) -> NDArray[np
     return raw[at : at + count * width].reshape(count, width)
 
 
-def _check_span(index: int, engine: str, count: int, width: int, at: int, limit: int) -> None:
+def _check_span(index: int, engine: str, count: int, width: int, *, at: int, limit: int) -> None:
     if count and at + count * width > limit:
         raise FileFormatError(
             f"dmabuf segment {index}: {count} {engine} descriptors from byte {at} on leave the dmabuf's {limit} bytes"

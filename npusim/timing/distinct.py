@@ -120,7 +120,16 @@ def distinct_tiu(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
     masked = cmdbuf.tiu & _mask(chip, layout, (*TIU_SCHEDULING, *TIU_VALUES), names)
     first, inverse = _sorted_out(masked)
     offsets = np.stack(addrs, axis=1) % chip.lmem_bytes
-    return Distinct(chip, cmdbuf.tiu, cmdbuf.tiu_index, first, inverse, tiu_rows, decode_tiu, offsets)
+    return Distinct(
+        chip,
+        rows=cmdbuf.tiu,
+        index=cmdbuf.tiu_index,
+        first=first,
+        inverse=inverse,
+        parse=tiu_rows,
+        decode=decode_tiu,
+        offsets=offsets,
+    )
 
 
 def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
@@ -135,7 +144,16 @@ def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
     masked = cmdbuf.tdma & masks[columns["trans_dir"]]
     first, inverse = _sorted_out(masked)
     offsets = np.stack([columns[side] for side in sides], axis=1) % chip.lmem_bytes
-    return Distinct(chip, cmdbuf.tdma, cmdbuf.tdma_index, first, inverse, tdma_rows, decode_tdma, offsets)
+    return Distinct(
+        chip,
+        rows=cmdbuf.tdma,
+        index=cmdbuf.tdma_index,
+        first=first,
+        inverse=inverse,
+        parse=tdma_rows,
+        decode=decode_tdma,
+        offsets=offsets,
+    )
 
 
 _FAR = {
