@@ -1,4 +1,4 @@
-"""Our own functions take at most five arguments by position; what is more has a name at the call."""
+"""Our own functions take at most five arguments by position. Any more are named at the call."""
 
 from __future__ import annotations
 

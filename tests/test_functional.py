@@ -1,5 +1,6 @@
-"""Whole models, compiled by the vendor for four chips in int8 and bf16: every tensor equals what the vendor's
-functional model gave."""
+"""Whole models, compiled by the vendor for four chips in int8 and bf16.
+
+Every tensor equals what the vendor's functional model gave."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Damaged and hostile .cvimodel files: refused with an NpusimError, or loaded and run; nothing else.
+"""Damaged and hostile .cvimodel files.
 
-NPUSIM_FUZZ=100000 python -m pytest tests/test_hostile_files.py      mutates so many files
-"""
+They are refused with an NpusimError, or loaded and run; nothing else.
+
+NPUSIM_FUZZ=100000 python -m pytest tests/test_hostile_files.py      mutates so many files"""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ ROOMS = {
     ),
     "kv": ("errors", "arrays", "pages", "memory", "policies", "sequence", "metrics", "tasks", DOOR),
 }
-"""The rooms of a package, low to high: a room imports itself and rooms in front of it here. DOOR is the package's
+"""The rooms of a package, low to high: a room imports itself and the rooms before it here. DOOR is the package's
 __init__.py, what `import npusim` gives; a room that writes `from npusim import Machine` imports from there. In kv: ids
 below, arrays above, policies on top of both, and a sequence on top of them."""
 

@@ -1,4 +1,4 @@
-"""The bare machine: what a caller can rely on, and what is refused without a trace in memory."""
+"""The bare machine: what a caller can rely on, and what is refused without leaving a trace in memory."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def copy_16(id_: int, waits_for: int, source: int, target: int) -> tuple[Engine,
 
 @pytest.mark.parametrize("last", [11, 0xFFFF])
 def test_ids_that_start_over_are_waited_for_anew(last: int) -> None:
-    """The vendor's model copies 0x55 too, whichever of the two commands behind the fall stands first."""
+    """The vendor's model copies 0x55 too, whichever of the two commands after the fall comes first."""
     for order in (1, -1):
         behind = [copy_16(1, 1, 0, 32), fill_16(1, 0x55, 0)][::order]
         machine = Machine("cv181x")

@@ -1,9 +1,10 @@
-"""Probe programs, recorded on the vendor's functional model: each replays to the same bytes of GMEM and the same CRC of
-every lane.
+"""Probe programs, recorded on the vendor's functional model.
 
-A file is one machine: its records run in order, LMEM starts as zeros. Arrays of a file: `reg` rows are (address,
-length, offset of the bytes before, offset of the bytes after) into `data`, -1 for "as it was"; `patch` rows are (LMEM
-address, length, offset)."""
+Each replays to the same bytes of GMEM and the same CRC of every lane.
+
+A file is one machine: its records run in order, and LMEM starts as zeros. Arrays of a file: `reg` rows are (address,
+length, offset of the bytes before, offset of the bytes after) into `data`, -1 for "as it was"; `patch` rows are
+(LMEM address, length, offset)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Small programs for the checker's tests: int8 tensors of 1 x 8 x 1 x w that go from GMEM to LMEM, through the TIU, and
-back."""
+"""Small programs for the checker's tests.
+
+int8 tensors of 1 x 8 x 1 x w go from GMEM to LMEM, through the TIU, and back."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A share of the benchmark's faults, in a program of each of three chips (benchmarks/check.py seeds a thousand in
-all)."""
+"""A share of the benchmark's faults, in a program of each of three chips.
+
+benchmarks/check.py seeds a thousand of them in all."""
 
 from __future__ import annotations
 

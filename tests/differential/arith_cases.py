@@ -1,5 +1,6 @@
-"""Random legal tensor arithmetic, table lookups and cv183x's sums: any lanes, addresses and strides, operands that
-overlap each other."""
+"""Random legal tensor arithmetic, table lookups and cv183x's sums.
+
+Tensors lie on any lanes, at any addresses and strides, and operands may overlap each other."""
 
 from __future__ import annotations
 

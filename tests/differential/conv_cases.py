@@ -11,8 +11,9 @@ KINDS = ("conv", "conv_bf16", "conv_qm", "max_pool", "min_pool", "avg_pool", "de
 
 
 def draw(rng: np.random.Generator, chip_name: str) -> Case:
-    """One case of a random kind. It may still be illegal by a rule of the model's own; such draws abort there and are
-    dropped."""
+    """One case of a random kind.
+
+    It may still be illegal by a rule of the model's own. The model aborts on such draws, and they are dropped."""
     chip = chip_named(chip_name)
     kind = str(rng.choice(KINDS))
     bf16 = kind == "conv_bf16" or (

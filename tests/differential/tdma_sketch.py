@@ -1,4 +1,6 @@
-"""What random DMA transfers are drawn from: shapes, and places and strides in LMEM and in a window of GMEM."""
+"""What random DMA transfers are drawn from.
+
+These are shapes, and places and strides in LMEM and in a window of GMEM."""
 
 from __future__ import annotations
 

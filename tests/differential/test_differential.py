@@ -1,5 +1,6 @@
-"""npusim against the vendor's functional model: recorded outcomes everywhere, live ones where CVI_LIB names the
-model."""
+"""npusim against the vendor's functional model.
+
+Recorded outcomes are compared everywhere, live ones where CVI_LIB names the model."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Policies side by side on one prompt: each lane answers as a store of its own would, and is measured against the dense
-run."""
+"""Policies side by side on one prompt.
+
+Each lane answers as a store of its own would, and is compared with the dense run."""
 
 from __future__ import annotations
 

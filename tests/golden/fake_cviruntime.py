@@ -1,5 +1,6 @@
-"""A stand-in for libcviruntime: the five calls, with tensors of any format, so that the binding is tested where the
-library is not."""
+"""A stand-in for libcviruntime, so that the binding is tested where the library is not installed.
+
+It has the five calls, with tensors of any format."""
 
 from __future__ import annotations
 

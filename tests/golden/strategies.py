@@ -18,7 +18,7 @@ SIGNALLING_NANS = (
     np.array([0x7F800001], np.uint32).view(np.float32),
     np.array([0x7FF0000000000001], np.uint64).view(np.float64),
 )
-"""One of each format. NumPy warns where it computes with one, ml_dtypes even in isnan."""
+"""A signalling NaN of each format. NumPy warns when it computes with one, ml_dtypes even in isnan."""
 Arrays = st.SearchStrategy[np.ndarray]
 SHAPES = hnp.array_shapes(max_dims=4, max_side=5)
 

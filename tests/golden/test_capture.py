@@ -1,5 +1,6 @@
-"""Capture from libcviruntime: what inputs become, what is refused before the library is called, and that the file
-stands alone."""
+"""Capture from libcviruntime.
+
+What inputs become, what is refused before the library is called, and that the file works alone."""
 
 from __future__ import annotations
 

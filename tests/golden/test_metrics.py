@@ -1,4 +1,4 @@
-"""Laws of the measures, and their values where a third party knows them."""
+"""Laws of the measures, and their values where a third party gives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tolerances are written, and which are refused."""
+"""How tolerances are written, and which ones are refused."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ PLANES = {1: np.uint8, 2: np.uint16}
 
 
 class Bench:
-    """Lays operands out over all lanes, one plane behind the other, and builds the descriptor on the way."""
+    """Lays operands out over all lanes, one plane after the other, and builds the descriptor on the way."""
 
     def __init__(self, chip: str, eu_typ: ArithEuTyp, itemsize: int = 1, **fields: int) -> None:
         self.machine = Machine(chip)

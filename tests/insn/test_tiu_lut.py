@@ -1,4 +1,4 @@
-"""Table lookups and cv183x's sum over everything but the channel."""
+"""Table lookups, and cv183x's sum over all axes but the channel."""
 
 from __future__ import annotations
 

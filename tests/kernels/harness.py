@@ -12,7 +12,7 @@ from tests.differential.tdma_sketch import WINDOWS
 from tests.support.case import Case, Outcome, run_npusim
 
 BASE = WINDOWS
-"""Where GMEM behind the vendor's model's own area starts, by chip."""
+"""Where GMEM starts after the area of the vendor's model, by chip."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""Every order in which the two engines may run a program: TIU as early as possible, TDMA as early as possible, and at
-random."""
+"""Orders in which the two engines may run a program.
+
+The TIU as early as possible, the TDMA as early as possible, and at random."""
 
 from __future__ import annotations
 

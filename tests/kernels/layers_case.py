@@ -1,4 +1,4 @@
-"""RMSNorm, RoPE, gated activations and a residual product, one behind the other."""
+"""RMSNorm, RoPE, gated activations and a residual product, one after the other."""
 
 from __future__ import annotations
 

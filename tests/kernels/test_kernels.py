@@ -1,5 +1,6 @@
-"""Kernels against the twin's arithmetic (reference_model.quant), on random shapes, on every chip and in every order of
-the engines."""
+"""Kernels against the twin's arithmetic (reference_model.quant).
+
+On random shapes, on every chip and in every order of the engines."""
 
 from __future__ import annotations
 

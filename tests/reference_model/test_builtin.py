@@ -1,5 +1,6 @@
-"""What the model card claims, on a passage that was held out of training (data/held_out.txt, King James Version, public
-domain)."""
+"""What the model card claims, on a passage that was held out of training.
+
+The passage is data/held_out.txt (King James Version, public domain)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Logits recorded from transformers 5.23 in float32 (models of random bfloat16 weights in data/), and laws that need no
-oracle."""
+"""Logits recorded from transformers, and laws that need no oracle.
+
+They were recorded from transformers 5.23 in float32 (models of random bfloat16 weights in data/)."""
 
 from __future__ import annotations
 

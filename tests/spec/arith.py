@@ -1,5 +1,6 @@
-"""Scalar twins of the integer TIU operations: one element, plain ints. `relu` and the shift are those of the
-descriptor."""
+"""Scalar twins of the integer TIU operations: one element, plain ints.
+
+`relu` and the shift are those of the descriptor."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Scalar twin of npusim.numerics.requant, in plain ints; the quantised multiplier step by step as gemmlowp's C has
-it."""
+"""Scalar twin of npusim.numerics.requant, in plain ints.
+
+The quantised multiplier goes step by step, as in gemmlowp's C."""
 
 from __future__ import annotations
 

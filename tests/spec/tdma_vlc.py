@@ -1,5 +1,6 @@
-"""Scalar twin of npusim.numerics.vlc: a stream is one long Python integer, lowest bit first, read and written symbol by
-symbol."""
+"""Scalar twin of npusim.numerics.vlc.
+
+A stream is one long Python integer, lowest bit first, read and written symbol by symbol."""
 
 from __future__ import annotations
 

@@ -38,14 +38,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Memory behind a run: LMEM bytes, and for each range of `Case.gmem` its bytes."""
+    """Memory after a run: LMEM bytes, and for each range of `Case.gmem` its bytes."""
 
     lmem: bytes
     gmem: dict[int, bytes]
 
 
 def initial_lmem(case: Case) -> NDArray[np.uint8]:
-    """LMEM in front of the run, shape (lanes, bytes)."""
+    """LMEM before the run, shape (lanes, bytes)."""
     lmem = _random_lmem(case)
     flat = lmem.reshape(-1)
     for addr, data in case.lmem_patch:

@@ -71,7 +71,7 @@ class Subject:
         for name, array in model._checked(read_archive(path.with_name(f"{path.stem.split('_')[0]}.in.npz"))).items():
             self._loaded.tensors[name].array[...] = array
         self.gmem = self._state.gmem.bytes.copy()
-        """GMEM in front of a run, the inputs in place."""
+        """GMEM before a run, with the inputs in place."""
         file = load_cvimodel(path)
         self.cmdbufs = {
             r.section: section_cmdbufs(file, r.section)[0] for r in self._program.routines if isinstance(r, TpuRoutine)

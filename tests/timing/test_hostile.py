@@ -1,4 +1,4 @@
-"""Descriptors of random bits: refused in a sentence, or timed."""
+"""Descriptors of random bits are refused in a sentence, or timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws that hold for every program: what is better is never slower, and what moves does not depend on how fast."""
+"""Laws that hold for every program.
+
+More of a resource is never slower, and what moves does not depend on how fast it moves."""
 
 from __future__ import annotations
 

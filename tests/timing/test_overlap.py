@@ -1,4 +1,4 @@
-"""Banks and command pre-execution: what runs beside what."""
+"""Banks and command pre-execution: what runs at the same time as what."""
 
 from __future__ import annotations
 

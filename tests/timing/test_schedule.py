@@ -1,4 +1,4 @@
-"""The two-engine schedule against a twin that moves time forward command by command."""
+"""The two-engine schedule against a twin that moves time forward, command by command."""
 
 from __future__ import annotations
 

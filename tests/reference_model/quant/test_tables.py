@@ -1,4 +1,6 @@
-"""Functions by table at all their arguments, in units of the last place of bf16, and the layout of the tables."""
+"""Functions by table at all their arguments, and the layout of the tables.
+
+Errors are in units of the last place of bf16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the quantised twin that need no oracle, and how near it stays to the float model."""
+"""Laws of the quantised twin that need no oracle, and how close it is to the float model."""
 
 from __future__ import annotations
 
