@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from html import escape
 from typing import Any
 
 from golden.tolerance import Similarity, Tolerance
@@ -71,6 +72,10 @@ class Errors:
     worst_target: float | None
     worst_reference: float | None
 
+    def __str__(self) -> str:
+        at = "" if self.worst_index is None else f" at {self.worst_index}"
+        return f"cosine {self.cosine:.6f}, Euclidean {self.euclidean:.6f}, largest difference {self.max_abs:.6g}{at}"
+
 
 @dataclass(frozen=True)
 class TensorResult:
@@ -90,6 +95,10 @@ class TensorResult:
 
     def __bool__(self) -> bool:
         return self.verdict.passed
+
+    def __repr__(self) -> str:
+        found = f": {self.note}" if self.errors is None else f", {self.errors}"
+        return f"<{self.name}: {self.verdict}{found}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that json.dumps(..., allow_nan=False) takes.
@@ -114,6 +123,16 @@ class ComparisonResult:
 
     def __bool__(self) -> bool:
         return bool(self.tensors) and all(self.tensors)
+
+    def __repr__(self) -> str:
+        return f"<ComparisonResult: {self.message}>"
+
+    def _repr_html_(self) -> str:
+        columns = ("tensor", "shape", "verdict", "cosine", "Euclidean", "largest difference")
+        head = "".join(f"<th>{column}</th>" for column in columns)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in _cells(tensor)) for tensor in self.tensors)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<p>{escape(self.message)}</p><table><tr>{head}</tr>{body}</table>"
 
     def __getitem__(self, name: str) -> TensorResult:
         for tensor in self.tensors:
@@ -170,6 +189,14 @@ class ComparisonResult:
             }
         )
         return own | {"tensors": [tensor.to_dict() for tensor in self.tensors]}
+
+
+def _cells(tensor: TensorResult) -> tuple[str, ...]:
+    known = (tensor.name, "x".join(map(str, tensor.reference.shape)), str(tensor.verdict))
+    errors = tensor.errors
+    if errors is None:
+        return (*known, "", "", tensor.note)
+    return (*known, f"{errors.cosine:.6f}", f"{errors.euclidean:.6f}", f"{errors.max_abs:.6g}")
 
 
 def _tolerance_dict(tolerance: Tolerance | None) -> Any:

@@ -30,6 +30,11 @@ class Machine:
         pages cost memory)."""
         self.state = State(chip_named(chip) if isinstance(chip, str) else chip, gmem_bytes)
 
+    def __repr__(self) -> str:
+        chip = self.chip
+        lmem = f"{chip.num_lanes} lanes of {chip.lmem_bytes:,} bytes of LMEM"
+        return f"<Machine {chip.name}: {lmem}, {len(self.gmem):,} bytes of GMEM>"
+
     @property
     def chip(self) -> Chip:
         return self.state.chip

@@ -86,6 +86,15 @@ class ModelConfig:
         return self.num_layers * layer + self.hidden_size * (heads * self.vocab_size + 1)
 
     @property
+    def summary(self) -> str:
+        """The shape in words."""
+        heads = f"{self.num_heads} query and {self.num_kv_heads} KV heads of {self.head_dim}"
+        return (
+            f"{self.num_params:,} parameters, {self.num_layers} layers of {self.hidden_size}, {heads}, "
+            f"vocabulary {self.vocab_size:,}, context {self.context_length:,}"
+        )
+
+    @property
     def kv_values_per_token(self) -> int:
         """Keys and values of one token in all layers, in numbers."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim

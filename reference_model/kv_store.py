@@ -91,6 +91,10 @@ class ContiguousKV:
         self._v = np.zeros(shape, np.float32)
         self._lengths = [0] * num_layers
 
+    def __repr__(self) -> str:
+        layers, heads, _, dim = self._k.shape
+        return f"<ContiguousKV: {self.length} tokens, {layers} layers, {heads} KV heads of {dim}>"
+
     @property
     def length(self) -> int:
         return min(self._lengths)

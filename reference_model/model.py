@@ -28,6 +28,9 @@ class Model:
         self.weights = weights
         self.tokenizer = tokenizer
 
+    def __repr__(self) -> str:
+        return f"<Model: {self.config.summary}>"
+
     def new_kv(self, capacity: int = 256) -> ContiguousKV:
         """An empty dense store for one sequence, with room for `capacity` tokens before it grows."""
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)

@@ -28,6 +28,11 @@ class Tokenizer:
     add_bos: bool = False
     chat: ChatStyle | None = None
 
+    def __repr__(self) -> str:
+        ends = ", ".join(map(str, self.eos)) or "none"
+        begins = self.bos if self.add_bos else "none"
+        return f"<Tokenizer: {self.vocab_size:,} tokens, a text begins with {begins} and ends with {ends}>"
+
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Token ids of a text. `special`: the beginning-of-text token goes first, where the model expects one."""
         ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids

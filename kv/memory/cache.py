@@ -35,7 +35,7 @@ class PagedCache:
     >>> cache.allocate("chat", tokens=range(20))  # returns how many of them were found in the cache
     0
     >>> cache
-    PagedCache(2 of 64 pages used, sequences=1, page_size=16, dtype=float32)
+    <PagedCache of float32: 2 of 64 pages of 16 tokens used, sequences: 1>
     """
 
     def __init__(
@@ -64,11 +64,7 @@ class PagedCache:
         )
 
     def __repr__(self) -> str:
-        pages, sequences = self.manager.allocator, len(self.manager.tables)
-        return (
-            f"PagedCache({pages.num_used} of {pages.num_pages} pages used, sequences={sequences}, "
-            f"page_size={self.geometry.page_size}, dtype={self.pool.dtype.name})"
-        )
+        return f"<PagedCache of {self.pool.dtype.name}: {self.manager.summary}>"
 
     def allocate(self, seq: Hashable, tokens: Sequence[int] = (), salt: str = "") -> int:
         """Admit a sequence with slots for `tokens`; returns how many of them are in the cache already. KVError if it

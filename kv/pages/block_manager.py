@@ -51,6 +51,15 @@ class BlockManager:
         self._sharing = sharing
         self._hash_function = hash_function
 
+    def __repr__(self) -> str:
+        return f"<BlockManager: {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """What it holds, in words."""
+        used, pages = self.allocator.num_used, self.allocator.num_pages
+        return f"{used} of {pages} pages of {self.page_size} tokens used, sequences: {len(self.tables)}"
+
     @property
     def max_tokens(self) -> int:
         """Tokens of the longest sequence that can be admitted."""

@@ -57,7 +57,7 @@ class State:
         self.length = 0
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(layer {self.context.layer}, {self.length} tokens)"
+        return f"<{type(self).__name__} of layer {self.context.layer}: {self.length} tokens>"
 
     @property
     def geometry(self) -> Geometry:

@@ -77,8 +77,8 @@ class PagedKV:
             held.state.append(0, self._keys(layer)().swapaxes(0, 1))
 
     def __repr__(self) -> str:
-        budget = "no budget" if self.budget_tokens == UNLIMITED else f"budget {self.budget_tokens} tokens"
-        return f"PagedKV({self.seq!r}, {self.length} tokens in {len(self._layers)} layers, {self.policy}, {budget})"
+        budget = "no budget" if self.budget_tokens == UNLIMITED else f"a budget of {self.budget_tokens} tokens"
+        return f"<PagedKV {self.seq!r}: {self.length} tokens in {len(self._layers)} layers, {self.policy}, {budget}>"
 
     @property
     def wants_weights(self) -> bool:

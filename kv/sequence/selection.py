@@ -21,3 +21,8 @@ class Selection:
     v: FloatArray
     positions: IntArray
     valid: BoolArray | None = None
+
+    def __repr__(self) -> str:
+        heads, slots, dim = self.k.shape
+        padding = "" if self.valid is None else f", {int((~self.valid).sum())} of them padding"
+        return f"<Selection: {slots} slots for {heads} heads of {dim}{padding}>"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from npusim.html import html_table
+
 
 class Severity(StrEnum):
     """An error means that the program can compute something else than it was written for, or nothing."""
@@ -85,6 +87,10 @@ class Finding:
     section: str = ""
     """The command section, or the dmabuf's segment, where a program has several."""
 
+    def __repr__(self) -> str:
+        section = f" in {self.section}" if self.section else ""
+        return f"<{self.severity}: {self.kind.value}{section}: {self.message}>"
+
     @property
     def severity(self) -> Severity:
         return self.kind.severity
@@ -98,3 +104,15 @@ class Finding:
             "commands": list(self.commands),
             "disassembly": list(self.disassembly),
         }
+
+
+class Findings(list[Finding]):
+    """A list that reads well: a line a finding, and a table in a notebook."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "<no findings>"
+
+    def _repr_html_(self) -> str:
+        columns = ("severity", "kind", "section", "commands", "message")
+        rows = [(f.severity, f.kind, f.section, ", ".join(map(str, f.commands)), f.message) for f in self]
+        return html_table(f"{len(self)} finding{'s' if len(self) != 1 else ''}", columns, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from npusim.check import Finding, Severity, check, check_model
+from npusim.check import Severity, check_program
 from npusim.cli.command import Command, console, working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Flag, Given
@@ -35,7 +35,7 @@ class CheckCommand(Command):
         if json.printed:
             given.refuse((ALL,), "with --json, which prints every finding")
         with working(f"checking {source.path}"):
-            findings = _findings(source)
+            findings = check_program(source.open())
         counts = Counter(finding.severity for finding in findings)
         by_severity = {severity.value: counts[severity] for severity in Severity}
         if json:
@@ -48,10 +48,3 @@ class CheckCommand(Command):
                 out.print(renderable, soft_wrap=True)
             out.print(summary(str(source.path), counts, 0 if given[ALL] else max(0, len(findings) - SHOWN)))
         return 1 if counts[Severity.ERROR] else 0
-
-
-def _findings(source: ProgramSource) -> list[Finding]:
-    program = source.open()
-    if program.model is None:
-        return check(list(program.cmdbufs.values()))
-    return [finding for i in range(len(program.model.programs)) for finding in check_model(program.model, i)]

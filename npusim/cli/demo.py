@@ -16,8 +16,8 @@ from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables
 from npusim.llm.demo import PROMPT, demo_run, demo_tokens, golden_logits
 from npusim.llm.report import BoardReport
-from reference_model.generate import stream_text
-from reference_model.load import load
+from reference_model.generation import stream_text
+from reference_model.loading import load
 
 JSON = JsonOutput()
 

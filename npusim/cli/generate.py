@@ -17,7 +17,7 @@ from npusim.cli.options.models import MaxTokens, ModelOption, SeedOption
 from npusim.cli.options.option import Flag, Given, OnlyWith, Value
 from npusim.cli.reporters.generation import GenerationReport, TextStream, Timings, closing_line
 from npusim.errors import UsageError
-from reference_model.generate import Sampling, generate, stream_text
+from reference_model.generation import Sampling, generate, stream_text
 
 PROMPT = Value(("prompt",), "the text to continue; - reads it from standard input", Text("PROMPT"))
 MODEL = ModelOption()

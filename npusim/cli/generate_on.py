@@ -15,7 +15,7 @@ from npusim.llm.generation import prepare
 from npusim.llm.measure import layer_errors
 from npusim.llm.report import BoardReport
 from npusim.llm.setup import Setup
-from reference_model.generate import Sampling, stream_text
+from reference_model.generation import Sampling, stream_text
 from reference_model.model import Model
 
 

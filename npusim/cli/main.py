@@ -9,8 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from golden import GoldenError
-from kv.errors import KVError
 from npusim.cli.asm import AsmCommand
 from npusim.cli.capacity import CapacityCommand
 from npusim.cli.capture import CaptureCommand
@@ -30,8 +28,7 @@ from npusim.cli.parser import parse
 from npusim.cli.profile import ProfileCommand
 from npusim.cli.run import RunCommand
 from npusim.cli.train import TrainCommand
-from npusim.errors import NpusimError
-from reference_model import ModelError
+from npusim.project_errors import ERRORS
 
 COMMANDS: tuple[Command, ...] = (
     RunCommand(),
@@ -63,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command.run(given)
         sys.stdout.flush()
         return code
-    except (NpusimError, GoldenError, ModelError, KVError) as error:
+    except ERRORS as error:
         print(f"npusim: {error}", file=sys.stderr)
         return TROUBLE
     except BrokenPipeError:

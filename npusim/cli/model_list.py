@@ -9,7 +9,7 @@ from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.reporters.language_models import KnownModel, language_model_table
 from reference_model.fetch import FETCHABLE, target_path
-from reference_model.load import BUILTIN
+from reference_model.loading import BUILTIN
 
 JSON = JsonOutput()
 

@@ -16,7 +16,7 @@ from npusim.cli.options.outputs import Output
 from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.reporters.profile import profile_renderables
 from npusim.errors import UsageError
-from npusim.profile import Profile, profile
+from npusim.profile import Profile, profile_program
 from npusim.profile.page import profile_page
 from npusim.profile.pmu_csv import des_csv, layer_csv
 from npusim.profile.report import report_data
@@ -63,7 +63,7 @@ class ProfileCommand(Command):
                 raise UsageError(f"--program does nothing for {source.path}: it has only one; leave it out")
         with working("timing"):
             board = given[WHAT_IF].of(given[BOARD] or default_board(program.chip))
-            result = profile(program, board, number=given[NUMBER])
+            result = profile_program(program, board, number=given[NUMBER])
         with working("writing"):
             written = _write_files(given, result)
         given[JSON].write(report_data(result))

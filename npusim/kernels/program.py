@@ -49,6 +49,11 @@ class Program:
     num_tiu: int
     num_tdma: int
 
+    def __repr__(self) -> str:
+        labels = f", labels {', '.join(self.labels)}" if self.labels else ""
+        commands = f"{self.num_tiu:,} TIU and {self.num_tdma:,} TDMA commands"
+        return f"<Program for {self.chip.name}: {commands}, {self.lmem_bytes:,} bytes of LMEM in a lane{labels}>"
+
     @property
     def cmdbuf(self) -> bytes:
         """The command buffer of a program that has only one. Raises UsageError for several."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from npusim.chip import Chip
 from npusim.mem.lmem import align_up, default_strides
-from npusim.mem.tensor import Fmt, Shape
+from npusim.mem.tensor import Fmt, Shape, call_text
 from npusim.mem.tensor import LocalTensor as Tl
 
 
@@ -34,6 +34,9 @@ class Ml:
     fmt: Fmt
     n_stride: int
     c_stride: int
+
+    def __repr__(self) -> str:
+        return call_text("Ml", vars(self))
 
     @property
     def tl(self) -> Tl:
@@ -62,6 +65,9 @@ class Tg:
     base_reg: int = 0
     label: str | None = None
 
+    def __repr__(self) -> str:
+        return call_text("Tg", vars(self))
+
     @property
     def num_bytes(self) -> int:
         """From the first byte to behind the last one."""
@@ -81,6 +87,9 @@ class Mg:
     stride: int
     base_reg: int = 0
     label: str | None = None
+
+    def __repr__(self) -> str:
+        return call_text("Mg", vars(self))
 
 
 def tg(

@@ -13,8 +13,8 @@ from npusim.board import board_named
 from npusim.llm.device import Device
 from npusim.llm.generation import Generation, prepare
 from npusim.llm.setup import Setup
-from reference_model.generate import GREEDY
-from reference_model.load import load
+from reference_model.generation import GREEDY
+from reference_model.loading import load
 
 PROMPT = (
     " [ king gold ] And there were in the same country shepherds abiding in the field, keeping watch over their "

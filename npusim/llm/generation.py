@@ -14,7 +14,7 @@ from npusim.llm.pages import FloatArray
 from npusim.llm.predict import Predictor, StepTime
 from npusim.llm.session import Session
 from npusim.llm.setup import Setup
-from reference_model.generate import GREEDY, Sampling
+from reference_model.generation import GREEDY, Sampling
 from reference_model.model import Model
 from reference_model.quant.quantise import quantise
 from reference_model.quant.twin import TwinModel

@@ -6,7 +6,7 @@ Strides and addresses are in bytes; an LMEM address is linear: lane * bytes a la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -19,6 +19,12 @@ from npusim.isa.opcodes import TdmaFmt
 from npusim.mem.region import LMEM, Region, region
 
 Shape = tuple[int, int, int, int]
+
+
+def call_text(kind: str, fields: Mapping[str, object]) -> str:
+    """The call that makes a tensor, its address in hexadecimal and what is None left out."""
+    words = (f"{k}={v:#x}" if k == "addr" else f"{k}={v!r}" for k, v in fields.items() if v is not None)
+    return f"{kind}({', '.join(words)})"
 
 
 class Fmt(Enum):
@@ -35,6 +41,9 @@ class Fmt(Enum):
         """Bytes of an element."""
         self.dtype: np.dtype = np.dtype({"i8": np.int8, "u8": np.uint8, "bf16": np.uint16}[name])
         """What NumPy sees: bf16 goes as 16-bit patterns."""
+
+    def __repr__(self) -> str:
+        return f"Fmt.{self.name}"
 
     @property
     def is_signed(self) -> bool:
@@ -53,6 +62,9 @@ class LocalTensor(NamedTuple):
     shape: Shape
     stride: Shape
     fmt: Fmt
+
+    def __repr__(self) -> str:
+        return call_text("LocalTensor", self._asdict())
 
     @property
     def itemsize(self) -> int:
@@ -162,6 +174,9 @@ class GlobalTensor(NamedTuple):
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     fmt: Fmt
+
+    def __repr__(self) -> str:
+        return call_text("GlobalTensor", self._asdict())
 
     @property
     def itemsize(self) -> int:

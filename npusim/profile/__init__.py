@@ -1,7 +1,7 @@
 """Where a program's time goes: one Profile of a timeline, and what prints it.
 
->>> from npusim.profile import profile
->>> result = profile("golden/data/functional/step_cv181x_int8.cvimodel", "duo256m")
+>>> from npusim.profile import profile_program
+>>> result = profile_program("golden/data/functional/step_cv181x_int8.cvimodel", "duo256m")
 >>> result
 <Profile step_cv181x_int8.cvimodel on duo256m: 134.5 µs, TIU 10 %, TDMA 91 %>
 >>> result.instructions[0].name, result.bound, result.lmem.peak_bytes
@@ -10,6 +10,6 @@
 
 from __future__ import annotations
 
-from npusim.profile.profile import Profile, profile
+from npusim.profile.profile import Profile, profile_program
 
-__all__ = ["Profile", "profile"]
+__all__ = ["Profile", "profile_program"]

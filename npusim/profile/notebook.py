@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from npusim.html import html_table
 from npusim.profile.shares import Share
 
 TOP = 12
@@ -13,12 +13,11 @@ TOP = 12
 def layers_table(title: str, layers: Sequence[Share]) -> str:
     """`title` above the TOP layers that take the most time."""
     slowest = sorted(layers, key=lambda layer: -layer.ps)[:TOP]
-    head = "".join(f"<th>{name}</th>" for name in ("layer", "commands", "ms", "share", "TIU ms", "TDMA ms"))
-    rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(layer))}</tr>" for layer in slowest)
+    columns = ("layer", "commands", "ms", "share", "TIU ms", "TDMA ms")
     rest = f"<p>the slowest {len(slowest)} of {len(layers)} layers</p>" if len(slowest) < len(layers) else ""
-    return f"<p>{escape(title)}</p><table><tr>{head}</tr>{rows}</table>{rest}"
+    return html_table(title, columns, map(_cells, slowest)) + rest
 
 
 def _cells(layer: Share) -> tuple[str, ...]:
     times = (f"{layer.ms:.3f}", f"{layer.share:.1%}", f"{layer.tiu_ms:.3f}", f"{layer.tdma_ms:.3f}")
-    return (escape(layer.name), f"{layer.num_commands:,}", *times)
+    return (layer.name, f"{layer.num_commands:,}", *times)

@@ -1,5 +1,5 @@
-"""`Profile`: what follows from a timeline, each part computed when it is first asked for and then kept; and `profile`,
-which makes one from a program."""
+"""`Profile`: what follows from a timeline, each part computed when it is first asked for and then kept; and
+`profile_program`, which makes one from a program."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Profile:
         return layers_table(repr(self)[1:-1], self.layers)
 
 
-def profile(
+def profile_program(
     program: str | Path | ProgramFile | Program,
     board: str | Board | None = None,
     *,

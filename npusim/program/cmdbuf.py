@@ -29,6 +29,9 @@ class Cmdbuf:
     tdma: NDArray[np.uint8]
     tdma_index: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        return f"<Cmdbuf for {self.chip.name}: {len(self.tiu):,} TIU and {len(self.tdma):,} TDMA commands>"
+
     @property
     def num_commands(self) -> int:
         return len(self.headers)

@@ -36,6 +36,12 @@ class ProgramFile:
         where a section of a .cvimodel is damaged."""
         return named_cmdbufs(self.content) if isinstance(self.content, Cvimodel) else self.content
 
+    def __repr__(self) -> str:
+        sections = ", ".join(name for name in self.cmdbufs if name)
+        commands = sum(cmdbuf.num_commands for cmdbuf in self.cmdbufs.values())
+        held = f"{commands:,} commands{' in ' if sections else ''}{sections}"
+        return f"<ProgramFile {self.path.name} for {self.chip.name}: {held}>"
+
     def submitted(self, number: int = 0) -> list[Cmdbuf]:
         """The command buffers that program `number` runs, in turn. Raises UsageError where there is no such program,
         FileFormatError where a section of it is damaged."""

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npusim.chip import Chip
 from npusim.errors import UsageError
+from npusim.html import html_table
 from npusim.loader.cvimodel import open_cvimodel
 from npusim.runtime.bind import load_program
 from npusim.runtime.frame import FRAME_ALIGNMENT
@@ -20,11 +21,12 @@ from npusim.state import State
 class Model:
     """A compiled network, loaded once and run as often as wanted.
 
-    >>> model = Model("mlp_cv181x_int8.cvimodel")                          # doctest: +SKIP
-    >>> [(t.name, t.shape, t.format.name) for t in model.inputs]           # doctest: +SKIP
-    [('x', (1, 16, 64, 1), 'FP32')]
-    >>> model.forward({"x": np.zeros((1, 16, 64), np.float32)})            # doctest: +SKIP
-    {'11_Add_f32': array([[[[0.0446...]]]], dtype=float32)}
+    >>> import numpy as np
+    >>> model = Model("golden/data/functional/mlp_cv181x_int8.cvimodel")
+    >>> model.inputs
+    (<TensorInfo x (1, 16, 64, 1) FP32>,)
+    >>> model.forward({"x": np.zeros((1, 16, 64), np.float32)})["11_Add_f32"][0, 0, :2, 0]
+    array([-0.09814453, -0.05224609], dtype=float32)
 
     Every instruction is validated and bound to memory when the model is loaded; `forward` is copies and NumPy calls.
     GMEM and LMEM keep their content between calls, as on the chip. Two models share nothing; one model runs one
@@ -53,6 +55,20 @@ class Model:
     def state(self) -> State:
         """The chip's memory and registers, as in `Machine.state`. GMEM is the model's memory map."""
         return self._loaded.state
+
+    def __repr__(self) -> str:
+        taken, given = (", ".join(_short(info) for info in infos) for infos in (self.inputs, self.outputs))
+        return f"<Model {self.name} for {self.chip.name}: {taken} -> {given}, {self.num_bytes:,} bytes of GMEM>"
+
+    def _repr_html_(self) -> str:
+        roles = {info.name: "input" for info in self.inputs} | {info.name: "output" for info in self.outputs}
+        columns = ("tensor", "", "shape", "format", "qscale", "bytes")
+        return html_table(repr(self)[1:-1], columns, [_row(info, roles.get(info.name, "")) for info in self.tensors])
+
+    @property
+    def num_bytes(self) -> int:
+        """GMEM of the model's memory map: weights, activations, inputs and outputs."""
+        return len(self._loaded.state.gmem)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -104,3 +120,12 @@ class Model:
             )
         alignment = FRAME_ALIGNMENT[self.chip.name]
         return {name: input_array(inputs[name], self._loaded.tensors[name], alignment) for name in wanted}
+
+
+def _short(info: TensorInfo) -> str:
+    return f"{info.name} {info.shape} {info.format.name}"
+
+
+def _row(info: TensorInfo, role: str) -> tuple[object, ...]:
+    scale = f"{info.qscale:g}" if info.qscale != 1 else ""
+    return (info.name, role, "x".join(map(str, info.shape)), info.format.name, scale, f"{info.num_bytes:,}")

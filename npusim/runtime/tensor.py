@@ -32,6 +32,11 @@ class TensorInfo:
     num_bytes: int
     """Size of the buffer, padding included."""
 
+    def __repr__(self) -> str:
+        scale = f", qscale {self.qscale:g}" if self.qscale != 1 else ""
+        pixels = f", {self.pixel_format}{' aligned' if self.aligned else ''}" if self.pixel_format else ""
+        return f"<TensorInfo {self.name} {self.shape} {self.format.name}{scale}{pixels}>"
+
     @property
     def dtype(self) -> np.dtype:
         """NumPy type of the tensor's arrays; bf16 is held as its bits in uint16, as in the vendor's Python binding."""

@@ -1,9 +1,11 @@
 """How long a program takes: cycles of one instruction, DRAM bursts, LMEM banks, and a schedule of the two engines.
 
->>> from npusim.board import board_named                                                # doctest: +SKIP
->>> from npusim.timing import time_workload, workload_of_model                          # doctest: +SKIP
->>> timeline = time_workload(workload_of_model("net.cvimodel"), board_named("duo"))  # doctest: +SKIP
->>> timeline.ms, timeline.tiu_busy, timeline.dram_read_bytes                            # doctest: +SKIP
+>>> from npusim.board import board_named
+>>> from npusim.timing import time_workload, workload_of_model
+>>> workload = workload_of_model("golden/data/functional/mlp_cv181x_int8.cvimodel")
+>>> timeline = time_workload(workload, board_named("duo256m"))
+>>> round(timeline.ms, 4), round(timeline.tiu_busy, 2), timeline.dram_read_bytes
+(0.0126, 0.39, 16512)
 """
 
 from __future__ import annotations

@@ -70,6 +70,9 @@ class TwinModel:
         self.final_norm = final_norm
         self._head = head
 
+    def __repr__(self) -> str:
+        return f"<TwinModel in {self.precision}: {self.config.summary}>"
+
     def with_layers(self, layers: tuple[TwinLayer, ...]) -> TwinModel:
         """The same model with other layers."""
         return TwinModel(

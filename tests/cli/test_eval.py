@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 import reference_model
 from npusim.cli import main
 from npusim.evaluation import run
-from reference_model.load import BUILTIN
+from reference_model.loading import BUILTIN
 
 QUICK = ["eval", "--context", "96", "--samples", "1", "--policy", "full,quest,streaming_llm", "--budget", "16,32"]
 FIELDS = {"policy", "budget", "task", "context", "score", "samples", "bytes_per_step", "descriptors_per_step", "kl"}

@@ -11,7 +11,7 @@ import pytest
 
 import reference_model.fetch
 from npusim.cli import main
-from reference_model.load import BUILTIN
+from reference_model.loading import BUILTIN
 
 TINY = Path(__file__).parents[1] / "reference_model" / "data" / "tiny_llama"
 RECALL = " [ king gold ] and the people went up, [ water house ] and he said, [ king"

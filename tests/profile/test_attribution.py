@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npusim.profile import Profile, profile
+from npusim.profile import Profile, profile_program
 from npusim.profile.pressure import GRANULES, dram_curve
 from npusim.timing import TDMA, TIU, Timeline
 
@@ -17,7 +17,7 @@ NAMES = ("mlp_cv180x_bf16", "conv_cv181x_int8", "mix_cv182x_int8", "step_cv183x_
 
 @pytest.fixture(params=NAMES, scope="module")
 def result(request: pytest.FixtureRequest) -> Profile:
-    return profile(MODELS / f"{request.param}.cvimodel")
+    return profile_program(MODELS / f"{request.param}.cvimodel")
 
 
 def union_ps(timeline: Timeline) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from npusim.board import board_named, default_board
 from npusim.errors import FileFormatError
-from npusim.profile import profile
+from npusim.profile import profile_program
 from npusim.profile.pmu import PmuRecords, PmuType, layer_records
 from npusim.profile.pmu_csv import DES_HEADER, des_csv, is_layer_csv, layer_csv, read_layers, read_pmu
 from npusim.profile.pmu_diff import compare_layers, compare_records
@@ -23,7 +23,7 @@ MODELS = Path(__file__).parents[2] / "golden" / "data" / "functional"
 
 def predicted(name: str, clock_mhz: float | None = None) -> tuple[Timeline, PmuRecords]:
     program = open_program(MODELS / f"{name}.cvimodel")
-    result = profile(program, default_board(program.chip).variant(clock_mhz=clock_mhz))
+    result = profile_program(program, default_board(program.chip).variant(clock_mhz=clock_mhz))
     return result.timeline, result.records
 
 

@@ -23,7 +23,7 @@ from npusim.cli.main import main
 from npusim.cli.reporters.profile import profile_renderables
 from npusim.errors import UsageError
 from npusim.kernels import Fmt, KernelBuilder, tg
-from npusim.profile import Profile, profile
+from npusim.profile import Profile, profile_program
 from npusim.profile.notebook import TOP
 from npusim.profile.page import profile_page
 from npusim.profile.pmu_csv import des_csv, layer_csv
@@ -90,7 +90,7 @@ def test_the_command_computes_every_part_once_for_all_five_outputs(
 def test_an_output_computes_what_it_shows_and_nothing_else(
     output: Callable[[Profile], Any], needs: set[str], computed: Counter[str]
 ) -> None:
-    result = profile(MODEL)
+    result = profile_program(MODEL)
     first = output(result)
     assert computed == dict.fromkeys(needs, 1)
     assert output(result) == first and computed == dict.fromkeys(needs, 1)
@@ -104,15 +104,15 @@ def test_the_examples_in_the_docstring_and_on_the_page_are_true(monkeypatch: pyt
 
 
 def test_a_board_is_given_by_name_or_as_it_is_and_is_by_default_the_evaluation_board() -> None:
-    assert profile(MODEL).timeline.board == default_board(open_program(MODEL).chip)
-    by_name, as_it_is = profile(MODEL, "duo256m"), profile(MODEL, board_named("duo256m"))
+    assert profile_program(MODEL).timeline.board == default_board(open_program(MODEL).chip)
+    by_name, as_it_is = profile_program(MODEL, "duo256m"), profile_program(MODEL, board_named("duo256m"))
     assert by_name.timeline.board is as_it_is.timeline.board
-    slow = profile(open_program(MODEL), board_named("duo256m").variant(clock_mhz=100))
+    slow = profile_program(open_program(MODEL), board_named("duo256m").variant(clock_mhz=100))
     assert slow.timeline.ps > by_name.timeline.ps
     with pytest.raises(UsageError, match="known boards"):
-        profile(MODEL, "toaster")
+        profile_program(MODEL, "toaster")
     with pytest.raises(UsageError, match="program 7 does not exist"):
-        profile(MODEL, number=7)
+        profile_program(MODEL, number=7)
 
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
@@ -122,15 +122,15 @@ def test_what_the_kernel_builder_gives_can_be_profiled(chip: Any, tmp_path: Path
     build.tdma_g2l_tensor_copy(tg(0x40000000, x.shape, Fmt.BF16), x)
     build.tiu_add(y, x, x)
     program = build.build()
-    result = profile(program)
+    result = profile_program(program)
     assert result.timeline.workload.num_commands == 2 and "tiu_add" in text_of(result)
     path = tmp_path / "kernel.cmdbuf"
     path.write_bytes(program.cmdbuf)
-    assert report_data(profile(path)) == report_data(result) | {"name": "kernel.cmdbuf"}
+    assert report_data(profile_program(path)) == report_data(result) | {"name": "kernel.cmdbuf"}
 
 
 def test_reprs_say_what_how_long_and_how_busy() -> None:
-    result = profile(MODEL, "duo256m")
+    result = profile_program(MODEL, "duo256m")
     t = result.timeline
     busy = f"{1000 * t.ms:.1f} µs, TIU {100 * t.tiu_busy:.0f} %, TDMA {100 * t.tdma_busy:.0f} %"
     assert repr(result) == f"<Profile step_cv181x_int8.cvimodel on duo256m: {busy}>"
@@ -141,7 +141,7 @@ def test_reprs_say_what_how_long_and_how_busy() -> None:
 def test_a_notebook_shows_the_slowest_layers_first_and_escapes_names(tmp_path: Path) -> None:
     path = tmp_path / "<b>&.cvimodel"
     path.write_bytes(MODEL.read_bytes())
-    result = profile(path)
+    result = profile_program(path)
     cells: list[list[str]] = []
 
     class Rows(HTMLParser):
@@ -163,12 +163,12 @@ def test_a_notebook_shows_the_slowest_layers_first_and_escapes_names(tmp_path: P
 def test_text_shows_a_name_in_brackets_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "net[red].cvimodel"
     path.write_bytes(MODEL.read_bytes())
-    assert "net[red].cvimodel on " in text_of(profile(path))
+    assert "net[red].cvimodel on " in text_of(profile_program(path))
 
 
 @pytest.mark.parametrize("name", ["mlp_cv183x_bf16", "conv_cv180x_int8", "mix_cv182x_int8"])
 def test_a_trace_written_by_templates_is_json_with_every_command(name: str) -> None:
-    result = profile(MODELS / f"{name}.cvimodel")
+    result = profile_program(MODELS / f"{name}.cvimodel")
     text = trace_text(result)
     trace = json.loads(text)
     assert json.dumps(trace, separators=(",", ":")) == text

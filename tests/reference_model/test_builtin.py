@@ -11,8 +11,8 @@ import pytest
 
 import reference_model
 from reference_model import Model
-from reference_model.generate import generate
-from reference_model.load import BUILTIN
+from reference_model.generation import generate
+from reference_model.loading import BUILTIN
 from reference_model.train.evaluate import recall_at
 
 MAX_BYTES = 4_000_000

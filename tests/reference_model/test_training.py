@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import reference_model
 from reference_model.errors import ModelError
-from reference_model.generate import generate
+from reference_model.generation import generate
 from reference_model.train.corpus import Corpus, train_tokenizer
 from reference_model.train.curve import draw_loss_curve
 from reference_model.train.export import load_params

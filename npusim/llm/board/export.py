@@ -20,7 +20,7 @@ from npusim.kernels.program import Program
 from npusim.llm.generation import Generation
 from npusim.llm.setup import Gather, Setup
 from npusim.program.cmdbuf import parse_cmdbuf
-from reference_model.generate import GREEDY
+from reference_model.generation import GREEDY
 
 RUNNERS = ("run.py", "runtime.py")
 

@@ -24,6 +24,11 @@ class Divergence:
     last_good: str | None
     not_compared: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        after = "nothing passed before it" if self.last_good is None else f"{self.last_good} passed before it"
+        between = f", {len(self.not_compared)} between them not compared" if self.not_compared else ""
+        return f"<Divergence: {self.tensor.name} is {self.tensor.verdict}; {after}{between}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, as in TensorResult.to_dict."""
         return {

@@ -13,7 +13,7 @@ from tokenizers.decoders import ByteLevel
 import reference_model
 from reference_model import Model, ModelError
 from reference_model.chat import CHATML, GEMMA, SMOLLM2, chat_style
-from reference_model.generate import Sampling, generate, stream_text
+from reference_model.generation import Sampling, generate, stream_text
 from reference_model.tokenizer import Tokenizer
 
 PROMPT = [5, 9, 33, 2]
