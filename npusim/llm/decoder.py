@@ -12,14 +12,13 @@ from npusim.kernels.layers import rms_norm, rope
 from npusim.kernels.matmul import matmul, matmul_add
 from npusim.kernels.rows import BF16, alloc_rows, columns_of, load_rows
 from npusim.kernels.stream import WeightStream
-from npusim.kernels.tables import InterpolatedTable, ScientificTable, load_tables
+from npusim.kernels.tables import InterpolatedTable, ScientificTable
 from npusim.kernels.tensors import Tg, Tl, tg
 from npusim.kernels.weights import WeightPlan
 from npusim.llm.layout import ModelLayout, mask_row_bytes
 from npusim.llm.pages import SIDES, page_label
+from npusim.llm.tables import load_interpolated, load_scientific
 from npusim.llm.weights import WeightStrip
-from reference_model.quant import tables
-from reference_model.quant.arith import pattern
 
 
 @dataclass
@@ -66,14 +65,16 @@ def start(
     num_buffers: int = 2,
     begins: bool = True,
     attends: bool = True,
+    sync: str = "hazards",
 ) -> Context:
     """A program that will multiply by `matrices` in that order. The residual stream is loaded from the io region.
 
     num_buffers     tiles of weights in LMEM: with one, loads and products take turns
     begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in
                         the program
+    sync            what a command waits for, as KernelBuilder takes it
     """
-    b = KernelBuilder(layout.setup.board.chip)
+    b = KernelBuilder(layout.setup.board.chip, sync=sync)
     weights = layout.memory["weights"].addr
     plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
     stream = WeightStream(b, plans, num_buffers=num_buffers)
@@ -86,13 +87,29 @@ def start(
         rows,
         num_slots,
         x=load_rows(b, tg(addresses.x, (1, rows, 1, c.hidden_size), BF16)),
-        rsqrt=_scientific(b, layout, "rsqrt"),
+        rsqrt=load_scientific(b, layout.table("rsqrt")),
         turns=[load_rows(b, Tg(at, (1, rows, 1, c.head_dim), BF16, row, label="rope")) for at in (0, 2 * c.head_dim)]
         if begins
         else [],
         softmax=softmax_tables(b, layout) if attends and rows == 1 else None,
         gate=gate_table(b, layout) if attends and rows == 1 else None,
     )
+
+
+def whole_layer(ctx: Context, layer: int) -> None:
+    """A layer whose pages were chosen before the program started."""
+    ctx.b.set_layer_id(layer)
+    with ctx.b.lmem_scope():
+        q = queries(ctx)
+        before_choice(ctx, layer, q)
+        attend(ctx, layer, q)
+    mlp(ctx, layer)
+
+
+def queries(ctx: Context) -> Tl:
+    """Room for the queries of the new tokens."""
+    c = ctx.layout.config
+    return alloc_rows(ctx.b, ctx.rows, c.num_heads * c.head_dim)
 
 
 def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
@@ -198,18 +215,11 @@ def _page(ctx: Context, layer: int, kv_head: int, side: int, slot: int) -> PageA
 
 
 def softmax_tables(b: KernelBuilder, layout: ModelLayout) -> Softmax:
-    return Softmax(_interpolated(b, layout, "exp"), _scientific(b, layout, "reciprocal"))
+    """What softmax looks up, in LMEM."""
+    return Softmax(load_interpolated(b, "exp", layout.table("exp")), load_scientific(b, layout.table("reciprocal")))
 
 
 def gate_table(b: KernelBuilder, layout: ModelLayout) -> InterpolatedTable:
-    return _interpolated(b, layout, "sigmoid" if layout.config.activation == "silu" else "gelu_gate")
-
-
-def _interpolated(b: KernelBuilder, layout: ModelLayout, name: str) -> InterpolatedTable:
-    table = getattr(tables, f"{name}_table")()
-    pair = load_tables(b, tg(layout.table(name), (1, 1, 1, 512), BF16))
-    return InterpolatedTable(*pair, int(table.low), int(table.high), int(pattern(table.scale)))
-
-
-def _scientific(b: KernelBuilder, layout: ModelLayout, name: str) -> ScientificTable:
-    return ScientificTable(*load_tables(b, tg(layout.table(name), (1, 1, 1, 512), BF16)))
+    """What the MLP's gate looks up, in LMEM: a sigmoid or GELU's gate, as the model's activation has it."""
+    function = "sigmoid" if layout.config.activation == "silu" else "gelu_gate"
+    return load_interpolated(b, function, layout.table(function))

@@ -13,10 +13,11 @@ from npusim.kernels.tensors import Fmt
 from npusim.llm.memory_map import MemoryMap, lay_out_regions
 from npusim.llm.pages import PageLayout
 from npusim.llm.setup import Gather, Setup
+from npusim.llm.tables import FUNCTIONS, table_bytes
 from npusim.llm.weights import Shapes, WeightLayout, lay_out_weights
 from npusim.mem.lmem import align_up
 from reference_model.config import ModelConfig
-from reference_model.quant import ops, tables
+from reference_model.quant import ops
 from reference_model.quant.arith import Patterns, pattern
 from reference_model.quant.twin import TwinModel
 
@@ -24,7 +25,6 @@ FORMATS = {"bf16": Fmt.BF16, "int8": Fmt.I8}
 EMPTY_BOX = 1e30
 """A box that holds no key yet reaches from +EMPTY_BOX down to -EMPTY_BOX: any key is inside, and no product
 overflows."""
-TABLES = ("exp", "sigmoid", "gelu_gate", "reciprocal", "rsqrt")
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ class ModelLayout:
         c = self.config
         return Boxes(layer * c.num_kv_heads * 2 * c.head_dim * self.setup.num_pages * 2, self.setup.num_pages)
 
-    def table(self, name: str) -> int:
-        return self.memory["tables"].addr + TABLE_BYTES * TABLES.index(name)
+    def table(self, function: str) -> int:
+        """Address of the tables of one of FUNCTIONS."""
+        return self.memory["tables"].addr + TABLE_BYTES * FUNCTIONS.index(function)
 
     @property
     def norm_eps(self) -> int:
@@ -102,13 +103,13 @@ class ModelLayout:
     def _tables(self) -> bytes:
         """Function tables, then the rope's rows, then the masks."""
         c, setup = self.config, self.setup
-        functions = [getattr(tables, f"{name}_table")() for name in TABLES]
         cos, sin = ops.rope_rows(np.arange(setup.context), c.head_dim, c.rope_theta)
-        parts = [_pair(function) for function in functions] + [np.concatenate([cos, sin], 1), masks(setup)]
+        parts = {self.table(function): table_bytes(function) for function in FUNCTIONS}
+        parts[self.addresses.rope] = np.concatenate([cos, sin], 1).tobytes()
+        parts[self.addresses.mask] = masks(setup).tobytes()
         start, out = self.memory["tables"].addr, bytearray(self.memory["tables"].num_bytes)
-        addrs = [self.table(name) for name in TABLES] + [self.addresses.rope, self.addresses.mask]
-        for addr, part in zip(addrs, parts, strict=True):
-            out[addr - start : addr - start + part.nbytes] = part.tobytes()
+        for addr, part in parts.items():
+            out[addr - start : addr - start + len(part)] = part
         return bytes(out)
 
 
@@ -120,7 +121,7 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
     staging = PageLayout.of(c, setup.num_slots) if setup.gather is Gather.COPY else None
     box_bytes = c.num_layers * c.num_kv_heads * 2 * c.head_dim * setup.num_pages * 2
     rope_bytes = 2 * 2 * c.head_dim
-    mask_at = TABLE_BYTES * len(TABLES) + setup.context * rope_bytes
+    mask_at = TABLE_BYTES * len(FUNCTIONS) + setup.context * rope_bytes
     table_bytes = mask_at + setup.chunk * mask_row_bytes(setup)
     score_bytes = align_up(2 * 2 * c.num_heads * setup.num_pages, 64)
     x_bytes = align_up(2 * setup.chunk * c.hidden_size, 64)
@@ -148,7 +149,7 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
         logits=io + x_bytes + q_bytes,
         scores=io + x_bytes + q_bytes + logit_bytes,
         score_bytes=score_bytes,
-        rope=table + TABLE_BYTES * len(TABLES),
+        rope=table + TABLE_BYTES * len(FUNCTIONS),
         rope_bytes=rope_bytes,
         mask=table + mask_at,
         boxes=memory["page boxes"].addr,
@@ -172,13 +173,6 @@ def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
     attention = max(shape.scratch_bytes for shape in shapes)
     widest = max(2 * c.intermediate_size, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.hidden_size)
     return max(attention, 2 * setup.chunk * widest)
-
-
-def _pair(table: tables.Interpolated | tables.Scientific) -> Patterns:
-    first, second = (
-        (table.base, table.slope) if isinstance(table, tables.Interpolated) else (table.by_exponent, table.by_fraction)
-    )
-    return np.concatenate([first, second])
 
 
 def mask_row_bytes(setup: Setup) -> int:

@@ -7,10 +7,9 @@ from itertools import product
 
 from npusim.errors import UsageError
 from npusim.kernels.program import Program
-from npusim.kernels.rows import BF16, alloc_rows
+from npusim.kernels.rows import BF16
 from npusim.kernels.tensors import Tg, Tl, tg
 from npusim.llm import decoder
-from npusim.llm.decoder import Context
 from npusim.llm.layout import ModelLayout, lay_out_model
 from npusim.llm.lowered_model import LoweredModel, PrefillProgram
 from npusim.llm.memory_map import require_fit
@@ -92,7 +91,7 @@ def _decode_at_once(layout: ModelLayout) -> Program:
     matrices = [m for index in range(num_layers) for m in _layer(layout, index)] + list(layout.weights.head)
     ctx = decoder.start(layout, matrices, 1, layout.setup.num_slots)
     for index in range(num_layers):
-        _whole_layer(ctx, index)
+        decoder.whole_layer(ctx, index)
     ctx.b.set_layer_id(num_layers)
     decoder.head(ctx)
     return ctx.b.build()
@@ -108,7 +107,7 @@ def _decode_by_layer(layout: ModelLayout) -> dict[str, Program]:
         ctx = decoder.start(
             layout, after + before, 1, layout.setup.num_slots, begins=index < num_layers, attends=index > 0
         )
-        q = _queries(ctx)
+        q = decoder.queries(ctx)
         if index:
             ctx.b.set_layer_id(index - 1)
             ctx.b.tdma_g2l_tensor_copy(_spilled(layout, q), q)
@@ -132,24 +131,10 @@ def _prefill(layout: ModelLayout, num_slots: int, num_buffers: int) -> Program:
     matrices = [m for index in range(last) for m in _layer(layout, index)] + _layer(layout, last, names=MATRICES[:1])
     ctx = decoder.start(layout, matrices, rows, num_slots, num_buffers=num_buffers)
     for index in range(last):
-        _whole_layer(ctx, index)
+        decoder.whole_layer(ctx, index)
     ctx.b.set_layer_id(last)
     decoder.before_choice(ctx, last, None)
     return ctx.b.build()
-
-
-def _whole_layer(ctx: Context, index: int) -> None:
-    ctx.b.set_layer_id(index)
-    with ctx.b.lmem_scope():
-        q = _queries(ctx)
-        decoder.before_choice(ctx, index, q)
-        decoder.attend(ctx, index, q)
-    decoder.mlp(ctx, index)
-
-
-def _queries(ctx: Context) -> Tl:
-    c = ctx.layout.config
-    return alloc_rows(ctx.b, ctx.rows, c.num_heads * c.head_dim)
 
 
 def _spilled(layout: ModelLayout, q: Tl) -> Tg:

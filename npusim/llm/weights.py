@@ -37,6 +37,25 @@ class WeightStrip:
     """Of the whole matrix; where gate and up are one, of each of them."""
     gated: GatedPlan | None = None
 
+    def packed(self, linear: Linear) -> bytes:
+        """The strip of a bf16 or int8 matrix, as its plan lays it out. A gated one is of gate and up side by side."""
+        assert isinstance(linear, Bf16Linear | Int8Linear)
+        sides = [self.columns]
+        if self.gated:
+            half = linear.matrix.values.shape[1] // 2
+            sides.append(slice(self.columns.start + half, self.columns.stop + half))
+        values = [linear.matrix.values[:, columns] for columns in sides]
+        if isinstance(linear, Bf16Linear):
+            weights = [patterns(side) for side in values]
+            if self.gated:
+                return pack_gated(self.gated, weights[0], weights[1])
+            return pack_weight(self.plan, weights[0])
+        quantised = [side.astype(np.int8) for side in values]
+        scales = [np.ascontiguousarray(linear.scale[columns]) for columns in sides]
+        if self.gated:
+            return pack_gated(self.gated, quantised[0], quantised[1], (scales[0], scales[1]))
+        return pack_weight(self.plan, quantised[0], scales[0])
+
 
 @dataclass(frozen=True)
 class WeightLayout:
@@ -56,11 +75,11 @@ class WeightLayout:
         for placed, gains, layer in zip(self.layers, self.gains, twin.layers, strict=True):
             for name in MATRICES:
                 for strip in placed[name]:
-                    _put(out, strip.offset, _packed(strip, getattr(layer, name)))
+                    _put(out, strip.offset, strip.packed(getattr(layer, name)))
             _put(out, gains["attention"], layer.attention_norm[0].tobytes())
             _put(out, gains["mlp"], layer.mlp_norm[0].tobytes())
         for strip in self.head:
-            _put(out, strip.offset, _packed(strip, twin.head_matrix))
+            _put(out, strip.offset, strip.packed(twin.head_matrix))
         _put(out, self.final_gain, twin.final_norm[0].tobytes())
 
 
@@ -135,25 +154,6 @@ class _Cursor:
         start = self.offset
         self.offset = align_up(start + num_bytes, ALIGNMENT)
         return start
-
-
-def _packed(strip: WeightStrip, linear: Linear) -> bytes:
-    assert isinstance(linear, Bf16Linear | Int8Linear)
-    sides = [strip.columns]
-    if strip.gated:
-        half = linear.matrix.values.shape[1] // 2
-        sides.append(slice(strip.columns.start + half, strip.columns.stop + half))
-    values = [linear.matrix.values[:, columns] for columns in sides]
-    if isinstance(linear, Bf16Linear):
-        weights = [patterns(side) for side in values]
-        return pack_gated(strip.gated, weights[0], weights[1]) if strip.gated else pack_weight(strip.plan, weights[0])
-    weights, scales = (
-        [side.astype(np.int8) for side in values],
-        [np.ascontiguousarray(linear.scale[columns]) for columns in sides],
-    )
-    if strip.gated:
-        return pack_gated(strip.gated, weights[0], weights[1], (scales[0], scales[1]))
-    return pack_weight(strip.plan, weights[0], scales[0])
 
 
 def _put(out: NDArray[np.uint8], at: int, data: bytes) -> None:
