@@ -415,6 +415,7 @@ def test_a_word_that_cannot_be_is_one_sentence_and_code_2(case: str, capsys: pyt
     assert not printed.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["capacity", "eval"])
 def test_several_pictures_go_into_a_directory_that_is_made(words: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

@@ -89,6 +89,7 @@ def test_a_selection_is_a_fixed_table_ascending_padded_and_within_the_budget(
             assert row[kept - 1] == num_units - 1, "the page or token being computed is always in"
 
 
+@pytest.mark.slow
 @each_policy
 @settings(max_examples=4, deadline=None)
 @given(

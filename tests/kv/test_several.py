@@ -31,6 +31,7 @@ def stored(store: PagedKV, text: Any, cuts: list[int], decode: Maker) -> PagedKV
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", MEMBERS, ids=lambda policy: f"{type(policy).__name__}-{policy.name}")
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 99), budgets=st.lists(st.integers(4, 40), min_size=2, max_size=2), early=st.booleans())

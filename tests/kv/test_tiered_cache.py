@@ -37,6 +37,7 @@ def tiered(
     return PagedCache(geometry, NUM_PAGES, dtype, tiers=tiers, replacement=replacement)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 @settings(max_examples=4, deadline=None)
 @given(

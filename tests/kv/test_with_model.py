@@ -38,6 +38,7 @@ def logits(model: Model, kv: KVStore, prompt: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_a_budget_of_the_whole_text_gives_the_logits_of_the_dense_store_bitwise(model: Model, policy: Policy) -> None:
     if policy.dense_within_budget:
@@ -46,6 +47,7 @@ def test_a_budget_of_the_whole_text_gives_the_logits_of_the_dense_store_bitwise(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_every_policy_serves_a_model_within_a_small_budget(model: Model, policy: Policy) -> None:
     store = store_for(model, policy, 8)

@@ -18,6 +18,7 @@ from npusim.llm.setup import Setup
 from tests.llm.lowering import lowered, twin
 
 
+@pytest.mark.slow
 def test_the_answer_from_three_layers_is_that_of_all() -> None:
     config = twin("int8").config
     answers = capacities(config, [board_named("duo256m")], precisions=["int8"], contexts=[256])
@@ -30,6 +31,7 @@ def test_the_answer_from_three_layers_is_that_of_all() -> None:
     assert answer.needed_bytes == low.memory.num_bytes + low.command_bytes
 
 
+@pytest.mark.slow
 def test_a_step_reads_its_weights_once_and_no_faster_than_dram_gives_them() -> None:
     low = lowered("int8", 64)
     step, weights = Predictor(low).decode(64), low.layout.weights.matrix_bytes
@@ -38,6 +40,7 @@ def test_a_step_reads_its_weights_once_and_no_faster_than_dram_gives_them() -> N
     assert step.ms == pytest.approx(step.chip_ms + step.cpu_ms + step.submit_ms)
 
 
+@pytest.mark.slow
 def test_what_exceeds_the_ion_memory_is_refused_with_the_numbers() -> None:
     config = replace(twin("int8").config, vocab_size=1 << 17, num_layers=2, sliding_layers=(False,) * 2)
     with pytest.raises(DoesNotFit, match=r"needs 2\d\.\d MiB of the board's 24\.0 MiB"):

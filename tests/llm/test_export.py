@@ -26,6 +26,8 @@ from npusim.llm.setup import Gather, Submit
 from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf, write_cmdbuf
 from tests.llm.lowering import held_out, lowered, twin
 
+pytestmark = pytest.mark.slow
+
 STEPS = 14
 
 

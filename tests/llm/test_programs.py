@@ -21,6 +21,8 @@ from npusim.llm.session import Session
 from npusim.program.cmdbuf import parse_cmdbuf
 from tests.llm.lowering import bits, held_out, host_cache, lowered, session, twin
 
+pytestmark = pytest.mark.slow
+
 RECORD = Path(__file__).parent / "vendor.json"
 """What the vendor's model gave: CVI_LIB=DIR python -m tests.llm.record"""
 PROMPT, STEPS = 70, 64

@@ -9,6 +9,8 @@ from npusim.errors import UsageError
 from npusim.llm.setup import Gather, Submit
 from tests.llm.lowering import bits, held_out, host_cache, lowered, session, twin
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_dense_decode_gives_the_twins_bits(precision: str) -> None:

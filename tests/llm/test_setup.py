@@ -33,6 +33,7 @@ def test_a_budget_above_the_context_prunes_nothing_and_is_one_program() -> None:
     assert lowered("bf16", 64, 128).decode == ("decode",)
 
 
+@pytest.mark.slow
 def test_copied_pages_hold_the_new_key_even_where_nothing_is_pruned() -> None:
     low = lowered("bf16", 32, gather=Gather.COPY)
     chip, kv = session(low), host_cache(low)

@@ -158,6 +158,7 @@ def test_a_wait_is_not_met_by_a_command_of_another_segment(text: str, message: s
         assert cmdbuf.index[stuck.engine][stuck.position] == place
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(programs(most=1), min_size=1, max_size=4))
 def test_segments_of_a_dmabuf_wait_as_the_command_buffer_does(parts: list[list[Command]]) -> None:

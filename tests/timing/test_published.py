@@ -17,6 +17,8 @@ from npusim.isa.regs import tdma_rows, tiu_rows
 from tests.support.case import Command
 from tests.support.commands import conv, pool, transfer
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def rows() -> dict[tuple[str, str], Row]:

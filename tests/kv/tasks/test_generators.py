@@ -34,6 +34,7 @@ def sample_of(task: Task, seed: int = 0, num_tokens: int = 2000):  # type: ignor
     return task.sample(np.random.default_rng(seed), num_tokens, count_tokens)
 
 
+@pytest.mark.slow
 @each_task
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 99), num_tokens=st.integers(1500, 4000))
