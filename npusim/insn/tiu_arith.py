@@ -299,7 +299,7 @@ class Ge(Max):
 
 
 def _copied(insn: Copy) -> Tensors:
-    return (insn.plane("opd0", Fmt.BF16 if insn.is_float else Fmt.U8),)
+    return (insn.plane("opd0", Fmt.BF16 if insn.is_float else Fmt.U8),) if insn.is_tensor("opd0") else ()
 
 
 class Copy(Arith):

@@ -185,6 +185,22 @@ def test_bf16_copy_of_every_pattern_is_canonical() -> None:
     assert bench.result(np.uint16).tolist() == [bf16.copy(p) for p in patterns.tolist()]
 
 
+@pytest.mark.parametrize(("opd_typ", "constant"), [(0, 0xA7), (1, 0x4049)])
+def test_a_constant_is_copied_to_every_element(opd_typ: int, constant: int) -> None:
+    machine, size = Machine("cv181x"), 1 + opd_typ
+    shape = {
+        f"{opd}_{dim}": extent for opd in ("res0", "opd0") for dim, extent in zip("nchw", (1, 8, 2, 16), strict=True)
+    }
+    strides = dict(
+        zip(("res0_n_str", "res0_c_str", "res0_h_str", "res0_w_str"), (64, 64, 16 * size, size), strict=True)
+    )
+    fields = dict(shape, **strides, tsk_typ=3, tsk_eu_typ=10, tsk_opd_num=1, short_res0_str=3, short_opd0_str=3)
+    fields.update(opd_typ=opd_typ, opt_opd0_const=1, opd0_addr=constant, opt_opd1_sign=0, opt_shift_typ=0)
+    machine.run_cmdbuf(build_cmdbuf(machine.chip, [tiu(machine.chip, **fields)]))
+    found = machine.lmem[:, : 32 * size].view(np.uint16 if opd_typ else np.uint8)
+    assert (found == constant).all()
+
+
 @pytest.mark.parametrize(
     ("shape", "lane"),
     [((1, 8, 4, 16), 0), ((2, 24, 1, 16), 0), ((1, 13, 2, 16), 0), ((1, 8, 4, 16), 3)],
