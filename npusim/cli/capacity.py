@@ -5,7 +5,7 @@ from __future__ import annotations
 import reference_model
 from npusim.board import Board
 from npusim.cli.command import Command, console, working
-from npusim.cli.options.boards import MODEL_BOARDS, BoardName, BoardOption, VariantOption, WhatIfOption
+from npusim.cli.options.boards import GATHER, MODEL_BOARDS, SUBMIT, BoardName, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, PlotDirectory, PlotOutput, write_pictures, write_whole
 from npusim.cli.options.kinds import Commas, OneOf, Tokens
 from npusim.cli.options.models import ContextOption, ModelOption, PrecisionOption
@@ -25,7 +25,6 @@ PRECISION = PrecisionOption[tuple[Precision, ...]](
 CONTEXT = ContextOption[tuple[int, ...] | None](
     kind=Commas(Tokens()), repeats=True, default_words="a few, up to the model's own"
 )
-VARIANT = VariantOption()
 WHAT_IF = WhatIfOption()
 JSON = JsonOutput()
 PLOT = PlotOutput(note="the speeds")
@@ -36,13 +35,13 @@ class CapacityCommand(Command):
     name = "capacity"
     summary = "Show for each board, precision, context and page budget whether a model fits, its speed, and what binds."
     example = "npusim capacity --model builtin --board duo256m,duo"
-    options = (MODEL, BOARDS, PRECISION, CONTEXT, VARIANT, WHAT_IF, JSON, PLOT, PLOT_DIRECTORY)
+    options = (MODEL, BOARDS, PRECISION, CONTEXT, GATHER, SUBMIT, WHAT_IF, JSON, PLOT, PLOT_DIRECTORY)
 
     def run(self, given: Given) -> int:
         with working(f"loading {given[MODEL]}"):
             config = reference_model.load(given[MODEL]).config
         boards = [given[WHAT_IF].of(board) for board in MODEL_BOARDS if board in given[BOARDS]]
-        variant, precisions, contexts = given[VARIANT], given[PRECISION], given[CONTEXT]
+        precisions, contexts = given[PRECISION], given[CONTEXT]
         found: list[Capacity] = []
         with working("lowering and timing"):
             found += capacities(
@@ -50,8 +49,8 @@ class CapacityCommand(Command):
                 boards,
                 precisions=precisions,
                 contexts=contexts or contexts_of(config),
-                gather=variant.gather,
-                submit=variant.submit,
+                gather=given[GATHER],
+                submit=given[SUBMIT],
             )
         found.sort(key=lambda answer: boards.index(answer.setup.board))
         if (path := given[PLOT]) is not None:

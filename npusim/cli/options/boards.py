@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from npusim.board import BOARDS, MIB, Board, board_named
 from npusim.cli.options.argument import Argument
-from npusim.cli.options.kinds import Kind, OneOf, Real, Whole
+from npusim.cli.options.kinds import Kind, Member, OneOf, Real, Whole
 from npusim.cli.options.models import BudgetOption, ContextOption, PolicyOption, PrecisionOption
 from npusim.cli.options.option import Option, Value, Words
 from npusim.errors import UsageError
@@ -99,38 +99,18 @@ class WhatIfOption(Option[WhatIf]):
         return _SPEED | _LAYOUT if self.layout else _SPEED
 
 
-@dataclass(frozen=True)
-class Variant:
-    """How pages come before the chip, and when they are chosen."""
-
-    gather: Gather
-    submit: Submit
-
-
-@dataclass(frozen=True)
-class VariantOption(Option[Variant]):
-    """--gather and --submit."""
-
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        return (_GATHER.argument, _SUBMIT.argument)
-
-    def value(self, words: Words) -> Variant:
-        return Variant(Gather(_GATHER.value(words)), Submit(_SUBMIT.value(words)))
-
-
-_GATHER = Value(
+GATHER = Value(
     ("--gather",),
     "how the chosen pages come before the chip: by addresses that are moved to them, or copied by the CPU",
-    OneOf(tuple(way.value for way in Gather), "WAY"),
-    default=Gather.PATCH.value,
+    Member(Gather),
+    default=Gather.PATCH,
 )
-_SUBMIT = Value(
+SUBMIT = Value(
     ("--submit",),
     "how often the chip is started: once a layer, which chooses pages by this step's scores, or once a token, by the "
     "step before",
-    OneOf(tuple(way.value for way in Submit), "WAY"),
-    default=Submit.LAYER.value,
+    Member(Submit),
+    default=Submit.LAYER,
 )
 
 
@@ -142,7 +122,8 @@ class Lowering:
     precision: Precision
     budget: int | None
     context: int | None
-    variant: Variant
+    gather: Gather
+    submit: Submit
     ion_bytes: int | None
 
     def setup(self, board: Board, needed_tokens: int, model_context: int) -> Setup:
@@ -153,8 +134,8 @@ class Lowering:
             self.precision,
             fitting if self.context is None else self.context,
             budget=self.budget,
-            gather=self.variant.gather,
-            submit=self.variant.submit,
+            gather=self.gather,
+            submit=self.submit,
             ion_bytes=self.ion_bytes,
         )
 
@@ -165,7 +146,7 @@ class LoweringOption(Option[Lowering]):
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        return (*(value.argument for value in (_PRECISION, _POLICY, _BUDGET, _CONTEXT, _ION)), *_VARIANT.arguments)
+        return tuple(value.argument for value in (_PRECISION, _POLICY, _BUDGET, _CONTEXT, GATHER, SUBMIT, _ION))
 
     def value(self, words: Words) -> Lowering:
         prunes = _POLICY.value(words) == "quest"
@@ -176,7 +157,8 @@ class LoweringOption(Option[Lowering]):
             _PRECISION.value(words),
             _BUDGET.value(words) if prunes else None,
             context=_CONTEXT.value(words),
-            variant=_VARIANT.value(words),
+            gather=GATHER.value(words),
+            submit=SUBMIT.value(words),
             ion_bytes=None if ion_mib is None else ion_mib * MIB,
         )
 
@@ -192,4 +174,3 @@ _ION: Value[int | None] = Value(
     default=None,
     metavar="MIB",
 )
-_VARIANT = VariantOption()

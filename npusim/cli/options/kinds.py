@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -112,6 +114,21 @@ class OneOf:
         if text not in self.choices:
             raise ValueError(f"choose from {', '.join(self.choices)}")
         return text
+
+
+@dataclass(frozen=True)
+class Member(Generic[E]):
+    """A member of an enumeration by its value."""
+
+    of: type[E]
+    metavar: str = "WAY"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return tuple(str(member.value) for member in self.of)
+
+    def read(self, text: str) -> E:
+        return self.of(OneOf(self.choices).read(text))
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,8 @@ class Given:
 def _shown_default(default: object) -> str:
     if default is REQUIRED or default is None:
         return ""
+    if isinstance(default, Enum):
+        return str(default.value)
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
