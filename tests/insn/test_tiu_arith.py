@@ -191,9 +191,8 @@ def test_a_constant_is_copied_to_every_element(opd_typ: int, constant: int) -> N
     shape = {
         f"{opd}_{dim}": extent for opd in ("res0", "opd0") for dim, extent in zip("nchw", (1, 8, 2, 16), strict=True)
     }
-    strides = dict(
-        zip(("res0_n_str", "res0_c_str", "res0_h_str", "res0_w_str"), (64, 64, 16 * size, size), strict=True)
-    )
+    steps = zip("nchw", (64, 64, 16 * size, size), strict=True)
+    strides = {f"{opd}_{dim}_str": step for dim, step in steps for opd in ("res0", "opd0")}
     fields = dict(shape, **strides, tsk_typ=3, tsk_eu_typ=10, tsk_opd_num=1, short_res0_str=3, short_opd0_str=3)
     fields.update(opd_typ=opd_typ, opt_opd0_const=1, opd0_addr=constant, opt_opd1_sign=0, opt_shift_typ=0)
     machine.run_cmdbuf(build_cmdbuf(machine.chip, [tiu(machine.chip, **fields)]))
