@@ -54,18 +54,18 @@ def make_plan(needs: PerEngine[Ints]) -> Plan:
         np.where(wanted[e] > 0, np.searchsorted(first.other(e), wanted[e] - 1, side="right"), 0).tolist() for e in _BOTH
     ]
     # numbers[e][i + 1] is the number of block i of engine e; numbers[e][0] that of nothing.
-    numbers: PerEngine[list[int]] = PerEngine([0], [0])
+    numbers: list[list[int]] = [[0], [0]]
     before, awaited = [0], [0]
     while any(len(numbers[e]) <= len(holders[e]) for e in _BOTH):
         placed = len(before)
         for e in _BOTH:
-            mine, other = numbers[e], numbers.other(e)
+            mine, other = numbers[e], numbers[1 - e]
             while len(mine) <= len(holders[e]) and holders[e][len(mine) - 1] < len(other):
                 before.append(mine[-1])
                 awaited.append(other[holders[e][len(mine) - 1]])
                 mine.append(len(before) - 1)
         if len(before) == placed:
-            e = TIU if len(numbers.tiu) <= len(holders[TIU]) else TDMA
+            e = TIU if len(numbers[TIU]) <= len(holders[TIU]) else TDMA
             raise Deadlock(_never(e, int(first[e][len(numbers[e]) - 1])))
     number = PerEngine(*(np.array(n[1:], np.int64) for n in numbers))
     return Plan(first, wanted, number, before[1:], awaited[1:])
