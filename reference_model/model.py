@@ -87,7 +87,7 @@ class Model:
 
     def embed(self, ids: IntArray) -> FloatArray:
         """Token ids [T] -> embeddings [T, d]."""
-        return self.weights.embedding[ids] * np.float32(self.config.embedding_scale)
+        return self.weights.embedding.columns(ids) * np.float32(self.config.embedding_scale)
 
     def ropes(self, positions: IntArray) -> tuple[Rope, Rope]:
         """(cos, sin) of the full layers, and of the sliding ones."""
@@ -112,14 +112,14 @@ class Model:
 
     def head(self, hidden: FloatArray) -> FloatArray:
         """[T, d] -> logits [T, vocab]."""
-        return hidden @ self.weights.head.T
+        return self.weights.head.product(hidden)
 
     def _attention(
         self, index: int, x: FloatArray, kvs: Sequence[KVStore], positions: IntArray, rope: Rope
     ) -> FloatArray:
         config, layer = self.config, self.weights.layers[index]
         heads, kv_heads = config.num_heads, config.num_kv_heads
-        qkv = rms_norm(x, layer.attention_norm, config.norm_eps) @ layer.qkv.T  # [T, (heads + 2 kv_heads) * head_dim]
+        qkv = layer.qkv.product(rms_norm(x, layer.attention_norm, config.norm_eps))
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, config.head_dim)
         q, k, v = (
             qkv[:, :heads],
@@ -134,7 +134,7 @@ class Model:
         mixed = [
             self._mix(index, kv, positions[own], (q[own], k[own], v[own])) for kv, own in zip(kvs, rows, strict=True)
         ]
-        out = np.concatenate(mixed).reshape(len(x), -1) @ layer.output.T  # [T, d]
+        out = layer.output.product(np.concatenate(mixed).reshape(len(x), -1))  # [T, d]
         return out if layer.post_attention_norm is None else rms_norm(out, layer.post_attention_norm, config.norm_eps)
 
     def _mix(
@@ -154,11 +154,11 @@ class Model:
 
     def _mlp(self, layer: LayerWeights, x: FloatArray) -> FloatArray:
         config = self.config
-        gate_up = rms_norm(x, layer.mlp_norm, config.norm_eps) @ layer.gate_up.T  # [T, 2 * intermediate]
+        gate_up = layer.gate_up.product(rms_norm(x, layer.mlp_norm, config.norm_eps))  # [T, 2 * intermediate]
         gate, up = gate_up[:, : config.intermediate_size], gate_up[:, config.intermediate_size :]
         gate = silu(gate) if config.activation == "silu" else gelu_tanh(gate)
         gate *= up
-        out = gate @ layer.down.T  # [T, d]
+        out = layer.down.product(gate)  # [T, d]
         return out if layer.post_mlp_norm is None else rms_norm(out, layer.post_mlp_norm, config.norm_eps)
 
 

@@ -42,9 +42,9 @@ class WeightStrip:
         assert isinstance(linear, Bf16Linear | Int8Linear)
         sides = [self.columns]
         if self.gated:
-            half = linear.matrix.values.shape[1] // 2
+            half = linear.matrix.values.num_columns // 2
             sides.append(slice(self.columns.start + half, self.columns.stop + half))
-        values = [linear.matrix.values[:, columns] for columns in sides]
+        values = [linear.matrix.values.columns(np.arange(side.start, side.stop)).T for side in sides]
         if isinstance(linear, Bf16Linear):
             weights = [patterns(side) for side in values]
             if self.gated:

@@ -230,7 +230,7 @@ def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
     for block in lefts:
         lead = 0 if total is None else height
         depth = block.shape[1]
-        if not _sums_in_order(height, depth, width):
+        if not sums_in_order(height, depth, width):
             return None
         operand = room[:depth]
         if total is not None:
@@ -243,8 +243,8 @@ def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
 
 
 @cache
-def _sums_in_order(rows: int, count: int, columns: int) -> bool:
-    """Whether this BLAS, rounding toward zero, gives the plain loop's bits for this shape.
+def sums_in_order(rows: int, count: int, columns: int) -> bool:
+    """Whether this BLAS gives the plain loop's bits for this shape; call it inside rounding_toward_zero().
 
     It is tried on numbers of mixed size and sign."""
     rng = np.random.default_rng(rows * count + columns)

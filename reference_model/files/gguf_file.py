@@ -6,6 +6,7 @@ one sentence, and no array is allocated before the sizes have been compared."""
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +74,21 @@ class GgufTensors:
         place = self._places.get(tensor)
         return None if place is None else place.shape
 
-    def read(self, tensor: str, out: FloatArray) -> None:
+    def rows(self, tensor: str) -> Iterator[FloatArray]:
         place = self._places[tensor]
-        rows = out.reshape(-1, out.shape[-1])
+        count = place.shape[0] if len(place.shape) > 1 else 1
         step = max(READ_BYTES // place.row_bytes, 1)
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
+        for start in range(0, count, step):
+            part = min(step, count - start)
             at = place.offset + start * place.row_bytes
-            quantised = self._bytes[at : at + len(part) * place.row_bytes].reshape(len(part), place.row_bytes)
+            quantised = self._bytes[at : at + part * place.row_bytes].reshape(part, place.row_bytes)
             try:
-                part[...] = dequantize(_typed(quantised, place.kind), place.kind)
+                values = dequantize(_typed(quantised, place.kind), place.kind)
             except NotImplementedError:
                 raise ModelError(
                     f"tensor {tensor} of {self.name} is {place.kind.name}, which the gguf library cannot dequantise"
                 ) from None
+            yield values.reshape(-1, *place.shape[1:])
         self._map.madvise(mmap.MADV_DONTNEED)
 
 

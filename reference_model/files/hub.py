@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy, which safetensors hands out
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from reference_model.chat import chat_style
@@ -15,6 +17,8 @@ from reference_model.errors import ModelError
 from reference_model.kv_store import FloatArray
 from reference_model.tokenizer import Tokenizer, from_json
 from reference_model.weights import Weights, gather_weights
+
+READ_ROWS = 4096
 
 LLAMA_NAMES = {
     "token_embd": "embed_tokens",
@@ -121,11 +125,13 @@ class HubTensors:
         name = self._hub_name(tensor)
         return tuple(self._files[name].get_slice(name).get_shape()) if name in self._files else None
 
-    def read(self, tensor: str, out: FloatArray) -> None:
+    def rows(self, tensor: str) -> Iterator[FloatArray]:
         name = self._hub_name(tensor)
-        out[...] = self._files[name].get_tensor(name)
-        if self._gemma and "norm" in name:
-            out += 1  # the hub's Gemma norms hold the gain less one
+        stored = self._files[name].get_slice(name)
+        count = stored.get_shape()[0]
+        for start in range(0, count, READ_ROWS):
+            values = stored[start : min(start + READ_ROWS, count)].astype(np.float32)
+            yield values + 1 if self._gemma and "norm" in name else values  # Gemma's files hold a gain less one
 
     def _hub_name(self, tensor: str) -> str:
         if tensor == "output.weight":

@@ -5,7 +5,9 @@ each piece float32 score, int32 size, bytes. Source: karpathy/llama2.c, run.c, m
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +92,9 @@ class Llama2cTensors:
     def shape(self, tensor: str) -> tuple[int, ...] | None:
         return self._places[tensor][1] if tensor in self._places else None
 
-    def read(self, tensor: str, out: FloatArray) -> None:
+    def rows(self, tensor: str) -> Iterator[FloatArray]:
         at, shape = self._places[tensor]
-        out[...] = self._values[at : at + out.size].reshape(shape)
+        yield self._values[at : at + math.prod(shape)].reshape(shape)
 
 
 def _tokenizer(path: Path, vocab_size: int) -> Tokenizer:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import Span, dot_in_order, stays_normal
+from npusim.numerics.accumulate import Span, dot_in_order, stays_normal, sums_in_order
 from npusim.numerics.toward_zero import add as add_toward_zero
-from npusim.numerics.toward_zero import rounding_toward_zero
+from npusim.numerics.toward_zero import is_native, rounding_toward_zero
+from reference_model.panels import PANEL, Panels, height_for
 
 Patterns = NDArray[np.uint16]
 F32 = NDArray[np.float32]
@@ -83,19 +84,42 @@ def row_max(x: Patterns) -> Patterns:
     return bf16.from_float(floats(x).max(-1, keepdims=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matrix:
     """A right-hand matrix that is read many times.
 
     It holds float32 values of bf16 numbers [K, N], and the span of their exponents."""
 
-    values: F32
+    values: Panels
     span: Span
 
     @classmethod
     def of(cls, right: Patterns) -> Matrix:
         """The matrix of bf16 patterns [K, N]."""
-        return cls(floats(np.ascontiguousarray(right)), Span.of_bf16(right))
+        depth, width = right.shape
+        columns = (floats(right[:, first : first + PANEL]).T for first in range(0, width, PANEL))
+        return cls(Panels.gather(depth, width, columns), Span.of_bf16(right))
+
+    def product(self, left: Patterns) -> F32:
+        """left [M, K] times this matrix, as matmul_float."""
+        normal = stays_normal(Span.of_bf16(left), self.span, left.shape[1])
+        x = floats(left)
+        with rounding_toward_zero():
+            height = _rows_in_order(*x.shape) if normal and is_native() else 0
+            if height:
+                return self.values.product_by(height, x)
+        out = np.empty((len(x), self.values.num_columns), np.float32)
+        for columns, right in self.values.side_by_side():
+            out[:, columns] = dot_in_order(x, right, normal)
+        return out
+
+
+def _rows_in_order(num_rows: int, depth: int) -> int:
+    """How many rows this BLAS takes with one panel of this depth and still sums in ascending order; 0 if it does not.
+
+    Call it inside rounding_toward_zero()."""
+    heights = range(height_for(num_rows), 0, -2)
+    return next((height for height in heights if sums_in_order(height, depth, PANEL)), 0)
 
 
 def matmul_float(left: Patterns, right: Patterns | Matrix) -> F32:
@@ -103,10 +127,10 @@ def matmul_float(left: Patterns, right: Patterns | Matrix) -> F32:
 
     One product at a time is added in ascending k and rounded toward zero, as when each row of the left matrix lies
     in one channel."""
-    if not isinstance(right, Matrix):
-        right = Matrix.of(right)
-    normal = stays_normal(Span.of_bf16(left), right.span, left.shape[1])
-    return dot_in_order(floats(left), right.values, normal)
+    if isinstance(right, Matrix):
+        return right.product(left)
+    normal = stays_normal(Span.of_bf16(left), Span.of_bf16(right), left.shape[1])
+    return dot_in_order(floats(left), floats(right), normal)
 
 
 def matmul(left: Patterns, right: Patterns | Matrix) -> Patterns:

@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.numerics.accumulate import dot_exact
+from npusim.numerics.accumulate import Span, dot_exact
 from npusim.numerics.convert import bf16_from_int8, int8_from_bf16
 from npusim.numerics.requant import multiply_by_quantized, saturate
+from reference_model.panels import Panels
 from reference_model.quant.arith import F32, Matrix, Patterns, add, floats, mac, matmul, mul, pattern, patterns
 
 INT8_LARGEST = 127
@@ -48,7 +49,7 @@ class Bf16Linear:
 
     def rows(self, ids: NDArray[np.int64]) -> F32:
         """The values of some rows of the [out, in] matrix."""
-        return self.matrix.values[:, ids].T
+        return self.matrix.values.columns(ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +64,13 @@ class Int8Linear:
     @classmethod
     def of(cls, weight: F32) -> Int8Linear:
         quantised, scale = quantise_rows(weight)
-        return cls(Matrix.of(bf16_from_int8(signed=True)[quantised.T.view(np.uint8)]), scale)
+        present = np.unique(quantised).view(np.uint8)
+        return cls(Matrix(Panels.of(quantised), Span.of_bf16(bf16_from_int8(signed=True)[present])), scale)
 
     @property
     def quantised(self) -> NDArray[np.int8]:
         """The int8 weights [out, in]."""
-        return self.matrix.values.T.astype(np.int8)
+        return self.matrix.values.weight().astype(np.int8)
 
     def product(self, x: Patterns) -> Patterns:
         return mul(matmul(x, self.matrix), self.scale)
@@ -77,7 +79,7 @@ class Int8Linear:
         return mac(residual, matmul(x, self.matrix), self.scale)
 
     def rows(self, ids: NDArray[np.int64]) -> F32:
-        return self.matrix.values[:, ids].T * floats(self.scale[ids])[:, None]
+        return self.matrix.values.columns(ids) * floats(self.scale[ids])[:, None]
 
 
 def quantise_rows(weight: F32) -> tuple[NDArray[np.int8], Patterns]:

@@ -72,9 +72,21 @@ def test_row_dot_adds_exact_products_of_each_row() -> None:
     np.testing.assert_array_equal(arith.row_dot(a, b), np.array(expected, ml_dtypes.bfloat16).view(np.uint16))
 
 
-def test_a_matrix_kept_for_many_reads_gives_the_same_product() -> None:
-    left, right = bf16_numbers((4, 600), 7), bf16_numbers((600, 9), 8)
-    np.testing.assert_array_equal(arith.matmul(left, arith.Matrix.of(right)), arith.matmul(left, right))
+@given(
+    seed=st.integers(0, 99), rows=st.integers(1, 9), depth=st.integers(1, 700), width=st.integers(1, 130),
+    special=st.sampled_from([None, 0x0001, 0x8000, 0x0080, 0x7F80, 0x7FC0, 0x7F7F]), native=st.booleans(),
+)  # fmt: skip
+def test_a_matrix_kept_for_many_reads_gives_the_same_bits(
+    seed: int, rows: int, depth: int, width: int, special: int | None, native: bool
+) -> None:
+    left, right = bf16_numbers((rows, depth), seed), bf16_numbers((depth, width), seed + 1)
+    if special is not None:
+        right[depth // 2, width // 2] = special
+    with pytest.MonkeyPatch.context() as patch:
+        if not native:
+            patch.setattr(arith, "sums_in_order", lambda *shape: False)
+        kept = arith.matmul_float(left, arith.Matrix.of(right))
+    np.testing.assert_array_equal(kept.view(np.uint32), arith.matmul_float(left, right).view(np.uint32))
 
 
 @given(st.lists(st.tuples(ORDINARY, ORDINARY, ORDINARY), min_size=1, max_size=20))

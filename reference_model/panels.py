@@ -1,0 +1,101 @@
+"""A matrix of weights as it lies in memory, and its product with few rows and with many.
+
+Products of a few tokens wait for memory: each weight is read once and used once. So 64 columns at a time lie in one
+piece, a panel, which is read from front to back. For that many columns BLAS also keeps its sums in registers and adds
+in the order of the inner dimension, so reference_model.quant builds on the same call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference_model.kv_store import FloatArray, IntArray
+
+PANEL = 64
+"""Columns of a panel."""
+MANY_ROWS = 129
+"""From this many rows on it pays to lay panels side by side first, so that BLAS gets one large matrix."""
+SIDE_BY_SIDE = 8
+"""Panels laid side by side at a time: they and some rows stay in the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panels:
+    """A float32 matrix [in, out] that rows are multiplied by.
+
+    panels   float32 [P, in, 64]: panel p holds the columns from 64 p on; zeros fill the last one up
+    """
+
+    panels: FloatArray
+    num_columns: int
+
+    @classmethod
+    def gather(cls, depth: int, num_columns: int, parts: Iterable[FloatArray]) -> Panels:
+        """From its columns, which come as the rows of `parts`, [any, in] each, one after another."""
+        panels = np.zeros((-(-num_columns // PANEL), depth, PANEL), np.float32)
+        start = 0
+        for part in parts:
+            end = start + len(part)
+            for first in range(start - start % PANEL, end, PANEL):
+                low, high = max(first, start), min(first + PANEL, end)
+                panels[first // PANEL, :, low - first : high - first] = part[low - start : high - start].T
+            start = end
+        return cls(panels, num_columns)
+
+    @classmethod
+    def of(cls, weight: np.ndarray) -> Panels:
+        """`weight` [out, in], as a model's files hold it: row o becomes column o."""
+        return cls.gather(weight.shape[1], len(weight), [weight])
+
+    @property
+    def nbytes(self) -> int:
+        return self.panels.nbytes
+
+    def columns(self, which: IntArray) -> FloatArray:
+        """A copy of some columns, [n, in]."""
+        panel, column = np.divmod(which, PANEL)
+        return self.panels[panel, :, column]
+
+    def weight(self) -> FloatArray:
+        """A copy of the whole, [out, in] as `of` takes it."""
+        return self.panels.swapaxes(1, 2).copy().reshape(-1, self.panels.shape[1])[: self.num_columns]
+
+    def product(self, x: FloatArray) -> FloatArray:
+        """x [T, in] -> [T, out], summed in float32."""
+        return self._product_of_many(x) if len(x) >= MANY_ROWS else self.product_by(height_for(len(x)), x)
+
+    def product_by(self, height: int, x: FloatArray) -> FloatArray:
+        """As product, by BLAS calls of `height` rows and one panel each."""
+        count, depth = -(-len(x) // height), self.panels.shape[1]
+        left = x
+        if len(x) != count * height:
+            left = np.zeros((count * height, depth), np.float32)
+            left[: len(x)] = x
+        out = np.empty((count, height, len(self.panels), PANEL), np.float32)
+        np.matmul(left.reshape(count, height, depth), self.panels[:, None], out=out.transpose(2, 0, 1, 3))
+        return out.reshape(count * height, len(self.panels) * PANEL)[: len(x), : self.num_columns]
+
+    def _product_of_many(self, x: FloatArray) -> FloatArray:
+        out = np.empty((len(x), self.num_columns), np.float32)
+        for columns, right in self.side_by_side():
+            np.matmul(x, right, out=out[:, columns])
+        return out
+
+    def side_by_side(self) -> Iterator[tuple[slice, FloatArray]]:
+        """Some columns at a time, and these columns [in, n]; read them before the next are asked for."""
+        depth = self.panels.shape[1]
+        room = np.empty(depth * SIDE_BY_SIDE * PANEL, np.float32)
+        for first in range(0, len(self.panels), SIDE_BY_SIDE):
+            part = self.panels[first : first + SIDE_BY_SIDE]
+            right = room[: part.size].reshape(depth, len(part), PANEL)
+            right[...] = part.swapaxes(0, 1)
+            start = first * PANEL
+            end = min(start + len(part) * PANEL, self.num_columns)
+            yield slice(start, end), right.reshape(depth, -1)[:, : end - start]
+
+
+def height_for(num_rows: int) -> int:
+    """Rows of one BLAS call where there are this many: BLAS is at its best with 2 and with 4."""
+    return 2 if num_rows == 1 else 4
