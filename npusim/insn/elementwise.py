@@ -17,6 +17,7 @@ from npusim.insn.base import TiuInstruction
 from npusim.insn.operand import Operand, Role, Share
 from npusim.insn.operands import INT8, Tensors, addr_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
+from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor
 from npusim.mem.tensor import Fmt, LocalTensor
 from npusim.numerics import bf16
@@ -45,7 +46,7 @@ class Elementwise(TiuInstruction):
     num_operands: ClassVar[int] = 2
 
     @classmethod
-    def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
+    def matches(cls, regs: TiuRegs) -> bool:
         return (
             regs.tsk_typ == TskTyp.TENSOR_ARITH
             and regs.tsk_eu_typ == cls.eu_typ

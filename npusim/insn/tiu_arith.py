@@ -15,6 +15,7 @@ from npusim.insn.operand import Holds, Operand, Role, Share
 from npusim.insn.operands import INT8, Tensors
 from npusim.insn.post import quantize_by_register
 from npusim.isa.opcodes import ArithEuTyp
+from npusim.isa.regs import TiuRegs
 from npusim.mem.tensor import Fmt
 from npusim.numerics import bf16
 from npusim.numerics.toward_zero import add, rounding_toward_zero
@@ -62,7 +63,7 @@ class Mul(Arith):
     )
 
     @classmethod
-    def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
+    def matches(cls, regs: TiuRegs) -> bool:
         return super().matches(regs) and not regs.opt_chl_quan
 
     def check_rules(self) -> None:
@@ -95,7 +96,7 @@ class MulQm(Mul):
     mnemonic = "tiu_mul_qm"
 
     @classmethod
-    def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
+    def matches(cls, regs: TiuRegs) -> bool:
         return bool(regs.opt_chl_quan) and super(Mul, cls).matches(regs)
 
     @property

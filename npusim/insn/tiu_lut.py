@@ -12,6 +12,7 @@ from npusim.insn.elementwise import check_signs
 from npusim.insn.operand import Holds, Operand, Role, Share
 from npusim.insn.operands import Tensors, bound, checked_shape, result, shape_of, tensor_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
+from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor
 from npusim.mem.tensor import Fmt
 from npusim.state import State
@@ -55,7 +56,7 @@ class LookupTable(TiuInstruction):
     )  # fmt: skip
 
     @classmethod
-    def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
+    def matches(cls, regs: TiuRegs) -> bool:
         return regs.tsk_typ == TskTyp.TENSOR_ARITH and bool(regs.tens_lookup or regs.tsk_eu_typ == ArithEuTyp.LOOKUP)
 
     def bind_checked(self, state: State) -> Bound:

@@ -9,6 +9,7 @@ from npusim.insn.elementwise import check_signs
 from npusim.insn.operand import Operand, Role
 from npusim.insn.operands import INT8, Tensors, bound, checked_shape, planes_of, shape_of, tensor_of
 from npusim.isa.opcodes import TskTyp
+from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor
 from npusim.mem.tensor import Fmt
 from npusim.numerics.requant import saturate, shift_right
@@ -33,7 +34,7 @@ class Mdsum(TiuInstruction):
     )
 
     @classmethod
-    def matches(cls, regs) -> bool:  # type: ignore[no-untyped-def]
+    def matches(cls, regs: TiuRegs) -> bool:
         return regs.tsk_typ == TskTyp.TENSOR_ARITH and bool(regs.tens_mdsum) and not regs.tens_lookup
 
     def check_rules(self) -> None:
