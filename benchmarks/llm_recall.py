@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.generation import Generation
 from npusim.llm.lowering import lower
 from npusim.llm.setup import Precision, Setup
-from reference_model.kv_store import KVStore
 from reference_model.quant.quantise import quantise
 from reference_model.train.recall import Recall
 
@@ -47,7 +45,7 @@ def on_host(model: reference_model.Model, budget: int, chunk: int) -> Answer:
 
     def answer(tokens: list[int]) -> int:
         cache = PagedCache(geometry, CONTEXT // PAGE_SIZE, BF16)
-        kv = cast(KVStore, PagedKV(cache, "s", policy_named("quest"), budget))
+        kv = PagedKV(cache, "s", policy_named("quest"), budget)
         dense = (len(tokens) - 1) // chunk * chunk
         model.forward(tokens[:dense], kv)
         for token in tokens[dense:]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 
 from npusim.errors import UsageError
 from npusim.kernels.program import Program
@@ -38,7 +37,11 @@ def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefi
     if by_layer is None:
         by_layer = (setup.prunes and setup.submit is Submit.LAYER) or setup.gather is Gather.COPY
     chunk, buffer_bytes, prefill_buffers = _roomiest(config, setup, by_layer, prefill)
-    lowered = _build(lay_out_model(replace(setup, chunk=chunk), config, buffer_bytes), by_layer, prefill_buffers)
+    layout = lay_out_model(replace(setup, chunk=chunk), config, buffer_bytes)
+    decode = _decode_programs(layout, by_layer)
+    prefills = _prefill_programs(layout, prefill_buffers) if prefill else {}
+    programs = decode | {kind.name: program for kind, program in prefills.items()}
+    lowered = LoweredModel(layout, programs, tuple(decode), tuple(prefills))
     who = f"{setup.precision} with {setup.context} tokens of context"
     require_fit(lowered.memory, lowered.command_bytes, setup.memory_bytes, who)
     return lowered
@@ -47,32 +50,36 @@ def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefi
 def _roomiest(config: ModelConfig, setup: Setup, by_layer: bool, prefill: bool) -> tuple[int, int, int]:
     """The first (chunk, bytes of a weight buffer, weight buffers of prefill or 0) whose programs fit LMEM.
 
-    All layers need the same room, so two of them are tried.
+    All layers need the same room, so two of them are tried. UsageError of the last try where nothing fits.
     """
     few = min(config.num_layers, 2)
     config = replace(config, num_layers=few, sliding_layers=config.sliding_layers[:few])
-    for buffer_bytes, (chunk, num_buffers) in product(BUFFER_BYTES, PREFILLS if prefill else ((setup.chunk, 0),)):
+    for buffer_bytes in BUFFER_BYTES:
         try:
-            _build(
-                lay_out_model(replace(setup, chunk=min(chunk, setup.chunk)), config, buffer_bytes),
-                by_layer,
-                num_buffers,
-            )
+            _decode_programs(lay_out_model(setup, config, buffer_bytes), by_layer)
         except UsageError as error:
             last = error
-        else:
-            return min(chunk, setup.chunk), buffer_bytes, num_buffers
+            continue
+        if not prefill:
+            return setup.chunk, buffer_bytes, 0
+        for most, num_buffers in PREFILLS:
+            chunk = min(most, setup.chunk)
+            try:
+                _prefill_programs(lay_out_model(replace(setup, chunk=chunk), config, buffer_bytes), num_buffers)
+            except UsageError as error:
+                last = error
+            else:
+                return chunk, buffer_bytes, num_buffers
     raise last
 
 
-def _build(layout: ModelLayout, by_layer: bool, prefill_buffers: int) -> LoweredModel:
-    programs = _decode_by_layer(layout) if by_layer else {"decode": _decode_at_once(layout)}
-    decode = tuple(programs)
-    prefills = tuple(
-        PrefillProgram(f"prefill{slots}", slots) for slots in (prefill_slots(layout.setup) if prefill_buffers else ())
-    )
-    programs |= {prefill.name: _prefill(layout, prefill.num_slots, prefill_buffers) for prefill in prefills}
-    return LoweredModel(layout, programs, decode, prefills)
+def _decode_programs(layout: ModelLayout, by_layer: bool) -> dict[str, Program]:
+    return _decode_by_layer(layout) if by_layer else {"decode": _decode_at_once(layout)}
+
+
+def _prefill_programs(layout: ModelLayout, num_buffers: int) -> dict[PrefillProgram, Program]:
+    kinds = [PrefillProgram(f"prefill{slots}", slots) for slots in prefill_slots(layout.setup)]
+    return {kind: _prefill(layout, kind.num_slots, num_buffers) for kind in kinds}
 
 
 def prefill_slots(setup: Setup) -> list[int]:

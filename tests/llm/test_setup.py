@@ -10,6 +10,7 @@ import pytest
 from npusim.board import board_named
 from npusim.cli.main import main
 from npusim.errors import UsageError
+from npusim.llm.lowering import lower
 from npusim.llm.setup import Gather, Setup, Submit
 from tests.llm.lowering import bits, held_out, host_cache, lowered, session, twin
 
@@ -30,7 +31,8 @@ def test_refuses(name: str) -> None:
 
 
 def test_a_budget_above_the_context_prunes_nothing_and_is_one_program() -> None:
-    assert lowered("bf16", 64, 128).decode == ("decode",)
+    setup = Setup(board_named("duo256m"), "bf16", 64, 128)
+    assert lower(twin("bf16").config, setup, prefill=False).decode == ("decode",)
 
 
 @pytest.mark.slow
