@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from benchmarks.__main__ import markdown
 from benchmarks.claim import Claim
 from benchmarks.claims import CLAIMS
+from benchmarks.results import RESULTS, read_results
 
 ROOT = Path(__file__).parents[2]
 FRAME = {"__init__", "__main__", "claim", "claims", "cpu", "needs", "results"}
@@ -46,6 +48,19 @@ def test_a_claim_is_a_sentence_with_a_bound_in_a_unit(claim: Claim) -> None:
 
 def test_the_claims_are_what_the_files_of_benchmarks_measure() -> None:
     assert sorted(claim.name for claim in CLAIMS) == sorted(measures())
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+def test_every_claim_has_a_last_figure_or_a_reason_for_none(claim: Claim) -> None:
+    result = read_results(RESULTS)[claim.name]
+    assert bool(result.reason) == (result.figure is None)
+    assert result.figure is None or math.isfinite(result.figure)
+    at = result.conditions
+    assert date.fromisoformat(at.date) and at.cpu and at.cores >= 1 and at.python and at.numpy and at.commit
+
+
+def test_results_name_only_claims_that_exist() -> None:
+    assert set(read_results(RESULTS)) <= {claim.name for claim in CLAIMS}
 
 
 def test_the_table_in_the_docs_is_that_of_the_claims() -> None:
