@@ -43,6 +43,7 @@ class Capacity:
 
     @property
     def fits(self) -> bool:
+        """Whether the programs fit LMEM, and everything the board's ION memory."""
         return not self.reason
 
     def json(self) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class _Timed:
         )
 
     def step(self, num_layers: int) -> StepTime:
+        """A decode step of a model of so many layers."""
         two, three = self.steps
         values = {
             f.name: getattr(two, f.name) + (num_layers - 2) * (getattr(three, f.name) - getattr(two, f.name))
@@ -89,6 +91,7 @@ class _Timed:
         return StepTime(**values)
 
     def commands(self, num_layers: int) -> int:
+        """Bytes of all command buffers of a model of so many layers."""
         two, three = self.command_bytes
         return two + (num_layers - 2) * (three - two)
 

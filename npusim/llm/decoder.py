@@ -48,11 +48,13 @@ class Context:
         return tg(self.layout.memory["scratch"].addr, (1, self.rows, 1, columns), BF16)
 
     def gain(self, layer: int, name: str) -> Tg:
+        """Of the norm in front of a layer's "attention" or "mlp"."""
         layout = self.layout
         addr = layout.memory["weights"].addr + layout.weights.gains[layer][name]
         return tg(addr, (1, 1, 1, layout.config.hidden_size), BF16)
 
     def rms_norm(self, res: Tl, gain: Tg) -> None:
+        """res = the residual stream, normalised."""
         rms_norm(self.b, res, self.x, gain, eps=self.layout.norm_eps, rsqrt=self.rsqrt)
 
 

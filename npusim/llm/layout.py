@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -70,13 +71,13 @@ class ModelLayout:
 
     @property
     def cache_shape(self) -> CacheShape:
+        """Of one layer, as the cache's kernels take it."""
         c = self.config
         return CacheShape(c.num_kv_heads, c.group_size, c.head_dim, self.pages.head_stride)
 
     def boxes(self, layer: int) -> Boxes:
         """Relative to the label that names a block's column."""
-        c = self.config
-        return Boxes(layer * c.num_kv_heads * 2 * c.head_dim * self.setup.num_pages * 2, self.setup.num_pages)
+        return Boxes(layer * _box_bytes(self.setup, self.config), self.setup.num_pages)
 
     def table(self, function: str) -> int:
         """Address of the tables of one of FUNCTIONS."""
@@ -119,40 +120,25 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
     weights = lay_out_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
     pages = PageLayout.of(c, 1 + setup.num_pages)
     staging = PageLayout.of(c, setup.num_slots) if setup.gather is Gather.COPY else None
-    box_bytes = c.num_layers * c.num_kv_heads * 2 * c.head_dim * setup.num_pages * 2
-    rope_bytes = 2 * 2 * c.head_dim
-    mask_at = TABLE_BYTES * len(FUNCTIONS) + setup.context * rope_bytes
-    table_bytes = mask_at + setup.chunk * mask_row_bytes(setup)
-    score_bytes = align_up(2 * 2 * c.num_heads * setup.num_pages, 64)
-    x_bytes = align_up(2 * setup.chunk * c.hidden_size, 64)
-    q_bytes = align_up(2 * c.num_heads * c.head_dim, 64)
-    logit_bytes = align_up(2 * c.vocab_size, 64)
+    tables, io = _table_offsets(setup, c), _io_offsets(setup, c)
     memory = lay_out_regions(
         [
             ("weights", weights.num_bytes, f"{setup.precision}, {c.num_layers} layers and the head"),
             ("kv pages", pages.num_bytes, f"{setup.num_pages} pages of {PAGE_SIZE} tokens and the null page, bf16"),
-            ("page boxes", box_bytes, "largest and smallest key element of each page"),
-            ("tables", table_bytes, "functions, rope, masks"),
+            ("page boxes", c.num_layers * _box_bytes(setup, c), "largest and smallest key element of each page"),
+            ("tables", tables["end"], "functions, rope, masks"),
             ("scratch", _scratch_bytes(setup, c), "between the operators of a layer"),
             *((("staging", staging.num_bytes, "pages that the CPU copied"),) if staging else ()),
-            (
-                "io",
-                x_bytes + q_bytes + logit_bytes + c.num_layers * score_bytes,
-                "embedding in, logits and page scores out",
-            ),
+            ("io", io["end"], "embedding in, logits and page scores out"),
         ]
     )
-    io, table = memory["io"].addr, memory["tables"].addr
     addresses = Addresses(
-        x=io,
-        queries=io + x_bytes,
-        logits=io + x_bytes + q_bytes,
-        scores=io + x_bytes + q_bytes + logit_bytes,
-        score_bytes=score_bytes,
-        rope=table + TABLE_BYTES * len(FUNCTIONS),
-        rope_bytes=rope_bytes,
-        mask=table + mask_at,
+        score_bytes=_score_bytes(setup, c),
+        rope=memory["tables"].addr + tables["rope"],
+        rope_bytes=_rope_bytes(c),
+        mask=memory["tables"].addr + tables["mask"],
         boxes=memory["page boxes"].addr,
+        **{name: memory["io"].addr + io[name] for name in ("x", "queries", "logits", "scores")},
     )
     return ModelLayout(
         setup=setup,
@@ -163,6 +149,43 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
         staging=staging and replace(staging, base=memory["staging"].addr),
         addresses=addresses,
     )
+
+
+def _table_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
+    return _one_behind_the_other(
+        functions=TABLE_BYTES * len(FUNCTIONS),
+        rope=setup.context * _rope_bytes(c),
+        mask=setup.chunk * mask_row_bytes(setup),
+    )
+
+
+def _io_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
+    return _one_behind_the_other(
+        x=align_up(2 * setup.chunk * c.hidden_size, 64),
+        queries=align_up(2 * c.num_heads * c.head_dim, 64),
+        logits=align_up(2 * c.vocab_size, 64),
+        scores=c.num_layers * _score_bytes(setup, c),
+    )
+
+
+def _one_behind_the_other(**sizes: int) -> dict[str, int]:
+    """Where each of these byte counts begins, and "end": all of them."""
+    return dict(zip((*sizes, "end"), accumulate(sizes.values(), initial=0), strict=True))
+
+
+def _score_bytes(setup: Setup, c: ModelConfig) -> int:
+    """Of one layer's page scores, float32 as two planes of 16 bits."""
+    return align_up(2 * 2 * c.num_heads * setup.num_pages, 64)
+
+
+def _rope_bytes(c: ModelConfig) -> int:
+    """Of one position's (cos, sin)."""
+    return 2 * 2 * c.head_dim
+
+
+def _box_bytes(setup: Setup, c: ModelConfig) -> int:
+    """Of one layer's boxes."""
+    return 2 * c.num_kv_heads * 2 * c.head_dim * setup.num_pages
 
 
 def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
@@ -176,6 +199,7 @@ def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
 
 
 def mask_row_bytes(setup: Setup) -> int:
+    """Of one row of `masks`."""
     return 2 * 2 * setup.context
 
 

@@ -36,6 +36,7 @@ class StepTime:
 
     @property
     def ms(self) -> float:
+        """Of the whole step: chip, CPU, submits and storage follow one another."""
         return self.chip_ms + self.cpu_ms + self.submit_ms + self.storage_ms
 
     @property
@@ -79,6 +80,7 @@ class Predictor:
         return self._timelines[name]
 
     def program_ms(self, name: str) -> float:
+        """The chip's time for the program called `name`, all its command buffers, without submitting them."""
         return sum(timeline.ms for timeline in self.timelines(name))
 
     def decode(self, length: int) -> StepTime:

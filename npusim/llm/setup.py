@@ -88,4 +88,5 @@ class Setup:
 
     @property
     def memory_bytes(self) -> int:
+        """ION memory for everything that the chip reads and writes."""
         return self.board.ion_bytes if self.ion_bytes is None else self.ion_bytes

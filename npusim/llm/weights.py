@@ -124,6 +124,7 @@ class Shapes:
 
     @classmethod
     def of(cls, c: ModelConfig) -> Shapes:
+        """UsageError for a model that has no lowering."""
         if c.qk_norm or c.post_norms or any(c.sliding_layers):
             raise UsageError(
                 "norms of queries and keys, and sliding windows (Gemma 3), have no program yet: use a model "
