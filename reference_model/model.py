@@ -17,7 +17,7 @@ from reference_model.weights import LayerWeights, Weights
 Rope = tuple[FloatArray, FloatArray]
 
 # Tokens that pass the MLP at a time: a long prompt does not need 2 * intermediate values for all of them at once.
-MLP_BLOCK = 256
+MLP_BLOCK = 512
 
 
 class Model:

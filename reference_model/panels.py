@@ -17,8 +17,8 @@ PANEL = 64
 """Columns of a panel."""
 MANY_ROWS = 129
 """From this many rows on it pays to lay panels side by side first, so that BLAS gets one large matrix."""
-SIDE_BY_SIDE = 8
-"""Panels laid side by side at a time: they and some rows stay in the cache."""
+SIDE_BY_SIDE = 16
+"""Panels laid side by side at a time, at most: pieces are of about one size, as BLAS is slow with a narrow one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +85,11 @@ class Panels:
 
     def side_by_side(self) -> Iterator[tuple[slice, FloatArray]]:
         """Some columns at a time, and these columns [in, n]; read them before the next are asked for."""
-        depth = self.panels.shape[1]
-        room = np.empty(depth * SIDE_BY_SIDE * PANEL, np.float32)
-        for first in range(0, len(self.panels), SIDE_BY_SIDE):
-            part = self.panels[first : first + SIDE_BY_SIDE]
+        count, depth, _ = self.panels.shape
+        together = -(-count // -(-count // SIDE_BY_SIDE))
+        room = np.empty(depth * together * PANEL, np.float32)
+        for first in range(0, count, together):
+            part = self.panels[first : first + together]
             right = room[: part.size].reshape(depth, len(part), PANEL)
             right[...] = part.swapaxes(0, 1)
             start = first * PANEL
