@@ -21,7 +21,6 @@ Bound = Callable[[], None]
 
 _TIU_WORK = attrgetter(*(name for name in TiuRegs._fields if name not in TIU_SCHEDULING))
 _TDMA_WORK = attrgetter(*(name for name in TdmaRegs._fields if name not in TDMA_SCHEDULING))
-_NOTHING = Footprint((), ())
 
 
 class Instruction:
@@ -64,12 +63,15 @@ class Instruction:
             for place in operand.places(self):
                 if isinstance(place, LocalTensor):
                     place.require_fits(self.chip, operand.name)
-                    continue
-                for region in place.regions(self.chip):
-                    if region.memory != LMEM and array_base is not None:
-                        num_bytes = 1 if operand.at_most else region.end - region.start
-                        where = (region.memory, region.start + self.chip.gmem_base, num_bytes)
-                        physical_range(self.chip, array_base, self.chip.gmem_bytes, where, operand.name)
+                elif array_base is not None:
+                    self._require_in_gmem(operand, place, array_base)
+
+    def _require_in_gmem(self, operand: Operand, place: Place, array_base: Sequence[int]) -> None:
+        for region in place.regions(self.chip):
+            if region.memory != LMEM:
+                num_bytes = 1 if operand.at_most else region.end - region.start
+                where = (region.memory, region.start + self.chip.gmem_base, num_bytes)
+                physical_range(self.chip, array_base, self.chip.gmem_bytes, where, operand.name)
 
     def bind(self, state: State) -> Bound:
         """Validates the whole instruction against `state` and returns what runs it; memory is untouched until that is
@@ -107,14 +109,19 @@ class Instruction:
         """The same as tensors in LMEM: one, its planes or its pieces."""
         return tuple(place for place in self.places(name, role) if isinstance(place, LocalTensor))
 
+    def touched(self) -> list[tuple[Operand, Sequence[Place]]]:
+        """Every operand whose bytes matter, with where it lies; none where there is nothing to do, and what is written
+        alone where it only clears."""
+        if not self.acts():
+            return []
+        clears = self.clears()
+        operands = (operand for operand in self.operands if operand.role is Role.WRITE or not clears)
+        return [(operand, where) for operand in operands if (where := operand.places(self))]
+
     def footprint(self) -> Footprint:
         """What it touches. It must be an instruction that binds: the footprint of an illegal one means nothing."""
-        if not self.acts():
-            return _NOTHING
-        found = [access_of(self, operand, where) for operand in self.operands if (where := operand.places(self))]
+        found = [access_of(self, operand, where) for operand, where in self.touched()]
         writes = tuple(access for access in found if access.operand.role is Role.WRITE)
-        if self.clears():
-            return Footprint((), writes)
         return Footprint(tuple(access for access in found if access.operand.role is not Role.WRITE), writes)
 
     def work(self) -> tuple:

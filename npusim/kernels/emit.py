@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from npusim.chip import Chip, chip_named
 from npusim.errors import NpusimError, UsageError
-from npusim.insn.operand import Footprint
 from npusim.isa.opcodes import Engine
 from npusim.kernels.encode import Fields, instruction_of, tdma_bytes, tiu_bytes
-from npusim.kernels.hazards import HazardTracker
+from npusim.kernels.hazards import HazardTracker, Touched, touched_by
 from npusim.kernels.lmem import LmemStack
 from npusim.kernels.program import Program, Relocation
 from npusim.kernels.tensors import Mg, Tg
@@ -79,10 +79,12 @@ class Emitter:
             self._hazards.forget()
 
     def emit_tiu(self, fields: Fields) -> None:
-        self._emit(_Command(Engine.TIU, {**fields, "layer_info": self._layer_id}))
+        touched = _touched(self.chip, Engine.TIU, tuple(fields.items()))
+        self._emit(_Command(Engine.TIU, {**fields, "layer_info": self._layer_id}), touched)
 
     def emit_tdma(self, fields: Fields, far: Sequence[tuple[str, Tg | Mg]] = ()) -> None:
         """`far` names the sides that lie in GMEM with their tensors; their addresses are put in here."""
+        touched = _touched(self.chip, Engine.TDMA, tuple(fields.items()))
         command = _Command(Engine.TDMA, {**fields, "layer_ID": self._layer_id})
         for side, tensor in far:
             addr = tensor.addr + self.chip.gmem_base
@@ -91,11 +93,10 @@ class Emitter:
             command.fields[f"{side}_base_reg_sel"] = tensor.base_reg
             if tensor.label is not None:
                 command.labels.append((tensor.label, side, tensor.addr))
-        self._emit(command)
+        self._emit(command, touched)
 
-    def _emit(self, command: _Command) -> None:
+    def _emit(self, command: _Command, touched: Touched) -> None:
         engine = command.engine
-        touched = self._touched(command)
         if LAST_ID in self._last_id.values():
             self.start_cmdbuf()
         self._last_id[engine] += 1
@@ -113,15 +114,6 @@ class Emitter:
         command.fields[ID_FIELD[engine]] = command_id
         command.fields[WAIT_FIELD[engine]] = wait
         self._buffers[-1].append(command)
-
-    def _touched(self, command: _Command) -> Footprint:
-        """What the command's own descriptor says that it touches. Raises UsageError where the chip would refuse it."""
-        try:
-            instruction = instruction_of(self.chip, command.engine, command.fields)
-            instruction.check()
-        except NpusimError as error:
-            raise UsageError(f"no command of {self.chip.name}: {error}") from None
-        return instruction.footprint()
 
     def _vendor_wait(self, other: Engine) -> int:
         """In serial mode a command depends on the one before it, in whichever engine; behind a parallel region on all
@@ -157,3 +149,17 @@ class Emitter:
                 )
             at += HEADER_BYTES + len(body)
         return build_cmdbuf(self.chip, pairs), points
+
+
+@lru_cache(1 << 14)
+def _touched(chip: Chip, engine: Engine, fields: tuple[tuple[str, int], ...]) -> Touched:
+    """What a command's own descriptor says that it touches in LMEM. Layers repeat their commands, so it is kept.
+
+    Raises UsageError where the chip would refuse the command.
+    """
+    try:
+        instruction = instruction_of(chip, engine, dict(fields))
+        instruction.check()
+    except NpusimError as error:
+        raise UsageError(f"no command of {chip.name}: {error}") from None
+    return touched_by(instruction)

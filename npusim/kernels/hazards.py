@@ -7,22 +7,42 @@ what it writes."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from npusim.chip import Chip
-from npusim.insn.operand import Access, Footprint
+from npusim.insn import Instruction
+from npusim.insn.operand import Place, Role
 from npusim.isa.opcodes import Engine
-from npusim.mem.region import LMEM
+from npusim.mem.region import LMEM, Region
+from npusim.mem.tensor import LocalTensor
 
 _GRANULE = 16
+Box = tuple[slice, slice]
+
+
+class Touched(NamedTuple):
+    """What a command touches in LMEM: boxes of lanes and of granules of a lane."""
+
+    reads: tuple[Box, ...]
+    writes: tuple[Box, ...]
+
+
+def touched_by(instruction: Instruction) -> Touched:
+    """What covers the operands of `instruction`."""
+    reads: list[Box] = []
+    writes: list[Box] = []
+    for operand, places in instruction.touched():
+        for place in places:
+            (writes if operand.role is Role.WRITE else reads).extend(_boxes(instruction.chip, place))
+    return Touched(tuple(reads), tuple(writes))
 
 
 class HazardTracker:
     """Ids of the last reads and writes of every 16 bytes of LMEM by each engine."""
 
     def __init__(self, chip: Chip) -> None:
-        self._chip = chip
         shape = (2, chip.num_lanes, -(-chip.lmem_bytes // _GRANULE))
         self._last = {engine: np.zeros(shape, np.int32) for engine in (Engine.TIU, Engine.TDMA)}
 
@@ -31,33 +51,30 @@ class HazardTracker:
         for table in self._last.values():
             table.fill(0)
 
-    def needed(self, engine: Engine, touched: Footprint) -> int:
+    def needed(self, engine: Engine, touched: Touched) -> int:
         """Id of the last command of the other engine that must be done before; 0 for none."""
         other = self._last[Engine.TDMA if engine == Engine.TIU else Engine.TIU]
-        found = [other[(slice(1, 2), *box)].max() for box in self._boxes(touched.reads)]
-        found += [other[(slice(None), *box)].max() for box in self._boxes(touched.writes)]
+        found = [other[(slice(1, 2), *box)].max() for box in touched.reads]
+        found += [other[(slice(None), *box)].max() for box in touched.writes]
         return int(max(found, default=0))
 
-    def record(self, engine: Engine, command_id: int, touched: Footprint) -> None:
-        table = self._last[engine]
-        for kind, accesses in enumerate((touched.reads, touched.writes)):
-            for box in self._boxes(accesses):
-                table[(kind, *box)] = command_id
+    def record(self, engine: Engine, command_id: int, touched: Touched) -> None:
+        for kind, boxes in enumerate(touched):
+            for box in boxes:
+                self._last[engine][(kind, *box)] = command_id
 
-    def _boxes(self, accesses: tuple[Access, ...]) -> Iterator[tuple[slice, slice]]:
-        """Lanes and granules of a lane that cover what operands touch in LMEM."""
-        lanes, lane_bytes = self._chip.num_lanes, self._chip.lmem_bytes
-        for access in accesses:
-            for tensor in access.tensors:
-                lane0, start, end = tensor.reach(self._chip)
-                last = lane0 + tensor.shape[1]
-                yield slice(lane0, last) if last <= lanes else slice(None), _granules(start, end)
-            for region in () if access.tensors else access.regions:
-                for lane in (
-                    range(region.start // lane_bytes, -(-region.end // lane_bytes)) if region.memory == LMEM else ()
-                ):
-                    start, end = region.start - lane * lane_bytes, region.end - lane * lane_bytes
-                    yield slice(lane, lane + 1), _granules(max(start, 0), min(end, lane_bytes))
+
+def _boxes(chip: Chip, place: Place) -> Iterator[Box]:
+    """What covers a place in LMEM; nothing for one in GMEM."""
+    lanes, lane_bytes = chip.num_lanes, chip.lmem_bytes
+    if isinstance(place, LocalTensor):
+        lane0, start, end = place.reach(chip)
+        last = lane0 + place.shape[1]
+        yield slice(lane0, last) if last <= lanes else slice(None), _granules(start, end)
+    elif isinstance(place, Region) and place.memory == LMEM:
+        for lane in range(place.start // lane_bytes, -(-place.end // lane_bytes)):
+            start, end = place.start - lane * lane_bytes, place.end - lane * lane_bytes
+            yield slice(lane, lane + 1), _granules(max(start, 0), min(end, lane_bytes))
 
 
 def _granules(start: int, end: int) -> slice:

@@ -118,18 +118,9 @@ def distinct_tiu(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
     addrs = [columns["res0_addr"], columns["opd0_addr"], high | columns["opd1_addr"], high | columns["opd2_addr"]]
     names = tuple(f"{name}_addr" for name in ("res0", "opd0", "opd1", "opd2"))
     masked = cmdbuf.tiu & _mask(chip, layout, (*TIU_SCHEDULING, *TIU_VALUES), names)
-    first, inverse = _sorted_out(masked)
     offsets = np.stack(addrs, axis=1) % chip.lmem_bytes
-    return Distinct(
-        chip,
-        rows=cmdbuf.tiu,
-        index=cmdbuf.tiu_index,
-        first=first,
-        inverse=inverse,
-        parse=tiu_rows,
-        decode=decode_tiu,
-        offsets=offsets,
-    )
+    commands = (cmdbuf.tiu, cmdbuf.tiu_index)
+    return Distinct(chip, *commands, *_sorted_out(masked), parse=tiu_rows, decode=decode_tiu, offsets=offsets)
 
 
 def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
@@ -142,18 +133,9 @@ def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
         far = [side for side, where in zip(sides, _FAR[direction], strict=True) if where]
         masks[direction] = _mask(chip, layout, (*left_out, *far), sides)
     masked = cmdbuf.tdma & masks[columns["trans_dir"]]
-    first, inverse = _sorted_out(masked)
     offsets = np.stack([columns[side] for side in sides], axis=1) % chip.lmem_bytes
-    return Distinct(
-        chip,
-        rows=cmdbuf.tdma,
-        index=cmdbuf.tdma_index,
-        first=first,
-        inverse=inverse,
-        parse=tdma_rows,
-        decode=decode_tdma,
-        offsets=offsets,
-    )
+    commands = (cmdbuf.tdma, cmdbuf.tdma_index)
+    return Distinct(chip, *commands, *_sorted_out(masked), parse=tdma_rows, decode=decode_tdma, offsets=offsets)
 
 
 _FAR = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn import Instruction
-from npusim.insn.operand import Role, lmem_span
+from npusim.insn.operand import lmem_span
 from npusim.timing.distinct import Distinct
 
 Ints = NDArray[np.int64]
@@ -71,14 +71,10 @@ def _spans_of(insn: Instruction, names: tuple[str, ...]) -> tuple[list[list[int]
     """One span for each of `names`, and the most lanes of any of them."""
     spans = [[0, 0] for _ in names]
     most = 0
-    if not insn.acts():
-        return spans, most
-    clears = insn.clears()
-    for operand in insn.operands:
-        start, end, lanes = lmem_span(insn.chip, operand, operand.places(insn))
-        if not end or (clears and operand.role is not Role.WRITE):
-            continue
-        span = spans[names.index(operand.name)]
-        span[:] = (min(start, span[0]), max(end, span[1])) if span[1] else (start, end)
-        most = max(most, lanes)
+    for operand, places in insn.touched():
+        start, end, lanes = lmem_span(insn.chip, operand, places)
+        if end:
+            span = spans[names.index(operand.name)]
+            span[:] = (min(start, span[0]), max(end, span[1])) if span[1] else (start, end)
+            most = max(most, lanes)
     return spans, most
