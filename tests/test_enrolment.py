@@ -15,8 +15,8 @@ from kv.tasks import TASKS
 from kv.tasks.base import Task
 from npusim.board import BOARDS, Board
 from npusim.chip import CHIPS
-from npusim.cli.command import Command
-from npusim.cli.main import COMMANDS, main
+from npusim.cli.commands import COMMANDS, Entry, every_entry
+from npusim.cli.main import main
 from npusim.insn import INSTRUCTIONS
 from npusim.insn.base import TdmaInstruction, TiuInstruction
 from npusim.runtime.cpu import CPU_FUNCTIONS
@@ -81,12 +81,26 @@ def test_every_board_has_a_chip_of_the_list_and_names_its_sources(board: Board) 
     assert board.sources
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
-def test_every_command_has_help_with_an_example(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    kind = type(command)
-    assert {"name", "summary", "example"} <= kind.__dict__.keys(), "inherited from another command"
+@pytest.mark.parametrize(
+    ("words", "entry"), list(every_entry(COMMANDS)), ids=lambda case: case if isinstance(case, str) else ""
+)
+def test_every_command_has_help_with_an_example(words: str, entry: Entry, capsys: pytest.CaptureFixture[str]) -> None:
+    example = type(entry.load()).__dict__["example"]  # not inherited from another command
+    assert f"npusim {words}" in example
+    assert example in help_of(words, capsys)
+
+
+@pytest.mark.parametrize("group", [entry for entry in COMMANDS if entry.actions], ids=lambda group: group.name)
+def test_help_of_a_group_lists_its_actions_and_shows_their_examples(
+    group: Entry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = help_of(group.name, capsys)
+    for action in group.actions:
+        assert f"    {action.name} " in shown and action.load().example in shown
+
+
+def help_of(words: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as exit_info:
-        main([command.name, "--help"])
+        main([*words.split(), "--help"])
     assert exit_info.value.code == 0
-    out = capsys.readouterr().out
-    assert "example:" in out and f"npusim {command.name}" in command.example
+    return capsys.readouterr().out

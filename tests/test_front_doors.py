@@ -15,8 +15,10 @@ import golden
 import kv
 import npusim
 import reference_model
+from npusim.cli.commands import COMMANDS, every_entry
 
 ROOT = Path(__file__).parents[1]
+MLP = ROOT / "golden" / "data" / "functional" / "mlp_cv181x_int8.cvimodel"
 LAZY = ["npusim", "npusim.program", "golden", "kv", "reference_model"]
 """Packages whose names are imported when they are first asked for."""
 ROOMS = [
@@ -38,7 +40,7 @@ EXAMPLES = [
 """Modules whose docstring shows how to begin."""
 SHOWN = [*EXAMPLES, "npusim.runtime.model", "npusim.sim", "npusim.kernels.builder", "kv.memory.cache"]
 """All modules with examples."""
-OTHERS = {"kv", "golden", "reference_model", "rich", "flatbuffers", "lz4", "gguf", "tokenizers", "ml_dtypes", "numpy"}
+OURS = {"npusim", "kv", "golden", "reference_model"}
 
 
 def source_of(package: str) -> Path:
@@ -46,11 +48,16 @@ def source_of(package: str) -> Path:
 
 
 def imported_by(statement: str) -> set[str]:
-    """The modules of ours, and the heavy ones of others, that a fresh interpreter has after a statement."""
-    script = f"{statement}\nimport sys\nprint(*sys.modules)"
+    """The modules of ours, and the packages of others that are not Python's own, which a statement imports in a fresh
+    interpreter."""
+    script = (
+        "import atexit, sys\nbefore = {*sys.modules}\n"
+        "atexit.register(lambda: print('\\n', *{*sys.modules} - before))\n" + statement
+    )
     run = [sys.executable, "-c", script]
-    modules = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
-    return {name for name in modules if name.split(".")[0] in OTHERS | {"npusim"}}
+    output = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    modules = {(name.split(".")[0], name) for name in output.splitlines()[-1].split()}
+    return {name if package in OURS else package for package, name in modules if package not in sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize("package", LAZY + ROOMS)
@@ -92,9 +99,29 @@ def test_opening_a_door_imports_nothing_else(package: str) -> None:
 
 def test_a_bare_chip_needs_no_loader_no_model_and_no_other_package() -> None:
     modules = imported_by("from npusim import CHIPS, Machine\nMachine(CHIPS[0])")
-    assert not {name for name in modules if name.split(".")[0] in OTHERS - {"numpy"}}
+    assert {name.split(".")[0] for name in modules} == {"npusim", "numpy"}
     rooms = {name.split(".")[1] for name in modules if name.startswith("npusim.")}
     assert not rooms & {"loader", "runtime", "kernels", "timing", "profile", "check", "llm", "evaluation", "cli"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+def test_the_list_of_commands_is_shown_without_importing_any_of_them(words: list[str]) -> None:
+    modules = imported_by(f"from npusim.cli import main\nmain({words})")
+    assert not {name.split(".")[0] for name in modules} - OURS, "somebody else's package"
+    commands = {f"npusim.cli.{entry.module}" for _, entry in every_entry(COMMANDS)}
+    assert not modules & commands and not {name for name in modules if name.startswith("npusim.cli.reporters")}
+
+
+@pytest.mark.parametrize(
+    ("words", "packages"),
+    [
+        (["run", "--help"], {"numpy", "flatbuffers", "lz4", "ml_dtypes", "rich"}),
+        (["disasm", str(MLP), "--json", "/dev/null"], {"numpy", "flatbuffers", "lz4"}),
+    ],
+)
+def test_a_command_imports_what_it_needs_alone(words: list[str], packages: set[str]) -> None:
+    modules = imported_by(f"from npusim.cli import main\nmain({words})")
+    assert {name.split(".")[0] for name in modules} - OURS <= packages
 
 
 @pytest.mark.parametrize("module", EXAMPLES)

@@ -18,8 +18,6 @@ OUTPUT = OutputFile[Path](
 
 
 class AsmCommand(Command):
-    name = "asm"
-    summary = "Turn the text of `npusim disasm` back into command buffers."
     example = "npusim asm mlp.s -o mlp.cmdbuf"
     options = (TEXT, OUTPUT)
 
@@ -42,3 +40,6 @@ class AsmCommand(Command):
             write_whole(path, part.data)
             console().print(f"{path}: {len(part.data):,} bytes for {part.chip.name}")
         return 0
+
+
+COMMAND = AsmCommand()

@@ -32,8 +32,6 @@ PLOT_DIRECTORY = PlotDirectory(note="the speeds, a picture a board")
 
 
 class CapacityCommand(Command):
-    name = "capacity"
-    summary = "Show for each board, precision, context and page budget whether a model fits, its speed, and what binds."
     example = "npusim capacity --model builtin --board duo256m,duo"
     options = (MODEL, BOARDS, PRECISION, CONTEXT, GATHER, SUBMIT, WHAT_IF, JSON, PLOT, PLOT_DIRECTORY)
 
@@ -62,3 +60,6 @@ class CapacityCommand(Command):
         if not given[JSON].printed:
             console().print(capacity_table(found))
         return 0
+
+
+COMMAND = CapacityCommand()

@@ -23,10 +23,6 @@ LIBRARY: Value[Path | None] = Value(
 
 
 class CaptureCommand(Command):
-    name = "capture"
-    summary = (
-        "Run a .cvimodel through the vendor's runtime (on a board, or its x86 functional model) and store every tensor."
-    )
     example = "npusim capture mlp.cvimodel -i in.npz -o board.npz --lib /usr/lib/cvitek"
     options = (PROGRAM, INPUT, OUTPUT, LIBRARY)
 
@@ -40,3 +36,6 @@ class CaptureCommand(Command):
         write_archive(output, tensors)
         console().print(f"{output}: {len(tensors)} tensors")
         return 0
+
+
+COMMAND = CaptureCommand()

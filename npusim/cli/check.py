@@ -18,11 +18,6 @@ JSON = JsonOutput("every finding with its commands disassembled")
 
 
 class CheckCommand(Command):
-    name = "check"
-    summary = (
-        "Find races, reads of unset memory, clobbered buffers, bad addresses and deadlocks in a program without "
-        "running it."
-    )
     example = "npusim check mlp.cvimodel"
     notes = """exit codes:
   0  no error (there may be warnings and notes)
@@ -48,3 +43,6 @@ class CheckCommand(Command):
                 out.print(renderable, soft_wrap=True)
             out.print(summary(str(source.path), counts, 0 if given[ALL] else max(0, len(findings) - SHOWN)))
         return 1 if counts[Severity.ERROR] else 0
+
+
+COMMAND = CheckCommand()

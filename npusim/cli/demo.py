@@ -23,11 +23,6 @@ JSON = JsonOutput()
 
 
 class DemoCommand(Command):
-    name = "demo"
-    summary = (
-        "Generate text on a simulated Milk-V Duo 256M with a pruned cache, and hold the chip's logits against the "
-        "vendor's."
-    )
     example = "npusim demo"
     options = (JSON,)
 
@@ -56,3 +51,6 @@ class DemoCommand(Command):
         out.print(comparison_table(result))
         out.print(result.message)
         return 0 if result else 1
+
+
+COMMAND = DemoCommand()

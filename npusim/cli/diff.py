@@ -42,12 +42,11 @@ JSON = JsonOutput()
 
 
 class DiffCommand(Command):
-    name = "diff"
-    summary = (
-        "Compare the tensors of two archives, or the times in two PMU files. Exit code 0: all pass; 1: some "
-        "differ; 2: trouble."
-    )
     example = "npusim diff out.npz board.npz --tolerance 0.99,0.9"
+    notes = """exit codes:
+  0  all tensors pass
+  1  some differ
+  2  the files cannot be compared"""
     options = (TARGET, REFERENCE, TOLERANCE, EXCEPT, PROGRAM, JSON)
 
     def run(self, given: Given) -> int:
@@ -69,6 +68,9 @@ class DiffCommand(Command):
                 f"first difference {where}: {divergence.tensor.name} (last good: {divergence.last_good or 'none'})"
             )
         return 0 if result else 1
+
+
+COMMAND = DiffCommand()
 
 
 def compare_archives(target: Path, reference: Path, tolerance: str, excepts: str) -> ComparisonResult:

@@ -13,11 +13,6 @@ JSON = JsonOutput("every field that is not 0")
 
 
 class DisasmCommand(Command):
-    name = "disasm"
-    summary = (
-        "Print the commands of a .cvimodel, command buffer or dmabuf as text that `npusim asm` turns back into "
-        "the same bytes."
-    )
     example = "npusim disasm mlp.cvimodel > mlp.s"
     options = (PROGRAM, JSON)
 
@@ -30,3 +25,6 @@ class DisasmCommand(Command):
             for name, cmdbuf in cmdbufs:
                 print(disassemble(cmdbuf, name), end="")
         return 0
+
+
+COMMAND = DisasmCommand()

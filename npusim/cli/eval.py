@@ -98,11 +98,6 @@ ASKED = (
 
 
 class EvalCommand(Command):
-    name = "eval"
-    summary = (
-        "Ask a language model about a long context under pruned caches: score, KL, bytes and DMA descriptors of "
-        "each policy."
-    )
     example = (
         "npusim eval                                                (the bundled model, half a minute)\n"
         "  npusim eval --model smollm2 --policy full,quest,h2o --budget 64,256 --task passkey --context 2k --json "
@@ -134,6 +129,9 @@ class EvalCommand(Command):
             for table in result_tables(found):
                 out.print(table)
         return 0
+
+
+COMMAND = EvalCommand()
 
 
 def _journal_path(json: JsonTarget) -> Path | None:

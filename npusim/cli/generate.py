@@ -37,11 +37,6 @@ WHAT_IF = WhatIfOption()
 
 
 class GenerateCommand(Command):
-    name = "generate"
-    summary = (
-        "Continue a prompt with a language model and print the text as it comes; tokens per second follow on "
-        "standard error."
-    )
     example = (
         'npusim generate "And it came to pass" --max-tokens 60\n'
         '  npusim generate "Why is the sky blue?" --model smollm2 --chat\n'
@@ -70,6 +65,9 @@ class GenerateCommand(Command):
             )
             return run_on_board(model, given[MODEL], setup, request)
         return _run_here(given, model, prompt, Timings(len(prompt), time.perf_counter() - started), shown)
+
+
+COMMAND = GenerateCommand()
 
 
 def _run_here(given: Given, model: reference_model.Model, prompt: list[int], timings: Timings, shown: str) -> int:

@@ -23,8 +23,6 @@ JSON = JsonOutput()
 
 
 class InfoCommand(Command):
-    name = "info"
-    summary = "Show what a .cvimodel holds: tensors, routines, sections, memory, instructions."
     example = "npusim info mlp.cvimodel"
     options = (PROGRAM, JSON)
 
@@ -35,6 +33,9 @@ class InfoCommand(Command):
         if not given[JSON].printed:
             console().print(*info_renderables(data), sep="\n")
         return 0
+
+
+COMMAND = InfoCommand()
 
 
 def describe(model: Cvimodel) -> dict[str, Any]:

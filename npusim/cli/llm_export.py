@@ -31,8 +31,6 @@ WHAT_IF = WhatIfOption()
 
 
 class ExportCommand(Command):
-    name = "export"
-    summary = "Write a bundle; copy it to the board and run `python3 run.py` there."
     example = 'npusim llm export bundle --board duo256m --budget 64 --prompt "And it came to pass"'
     options = (DIRECTORY, MODEL, BOARD, PROMPT, STEPS, JSON, LOWERING, WHAT_IF)
 
@@ -55,3 +53,6 @@ class ExportCommand(Command):
             out.print(f"{path}: {path.stat().st_size:,} bytes", markup=False)
         out.print(f"on the board: python3 {directory.name}/run.py, then: npusim diff logits.npz {directory}/golden.npz")
         return 0
+
+
+COMMAND = ExportCommand()

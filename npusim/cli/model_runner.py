@@ -17,10 +17,11 @@ ALL_TENSORS = Flag(
 
 
 class ModelRunnerCommand(Command):
-    name = "model_runner"
-    summary = "`npusim run` under the vendor's name and options."
     example = "npusim model_runner --input in.npz --model mlp.cvimodel --output out.npz --dump_all_tensors"
     options = (INPUT, PROGRAM, OUTPUT, ALL_TENSORS)
 
     def run(self, given: Given) -> int:
         return run_model(given[PROGRAM], given[INPUT], given[OUTPUT], given[ALL_TENSORS], JsonTarget())
+
+
+COMMAND = ModelRunnerCommand()

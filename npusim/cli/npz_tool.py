@@ -16,8 +16,6 @@ VERBOSE = Flag(("-v", "--verbose"), "accepted and ignored: everything is always 
 
 
 class NpzToolCommand(Command):
-    name = "npz_tool"
-    summary = "`npusim diff` under the vendor's name and options."
     example = "npusim npz_tool compare out.npz board.npz --tolerance 0.99,0.9 --except -"
     options = (ACTION, TARGET, REFERENCE, ARCHIVE_TOLERANCE, EXCEPT, VERBOSE)
 
@@ -27,3 +25,6 @@ class NpzToolCommand(Command):
         console().print(comparison_table(result))
         console().print(result.message)
         return 0 if result else 1
+
+
+COMMAND = NpzToolCommand()

@@ -1,48 +1,58 @@
-"""The parser of the command line, made from the commands' data."""
+"""The parser of a command line: that of the one command which is called, or of the list where none is."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from npusim import __version__
 from npusim.cli.command import Command
+from npusim.cli.commands import Entry, every_entry
 from npusim.cli.options.argument import ALONE
 from npusim.cli.options.option import Given, Listed, OnlyWith
 from npusim.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses with a UsageError of one sentence."""
+    """Refuses with a UsageError of one sentence, and shows examples as they are written."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (`{self.prog} --help` shows the options)")
 
 
-def make_parser(commands: Iterable[Command]) -> Parser:
-    """The parser of all commands."""
-    parser = Parser(prog="npusim", description="Runs CVITEK CV18xx TPU programs, bit for bit, without a board.")
-    parser.add_argument("--version", action="version", version=f"npusim {__version__}")
-    _add_commands(parser, commands, "COMMAND")
-    return parser
-
-
-def parse(commands: Iterable[Command], arguments: Sequence[str]) -> tuple[Command, Given]:
+def parse(commands: Sequence[Entry], arguments: Sequence[str]) -> tuple[Command, Given]:
     """The command that is called, and what it is told. Raises UsageError for what it cannot be told; --help and
     --version print and raise SystemExit."""
-    parser = make_parser(commands)
+    called = ["npusim"]
+    entry = Entry("npusim", "Runs CVITEK CV18xx TPU programs, bit for bit, without a board.", actions=tuple(commands))
+    for word in arguments:
+        if (below := next((action for action in entry.actions if action.name == word), None)) is None:
+            break
+        called.append(word)
+        entry = below
+    rest = arguments[len(called) - 1 :]
+    if entry.actions:
+        parser = _group_parser(" ".join(called), entry)
+        parser.parse_args(rest)
+        parser.error("the name of a command has to stand in front")
+    command = entry.load()
+    return command, Given(command.options, _words(_command_parser(" ".join(called), entry, command), rest))
+
+
+def _words(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
     try:
-        words = vars(parser.parse_args(arguments))
+        return vars(parser.parse_args(arguments))
     except UsageError as error:
         if (again := _json_alone(arguments)) is None:
             raise
         try:
-            words = vars(parser.parse_args(again))
+            return vars(parser.parse_args(again))
         except UsageError:
             raise error from None
-    command: Command = words.pop("command")
-    return command, Given(command.options, words)
 
 
 def _json_alone(arguments: Sequence[str]) -> list[str] | None:
@@ -54,23 +64,29 @@ def _json_alone(arguments: Sequence[str]) -> list[str] | None:
     return None
 
 
-def _add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], metavar: str) -> None:
-    subparsers = parser.add_subparsers(metavar=metavar, required=True)
-    for command in commands:
-        end = f"\n\n{command.notes}" if command.notes else ""
-        sub = subparsers.add_parser(
-            command.name,
-            help=command.summary,
-            description=command.summary,
-            epilog=f"example:\n  {command.example}{end}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if command.actions:
-            _add_commands(sub, command.actions, "ACTION")
-            continue
-        for entry in command.options:
-            _add_option(sub, entry)
-        sub.set_defaults(command=command)
+def _group_parser(prog: str, group: Entry) -> Parser:
+    """A parser that shows what a group holds, and refuses whatever is not --help or --version."""
+    whole = prog == group.name
+    examples = () if whole else [action.load().example for _, action in every_entry(group.actions)]
+    parser = Parser(prog=prog, description=group.summary, epilog=_epilog(*examples) if examples else None)
+    if whole:
+        parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
+    listed = parser.add_subparsers(metavar="COMMAND" if whole else "ACTION", required=True)
+    for action in group.actions:
+        listed.add_parser(action.name, help=action.summary.replace("%", "%%"))
+    return parser
+
+
+def _command_parser(prog: str, entry: Entry, command: Command) -> Parser:
+    notes = f"\n\n{command.notes}" if command.notes else ""
+    parser = Parser(prog=prog, description=entry.summary, epilog=_epilog(command.example) + notes)
+    for listed in command.options:
+        _add_option(parser, listed)
+    return parser
+
+
+def _epilog(*examples: str) -> str:
+    return "\n  ".join(("example:", *examples))
 
 
 def _add_option(parser: argparse.ArgumentParser, entry: Listed) -> None:

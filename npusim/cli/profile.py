@@ -50,8 +50,6 @@ HTML = OutputFile[Path | None](("--html",), "one page with timeline, roofline an
 
 
 class ProfileCommand(Command):
-    name = "profile"
-    summary = "Predict how long a program takes on a board: time, engines, DRAM traffic, layers, roofline."
     example = "npusim profile mlp.cvimodel --board duo256m --html mlp.html"
     options = (PROGRAM, BOARD, NUMBER, WHAT_IF, JSON, TRACE, PMU, HTML)
 
@@ -74,6 +72,9 @@ class ProfileCommand(Command):
         for path in written:
             out.print(f"wrote {path}")
         return 0
+
+
+COMMAND = ProfileCommand()
 
 
 def _write_files(given: Given, result: Profile) -> list[Path]:

@@ -22,13 +22,14 @@ JSON = JsonOutput("what was done")
 
 
 class RunCommand(Command):
-    name = "run"
-    summary = "Run a .cvimodel on the simulated chip and store its outputs."
     example = "npusim run mlp.cvimodel -i in.npz -o out.npz --all-tensors"
     options = (PROGRAM, INPUT, OUTPUT, ALL_TENSORS, JSON)
 
     def run(self, given: Given) -> int:
         return run_model(given[PROGRAM], given[INPUT], given[OUTPUT], given[ALL_TENSORS], given[JSON])
+
+
+COMMAND = RunCommand()
 
 
 def run_model(source: ProgramSource, given: Path, output: Path, all_tensors: bool, json: JsonTarget) -> int:

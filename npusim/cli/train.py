@@ -58,12 +58,9 @@ FIELDS: dict[Option[Any], str] = {
 
 
 class TrainCommand(Command):
-    name = "train"
-    summary = (
-        "Train a small Llama-style language model on a text file, in NumPy. Sizes suit the text unless they are given. "
-        "Ctrl-C stops after the step at hand; the same command goes on from there and ends with the same bits."
-    )
     example = "npusim train mytext.txt -o mymodel\n  npusim generate 'Once upon' --model mymodel"
+    notes = """Sizes suit the text unless they are given. Ctrl-C stops after the step at hand; the same command goes on
+from there and ends with the same bits."""
     options = (TEXT, OUTPUT, CONTEXT, HIDDEN, *FIELDS, RECALL, START, JSON)
 
     def run(self, given: Given) -> int:
@@ -88,6 +85,9 @@ class TrainCommand(Command):
         if not given[JSON].printed:
             reporter.end(result, interrupted, no_picture)
         return INTERRUPTED if interrupted else 0
+
+
+COMMAND = TrainCommand()
 
 
 def _recipe(given: Given, directory: Path) -> Recipe:

@@ -13,8 +13,8 @@ import pytest
 
 import npusim.cli.eval as evaluation
 from npusim.cli import capacity
-from npusim.cli.command import Command, every_argument, every_command
-from npusim.cli.main import COMMANDS, main
+from npusim.cli.commands import COMMANDS, every_entry
+from npusim.cli.main import main
 from npusim.cli.options.argument import Argument, File, Form
 from npusim.cli.options.option import OnlyWith
 from npusim.cli.parser import parse
@@ -22,7 +22,8 @@ from npusim.cli.parser import parse
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 MODEL = DATA / "mlp_cv181x_int8.cvimodel"
 INPUT = DATA / "mlp.in.npz"
-ARGUMENTS = every_argument(COMMANDS)
+LOADED = {words: entry.load() for words, entry in every_entry(COMMANDS)}
+ARGUMENTS = {words: command.arguments for words, command in LOADED.items()}
 EVERY = [(words, argument) for words, arguments in ARGUMENTS.items() for argument in arguments]
 VENDORS = ("model_runner", "npz_tool")
 """They spell options as the vendor does, under whom --model is a .cvimodel."""
@@ -85,10 +86,6 @@ def test_help_of_every_command_and_action_shows_each_option_and_an_example(
         assert argument.name in shown and not any(alias in shown for alias in argument.aliases if alias != "--model")
 
 
-def command_of(words: str) -> Command:
-    return dict(every_command(COMMANDS))[words]
-
-
 def line(words: str, skipped: Argument | None = None) -> list[str]:
     """A command line with what is required, each word one that could be right."""
     required = [argument for argument in ARGUMENTS[words] if argument.required and argument is not skipped]
@@ -108,7 +105,7 @@ def test_every_output_is_checked_before_the_work_starts(
 ) -> None:
     words, argument = case
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(type(command_of(words)), "run", lambda *_: pytest.fail("the work has started"))
+    monkeypatch.setattr(type(LOADED[words]), "run", lambda *_: pytest.fail("the work has started"))
     (tmp_path / "file").touch()
     place = "file" if argument.file is File.DIRECTORY else "none/out.png" if "plot" in argument.key else "none/out.npz"
     assert run(*line(words, argument), *([argument.name] if argument.is_flag else []), place) == 2
@@ -118,7 +115,7 @@ def test_every_output_is_checked_before_the_work_starts(
 
 
 def groups() -> Iterator[tuple[str, str, str]]:
-    for words, command in every_command(COMMANDS):
+    for words, command in LOADED.items():
         for entry in command.options:
             if isinstance(entry, OnlyWith):
                 first = entry.first.arguments[0].name
@@ -379,7 +376,7 @@ def test_what_was_understood_before_still_is(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words, command = next((w, c) for w, c in every_command(COMMANDS) if OLDER[case][: len(w.split())] == w.split())
+    words, command = next((w, c) for w, c in LOADED.items() if OLDER[case][: len(w.split())] == w.split())
     monkeypatch.setattr(type(command), "run", lambda self, given: 7)
     assert run(*OLDER[case]) == 7, (words, capsys.readouterr().err)
 
