@@ -33,3 +33,7 @@ class AddressError(NpusimError):
 
 class UsageError(NpusimError):
     """A caller passed something that contradicts the documented interface."""
+
+
+class Md5Warning(UserWarning):
+    """A .cvimodel does not have the md5 that its header states. The board's runtime runs such a file too."""

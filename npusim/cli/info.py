@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from npusim.cli.command import Command, console, working
@@ -16,6 +17,7 @@ from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel
 from npusim.program.disasm import commands
 from npusim.program.model import named_cmdbufs
 from npusim.runtime.frame import FRAME_ALIGNMENT, tensor_bytes
+from npusim.runtime.ion import ion_use
 from npusim.runtime.tensor import TensorInfo, info_of_tensor
 
 PROGRAM = ProgramOption[ProgramSource](only_cvimodel=True)
@@ -40,7 +42,6 @@ COMMAND = InfoCommand()
 
 def describe(model: Cvimodel) -> dict[str, Any]:
     """Everything that `npusim info` tells, JSON-ready."""
-    counts = {name: Counter(c.mnemonic for c in commands(cmdbuf)) for name, cmdbuf in named_cmdbufs(model).items()}
     return {
         "chip": model.chip.name,
         "name": model.name,
@@ -48,27 +49,41 @@ def describe(model: Cvimodel) -> dict[str, Any]:
         "built": model.build_time,
         "compiler": model.mlir_version,
         "sections": [
-            {"name": s.name, "kind": s.kind.name, "num_bytes": s.num_bytes, "decompressed_bytes": s.decompressed_bytes}
+            {
+                "name": s.name,
+                "kind": s.kind.name,
+                "num_bytes": s.num_bytes,
+                "decompressed_bytes": s.decompressed_bytes,
+                "encrypted": s.encrypted,
+            }
             for s in model.sections
         ],
-        "programs": [
-            {
-                "batch": program.batch,
-                "shared_bytes": program.shared_bytes,
-                "private_bytes": program.private_bytes,
-                "inputs": _rows(model, program.inputs, i),
-                "outputs": _rows(model, program.outputs, i),
-                "num_tensors": len(program.tensors),
-                "routines": [
-                    {"kind": "CPU", "function": r.function}
-                    if isinstance(r, CpuRoutine)
-                    else {"kind": "TPU", "section": r.section}
-                    for r in program.routines
-                ],
-            }
-            for i, program in enumerate(model.programs)
+        "programs": [_program(model, i) for i in range(len(model.programs))],
+        "instructions": {
+            name: dict(Counter(c.mnemonic for c in commands(cmdbuf)).most_common())
+            for name, cmdbuf in named_cmdbufs(model, encrypted=False).items()
+        },
+    }
+
+
+def _program(model: Cvimodel, number: int) -> dict[str, Any]:
+    program, ion = model.programs[number], ion_use(model, number)
+    return {
+        "batch": program.batch,
+        "shared_bytes": program.shared_bytes,
+        "private_bytes": program.private_bytes,
+        "ion_bytes": asdict(ion) | {"total": ion.total},
+        "fits": {board.name: fits for board, fits in ion.boards(model.chip.name).items()},
+        "inputs": _rows(model, program.inputs, number),
+        "outputs": _rows(model, program.outputs, number),
+        "num_tensors": len(program.tensors),
+        "tensor_types": dict(Counter(tensor.dtype.name for tensor in program.tensors).most_common()),
+        "routines": [
+            {"kind": "CPU", "function": r.function}
+            if isinstance(r, CpuRoutine)
+            else {"kind": "TPU", "section": r.section}
+            for r in program.routines
         ],
-        "instructions": {name: dict(count.most_common()) for name, count in counts.items()},
     }
 
 

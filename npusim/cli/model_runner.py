@@ -6,7 +6,7 @@ from npusim.cli.command import Command
 from npusim.cli.options.files import ArchiveInput, ArchiveOutput, JsonTarget
 from npusim.cli.options.option import Flag, Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource
-from npusim.cli.run import run_model
+from npusim.cli.run import RESHAPE, run_model
 
 INPUT = ArchiveInput(("--input",), "input arrays by tensor name", metavar="IN.npz")
 PROGRAM = ProgramOption[ProgramSource](("--model",), only_cvimodel=True)
@@ -18,10 +18,11 @@ ALL_TENSORS = Flag(
 
 class ModelRunnerCommand(Command):
     example = "npusim model_runner --input in.npz --model mlp.cvimodel --output out.npz --dump_all_tensors"
-    options = (INPUT, PROGRAM, OUTPUT, ALL_TENSORS)
+    options = (INPUT, PROGRAM, OUTPUT, ALL_TENSORS, RESHAPE)
 
     def run(self, given: Given) -> int:
-        return run_model(given[PROGRAM], given[INPUT], given[OUTPUT], given[ALL_TENSORS], JsonTarget())
+        files = (given[PROGRAM], given[INPUT], given[OUTPUT])
+        return run_model(*files, JsonTarget(), all_tensors=given[ALL_TENSORS], reshape=given[RESHAPE])
 
 
 COMMAND = ModelRunnerCommand()

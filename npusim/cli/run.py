@@ -18,30 +18,34 @@ PROGRAM = ProgramOption[ProgramSource](only_cvimodel=True)
 INPUT = ArchiveInput(("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
 OUTPUT = ArchiveOutput(("-o", "--output"), "where the result goes", note="the outputs (.npz or .bin)")
 ALL_TENSORS = Flag(("--all-tensors",), "store every tensor that is still in memory, not only outputs")
+RESHAPE = Flag(("--reshape",), "take inputs of the right size but another shape; their elements stay in their order")
 JSON = JsonOutput("what was done")
 
 
 class RunCommand(Command):
     example = "npusim run mlp.cvimodel -i in.npz -o out.npz --all-tensors"
-    options = (PROGRAM, INPUT, OUTPUT, ALL_TENSORS, JSON)
+    options = (PROGRAM, INPUT, OUTPUT, ALL_TENSORS, RESHAPE, JSON)
 
     def run(self, given: Given) -> int:
-        return run_model(given[PROGRAM], given[INPUT], given[OUTPUT], given[ALL_TENSORS], given[JSON])
+        files = (given[PROGRAM], given[INPUT], given[OUTPUT])
+        return run_model(*files, given[JSON], all_tensors=given[ALL_TENSORS], reshape=given[RESHAPE])
 
 
 COMMAND = RunCommand()
 
 
-def run_model(source: ProgramSource, given: Path, output: Path, all_tensors: bool, json: JsonTarget) -> int:
-    """Runs the model of `source` on the arrays in `given`, and tells what it did."""
+def run_model(
+    source: ProgramSource, given: Path, output: Path, json: JsonTarget, *, all_tensors: bool, reshape: bool
+) -> int:
+    """Runs the model of `source` on the arrays in `given`, and tells what it did; the two options as in forward."""
     inputs = read_archive(given)
     started = time.perf_counter()
-    with working(f"loading {source.path}"):
+    with working(f"loading {source.path}"), source.md5():
         model = Model(source.path, verify_md5=source.verify_md5)
         source.require_chip(model.chip)
     loaded = time.perf_counter()
     with working(f"running {model.name} on {model.chip.name}"):
-        outputs = model.forward(inputs, all_tensors=all_tensors)
+        outputs = model.forward(inputs, all_tensors, reshape=reshape)
     done = time.perf_counter()
     write_archive(output, outputs)
     infos = [info for info in model.tensors if info.name in outputs]

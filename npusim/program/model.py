@@ -29,12 +29,12 @@ def cmdbufs_of_model(model: Cvimodel, program: int = 0) -> list[Cmdbuf]:
     return cmdbufs
 
 
-def named_cmdbufs(model: Cvimodel) -> dict[str, Cmdbuf]:
+def named_cmdbufs(model: Cvimodel, *, encrypted: bool = True) -> dict[str, Cmdbuf]:
     """Every command buffer of `model` by the name of its section; the segments of a dmabuf add ".segment0" and so
-    on."""
+    on. Raises FileFormatError for an encrypted section; with `encrypted=False` they are left out."""
     found: dict[str, Cmdbuf] = {}
     for section in model.sections:
-        if section.kind in (SectionType.CMDBUF, SectionType.DMABUF):
+        if section.kind in (SectionType.CMDBUF, SectionType.DMABUF) and (encrypted or not section.encrypted):
             found |= by_segment(section.name, section_cmdbufs(model, section.name))
     return found
 

@@ -38,9 +38,7 @@ class LoadedProgram:
 def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     """Binds `program` to a machine of its own. Raises NpusimError for anything in the file that cannot be run."""
     activations, weights = placed_tensors(file, program)
-    memory = plan_memory(
-        file, program, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET]
-    )
+    memory = map_of_program(file, program)
     _check_host_bytes(sum(info.num_bytes for info, offset in activations if offset == HOST_OFFSET))
     state = State(file.chip, memory.num_bytes)
     state.array_base = memory.array_base
@@ -49,6 +47,14 @@ def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     known = {info.name: _bind_tensor(state, memory, info, offset) for info, offset in weights} | tensors
     steps = [_bind_routine(file, state, known, routine) for routine in program.routines]
     return LoadedProgram(state, tensors, [call for calls in steps for call in calls])
+
+
+def map_of_program(file: Cvimodel, program: Program) -> MemoryMap:
+    """The memory map of `program`. Raises FileFormatError where it is too large."""
+    activations, weights = placed_tensors(file, program)
+    return plan_memory(
+        file, program, [(offset, info.num_bytes) for info, offset in activations + weights if offset != HOST_OFFSET]
+    )
 
 
 def placed_tensors(

@@ -85,10 +85,13 @@ class Model:
         """Every activation, in program order."""
         return tuple(tensor.info for tensor in self._loaded.tensors.values())
 
-    def forward(self, inputs: Mapping[str, ArrayLike], all_tensors: bool = False) -> dict[str, NDArray]:
+    def forward(
+        self, inputs: Mapping[str, ArrayLike], all_tensors: bool = False, *, reshape: bool = False
+    ) -> dict[str, NDArray]:
         """Runs the network once on `inputs`, {tensor name: array}, and returns {tensor name: array} (copies).
 
-        An input array has as many elements as its tensor, in any shape (the compiler folds shapes to four dimensions).
+        An input array has its tensor's shape, where axes of 1 do not count and more than four axes may be folded. With
+        `reshape`, it has any shape of as many elements, which are taken in their order.
         Its type is the tensor's own. An INT8, UINT8, INT16, UINT16 or BF16 tensor also takes floats, which are
         converted as the vendor's runner converts them (npusim.runtime.quantize); BF16 takes ml_dtypes.bfloat16; all
         take integers that fit. An aligned tensor takes its whole padded buffer, or plain pixels, which are then padded.
@@ -102,7 +105,7 @@ class Model:
         IllegalInstruction or UsageError where a command or a CPU routine meets data that it cannot work on, such as
         a damaged compressed weight or an index out of range."""
         tensors = self._loaded.tensors
-        for name, array in self._checked(inputs).items():
+        for name, array in self._checked(inputs, reshape).items():
             tensors[name].array[...] = array
         for step in self._loaded.steps:
             step()
@@ -111,7 +114,7 @@ class Model:
             names = tuple(t.name for t in self._program.tensors if t.name in self._program.outputs or not t.overwritten)
         return {name: tensors[name].array.copy() for name in names}
 
-    def _checked(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray]:
+    def _checked(self, inputs: Mapping[str, ArrayLike], reshape: bool) -> dict[str, NDArray]:
         wanted = self._program.inputs
         if set(inputs) != set(wanted):
             wrong = sorted(set(wanted) ^ set(inputs))[0]
@@ -119,7 +122,9 @@ class Model:
                 f"input {wrong!r} is {'missing' if wrong in wanted else 'unknown'}; the model takes {', '.join(wanted)}"
             )
         alignment = FRAME_ALIGNMENT[self.chip.name]
-        return {name: input_array(inputs[name], self._loaded.tensors[name], alignment) for name in wanted}
+        return {
+            name: input_array(inputs[name], self._loaded.tensors[name], alignment, reshape=reshape) for name in wanted
+        }
 
 
 def _short(info: TensorInfo) -> str:

@@ -71,7 +71,7 @@ def test_no_name_stands_twice_under_a_command(words: str) -> None:
 
 @pytest.mark.parametrize("words", OPENING)
 def test_whatever_opens_a_cvimodel_takes_its_chip_and_leaves_its_md5_alone(words: str) -> None:
-    assert {"--chip", "--no-md5"} <= {argument.name for argument in ARGUMENTS[words]}
+    assert {"--chip", "--no-md5", "--strict"} <= {argument.name for argument in ARGUMENTS[words]}
 
 
 @pytest.mark.parametrize("words", [words for words, found in ARGUMENTS.items() if len(found) > 1])
@@ -184,6 +184,8 @@ def cmdbuf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 def test_options_of_a_container_are_refused_for_bare_commands(cmdbuf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, sentence in (
         (["disasm", cmdbuf, "--no-md5"], "--no-md5 does nothing for"),
+        (["disasm", cmdbuf, "--strict"], "--strict does nothing for"),
+        (["disasm", MODEL, "--strict", "--no-md5"], "--no-md5 and --strict contradict each other"),
         (["profile", cmdbuf, "--program", "0"], "--program does nothing for"),
         (["info", cmdbuf], "holds commands for cv181x alone: give a .cvimodel"),
         (["check", cmdbuf, "--chip", "cv180x"], "is for cv181x: leave --chip cv180x out"),
@@ -205,19 +207,25 @@ def opened(words: str, model: Path, tmp_path: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("words", OPENING)
-def test_a_file_with_another_md5_or_chip_is_refused_and_no_md5_reads_it(
+def test_another_chip_is_refused_and_another_md5_a_warning_that_strict_refuses_and_no_md5_silences(
     words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edited = tmp_path / "edited.cvimodel"
     data = bytearray(MODEL.read_bytes())
     data[16] ^= 1  # in the md5 itself
     edited.write_bytes(data)
-    assert run(*opened(words, edited, tmp_path)) == 2
-    assert "md5" in capsys.readouterr().err
+    code = run(*opened(words, edited, tmp_path))
+    warned = capsys.readouterr().err
+    assert warned.startswith("npusim: warning: ") and "md5" in warned.splitlines()[0]
+    assert code == 0 if words != "capture" else "libcviruntime.so cannot be loaded" in warned
+    assert run(*opened(words, edited, tmp_path), "--strict") == 2
+    refused = capsys.readouterr().err
+    assert "md5" in refused and "leave --strict out" in refused and refused.count("\n") == 1
     assert run(*opened(words, MODEL, tmp_path), "--chip", "cv180x") == 2
     assert "is for cv181x: leave --chip cv180x out" in capsys.readouterr().err
     code = run(*opened(words, edited, tmp_path), "--no-md5", "--chip", "cv181x")
     error = capsys.readouterr().err
+    assert "md5" not in error
     assert code == 0 if words != "capture" else "libcviruntime.so cannot be loaded" in error
 
 

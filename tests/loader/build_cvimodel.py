@@ -164,6 +164,7 @@ def _tensor(b: flatbuffers.Builder, t: Tensor) -> int:
         _shape(b, t.shape),
         b.CreateString(t.pixel_format) if t.pixel_format else 0,
     )
+    scale, mean = (b.CreateNumpyVector(np.array(v, np.float32)) if v else 0 for v in (t.scale, t.mean))
     b.StartObject(5)
     b.PrependFloat32Slot(3, float(t.zero_point), 0.0)
     b.PrependFloat32Slot(4, t.qscale, 0.0)
@@ -175,7 +176,8 @@ def _tensor(b: flatbuffers.Builder, t: Tensor) -> int:
     b.PrependUOffsetTRelativeSlot(4, shape, 0)
     b.PrependUOffsetTRelativeSlot(6, quant, 0)
     b.PrependBoolSlot(7, t.overwritten, False)
-    b.PrependUOffsetTRelativeSlot(10, pixels, 0)
+    for slot, reference in ((8, scale), (9, mean), (10, pixels)):
+        b.PrependUOffsetTRelativeSlot(slot, reference, 0)
     b.PrependBoolSlot(11, t.aligned, False)
     b.PrependUint32Slot(12, t.aligned_bytes, 0)
     return b.EndObject()

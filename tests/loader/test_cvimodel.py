@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import FileFormatError, UsageError
+from npusim.errors import Md5Warning
 from npusim.loader.cpu_args import parse_cpu_args
 from npusim.loader.cvimodel import load_cvimodel, parse_cvimodel
 from npusim.loader.cvimodel_types import CpuRoutine, DType, SectionType, TpuRoutine, Weight
@@ -56,13 +57,20 @@ def test_arguments_of_cpu_routines_keep_their_types() -> None:
 def test_any_changed_byte_behind_the_header_breaks_the_md5(at: int) -> None:
     damaged = bytearray(SMALL)
     damaged[at] ^= 1
-    with pytest.raises(FileFormatError, match="md5 of its content is"):
+    with pytest.raises((Md5Warning, FileFormatError)):
         parse_cvimodel(damaged)
 
 
-def test_an_edited_file_is_read_when_asked_to() -> None:
-    edited = SMALL[:-1] + b"\xaa"
-    assert parse_cvimodel(edited, verify_md5=False).programs == parse_cvimodel(SMALL).programs
+def test_an_edited_file_is_read_with_a_warning_and_without_one_when_asked_to(tmp_path: Path) -> None:
+    edited = tmp_path / "edited.cvimodel"
+    edited.write_bytes(SMALL[:-1] + b"\xaa")
+    with pytest.warns(Md5Warning, match="edited.cvimodel: md5"):
+        warned = load_cvimodel(edited)
+    assert warned.programs == load_cvimodel(edited, verify_md5=False).programs == parse_cvimodel(SMALL).programs
+
+
+def test_mars_is_what_cv181x_was_called_in_2022() -> None:
+    assert parse_cvimodel(build_cvimodel(simple(chip="mars"))).chip.name == "cv181x"
 
 
 def test_the_md5_that_cvimodel_tool_leaves_unset_is_not_looked_at() -> None:

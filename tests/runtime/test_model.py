@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,32 @@ def test_an_input_arrives_as_documented(tmp_path: Path, dtype: DType, value: np.
 def test_an_input_that_does_not_fit_is_refused(tmp_path: Path, value: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         passing(tmp_path / "m.cvimodel", DType.INT8).forward({"x": value})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "same"),
+    [
+        ((3, 4, 5), (1, 3, 4, 5), True),
+        ((3, 1, 5), (1, 3, 5, 1), True),
+        ((1, 4, 5, 3), (1, 3, 4, 5), False),
+        ((60,), (1, 3, 4, 5), False),
+        ((3, 20), (1, 3, 4, 5), False),
+        ((1, 3, 4, 2, 5), (1, 3, 4, 10), True),
+        ((2, 3, 4, 1, 5), (1, 6, 4, 5), True),
+        ((1, 3, 2, 4, 5), (1, 3, 4, 10), False),
+    ],
+)
+def test_an_input_has_its_tensors_axes_unless_it_is_to_be_reshaped(
+    shape: tuple[int, ...], wanted: tuple[int, int, int, int], same: bool, tmp_path: Path
+) -> None:
+    one = program([tensor("x", wanted, DType.INT8)], [], ["x"], ["x"])
+    (tmp_path / "m.cvimodel").write_bytes(build_cvimodel(ModelData("cv181x", [one])))
+    model, value = Model(tmp_path / "m.cvimodel"), np.arange(math.prod(shape), dtype=np.int8).reshape(shape)
+    if not same:
+        with pytest.raises(UsageError, match=re.escape(f"shape {shape}, but its tensor is {wanted}: transpose it")):
+            model.forward({"x": value})
+    given = model.forward({"x": value}, reshape=not same)["x"]
+    assert given.shape == wanted and np.array_equal(given.reshape(-1), value.reshape(-1))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -10,7 +14,7 @@ from npusim.chip import CHIPS, Chip
 from npusim.cli.options.argument import Argument, File
 from npusim.cli.options.kinds import OneOf, PathText
 from npusim.cli.options.option import Flag, Option, Value, Words
-from npusim.errors import FileFormatError, UsageError
+from npusim.errors import FileFormatError, Md5Warning, UsageError
 from npusim.loader.cvimodel_types import Cvimodel
 from npusim.program.open import ProgramFile, open_program
 
@@ -20,26 +24,46 @@ CHIP: Value[str | None] = Value(
     OneOf(tuple(chip.name for chip in CHIPS)),
     default=None,
 )
-NO_MD5 = Flag(("--no-md5",), "read a .cvimodel that was edited after compilation, whose md5 no longer fits")
+NO_MD5 = Flag(("--no-md5",), "do not look at the md5 of a .cvimodel; without it, one that does not fit is a warning")
+STRICT = Flag(("--strict",), "refuse a .cvimodel whose md5 does not fit")
 
 
 @dataclass(frozen=True)
 class ProgramSource:
-    """A program file to be opened: its path, the chip that it must be for (None: any), and whether its md5 counts."""
+    """A program file to be opened: its path, the chip that it must be for (None: any), and what its md5 counts."""
 
     path: Path
     chip: str | None = None
     verify_md5: bool = True
+    strict: bool = False
 
     def open(self) -> ProgramFile:
-        """Raises as open_program does, and UsageError where --chip or --no-md5 do not go with the file."""
-        program = open_program(self.path, chip=self.chip, verify_md5=self.verify_md5)
+        """Raises as open_program does, and UsageError where --chip, --no-md5 or --strict do not go with the file."""
+        with self.md5():
+            program = open_program(self.path, chip=self.chip, verify_md5=self.verify_md5)
         self.require_chip(program.chip)
-        if program.model is None and not self.verify_md5:
-            raise UsageError(
-                f"{NO_MD5.names[0]} does nothing for {self.path}: only a .cvimodel has an md5; leave it out"
-            )
+        for flag, was_given in ((NO_MD5, not self.verify_md5), (STRICT, self.strict)):
+            if program.model is None and was_given:
+                raise UsageError(
+                    f"{flag.names[0]} does nothing for {self.path}: only a .cvimodel has an md5; leave it out"
+                )
         return program
+
+    @contextmanager
+    def md5(self) -> Iterator[None]:
+        """Tells on standard error of an md5 that does not fit a file that is read inside the block.
+
+        Raises FileFormatError instead with --strict."""
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always", Md5Warning)
+            yield
+        for warning in found:
+            if not isinstance(warning.message, Md5Warning):
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            elif self.strict:
+                raise FileFormatError(f"{warning.message} (leave {STRICT.names[0]} out to read it anyway)")
+            else:
+                print(f"npusim: warning: {warning.message} ({NO_MD5.names[0]} silences this)", file=sys.stderr)
 
     def open_cvimodel(self) -> Cvimodel:
         """As `open`. Raises FileFormatError where the file is not a .cvimodel."""
@@ -62,7 +86,7 @@ S = TypeVar("S", ProgramSource, ProgramSource | None)
 
 @dataclass(frozen=True)
 class ProgramOption(Option[S]):
-    """A program file, with --chip and --no-md5.
+    """A program file, with --chip, --no-md5 and --strict.
 
     only_cvimodel   whether command buffers and dmabufs are of no use to the command
     """
@@ -75,13 +99,15 @@ class ProgramOption(Option[S]):
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        return (self._file.argument, *CHIP.arguments, *NO_MD5.arguments)
+        return (self._file.argument, *CHIP.arguments, *NO_MD5.arguments, *STRICT.arguments)
 
     def value(self, words: Words) -> S:
         path = self._file.value(words)
         if path is not None:
-            return ProgramSource(path, CHIP.value(words), not NO_MD5.value(words))
-        for argument in (*CHIP.arguments, *NO_MD5.arguments):
+            if NO_MD5.value(words) and STRICT.value(words):
+                raise UsageError(f"{NO_MD5.names[0]} and {STRICT.names[0]} contradict each other: leave one out")
+            return ProgramSource(path, CHIP.value(words), not NO_MD5.value(words), STRICT.value(words))
+        for argument in self.arguments[1:]:
             if argument.key in words:
                 raise UsageError(f"{argument.name} does nothing without {self._file.argument.name}: leave it out")
         return cast(S, None)

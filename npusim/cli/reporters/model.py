@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
+
+from npusim.board import board_named
 
 
 def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
     """The whole report; `data` is what the command prints as JSON."""
-    origin = f"cvimodel {data['version']}, compiled {data['built']} by {data['compiler'] or 'unknown'}"
-    parts: list[RenderableType] = [f"[bold]{data['name']}[/] for {data['chip']}, {origin}"]
-    for program in data["programs"]:
-        parts.append(
-            f"program for batch {program['batch']}: {len(program['routines'])} routines, {program['num_tensors']} "
-            "tensors, "
-            f"shared memory {program['shared_bytes']:,} bytes, private {program['private_bytes']:,}"
-        )
-        parts.append(_tensors(program))
-        parts += [
-            f"  {routine['kind']} routine {routine.get('function') or routine.get('section')}"
-            for routine in program["routines"]
-        ]
+    compiler = escape(data["compiler"] or "a compiler that left no name")
+    origin = f"cvimodel {data['version']}, compiled {escape(data['built'])} by {compiler}"
+    parts: list[RenderableType] = [f"[bold]{escape(data['name'])}[/] for {data['chip']}, {origin}"]
+    several = len(data["programs"]) > 1
+    if several:
+        parts.append(f"{len(data['programs'])} programs, one for each batch size; --program N of a command takes one")
+    for number, program in enumerate(data["programs"]):
+        parts += _program(f"program {number}" if several else "program", program)
     parts.append(_sections(data))
+    if names := [escape(s["name"]) for s in data["sections"] if s["encrypted"]]:
+        parts.append(f"encrypted for the chip's secure world, cannot be read here: {', '.join(names)}")
     parts += [_instructions(name, counts) for name, counts in data["instructions"].items()]
     return parts
 
 
+def _program(title: str, program: dict[str, Any]) -> Iterator[RenderableType]:
+    types = ", ".join(f"{count} {name}" for name, count in program["tensor_types"].items())
+    yield f"{title} for batch {program['batch']}: {len(program['routines'])} routines, tensors: {types}"
+    ion = program["ion_bytes"]
+    parts = ", ".join(f"{name} {ion[name]:,}" for name in ion if name != "total")
+    yield f"  ION {ion['total']:,} bytes ({ion['total'] / (1 << 20):.2f} MiB): {parts}"
+    for word, wanted in (("fits", True), ("does not fit", False)):
+        boards = [board_named(name) for name, fits in program["fits"].items() if fits == wanted]
+        if boards:
+            yield f"  {word}: " + ", ".join(f"{b.name} ({b.ion_bytes >> 20} MiB of ION)" for b in boards)
+    yield _tensors(program)
+    for row in program["inputs"]:
+        if row["pixel_format"] or row["mean"]:
+            yield f"  {escape(row['name'])} takes {escape(_pixels(row))}"
+    for routine in program["routines"]:
+        yield f"  {routine['kind']} routine {escape(routine.get('function') or routine.get('section'))}"
+
+
+def _pixels(row: dict[str, Any]) -> str:
+    """Of which pixels an input is made; `mean` and `scale` are one number a channel."""
+    words = f"{row['pixel_format'] or 'unnamed'} pixels, aligned: {'yes' if row['aligned'] else 'no'}"
+    for name in ("mean", "scale"):
+        if row[name]:
+            words += f", {name} " + " ".join(f"{value:g}" for value in row[name])
+    return words
+
+
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    style: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False}
+    table = Table(title=title, min_width=len(title), **style)
     for column in columns:
         table.add_column(column, justify="right" if column in ("bytes", "count", "qscale", "zero point") else "left")
     return table
@@ -40,15 +69,8 @@ def _tensors(program: dict[str, Any]) -> Table:
     for direction, rows in (("in", program["inputs"]), ("out", program["outputs"])):
         for row in rows:
             shape = "x".join(map(str, row["shape"]))
-            table.add_row(
-                direction,
-                row["name"],
-                shape,
-                row["dtype"],
-                f"{row['qscale']:g}",
-                str(row["zero_point"]),
-                f"{row['num_bytes']:,}",
-            )
+            numbers = (f"{row['qscale']:g}", str(row["zero_point"]), f"{row['num_bytes']:,}")
+            table.add_row(direction, escape(row["name"]), shape, row["dtype"], *numbers)
     return table
 
 
@@ -58,12 +80,12 @@ def _sections(data: dict[str, Any]) -> Table:
         size = f"{section['num_bytes']:,}"
         if section["decompressed_bytes"]:
             size += f" (lz4; {section['decompressed_bytes']:,} unpacked)"
-        table.add_row(section["kind"], section["name"], size)
+        table.add_row(section["kind"], escape(section["name"]), size + " (encrypted)" * section["encrypted"])
     return table
 
 
 def _instructions(name: str, counts: dict[str, int]) -> Table:
-    table = _table(f"{sum(counts.values()):,} instructions in {name}", "mnemonic", "count")
+    table = _table(f"{sum(counts.values()):,} instructions in {escape(name)}", "mnemonic", "count")
     for mnemonic, count in counts.items():
         table.add_row(mnemonic, f"{count:,}")
     return table

@@ -20,6 +20,10 @@ def tensor_rows(infos: Iterable[TensorInfo]) -> list[dict[str, Any]]:
             "qscale": info.qscale,
             "zero_point": info.zero_point,
             "num_bytes": info.num_bytes,
+            "pixel_format": info.pixel_format,
+            "aligned": info.aligned,
+            "mean": list(info.mean),
+            "scale": list(info.scale),
         }
         for info in infos
     ]
