@@ -23,9 +23,8 @@ from typing import Any
 
 from benchmarks.claim import CannotRun, Claim, Say, number
 from benchmarks.claims import CLAIMS
+from benchmarks.cpu import THREADS
 from benchmarks.results import RESULTS, Result, conditions, read_results, record
-
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIMS, results_path: Path = RESULTS) -> int:

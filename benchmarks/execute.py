@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import ctypes as C
 import os
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.claim import CannotRun, Say
-from benchmarks.cpu import Side, take_turns
+from benchmarks.cpu import THREADS, Side, take_turns
 from benchmarks.needs import NETWORKS
 from benchmarks.support.memory import peak_bytes
 from golden import read_archive
@@ -78,6 +81,40 @@ def convolutions(say: Say) -> float:
             ratios.append(turns.ratio("vendor", "npusim"))
             say(f"{name:32} {speeds}   {ratios[-1]:6.1f} times")
     return min(ratios)
+
+
+def threads(say: Say) -> float:
+    """CPU time of a large convolution where no variable sets BLAS threads, over that with one thread set, while a loop
+    keeps a core busy: geometric mean of eight."""
+    ratios = []
+    with nothing_set():
+        unset_side = Side(npusim_convolutions)
+    with busy_core(), unset_side as unset, Side(npusim_convolutions) as one:
+        for name in (convolution_name(*kind) for kind in KINDS):
+            turns = take_turns({"unset": unset.timer(name), "one": one.timer(name)}, 41)
+            ratios.append(turns.ratio("unset", "one"))
+            say(f"{name:32} unset {turns.median('unset'):.4f} s   one {turns.median('one'):.4f} s   {ratios[-1]:.2f}")
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+@contextmanager
+def nothing_set() -> Iterator[None]:
+    """The environment of a user who says nothing of threads."""
+    before = {name: os.environ.pop(name) for name in THREADS if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """Another process that computes all the time."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as loop:
+        try:
+            yield
+        finally:
+            loop.kill()
 
 
 def network_files() -> list[Path]:

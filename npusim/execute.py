@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from npusim.errors import IllegalInstruction, NpusimError
 from npusim.insn import Instruction
 from npusim.insn.base import Bound
+from npusim.numerics.blas import one_blas_thread
 from npusim.state import State
 
 
@@ -27,6 +28,7 @@ class BoundProgram:
                 call = known[key] = _bind(state, instruction)
             self._calls.append(call)
 
+    @one_blas_thread
     def run(self) -> None:
         for call in self._calls:
             call()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from npusim.numerics.blas import one_blas_thread
 from reference_model.attention import attend
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
@@ -35,6 +36,7 @@ class Model:
         """An empty dense store for one sequence, with room for `capacity` tokens before it grows."""
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
 
+    @one_blas_thread
     def forward(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
         """Logits float32 [T, vocab], row i after token i.
 
@@ -42,6 +44,7 @@ class Model:
         outside the vocabulary and for more tokens than the model's context."""
         return self.head(self.hidden(token_ids, kv))
 
+    @one_blas_thread
     def hidden(
         self,
         token_ids: Sequence[int] | IntArray,
@@ -69,6 +72,7 @@ class Model:
                 tap(index, x)
         return rms_norm(x, weights.final_norm, config.norm_eps)
 
+    @one_blas_thread
     def step(self, token_ids: Sequence[int] | IntArray, kvs: Sequence[KVStore]) -> FloatArray:
         """One more token for each of B sequences: logits [B, vocab]. The weights are read once for all of them.
 
@@ -97,6 +101,7 @@ class Model:
             config.sliding_layers
         ) else full
 
+    @one_blas_thread
     def layer(
         self, index: int, x: FloatArray, kvs: Sequence[KVStore], positions: IntArray, ropes: tuple[Rope, Rope]
     ) -> FloatArray:
@@ -110,6 +115,7 @@ class Model:
             x[start : start + MLP_BLOCK] += self._mlp(weights, x[start : start + MLP_BLOCK])
         return x
 
+    @one_blas_thread
     def head(self, hidden: FloatArray) -> FloatArray:
         """[T, d] -> logits [T, vocab]."""
         return self.weights.head.product(hidden)

@@ -15,6 +15,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.numerics.blas import one_blas_thread
+
 _FE_TOWARDZERO = {"x86_64": 0xC00, "amd64": 0xC00, "i686": 0xC00, "aarch64": 0xC00000, "arm64": 0xC00000}
 
 
@@ -45,16 +47,17 @@ def is_native() -> bool:
 def rounding_toward_zero() -> Iterator[None]:
     """Inside the block, NumPy's float32 arithmetic on this thread rounds toward zero, if `is_native()`.
 
-    Otherwise nothing changes."""
+    Otherwise nothing changes. BLAS has one thread, since threads of its own would not follow."""
     call = _fesetround()
     if call is None:
         yield
         return
-    call(_FE_TOWARDZERO[platform.machine().lower()])
-    try:
-        yield
-    finally:
-        call(0)
+    with one_blas_thread:
+        call(_FE_TOWARDZERO[platform.machine().lower()])
+        try:
+            yield
+        finally:
+            call(0)
 
 
 def add(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npusim.numerics.blas import one_blas_thread
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
 from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore, Selected
@@ -89,12 +90,14 @@ class TwinModel:
         """An empty dense store for one sequence, with room for `capacity` tokens before it grows."""
         return ContiguousKV(self.config.num_layers, self.config.num_kv_heads, self.config.head_dim, capacity)
 
+    @one_blas_thread
     def forward(self, token_ids: Sequence[int] | IntArray, kv: KVStore | None = None) -> FloatArray:
         """Logits [T, vocab], float32 values of bf16 numbers, row i after token i; see Model.forward.
 
         Any KVStore will do. It is given bf16 numbers in float32 arrays, and must return them unchanged."""
         return floats(self.head(self.hidden(token_ids, kv)))
 
+    @one_blas_thread
     def hidden(
         self,
         token_ids: Sequence[int] | IntArray,
@@ -141,10 +144,12 @@ class TwinModel:
         """The matrix that `head` multiplies by, [vocab, d]."""
         return self._head
 
+    @one_blas_thread
     def head(self, hidden: Patterns) -> Patterns:
         """[T, d] -> logits [T, vocab], bf16."""
         return self._head.product(hidden)
 
+    @one_blas_thread
     def layer(self, index: int, x: Patterns, kv: KVStore, positions: IntArray, ropes: tuple[Rope, Rope]) -> Patterns:
         """One decoder layer: the residual stream [T, d] at `positions` before it -> after it.
 

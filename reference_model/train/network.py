@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.numerics.blas import one_blas_thread
 from reference_model.config import ModelConfig
 from reference_model.train.attention import attention_backward, attention_forward
 from reference_model.train.blocks import (
@@ -90,6 +91,7 @@ def rope_tables(config: ModelConfig, length: int, dtype: Any) -> tuple[Array, Ar
     return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
 
 
+@one_blas_thread
 def loss_and_gradients(params: Params, config: ModelConfig, batch: Batch) -> tuple[float, Params]:
     """The weighted sum of -log p over the batch, and its derivative by each parameter."""
     x, saved, rope = _forward(params, config, batch.tokens)
@@ -106,6 +108,7 @@ def loss_and_gradients(params: Params, config: ModelConfig, batch: Batch) -> tup
     return loss, grads
 
 
+@one_blas_thread
 def loss_only(params: Params, config: ModelConfig, batch: Batch) -> float:
     """The weighted sum of -log p over the batch."""
     x, _, _ = _forward(params, config, batch.tokens)
