@@ -50,7 +50,7 @@ class Operand(NamedTuple):
     """One operand of a class of instructions."""
 
     name: str
-    """res0, opd0, opd1, opd2; source or destination for the DMA."""
+    """The prefix of its fields in a descriptor: opd0, opd1, opd2, res0; src or dst for the DMA."""
     role: Role
     what: str
     """What it is, in a few words, for the manual."""

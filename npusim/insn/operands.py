@@ -36,10 +36,16 @@ def checked_shape(insn: TiuInstruction, name: str) -> Shape:
 
 
 def addr_of(insn: TiuInstruction, name: str) -> int:
-    """Linear LMEM address of operand `name`. opd1 and opd2 hold 16 bits; their higher bits (lane / 2) are those of
-    res0."""
-    addr: int = getattr(insn.regs, f"{name}_addr")
-    return addr if name in ("res0", "opd0") else insn.regs.res0_addr & ~0xFFFF | addr
+    """Linear LMEM address of operand `name`."""
+    addr: int = addr_in(insn.regs, name)
+    return addr
+
+
+def addr_in(regs: Any, name: str) -> Any:
+    """The same from `regs`, whose fields are numbers, or arrays of many descriptors. opd1 and opd2 hold 16 bits; their
+    higher bits (lane / 2) are those of res0."""
+    addr = getattr(regs, f"{name}_addr")
+    return addr if name in ("res0", "opd0") else regs.res0_addr & ~0xFFFF | addr
 
 
 def strides_of(insn: TiuInstruction, name: str, shape: Shape, itemsize: int) -> Shape:

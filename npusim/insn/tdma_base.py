@@ -41,8 +41,8 @@ class Transfer(TdmaInstruction):
     compressed: ClassVar[bool] = False
     """The side in GMEM is a compressed stream."""
     operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("source", Role.READ, "what is moved", lambda insn: insn.sources()),
-        Operand("destination", Role.WRITE, "where it goes", lambda insn: insn.destinations()),
+        Operand("src", Role.READ, "what is moved", lambda insn: insn.sources()),
+        Operand("dst", Role.WRITE, "where it goes", lambda insn: insn.destinations()),
     )
 
     @classmethod
@@ -119,8 +119,8 @@ class Transfer(TdmaInstruction):
         return GlobalTensor(self.regs.dst_base_reg_sel, addr, shape, strides, PATTERN[itemsize])
 
     def run_of_bytes(self, side: str, num_bytes: int) -> Region:
-        """`num_bytes` linear bytes from the address of `side` ("source" or "destination") on, in its memory."""
-        if side == "source":
+        """`num_bytes` linear bytes from the address of `side` ("src" or "dst") on, in its memory."""
+        if side == "src":
             local, base_reg, addr = self.direction in LOCAL_SOURCE, self.regs.src_base_reg_sel, self.src_addr
         else:
             local, base_reg, addr = self.direction in LOCAL_DESTINATION, self.regs.dst_base_reg_sel, self.dst_addr

@@ -79,7 +79,7 @@ class L2lTensorCopy(TensorCopy):
         return regs.spec_func == SpecFunc.COPY
 
     def apart(self) -> tuple[tuple[str, str], ...]:
-        return (("source", "destination"),) if self.table() is None else ()
+        return (("src", "dst"),) if self.table() is None else ()
 
     def check_rules(self) -> None:
         super().check_rules()
@@ -115,7 +115,7 @@ class TensorFillConstant(Transfer):
 
     def bind_checked(self, state: State) -> Bound:
         (place,) = self.destinations()
-        dst = bound_tensor(state, place, "destination")
+        dst = bound_tensor(state, place, "dst")
         constant = np.frombuffer(self.regs.const_val.to_bytes(2, "little"), np.uint8)
         everywhere = np.ndarray(dst.shape, dst.cover.dtype, constant, 0, (0, 0, 0, 0))
         return transfer(TensorGmem(constant, everywhere, (0, everywhere.itemsize)), dst)
@@ -159,10 +159,10 @@ class GeneralCopy(Transfer):
             )
 
     def sources(self) -> Sequence[Place]:
-        return (self.run_of_bytes("source", self.regs.src_n_stride),)
+        return (self.run_of_bytes("src", self.regs.src_n_stride),)
 
     def destinations(self) -> Sequence[Place]:
-        return (self.run_of_bytes("destination", self.regs.src_n_stride),)
+        return (self.run_of_bytes("dst", self.regs.src_n_stride),)
 
     def bind_checked(self, state: State) -> Bound:
         src, dst = (_bytes(state, self, operand) for operand in self.operands)

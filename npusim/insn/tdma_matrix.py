@@ -115,14 +115,14 @@ class MatrixTransfer(Transfer):
         n_step, step = steps
         pairs: list[tuple[Tensor, Tensor]] = []
         for held, piece in pieces:
-            near = bound_tensor(state, piece, "source" if self.direction == TransDir.L2G else "destination")
+            near = bound_tensor(state, piece, "src" if self.direction == TransDir.L2G else "dst")
             strides = (n_step, piece.shape[3] * step, 0, step)
             if self.direction == TransDir.L2G:
                 far = self.destination(piece.shape, strides, self.itemsizes[1], self.dst_addr + held.start * step)
-                pairs.append((near, bound_tensor(state, far, "destination")))
+                pairs.append((near, bound_tensor(state, far, "dst")))
             else:
                 far = self.source(piece.shape, strides, self.itemsizes[0], self.src_addr + held.start * step)
-                pairs.append((bound_tensor(state, far, "source"), near))
+                pairs.append((bound_tensor(state, far, "src"), near))
         return transfer_rows(pairs, self.table())
 
 

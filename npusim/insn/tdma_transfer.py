@@ -34,7 +34,7 @@ def bound_tensor(state: State, place: Place, what: str) -> Tensor:
 def bound_sides(state: State, insn: Transfer) -> tuple[Tensor, Tensor]:
     """Source and destination of an instruction that has one tensor each."""
     (src,), (dst,) = insn.sources(), insn.destinations()
-    return bound_tensor(state, src, "source"), bound_tensor(state, dst, "destination")
+    return bound_tensor(state, src, "src"), bound_tensor(state, dst, "dst")
 
 
 def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
@@ -154,7 +154,7 @@ def copies_as_if_apart(insn: Transfer) -> bool:
 
     It does where no element reads what an earlier one has changed.
     """
-    (src,), (dst,) = insn.tensors("source"), insn.tensors("destination", Role.WRITE)
+    (src,), (dst,) = insn.tensors("src"), insn.tensors("dst", Role.WRITE)
     read, write = (t.element_addrs(insn.chip).reshape(-1, 1) + np.arange(t.itemsize) for t in (src, dst))
     if insn.table() is None:  # an element that is copied to where it lies changes nothing
         stays = (read == write).all(axis=1)

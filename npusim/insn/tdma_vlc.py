@@ -58,7 +58,7 @@ class Compressed(Transfer):
 
     def stream(self) -> Region:
         """At most these bytes of GMEM hold the compressed elements."""
-        side = "source" if self.direction == TransDir.G2L else "destination"
+        side = "src" if self.direction == TransDir.G2L else "dst"
         return self.run_of_bytes(side, stream_limit(max(self.count, 0), self.stream_itemsize))
 
     def bind_decompress(self, state: State, store: Callable[[Elements], None]) -> Bound:
@@ -162,7 +162,7 @@ class G2lTensorCopyDecompressed(Compressed):
 
     def bind_checked(self, state: State) -> Bound:
         (place,) = self.destinations()
-        dst, table = bound_tensor(state, place, "destination"), self.table()
+        dst, table = bound_tensor(state, place, "dst"), self.table()
 
         def store(elements: Elements) -> None:
             dst.store((elements if table is None else table[elements]).reshape(dst.shape))
@@ -200,7 +200,7 @@ class L2gTensorCopyCompressed(Compressed):
 
     def bind_checked(self, state: State) -> Bound:
         (place,) = self.sources()
-        src = bound_tensor(state, place, "source")
+        src = bound_tensor(state, place, "src")
         return self.bind_compress(state, lambda: src.load().reshape(-1))
 
 
@@ -247,7 +247,7 @@ class G2lMatrixCopyDecompressed(CompressedMatrix):
         return (self.stream(),)
 
     def bind_checked(self, state: State) -> Bound:
-        pieces = [(held, bound_tensor(state, piece, "destination")) for held, piece in self.held()]
+        pieces = [(held, bound_tensor(state, piece, "dst")) for held, piece in self.held()]
 
         def store(elements: Elements) -> None:
             matrix = elements.reshape(self.matrix_shape)
@@ -273,7 +273,7 @@ class L2gMatrixCopyCompressed(CompressedMatrix):
         return (self.stream(),)
 
     def bind_checked(self, state: State) -> Bound:
-        pieces = [(held, bound_tensor(state, piece, "source")) for held, piece in self.held()]
+        pieces = [(held, bound_tensor(state, piece, "src")) for held, piece in self.held()]
         dtype = PATTERN[self.stream_itemsize].dtype
 
         def load() -> Elements:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npusim.chip import Chip
-from npusim.insn import Instruction
+from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS, Instruction
 from npusim.isa.descriptors import CV183X_ALIASES, TIU_CV183X, tdma_layout, tiu_layout
 from npusim.isa.layout import Layout
 from npusim.isa.opcodes import Engine
@@ -14,19 +14,18 @@ from npusim.program.decode import decode_tdma, decode_tiu
 
 Fields = dict[str, int]
 
-_OPERANDS = ("res0", "opd0", "opd1", "opd2")
 TIU_RESET: Fields = dict(
     cmd_en=1, cmd_id_en=1, tsk_opd_num=2, opt_left_shift=2, opt_shift_typ=1, opt_rshift_typ=1, opt_opd1_sign=1,
     opt_opd2_sign=1,
     opt_res0_seg=1, opt_opd0_seg=1, opt_opd1_seg=1, rsvd1=1, rsvd2=2, rsvd3=3, rsvd4=4, rsvd5=5, rsvd6=6,
     conv_op_x_str=1, conv_op_y_str=1,
-    **{f"{opd}_{dim}": 16 if dim == "w" else 1 for opd in _OPERANDS for dim in "nchw"},
-    **{f"{opd}_{dim}_str": step for opd in _OPERANDS for dim, step in (("n", 16), ("c", 16), ("w", 1), ("b", 16))},
+    **{f"{opd}_{dim}": 16 if dim == "w" else 1 for opd in TIU_OPERANDS for dim in "nchw"},
+    **{f"{opd}_{dim}_str": step for opd in TIU_OPERANDS for dim, step in (("n", 16), ("c", 16), ("w", 1), ("b", 16))},
 )  # fmt: skip
 """What cvikernel starts every TIU descriptor from (reset_tiu_reg in cv181x_tiu_reg.h)."""
 TDMA_RESET: Fields = dict(
     vld=1, bar_en=1, dst_fmt=1, src_fmt=1, src_n=1,
-    **{f"{side}_{name}": 1 for side in ("src", "dst") for name in ("c", "h", "w", "n_stride", "c_stride_low",
+    **{f"{side}_{name}": 1 for side in TDMA_OPERANDS for name in ("c", "h", "w", "n_stride", "c_stride_low",
     "h_stride")},
 )  # fmt: skip
 """The same for TDMA descriptors (reset_tdma_reg in cv181x_tdma_reg.h)."""

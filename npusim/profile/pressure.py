@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS, WRITTEN_OPERANDS
 from npusim.timing.spans import LmemUse
 from npusim.timing.timeline import TDMA, Timeline
 
@@ -92,10 +93,13 @@ def _touches(use: LmemUse, granule: int, starts: Ints) -> _Touches:
     """`starts` has a number for every command, TIU first, that rises with its start."""
     num_tiu, num_tdma = len(use.tiu), len(use.tdma)
     spans = np.concatenate([use.tiu.reshape(-1, 2), use.tdma.reshape(-1, 2)])
-    command = np.concatenate([np.repeat(np.arange(num_tiu), 4), np.repeat(np.arange(num_tdma) + num_tiu, 2)])
-    # In the order of TIU_OPERANDS and (source, destination): the first operand of a TIU command is written, and the
-    # second of a TDMA one.
-    writes = np.concatenate([np.tile([True, False, False, False], num_tiu), np.tile([False, True], num_tdma)])
+    command = np.repeat(
+        np.arange(num_tiu + num_tdma), np.repeat([len(TIU_OPERANDS), len(TDMA_OPERANDS)], [num_tiu, num_tdma])
+    )
+    writes = np.concatenate([
+        np.tile([name in WRITTEN_OPERANDS for name in names], count)
+        for names, count in ((TIU_OPERANDS, num_tiu), (TDMA_OPERANDS, num_tdma))
+    ])  # fmt: skip
     first, last = spans[:, 0] // granule, -(-spans[:, 1] // granule)
     last = np.where(spans[:, 1] > spans[:, 0], np.minimum(last, GRANULES), 0)
     order = np.argsort(2 * starts[command] + writes, kind="stable")

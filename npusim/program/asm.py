@@ -1,4 +1,4 @@
-"""From the text of isa.disasm back to command buffers."""
+"""From the text of program.disasm back to command buffers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import numpy as np
 
 from npusim.chip import Chip, chip_named
 from npusim.errors import FileFormatError, UsageError
-from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.layout import Layout
-from npusim.isa.opcodes import Engine
-from npusim.isa.regs import tdma_rows, tiu_rows
-from npusim.program.disasm import default_header, tdma_mnemonic, tiu_mnemonic
-from npusim.program.forms import TDMA_FORMS, TIU_FORMS, default_fields, read_int
+from npusim.isa.opcodes import ENGINES, Engine
+from npusim.program.disasm import default_header, instructions, layout_of, mnemonic_of
+from npusim.program.forms import default_fields, forms_of, read_int
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _command(number: int, line: str, parts: list[_Part]) -> None:
     engine = Engine.TIU if mnemonic.startswith("tiu") else Engine.TDMA
     if not mnemonic.startswith(("tiu", "tdma")):
         raise FileFormatError(f"mnemonic {mnemonic!r} begins with neither tiu nor tdma")
-    layout = tiu_layout(chip) if engine == Engine.TIU else tdma_layout(chip)
+    layout = layout_of(chip, engine)
     given: dict[str, int] = {}
     header = default_header(chip, engine)
     for token in tokens:
@@ -103,7 +101,7 @@ def _command(number: int, line: str, parts: list[_Part]) -> None:
 
 
 def _fields(chip: Chip, engine: Engine, layout: Layout, key: str, value: str) -> dict[str, int]:
-    for form in TIU_FORMS if engine == Engine.TIU else TDMA_FORMS:
+    for form in forms_of(engine).get(key.partition(".")[0], ()):
         if form.key == key:
             return form.read(value, chip)
     if key not in layout.by_name:
@@ -123,7 +121,8 @@ def _header(text: str, default: bytes) -> bytes:
 def _encode(part: _Part) -> bytes:
     chip = part.chip
     bodies: dict[int, bytes] = {}
-    for engine, layout in ((Engine.TIU, tiu_layout(chip)), (Engine.TDMA, tdma_layout(chip))):
+    for engine in ENGINES:
+        layout = layout_of(chip, engine)
         lines = [line for line in part.lines if line.engine == engine]
         defaults = default_fields(layout)
         columns = {
@@ -131,13 +130,9 @@ def _encode(part: _Part) -> bytes:
             for name, default in defaults.items()
         }
         rows = layout.encode(columns, len(lines))
-        mnemonics = (
-            [tiu_mnemonic(chip, regs) for regs in tiu_rows(chip, rows)]
-            if engine == Engine.TIU
-            else [tdma_mnemonic(chip, regs) for regs in tdma_rows(chip, rows)]
-        )
-        for line, row, mnemonic in zip(lines, rows, mnemonics, strict=True):
-            if line.mnemonic not in (mnemonic, f"{engine.name.lower()}.unknown"):
+        for line, row, insn in zip(lines, rows, instructions(chip, engine, rows), strict=True):
+            mnemonic = mnemonic_of(insn, engine)
+            if line.mnemonic not in (mnemonic, mnemonic_of(None, engine)):
                 raise FileFormatError(f"line {line.number}: it says {line.mnemonic}, but its fields make it {mnemonic}")
             bodies[line.number] = row.tobytes()
     return b"".join(line.header + bodies[line.number] for line in part.lines)

@@ -1,28 +1,35 @@
-"""From a command buffer to text, one command a line, and to JSON. isa.asm turns the text back into the same bytes.
+"""From a command buffer to text, one command a line, and to JSON. program.asm turns the text back into the same bytes.
 
     .chip cv181x
     00000000: tdma_load  cmd_id=1 src_fmt=1 ... src=1x3x32x32 src.at=base1+0x1200 dst=3x32x32 dst.at=lane0.bank0+0x000
 
 A line holds the command's offset, its mnemonic, the fields that are not at their default under their header's names,
-and the operands (isa.forms). A command that no instruction matches is `tiu.unknown` or `tdma.unknown`."""
+and the operands that its instruction declares (program.forms says how). A command that no instruction matches is
+`tiu.unknown` or `tdma.unknown`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npusim.chip import Chip
 from npusim.errors import IllegalInstruction
+from npusim.insn import Instruction
+from npusim.insn.operand import Operand, Place
 from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.layout import Layout
 from npusim.isa.opcodes import Engine
-from npusim.isa.regs import TdmaRegs, TiuRegs, tdma_rows, tiu_rows
+from npusim.isa.regs import tdma_rows, tiu_rows
+from npusim.mem.region import LMEM, Region
+from npusim.mem.tensor import LocalTensor
 from npusim.program.cmdbuf import HEADER_BYTES, Cmdbuf
 from npusim.program.decode import decode_tdma, decode_tiu
-from npusim.program.forms import TDMA_FORMS, TIU_FORMS, Form, default_fields
+from npusim.program.forms import default_fields, forms_of, write_gmem_addr, write_lmem_addr
 
 _HEX_FIELDS = frozenset({"quan_m", "const_val", "opd0_ins_val", "opd0_ins_fp", "layer_info", "layer_ID"})
 
@@ -35,41 +42,56 @@ class Command:
     offset: int
     """Of the command's header, in bytes from the buffer's start."""
     engine: Engine
-    mnemonic: str
+    instruction: Instruction | None
+    """What it is; None where no instruction matches."""
     fields: dict[str, int]
     """Every field of the descriptor."""
     header: bytes
+
+    @property
+    def mnemonic(self) -> str:
+        return mnemonic_of(self.instruction, self.engine)
+
+    def touched(self) -> list[tuple[Operand, Sequence[Place]]]:
+        """The operands that it has, as its class declares them; none where it is no instruction that the chip runs."""
+        if self.instruction is None:
+            return []
+        try:
+            self.instruction.check_rules()
+        except IllegalInstruction:
+            return []
+        return self.instruction.touched()
+
+    def operands(self, chip: Chip) -> dict[str, str]:
+        """Key -> text of every operand that the instruction has, or in whose fields anything stands."""
+        present = {operand.name for operand, _ in self.touched()}
+        return {
+            form.key: form.write(self.fields, chip)
+            for name, forms in forms_of(self.engine).items()
+            for form in forms
+            if any(self.fields[field] for field in form.fields) or (name in present and form.key != f"{name}.str")
+        }
 
 
 def commands(cmdbuf: Cmdbuf) -> Iterator[Command]:
     """Every command of `cmdbuf`, in buffer order."""
     chip = cmdbuf.chip
-    tiu, tdma = tiu_layout(chip), tdma_layout(chip)
-    widths = np.full(cmdbuf.num_commands, tdma.num_bytes + HEADER_BYTES)
-    widths[cmdbuf.tiu_index] = tiu.num_bytes + HEADER_BYTES
+    widths = np.empty(cmdbuf.num_commands, np.int64)
+    found: dict[int, tuple[Engine, Instruction | None, dict[str, int]]] = {}
+    for engine, descriptors, index in (
+        (Engine.TIU, cmdbuf.tiu, cmdbuf.tiu_index),
+        (Engine.TDMA, cmdbuf.tdma, cmdbuf.tdma_index),
+    ):
+        layout = layout_of(chip, engine)
+        widths[index] = layout.num_bytes + HEADER_BYTES
+        columns = layout.decode(descriptors)
+        table = np.stack(list(columns.values()), axis=1).tolist()
+        for place, insn, row in zip(index.tolist(), instructions(chip, engine, descriptors), table, strict=True):
+            found[place] = (engine, insn, dict(zip(columns, row, strict=True)))
     offsets = (np.cumsum(widths) - widths).tolist()
-    streams = {
-        **_stream(
-            Engine.TIU, tiu, cmdbuf.tiu, cmdbuf.tiu_index, [tiu_mnemonic(chip, r) for r in tiu_rows(chip, cmdbuf.tiu)]
-        ),
-        **_stream(
-            Engine.TDMA,
-            tdma,
-            cmdbuf.tdma,
-            cmdbuf.tdma_index,
-            [tdma_mnemonic(chip, r) for r in tdma_rows(chip, cmdbuf.tdma)],
-        ),
-    }
-    for index in range(cmdbuf.num_commands):
-        engine, mnemonic, fields = streams[index]
-        yield Command(
-            index,
-            offset=offsets[index],
-            engine=engine,
-            mnemonic=mnemonic,
-            fields=fields,
-            header=cmdbuf.headers[index].tobytes(),
-        )
+    for place, offset, header in zip(range(cmdbuf.num_commands), offsets, cmdbuf.headers, strict=True):
+        engine, insn, fields = found[place]
+        yield Command(place, offset, engine, insn, fields=fields, header=header.tobytes())
 
 
 def disassemble(cmdbuf: Cmdbuf, section: str = "") -> str:
@@ -83,86 +105,94 @@ def disassemble(cmdbuf: Cmdbuf, section: str = "") -> str:
 
 
 def disassemble_json(cmdbuf: Cmdbuf) -> list[dict[str, Any]]:
-    """`cmdbuf` as JSON-ready objects: index, offset, engine, mnemonic, operands as in the text, and every field that is
-    not 0."""
-    out = []
-    for command in commands(cmdbuf):
-        operands = {
-            form.key: form.write(command.fields, cmdbuf.chip)
-            for form in _forms(command.engine)
-            if _is_shown(form, command.fields)
+    """`cmdbuf` as JSON-ready objects: index, offset, engine, mnemonic, operands as in the text, what they are to the
+    instruction, and every field that is not 0."""
+    chip = cmdbuf.chip
+    return [
+        {
+            "index": command.index,
+            "offset": command.offset,
+            "engine": command.engine.name,
+            "mnemonic": command.mnemonic,
+            "operands": command.operands(chip),
+            "accesses": [_access_json(operand, places, chip) for operand, places in command.touched()],
+            "fields": {name: value for name, value in command.fields.items() if value},
         }
-        out.append(
-            {
-                "index": command.index,
-                "offset": command.offset,
-                "engine": command.engine.name,
-                "mnemonic": command.mnemonic,
-                "operands": operands,
-                "fields": {name: value for name, value in command.fields.items() if value},
-            }
-        )
-    return out
+        for command in commands(cmdbuf)
+    ]
 
 
 def write_command(command: Command, chip: Chip) -> str:
     """One line of text."""
-    layout = tiu_layout(chip) if command.engine == Engine.TIU else tdma_layout(chip)
-    forms = _forms(command.engine)
-    in_forms = {name for form in forms for name in form.fields}
-    defaults = default_fields(layout)
     tokens = [
-        f"{name}={value:#x}" if name in _HEX_FIELDS else f"{name}={value}"
-        for name, value in command.fields.items()
-        if value != defaults[name] and name not in in_forms
+        f"{name}={command.fields[name]:#x}" if name in _HEX_FIELDS else f"{name}={command.fields[name]}"
+        for name, default in _plain_fields(chip, command.engine)
+        if command.fields[name] != default
     ]
-    tokens += [f"{form.key}={form.write(command.fields, chip)}" for form in forms if _is_shown(form, command.fields)]
+    tokens += [f"{key}={text}" for key, text in command.operands(chip).items()]
     if command.header != default_header(chip, command.engine):
         tokens.append(f"header={command.header.hex()}")
     return f"{command.offset:08x}: {command.mnemonic:<22} {' '.join(tokens)}".rstrip()
 
 
+@cache
+def _plain_fields(chip: Chip, engine: Engine) -> list[tuple[str, int]]:
+    """Name and default of every field that belongs to no operand."""
+    of_operands = {name for forms in forms_of(engine).values() for form in forms for name in form.fields}
+    return [(name, value) for name, value in default_fields(layout_of(chip, engine)).items() if name not in of_operands]
+
+
+def layout_of(chip: Chip, engine: Engine) -> Layout:
+    """The layout of `engine`'s descriptors."""
+    return tiu_layout(chip) if engine == Engine.TIU else tdma_layout(chip)
+
+
 def default_header(chip: Chip, engine: Engine) -> bytes:
     """The eight bytes that cvikernel puts in front of a descriptor."""
-    width = tiu_layout(chip).num_bytes if engine == Engine.TIU else tdma_layout(chip).num_bytes
-    return bytes((chip.magic, width, engine, 0, 0, 0, 0, 0))
+    return bytes((chip.magic, layout_of(chip, engine).num_bytes, engine, 0, 0, 0, 0, 0))
 
 
-def tiu_mnemonic(chip: Chip, regs: TiuRegs) -> str:
+def instructions(chip: Chip, engine: Engine, descriptors: NDArray[np.uint8]) -> list[Instruction | None]:
+    """What each descriptor of one engine is; None where no instruction matches."""
+    if engine == Engine.TIU:
+        return [_or_none(decode_tiu, chip, regs) for regs in tiu_rows(chip, descriptors)]
+    return [_or_none(decode_tdma, chip, regs) for regs in tdma_rows(chip, descriptors)]
+
+
+def mnemonic_of(instruction: Instruction | None, engine: Engine) -> str:
+    """The instruction's mnemonic, or `tiu.unknown` or `tdma.unknown` for none."""
+    return instruction.mnemonic if instruction else f"{engine.name.lower()}.unknown"
+
+
+def _or_none(decode: Callable[[Chip, Any], Instruction], chip: Chip, regs: Any) -> Instruction | None:
     try:
-        return decode_tiu(chip, regs).mnemonic
+        return decode(chip, regs)
     except IllegalInstruction:
-        return "tiu.unknown"
+        return None
 
 
-def tdma_mnemonic(chip: Chip, regs: TdmaRegs) -> str:
-    try:
-        return decode_tdma(chip, regs).mnemonic
-    except IllegalInstruction:
-        return "tdma.unknown"
-
-
-def _stream(
-    engine: Engine, layout: Layout, descriptors: Any, places: Any, mnemonics: list[str]
-) -> dict[int, tuple[Engine, str, dict[str, int]]]:
-    """Place in the buffer -> (engine, mnemonic, fields) of every descriptor of one engine."""
-    columns = layout.decode(descriptors)
-    table = np.stack(list(columns.values()), axis=1).tolist()
-    names = list(columns)
+def _access_json(operand: Operand, places: Sequence[Place], chip: Chip) -> dict[str, Any]:
     return {
-        place: (engine, mnemonic, dict(zip(names, row, strict=True)))
-        for place, mnemonic, row in zip(places.tolist(), mnemonics, table, strict=True)
+        "name": operand.name,
+        "role": operand.role.value,
+        "what": operand.what,
+        "places": [_place_json(place, chip) for place in places],
     }
 
 
-def _forms(engine: Engine) -> tuple[Form, ...]:
-    return TIU_FORMS if engine == Engine.TIU else TDMA_FORMS
+def _place_json(place: Place, chip: Chip) -> dict[str, Any]:
+    """A tensor of LMEM or GMEM, or a run of bytes."""
+    if isinstance(place, Region):
+        start = place.start if place.memory == LMEM else place.start + chip.gmem_base
+        return {"at": _at(place.memory, start, chip), "bytes": place.num_bytes}
+    memory = LMEM if isinstance(place, LocalTensor) else place.base_reg
+    return {
+        "at": _at(memory, place.addr, chip),
+        "shape": list(place.shape),
+        "stride": list(place.stride),
+        "fmt": place.fmt.value,
+    }
 
 
-def _is_shown(form: Form, fields: dict[str, int]) -> bool:
-    """Whether any field of the form is set; an address also where its operand has a shape, since address 0 is one like
-    any other."""
-    if any(fields[name] for name in form.fields):
-        return True
-    operand = form.key.removesuffix(".at")
-    return operand != form.key and bool(fields[f"{operand}_w"])
+def _at(memory: int, addr: int, chip: Chip) -> str:
+    return write_lmem_addr(addr, chip) if memory == LMEM else write_gmem_addr(memory, addr)

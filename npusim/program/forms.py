@@ -11,11 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from npusim.chip import Chip
 from npusim.errors import FileFormatError
+from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS, WRITTEN_OPERANDS
+from npusim.insn.tdma_base import LOCAL_DESTINATION, LOCAL_SOURCE
 from npusim.isa.layout import Layout
-from npusim.isa.opcodes import TransDir
+from npusim.isa.opcodes import Engine
+from npusim.isa.regs import TdmaRegs
 
 Values = Mapping[str, int]
 
@@ -41,12 +45,15 @@ class TupleForm:
 class TdmaStrideForm:
     """n, c and h stride of a TDMA operand; the c stride lies in two fields."""
 
-    key: str
-    side: str
+    operand: str
 
     @property
+    def key(self) -> str:
+        return f"{self.operand}.str"
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
-        return tuple(f"{self.side}_{name}" for name in ("n_stride", "c_stride_low", "c_stride_high", "h_stride"))
+        return tuple(f"{self.operand}_{name}" for name in ("n_stride", "c_stride_low", "c_stride_high", "h_stride"))
 
     def write(self, values: Values, chip: Chip) -> str:
         n, low, high, h = (values[name] for name in self.fields)
@@ -65,10 +72,13 @@ class TiuAddrForm:
     """The LMEM address of a TIU operand as lane, bank and offset; a plain number where the field holds a constant
     instead."""
 
-    key: str
     operand: str
 
     @property
+    def key(self) -> str:
+        return f"{self.operand}.at"
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         return (f"{self.operand}_addr",)
 
@@ -84,19 +94,22 @@ class TiuAddrForm:
 class TdmaAddrForm:
     """Address of a TDMA operand: in LMEM, or 40 bits behind a base register."""
 
-    key: str
-    side: str
-    lmem_dirs: tuple[TransDir, ...]
+    operand: str
 
     @property
+    def key(self) -> str:
+        return f"{self.operand}.at"
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
-        return (f"{self.side}_base_reg_sel", f"{self.side}_base_addr_high", f"{self.side}_base_addr_low")
+        return tuple(f"{self.operand}_{name}" for name in ("base_reg_sel", "base_addr_high", "base_addr_low"))
 
     def write(self, values: Values, chip: Chip) -> str:
         base_reg, high, low = (values[name] for name in self.fields)
-        if values["trans_dir"] in self.lmem_dirs and not base_reg and not high:
+        local = LOCAL_DESTINATION if self.operand in WRITTEN_OPERANDS else LOCAL_SOURCE
+        if values["trans_dir"] in local and not base_reg and not high:
             return write_lmem_addr(low, chip)
-        return f"base{base_reg}+{high << 32 | low:#x}"
+        return write_gmem_addr(base_reg, high << 32 | low)
 
     def read(self, text: str, chip: Chip) -> dict[str, int]:
         if match := re.fullmatch(r"base(\d)\+(0x[0-9a-fA-F]{1,10})", text):
@@ -107,23 +120,27 @@ class TdmaAddrForm:
 
 Form = TupleForm | TdmaStrideForm | TiuAddrForm | TdmaAddrForm
 
-TIU_FORMS: tuple[Form, ...] = tuple(
-    form
-    for name in ("res0", "opd0", "opd1", "opd2")
-    for form in (
-        TupleForm(name, tuple(f"{name}_{dim}" for dim in "nchw")),
-        TupleForm(f"{name}.str", tuple(f"{name}_{dim}_str" for dim in "nchw")),
-        TiuAddrForm(f"{name}.at", name),
-    )
-)
-TDMA_FORMS: tuple[Form, ...] = (
-    TupleForm("src", ("src_n", "src_c", "src_h", "src_w")),
-    TdmaStrideForm("src.str", "src"),
-    TdmaAddrForm("src.at", "src", (TransDir.L2G, TransDir.L2L)),
-    TupleForm("dst", ("dst_c", "dst_h", "dst_w")),
-    TdmaStrideForm("dst.str", "dst"),
-    TdmaAddrForm("dst.at", "dst", (TransDir.G2L, TransDir.L2L)),
-)
+
+def forms_of(engine: Engine) -> dict[str, tuple[Form, ...]]:
+    """Operand's name -> how its shape, strides and address are written, for every operand that an instruction of
+    `engine` has."""
+    return TIU_FORMS if engine == Engine.TIU else TDMA_FORMS
+
+
+def _tiu_forms(operand: str) -> tuple[Form, ...]:
+    shape = TupleForm(operand, tuple(f"{operand}_{dim}" for dim in "nchw"))
+    strides = TupleForm(f"{operand}.str", tuple(f"{operand}_{dim}_str" for dim in "nchw"))
+    return (shape, strides, TiuAddrForm(operand))
+
+
+def _tdma_forms(operand: str) -> tuple[Form, ...]:
+    """A descriptor has the extents that are in its header file: there is no dst_n."""
+    extents = tuple(f"{operand}_{dim}" for dim in "nchw" if f"{operand}_{dim}" in TdmaRegs._fields)
+    return (TupleForm(operand, extents), TdmaStrideForm(operand), TdmaAddrForm(operand))
+
+
+TIU_FORMS = {operand: _tiu_forms(operand) for operand in TIU_OPERANDS}
+TDMA_FORMS = {operand: _tdma_forms(operand) for operand in TDMA_OPERANDS}
 
 
 def default_fields(layout: Layout) -> dict[str, int]:
@@ -139,6 +156,10 @@ def write_lmem_addr(addr: int, chip: Chip) -> str:
     lane, inner = divmod(addr, chip.lmem_bytes)
     bank, offset = divmod(inner, chip.lmem_bytes // chip.num_lmem_banks)
     return f"lane{lane}.bank{bank}+{offset:#05x}"
+
+
+def write_gmem_addr(base_reg: int, addr: int) -> str:
+    return f"base{base_reg}+{addr:#x}"
 
 
 def read_lmem_addr(text: str, chip: Chip) -> int:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.chip import Chip
-from npusim.insn import INSTRUCTIONS, Instruction
+from npusim.insn import INSTRUCTIONS, TDMA_OPERANDS, TIU_OPERANDS, Instruction
+from npusim.insn.operands import addr_in
+from npusim.insn.tdma_base import LOCAL_DESTINATION, LOCAL_SOURCE
 from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.layout import Columns, Layout
 from npusim.isa.opcodes import TransDir
@@ -88,7 +91,7 @@ class Distinct:
     parse: Callable[[Chip, NDArray[np.uint8]], list[Any]]
     decode: Callable[[Chip, Any, int], Instruction]
     offsets: Ints
-    """Where in a lane each operand starts, shape (commands, operands in the order of timing.spans)."""
+    """Where in a lane each operand starts, shape (commands, TIU_OPERANDS or TDMA_OPERANDS)."""
 
     def instruction(self, place: int) -> Instruction:
         """The command at `place` among those of its engine."""
@@ -114,9 +117,9 @@ class Distinct:
 def distinct_tiu(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
     """The TIU commands of `cmdbuf`, whose fields are `columns`."""
     chip, layout = cmdbuf.chip, tiu_layout(cmdbuf.chip)
-    high = columns["res0_addr"] & ~0xFFFF
-    addrs = [columns["res0_addr"], columns["opd0_addr"], high | columns["opd1_addr"], high | columns["opd2_addr"]]
-    names = tuple(f"{name}_addr" for name in ("res0", "opd0", "opd1", "opd2"))
+    regs = SimpleNamespace(**columns)
+    addrs = [addr_in(regs, name) for name in TIU_OPERANDS]
+    names = tuple(f"{name}_addr" for name in TIU_OPERANDS)
     masked = cmdbuf.tiu & _mask(chip, layout, (*TIU_SCHEDULING, *TIU_VALUES), names)
     offsets = np.stack(addrs, axis=1) % chip.lmem_bytes
     commands = (cmdbuf.tiu, cmdbuf.tiu_index)
@@ -126,25 +129,17 @@ def distinct_tiu(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
 def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
     """The TDMA commands of `cmdbuf`, whose fields are `columns`."""
     chip, layout = cmdbuf.chip, tdma_layout(cmdbuf.chip)
-    sides = ("src_base_addr_low", "dst_base_addr_low")
+    sides = tuple(f"{name}_base_addr_low" for name in TDMA_OPERANDS)
     left_out = (*TDMA_SCHEDULING, *TDMA_VALUES)
     masks = np.empty((len(TransDir), layout.num_bytes), np.uint8)
     for direction in TransDir:
-        far = [side for side, where in zip(sides, _FAR[direction], strict=True) if where]
+        local = (LOCAL_SOURCE, LOCAL_DESTINATION)
+        far = [side for side, where in zip(sides, local, strict=True) if direction not in where]
         masks[direction] = _mask(chip, layout, (*left_out, *far), sides)
     masked = cmdbuf.tdma & masks[columns["trans_dir"]]
     offsets = np.stack([columns[side] for side in sides], axis=1) % chip.lmem_bytes
     commands = (cmdbuf.tdma, cmdbuf.tdma_index)
     return Distinct(chip, *commands, *_sorted_out(masked), parse=tdma_rows, decode=decode_tdma, offsets=offsets)
-
-
-_FAR = {
-    TransDir.G2L: (True, False),
-    TransDir.L2G: (False, True),
-    TransDir.G2G: (True, True),
-    TransDir.L2L: (False, False),
-}
-"""Whether source and destination lie in GMEM."""
 
 
 def _mask(chip: Chip, layout: Layout, left_out: tuple[str, ...], addrs: tuple[str, ...]) -> NDArray[np.uint8]:

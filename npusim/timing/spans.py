@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.insn import Instruction
+from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS, Instruction
 from npusim.insn.operand import lmem_span
 from npusim.timing.distinct import Distinct
 
 Ints = NDArray[np.int64]
-TIU_OPERANDS = ("res0", "opd0", "opd1", "opd2")
-TDMA_OPERANDS = ("source", "destination")
 
 
 @dataclass(frozen=True)
@@ -22,9 +20,9 @@ class LmemUse:
     """Spans [start, end) of offsets within a lane, empty (0, 0) where a command has no such operand."""
 
     tiu: Ints
-    """Shape (TIU commands, 4 operands, 2): res0, opd0, opd1, opd2."""
+    """Shape (TIU commands, TIU_OPERANDS, 2)."""
     tdma: Ints
-    """Shape (TDMA commands, 2, 2): source, destination."""
+    """Shape (TDMA commands, TDMA_OPERANDS, 2)."""
     lanes: int
     """Most lanes that any operand uses, counted from lane 0 on; more than the chip has where channels go round the
     lanes."""

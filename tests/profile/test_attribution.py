@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS
 from npusim.profile import Profile, profile_program
 from npusim.profile.pressure import GRANULES, dram_curve
 from npusim.timing import TDMA, TIU, Timeline
@@ -88,7 +89,10 @@ def granule_by_granule(timeline: Timeline) -> tuple[list[int], list[int]]:
     use, chip = timeline.workload.lmem, timeline.workload.chip
     size = chip.lmem_bytes // GRANULES
     accesses: dict[int, list[tuple[int, bool, int]]] = {}
-    for engine, spans, written in ((TIU, use.tiu, 0), (TDMA, use.tdma, 1)):
+    for engine, spans, written in (
+        (TIU, use.tiu, TIU_OPERANDS.index("res0")),
+        (TDMA, use.tdma, TDMA_OPERANDS.index("dst")),
+    ):
         times = zip(timeline.start_ps[engine].tolist(), timeline.end_ps[engine].tolist(), strict=True)
         for (start, end), operands in zip(times, spans.tolist(), strict=True):
             for i, (first, last) in enumerate(operands):

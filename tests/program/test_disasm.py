@@ -18,7 +18,9 @@ from npusim.loader.cvimodel import load_cvimodel
 from npusim.loader.cvimodel_types import SectionType
 from npusim.program.asm import assemble
 from npusim.program.cmdbuf import build_cmdbuf, parse_cmdbuf
+from npusim.program.decode import decode_cmdbuf
 from npusim.program.disasm import disassemble, disassemble_json
+from npusim.program.open import open_program
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 CHIP = chip_named("cv181x")
@@ -119,3 +121,16 @@ def test_any_text_is_assembled_or_refused(text: str) -> None:
         assert str(error).startswith("line ")
     else:
         assert all(parse_cmdbuf(part.chip, part.data).num_commands for part in parts)
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("mlp*.cvimodel")), ids=lambda p: p.stem)
+def test_text_and_json_name_the_operands_that_each_instruction_declares(path: Path) -> None:
+    """Also one of which every field is 0, as a tensor at the start of lane 0; and JSON says what each one is."""
+    for cmdbuf in open_program(path).cmdbufs.values():
+        decoded = {insn.index: insn for insn in decode_cmdbuf(cmdbuf)}
+        for command in disassemble_json(cmdbuf):
+            touched = [operand for operand, _ in decoded[command["index"]].touched()]
+            assert {operand.name for operand in touched} <= set(command["operands"])
+            assert {f"{operand.name}.at" for operand in touched} <= set(command["operands"])
+            found = sorted((a["name"], a["role"], a["what"]) for a in command["accesses"])
+            assert found == sorted((o.name, o.role.value, o.what) for o in touched)

@@ -210,7 +210,7 @@ def moved_buffer(rng: np.random.Generator, subject: Subject, section: str) -> Fa
         return None
     changes: dict[int, dict[str, int]] = {}
     for place, operand in moved.uses:
-        field = {"source": "src_base_addr_low", "destination": "dst_base_addr_low"}.get(operand, f"{operand}_addr")
+        field = {"src": "src_base_addr_low", "dst": "dst_base_addr_low"}.get(operand, f"{operand}_addr")
         changes.setdefault(place, {})[field] = other.addr
     faulty = edited(cmdbuf, changes)
     outputs = subject.outputs(section, decode_cmdbuf(faulty))
