@@ -13,7 +13,14 @@ from npusim.loader.cvimodel_types import DType, SectionType, TpuRoutine
 from tests.loader.build_cvimodel import ModelData, SectionData, build_cvimodel, program, tensor
 
 FRAME = tensor(
-    "x", (1, 3, 8, 8), DType.UINT8, 3 << 40, pixel_format="BGR_PLANAR", aligned=True, mean=(1.5, 2.0, 3.0), scale=(0.5,) * 3
+    "x",
+    (1, 3, 8, 8),
+    DType.UINT8,
+    3 << 40,
+    pixel_format="BGR_PLANAR",
+    aligned=True,
+    mean=(1.5, 2.0, 3.0),
+    scale=(0.5,) * 3,
 )
 ONE = program([FRAME, tensor("y", (1, 1, 1, 4), DType.BF16)], [TpuRoutine(("x",), ("y",), "sub")], ["x"], ["y"])
 

@@ -17,7 +17,10 @@ DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 def test_the_total_is_weights_commands_shared_private_and_io() -> None:
     inputs = tensor("x", (1, 1, 10, 100), offset=3 << 40)
     one = program([inputs], [TpuRoutine(("x",), ("x",), "sub")], ["x"], ["x"])
-    sections = [SectionData(SectionType.WEIGHT, "weight", bytes(512)), SectionData(SectionType.CMDBUF, "sub", bytes(96))]
+    sections = [
+        SectionData(SectionType.WEIGHT, "weight", bytes(512)),
+        SectionData(SectionType.CMDBUF, "sub", bytes(96)),
+    ]
     ion = ion_use(parse_cvimodel(build_cvimodel(ModelData("cv181x", [one], sections))))
     assert (ion.weights, ion.commands, ion.shared, ion.private, ion.io) == (512, 96, 4096, 4096, 4000)
     assert ion.total == 512 + 96 + 4096 + 4096 + 4000
