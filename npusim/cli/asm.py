@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from npusim.cli.command import Command, console
+from npusim.cli.command import Command
+from npusim.cli.printing import console
 from npusim.cli.options.files import InputFile, OutputFile, write_whole
 from npusim.cli.options.option import Given
 from npusim.cli.options.outputs import Output, check_outputs

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import reference_model
 from npusim.board import Board
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.boards import GATHER, MODEL_BOARDS, SUBMIT, BoardName, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, PlotDirectory, PlotOutput, write_pictures, write_whole
 from npusim.cli.options.kinds import Commas, OneOf, Tokens

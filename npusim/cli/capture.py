@@ -6,7 +6,9 @@ from pathlib import Path
 
 from golden import read_archive, write_archive
 from golden.capture import capture
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.files import ArchiveInput, ArchiveOutput
 from npusim.cli.options.kinds import PathText
 from npusim.cli.options.option import Given, Value

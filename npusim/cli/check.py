@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from npusim.check import Severity, check_program
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Flag, Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource

@@ -8,7 +8,9 @@ import time
 import numpy as np
 
 from golden import compare
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.reporters.comparison import comparison_table
@@ -31,7 +33,7 @@ class DemoCommand(Command):
             run = demo_run()
         out, quiet = console(), given[JSON].printed
         if not quiet:
-            out.print(PROMPT, style="dim", markup=False, soft_wrap=True, end="")
+            out.print(PROMPT, style="dim", soft_wrap=True, end="")
             sys.stdout.flush()
         started = time.perf_counter()
         with TextStream("", quiet=quiet) as stream:

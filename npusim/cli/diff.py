@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
 from golden import ComparisonResult, compare, first_divergence, read_archive
-from npusim.cli.command import Command, console
+from npusim.cli.command import Command
+from npusim.cli.printing import console, error_console
 from npusim.cli.options.files import ArchiveInput, JsonOutput, JsonTarget
 from npusim.cli.options.kinds import Text
 from npusim.cli.options.option import Given, Value
@@ -80,7 +80,7 @@ def compare_archives(target: Path, reference: Path, tolerance: str, excepts: str
     default = next((part for part in parts if "=" not in part), DEFAULT_TOLERANCE)
     names = [] if excepts == "-" else [name for name in excepts.split(",") if name]
     left, right = read_archive(target), read_archive(reference)
-    err = Console(stderr=True)
+    err = error_console()
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("comparing", total=len(set(left) & set(right)))
         return compare(left, right, {"": default, **named}, excepts=names, on_tensor=lambda _: progress.advance(task))

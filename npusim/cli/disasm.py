@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from npusim.cli.command import Command, working
+from npusim.cli.command import Command
+from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource

@@ -11,7 +11,9 @@ import reference_model
 from kv.policies import POLICIES
 from kv.tasks.base import Task
 from kv.tasks.files import FileTask
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.files import (
     InputFile,
     JsonOutput,

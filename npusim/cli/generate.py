@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import reference_model
 from npusim.board import Board
-from npusim.cli.command import Command, working
+from npusim.cli.command import Command
+from npusim.cli.streams import working
 from npusim.cli.generate_on import BoardRequest, run_on_board
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput

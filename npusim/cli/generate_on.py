@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from npusim.cli.command import console, working
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.files import JsonTarget
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables, layer_table

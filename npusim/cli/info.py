@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import reference_model
 from npusim.board import MILKV_DUO_256M, Board
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, OutputDirectory
 from npusim.cli.options.kinds import Text, Whole
@@ -50,7 +52,7 @@ class ExportCommand(Command):
             return 0
         out = console()
         for path in written:
-            out.print(f"{path}: {path.stat().st_size:,} bytes", markup=False)
+            out.print(f"{path}: {path.stat().st_size:,} bytes")
         out.print(f"on the board: python3 {directory.name}/run.py, then: npusim diff logits.npz {directory}/golden.npz")
         return 0
 

@@ -5,13 +5,13 @@ Exit codes: 0 done, or the same; 1 tensors differ, or a check found errors; 2 tr
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 import npusim
 from npusim.cli.commands import COMMANDS
 from npusim.cli.parser import parse
+from npusim.cli.streams import abandon, prepare_streams, say
 
 TROUBLE = 2
 
@@ -19,19 +19,31 @@ TROUBLE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `npusim` with `arguments` (default: the process's) and returns its exit code."""
     try:
-        command, given = parse(COMMANDS, sys.argv[1:] if arguments is None else arguments)
-        code = command.run(given)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        prepare_streams()
+        try:
+            command, given = parse(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+            return command.run(given)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
-        print("npusim: interrupted", file=sys.stderr)
+        say("interrupted")
         return 130
+    except BrokenPipeError:
+        return _trouble("standard output was closed by its reader before everything was written")
+    except OSError as error:
+        what = "standard output" if error.filename is None else error.filename
+        return _trouble(f"cannot read or write {what}: {error.strerror or error}")
+    except MemoryError:
+        return _trouble("this machine has not enough memory for that: close other programs, or give smaller files")
     except Exception as error:
         if not isinstance(error, npusim.ERRORS):  # asked for here: --help and --version do without these packages
             raise
-        print(f"npusim: {error}", file=sys.stderr)
+        say(str(error))
         return TROUBLE
+
+
+def _trouble(what: str) -> int:
+    """Of a kind that may have left standard output half written; what it still holds is given up."""
+    abandon(sys.stdout)
+    say(what)
+    return TROUBLE

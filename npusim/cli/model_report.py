@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 import reference_model
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console, error_console
+from npusim.cli.streams import working
 from npusim.cli.options.files import InputFile, JsonOutput
 from npusim.cli.options.kinds import Commas, OneOf, Real, Whole
 from npusim.cli.options.models import ModelOption, PrecisionOption
@@ -139,7 +140,7 @@ def _twin(model: Model, precision: str, texts: Texts, smoothing: float) -> TwinM
 @contextmanager
 def _counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar in tokens on standard error; nothing where that is not a terminal."""
-    err = Console(stderr=True)
+    err = error_console()
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)

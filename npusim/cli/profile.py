@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from npusim.board import BOARDS, Board, default_board
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.boards import BoardName, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, OutputFile, write_whole
 from npusim.cli.options.kinds import Whole

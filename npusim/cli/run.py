@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from golden import read_archive, write_archive
-from npusim.cli.command import Command, console, working
+from npusim.cli.command import Command
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.cli.options.files import ArchiveInput, ArchiveOutput, JsonOutput, JsonTarget
 from npusim.cli.options.option import Flag, Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource

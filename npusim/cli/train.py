@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from npusim.cli.command import Command, working
+from npusim.cli.command import Command
+from npusim.cli.streams import working
 from npusim.cli.options.files import InputFile, JsonOutput, OutputDirectory
 from npusim.cli.options.kinds import PathText, Real, Tokens, Whole
 from npusim.cli.options.models import ContextOption, SeedOption

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from npusim.board import MIB
+from npusim.cli.printing import Grid
 from npusim.llm.capacity import Capacity
 
 
-def capacity_table(answers: Sequence[Capacity]) -> Table:
+def capacity_table(answers: Sequence[Capacity]) -> Grid:
     """One line a board, precision, context and budget. Speeds of what does not fit are those that it would have with
     enough memory."""
-    table = Table(box=None, pad_edge=False)
     columns = ("board", "precision", "context", "budget", "fits", "MiB", "of", "tokens/s", "ms", "binds", "")
-    for name in columns:
-        table.add_column(
-            name, justify="right" if name in ("context", "budget", "MiB", "of", "tokens/s", "ms") else "left"
-        )
+    table = Grid(*columns, right=("context", "budget", "MiB", "of", "tokens/s", "ms"))
     for answer in answers:
         setup, step = answer.setup, answer.step
         table.add_row(

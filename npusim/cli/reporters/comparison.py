@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from golden import ComparisonResult, TensorResult
+from npusim.cli.printing import Grid
 
 _STYLE = {True: "green", False: "bold red"}
 
 
-def comparison_table(result: ComparisonResult) -> Table:
+def comparison_table(result: ComparisonResult) -> Grid:
     """One line a tensor, in the reference's order."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("tensor", overflow="fold")
-    table.add_column("verdict")
-    for column in ("cosine", "euclidean", "SQNR dB", "max abs", "max rel", "ULP", "differ"):
-        table.add_column(column, justify="right")
-    table.add_column("worst at")
-    table.add_column("would pass with")
+    numbers = ("cosine", "euclidean", "SQNR dB", "max abs", "max rel", "ULP", "differ")
+    table = Grid("tensor", "verdict", *numbers, "worst at", "would pass with", right=numbers)
     for tensor in result.tensors:
         table.add_row(*_row(tensor), style=None if tensor else _STYLE[False])
     return table

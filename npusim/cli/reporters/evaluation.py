@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from kv.policies.base import Policy
 from kv.policies.wrapper import Wrapper
+from npusim.cli.printing import Grid, bold, error_console
 from npusim.evaluation.plan import Cell
 from npusim.evaluation.row import Row
 
@@ -46,7 +46,7 @@ class EvaluationProgress:
         self._skipped = num_done
         self._begin = time.monotonic()
         self._before = 0.0
-        err = Console(stderr=True)
+        err = error_console()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -103,8 +103,8 @@ def result_tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
     """For each context a headline and one table a measure: policies down, budgets across."""
     for grid in _grids(rows):
         if grid.heading:
-            yield f"\n[bold]{grid.heading}[/]"
-        table = Table(box=None, pad_edge=False)
+            yield bold(f"\n{grid.heading}")
+        table = Grid()
         table.add_column(f"{grid.title} \\ budget", min_width=26)
         for budget in grid.budgets:
             table.add_column(f"{budget:,}", justify="right", min_width=7)
@@ -155,21 +155,17 @@ def _grids(rows: Sequence[Row]) -> Iterator[_Grid]:
             heading = ""
 
 
-def task_table(tasks: list[tuple[str, str]]) -> Table:
+def task_table(tasks: list[tuple[str, str]]) -> Grid:
     """Name and description."""
-    table = Table(title="tasks", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("--task")
-    table.add_column("what is asked", overflow="fold")
+    table = Grid("--task", "what is asked", title="tasks")
     for name, what in tasks:
         table.add_row(name, what)
     return table
 
 
-def policy_table(policies: Sequence[Policy]) -> Table:
+def policy_table(policies: Sequence[Policy]) -> Grid:
     """Name, what it chooses, whether the rest is lost, its paper and what it does."""
-    table = Table(title="policies", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("--policy", "chooses", "evicts", "settings", "paper", "how"):
-        table.add_column(column, overflow="fold")
+    table = Grid("--policy", "chooses", "evicts", "settings", "paper", "how", title="policies")
     for policy in policies:
         kind = type(policy.base if isinstance(policy, Wrapper) else policy)
         what = (kind.__doc__ or "").split("\n")[0]

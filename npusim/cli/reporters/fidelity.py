@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
 
+from npusim.cli.printing import Grid
 from reference_model.quant.fidelity import Fidelity
 
 
@@ -24,15 +24,9 @@ def fidelity_renderables(results: Sequence[Fidelity]) -> list[RenderableType]:
     ]
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    return table
-
-
-def _summary(results: Sequence[Fidelity]) -> Table:
-    table = _table("precision", "perplexity", "loss %", "KL (nats)", "same argmax %", "logits SQNR (dB)")
+def _summary(results: Sequence[Fidelity]) -> Grid:
+    numbers = ("perplexity", "loss %", "KL (nats)", "same argmax %", "logits SQNR (dB)")
+    table = Grid("precision", *numbers, right=numbers)
     for result in results:
         table.add_row(
             result.precision, f"{result.perplexity:.4f}", f"{result.loss_percent:+.3f}", f"{result.kl:.5f}",
@@ -41,8 +35,9 @@ def _summary(results: Sequence[Fidelity]) -> Table:
     return table
 
 
-def _layers(results: Sequence[Fidelity]) -> Table:
-    table = _table("layer", *(f"{result.precision} {kind}" for result in results for kind in ("entire", "single")))
+def _layers(results: Sequence[Fidelity]) -> Grid:
+    numbers = [f"{result.precision} {kind}" for result in results for kind in ("entire", "single")]
+    table = Grid("layer", *numbers, right=numbers)
     for rows in zip(*(result.layers for result in results), strict=True):
         table.add_row(str(rows[0].layer), *(f"{value:.1f}" for row in rows for value in (row.entire, row.single)))
     return table

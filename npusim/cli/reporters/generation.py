@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from npusim.cli.printing import console, visible
 
 
 @dataclass
@@ -62,9 +62,9 @@ class TextStream:
         self._quiet = quiet
 
     def __enter__(self) -> TextStream:
-        out = Console(highlight=False)
+        out = console()
         if self._prompt and not self._quiet and out.is_terminal:
-            out.print(self._prompt, end="", style="bold", markup=False, soft_wrap=True)
+            out.print(self._prompt, end="", style="bold", soft_wrap=True)
         return self
 
     def write(self, piece: str) -> None:

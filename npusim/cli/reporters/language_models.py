@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+from npusim.cli.printing import Grid
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,9 @@ class KnownModel:
     path: Path | None
 
 
-def language_model_table(models: Iterable[KnownModel]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "what it is"):
-        table.add_column(column, overflow="fold")
-    table.add_column("MB", justify="right")
-    table.add_column("licence")
-    table.add_column("where", overflow="fold")
+def language_model_table(models: Iterable[KnownModel]) -> Grid:
+    """One line a model."""
+    table = Grid("name", "what it is", "MB", "licence", "where", right=("MB",))
     for model in models:
         where = str(model.path) if model.path else f"not here: npusim model fetch {model.name}"
         table.add_row(model.name, model.description, f"{model.num_bytes / 1e6:.1f}", model.licence, where)

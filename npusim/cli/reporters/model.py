@@ -6,24 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import RenderableType
-from rich.markup import escape
-from rich.table import Table
 
 from npusim.board import board_named
+from npusim.cli.printing import Grid, bold
 
 
 def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
     """The whole report; `data` is what the command prints as JSON."""
-    compiler = escape(data["compiler"] or "a compiler that left no name")
-    origin = f"cvimodel {data['version']}, compiled {escape(data['built'])} by {compiler}"
-    parts: list[RenderableType] = [f"[bold]{escape(data['name'])}[/] for {data['chip']}, {origin}"]
+    compiler = data["compiler"] or "a compiler that left no name"
+    origin = f"cvimodel {data['version']}, compiled {data['built']} by {compiler}"
+    parts: list[RenderableType] = [bold(data["name"], f" for {data['chip']}, {origin}")]
     several = len(data["programs"]) > 1
     if several:
         parts.append(f"{len(data['programs'])} programs, one for each batch size; --program N of a command takes one")
     for number, program in enumerate(data["programs"]):
         parts += _program(f"program {number}" if several else "program", program)
     parts.append(_sections(data))
-    if names := [escape(s["name"]) for s in data["sections"] if s["encrypted"]]:
+    if names := [s["name"] for s in data["sections"] if s["encrypted"]]:
         parts.append(f"encrypted for the chip's secure world, cannot be read here: {', '.join(names)}")
     parts += [_instructions(name, counts) for name, counts in data["instructions"].items()]
     return parts
@@ -42,9 +41,9 @@ def _program(title: str, program: dict[str, Any]) -> Iterator[RenderableType]:
     yield _tensors(program)
     for row in program["inputs"]:
         if row["pixel_format"] or row["mean"]:
-            yield f"  {escape(row['name'])} takes {escape(_pixels(row))}"
+            yield f"  {row['name']} takes {_pixels(row)}"
     for routine in program["routines"]:
-        yield f"  {routine['kind']} routine {escape(routine.get('function') or routine.get('section'))}"
+        yield f"  {routine['kind']} routine {routine.get('function') or routine.get('section')}"
 
 
 def _pixels(row: dict[str, Any]) -> str:
@@ -56,36 +55,32 @@ def _pixels(row: dict[str, Any]) -> str:
     return words
 
 
-def _table(title: str, *columns: str) -> Table:
-    style: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False}
-    table = Table(title=title, min_width=len(title), **style)
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("bytes", "count", "qscale", "zero point") else "left")
-    return table
-
-
-def _tensors(program: dict[str, Any]) -> Table:
-    table = _table("inputs and outputs", "", "name", "shape", "dtype", "qscale", "zero point", "bytes")
+def _tensors(program: dict[str, Any]) -> Grid:
+    table = Grid(
+        *("", "name", "shape", "dtype", "qscale", "zero point", "bytes"),
+        title="inputs and outputs",
+        right=("bytes", "qscale", "zero point"),
+    )
     for direction, rows in (("in", program["inputs"]), ("out", program["outputs"])):
         for row in rows:
             shape = "x".join(map(str, row["shape"]))
             numbers = (f"{row['qscale']:g}", str(row["zero_point"]), f"{row['num_bytes']:,}")
-            table.add_row(direction, escape(row["name"]), shape, row["dtype"], *numbers)
+            table.add_row(direction, row["name"], shape, row["dtype"], *numbers)
     return table
 
 
-def _sections(data: dict[str, Any]) -> Table:
-    table = _table("sections", "kind", "name", "bytes")
+def _sections(data: dict[str, Any]) -> Grid:
+    table = Grid("kind", "name", "bytes", title="sections", right=("bytes",))
     for section in data["sections"]:
         size = f"{section['num_bytes']:,}"
         if section["decompressed_bytes"]:
             size += f" (lz4; {section['decompressed_bytes']:,} unpacked)"
-        table.add_row(section["kind"], escape(section["name"]), size + " (encrypted)" * section["encrypted"])
+        table.add_row(section["kind"], section["name"], size + " (encrypted)" * section["encrypted"])
     return table
 
 
-def _instructions(name: str, counts: dict[str, int]) -> Table:
-    table = _table(f"{sum(counts.values()):,} instructions in {escape(name)}", "mnemonic", "count")
+def _instructions(name: str, counts: dict[str, int]) -> Grid:
+    table = Grid("mnemonic", "count", title=f"{sum(counts.values()):,} instructions in {name}", right=("count",))
     for mnemonic, count in counts.items():
         table.add_row(mnemonic, f"{count:,}")
     return table

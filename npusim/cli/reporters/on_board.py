@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
 
 from npusim.board import MIB
+from npusim.cli.printing import Grid, bold
 from npusim.llm.report import BoardReport
 from reference_model.quant.compare import LayerError
 
@@ -18,8 +18,12 @@ def board_run_renderables(report: BoardReport) -> list[RenderableType]:
     which = f"quest, {setup.budget}" if setup.prunes else "all"
     parts: list[RenderableType] = [
         "",
-        f"[bold]{setup.board.name}[/], {setup.precision}, attending to {which} of up to {setup.context} tokens: "
-        f"[bold]{step.tokens_per_second:.1f} tokens/s[/] predicted",
+        bold(
+            setup.board.name,
+            f", {setup.precision}, attending to {which} of up to {setup.context} tokens: ",
+            f"{step.tokens_per_second:.1f} tokens/s",
+            " predicted",
+        ),
         f"  {step.ms:.2f} ms a token: chip {step.chip_ms:.2f}, CPU {step.cpu_ms:.2f}, submit {step.submit_ms:.2f}; "
         f"{step.binds} binds; {step.dram_bytes / 1e6:.2f} MB of DRAM a token; first token after "
         f"{report.ms_to_first_token:.0f} ms",
@@ -33,11 +37,9 @@ def board_run_renderables(report: BoardReport) -> list[RenderableType]:
     return [*parts, memory_table(report)]
 
 
-def memory_table(report: BoardReport) -> Table:
+def memory_table(report: BoardReport) -> Grid:
     """One line a region, and the sum against the board's ION memory."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("memory", "from", "MiB", "what"):
-        table.add_column(name, justify="right" if name in ("from", "MiB") else "left")
+    table = Grid("memory", "from", "MiB", "what", right=("from", "MiB"))
     for region in report.memory.regions:
         table.add_row(region.name, f"{region.addr:#x}", f"{region.num_bytes / MIB:.2f}", region.what)
     table.add_row("command buffers", "", f"{report.command_bytes / MIB:.2f}", "")
@@ -47,11 +49,10 @@ def memory_table(report: BoardReport) -> Table:
     return table
 
 
-def layer_table(layers: Sequence[LayerError]) -> Table:
+def layer_table(layers: Sequence[LayerError]) -> Grid:
     """SQNR of each layer against the float model, of the worst token: accumulated, and on the chip's own inputs."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("layer", "entire dB", "single dB"):
-        table.add_column(name, justify="right")
+    columns = ("layer", "entire dB", "single dB")
+    table = Grid(*columns, right=columns)
     for error in layers:
         table.add_row(str(error.layer), f"{error.entire:.1f}", f"{error.single:.1f}")
     return table

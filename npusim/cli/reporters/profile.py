@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
-from rich.markup import escape
-from rich.table import Table
 
+from npusim.cli.printing import Grid, bold
 from npusim.profile import Profile
 from npusim.profile.gmem import Region
 from npusim.profile.report import TAG_OF
@@ -25,7 +24,7 @@ def profile_renderables(profile: Profile) -> list[RenderableType]:
     where = f"{board.tpu_mhz:g} MHz, DRAM {board.peak_gbps:.2f} GB/s"
     slowest = sorted(layers, key=lambda share: -share.ps)[:TOP]
     return [
-        f"[bold]{escape(profile.name)}[/] on {board.title}, {where}",
+        bold(profile.name, f" on {board.title}, {where}"),
         _figures(profile),
         _gmem(profile.gmem),
         _shares(f"time by instruction {_mark('instructions')}", profile.instructions, "mnemonic"),
@@ -34,11 +33,8 @@ def profile_renderables(profile: Profile) -> list[RenderableType]:
     ]
 
 
-def _figures(profile: Profile) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column("")
-    table.add_column("", justify="right")
-    table.add_column("")
+def _figures(profile: Profile) -> Grid:
+    table = Grid("label", "value", "remark", right=("value",), show_header=False)
     for label, figure, value, remark in (*_times(profile), *_memory(profile)):
         table.add_row(f"{label} {_mark(figure)}", value, remark)
     return table
@@ -75,7 +71,7 @@ def _roof(roof: Roofline) -> str:
     return f"{side} side of the ridge at {roof.ridge:.1f}; {reached:.0%} of the roof there"
 
 
-def _gmem(regions: Sequence[Region]) -> Table:
+def _gmem(regions: Sequence[Region]) -> Grid:
     table = _table(f"GMEM {_mark('gmem')}", "region", "size", "read", "written")
     for region in regions:
         counts = (region.num_bytes, region.read_bytes, region.write_bytes)
@@ -84,7 +80,7 @@ def _gmem(regions: Sequence[Region]) -> Table:
     return table
 
 
-def _shares(title: str, shares: Sequence[Share], kind: str) -> Table:
+def _shares(title: str, shares: Sequence[Share], kind: str) -> Grid:
     table = _table(title, kind, "count", "ms", "share", "", "TIU ms", "TDMA ms", "MACs", "DRAM bytes")
     for s in shares:
         bar = "█" * round(20 * s.share)
@@ -93,11 +89,8 @@ def _shares(title: str, shares: Sequence[Share], kind: str) -> Table:
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("mnemonic", "region", "") else "right")
-    return table
+def _table(title: str, *columns: str) -> Grid:
+    return Grid(*columns, title=title, right=set(columns) - {"mnemonic", "region", ""})
 
 
 def _mark(figure: str) -> str:

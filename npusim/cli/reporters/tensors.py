@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rich.table import Table
-
+from npusim.cli.printing import Grid
 from npusim.runtime.tensor import TensorInfo
 
 
@@ -29,13 +28,10 @@ def tensor_rows(infos: Iterable[TensorInfo]) -> list[dict[str, Any]]:
     ]
 
 
-def tensor_table(title: str, infos: Iterable[TensorInfo]) -> Table:
+def tensor_table(title: str, infos: Iterable[TensorInfo]) -> Grid:
     """One line a tensor."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in ("name", "shape", "dtype"):
-        table.add_column(column, overflow="fold")
-    for column in ("qscale", "zero point", "bytes"):
-        table.add_column(column, justify="right")
+    numbers = ("qscale", "zero point", "bytes")
+    table = Grid("name", "shape", "dtype", *numbers, title=title, right=numbers)
     for info in infos:
         quantised = info.format.name in ("INT8", "UINT8", "INT16", "UINT16")
         table.add_row(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
 
+from npusim.cli.printing import Grid
 from npusim.profile.pmu_diff import Difference, PmuComparison
 
 TOP = 20
@@ -39,11 +39,9 @@ def _names(failures: Sequence[Difference]) -> str:
     return ", ".join(d.name for d in failures[:5]) + (", ..." if len(failures) > 5 else "")
 
 
-def _table(title: str, rows: Sequence[Difference], tolerance: float) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
-    for column in ("target", "reference", "difference", ""):
-        table.add_column(column, justify="right")
+def _table(title: str, rows: Sequence[Difference], tolerance: float) -> Grid:
+    numbers = ("target", "reference", "difference", "share")
+    table = Grid("", *numbers, title=title, right=numbers)
     for d in rows:
         share = "" if d.relative is None else f"{d.relative:+.1%}"
         style = None if d.within(tolerance) else "red"

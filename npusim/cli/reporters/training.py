@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from npusim.cli.printing import console, error_console
 from reference_model.train.run import StepReport
 
 LINES = 15
@@ -17,7 +17,7 @@ class TrainingReporter:
     """Progress goes to standard error, what was made to standard output."""
 
     def __init__(self, quiet: bool) -> None:
-        self._err = Console(stderr=True, highlight=False)
+        self._err = error_console()
         self._quiet = quiet
         self._validation: float | None = None
         columns = (
@@ -65,16 +65,15 @@ class TrainingReporter:
         self._progress.stop()
 
     def end(self, result: dict[str, Any], interrupted: bool, no_picture: str) -> None:
-        out = Console(highlight=False, soft_wrap=True)
+        out = console()
         if interrupted:
             out.print(
                 f"stopped after step {result['step']:,} of {result['num_steps']:,}; the same command goes on from "
                 "there",
-                markup=False,
             )
         elif self._validation is not None:
-            out.print(f"validation loss {self._validation:.3f} nats a token", markup=False)
+            out.print(f"validation loss {self._validation:.3f} nats a token")
         out.print(
-            f"loss curve: {result['picture']}" if result["picture"] else f"no loss curve: {no_picture}", markup=False
+            f"loss curve: {result['picture']}" if result["picture"] else f"no loss curve: {no_picture}"
         )
-        out.print(f'try it: npusim generate "..." --model {result["directory"]}', markup=False)
+        out.print(f'try it: npusim generate "..." --model {result["directory"]}')

@@ -1,0 +1,88 @@
+"""Standard output and standard error, whatever they are: a terminal, a pipe that ends early, a full disk, nothing."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+from unicodedata import category
+
+from npusim.errors import UsageError
+
+_ASCII = {"█": "#"}
+
+
+def visible(text: str) -> str:
+    """`text` with everything that a terminal would obey, or that cannot be seen, as an escape: line ends, control
+    characters, marks that turn the direction of writing, halves of surrogate pairs."""
+    if text.isprintable():
+        return text
+    hidden = (category(c)[0] == "C" or c in "\u2028\u2029" for c in text)
+    return "".join(_escape(c) if hide else c for c, hide in zip(text, hidden, strict=True))
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on standard error while the block runs; nothing where that is not a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(visible(what))):
+        yield
+
+
+def say(what: str) -> None:
+    """One line on standard error. Where that cannot be written, nothing can be said."""
+    try:
+        print(f"npusim: {visible(what)}", file=sys.stderr, flush=True)
+    except OSError:
+        abandon(sys.stderr)
+
+
+def prepare_streams() -> None:
+    """Makes standard output and standard error take every character: what their encoding lacks becomes an escape.
+
+    Raises UsageError where standard output is closed."""
+    _fill_closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  it stays open as long as the process runs
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    codecs.register_error("npusim", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="npusim")
+    if sys.stdout is None:
+        raise UsageError("standard output is closed: send it to a file, or to /dev/null")
+
+
+def abandon(stream: TextIO) -> None:
+    """Sends the rest of a stream that cannot be written to nowhere, so that the interpreter does not try again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _fill_closed() -> None:
+    """Takes the numbers of closed standard streams, which the next file that is opened would get."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError), "text is written with this handler, never read"
+    return "".join(_ASCII.get(c) or _escape(c) for c in error.object[error.start : error.end]), error.end
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
