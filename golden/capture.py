@@ -316,7 +316,8 @@ def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Pat
     if place is None:
         yield Path(path)
         return
-    partial = place.with_name(f".{place.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    # A file name has at most 255 bytes; the end of a long one tells two outputs apart.
+    partial = place.with_name(f".{place.name[-50:]}.{os.getpid()}{PARTIAL_SUFFIX}")
     _remove(partial)  # left by a killed process that had the same number
     try:
         yield partial
@@ -346,7 +347,7 @@ def _place(path: str | os.PathLike[str]) -> Path | None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

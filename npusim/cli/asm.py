@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from npusim.cli.command import Command
-from npusim.cli.printing import console
 from npusim.cli.options.files import InputFile, OutputFile, write_whole
 from npusim.cli.options.option import Given
 from npusim.cli.options.outputs import Output, check_outputs
+from npusim.cli.printing import console
 from npusim.errors import FileFormatError, UsageError
 from npusim.program.asm import assemble
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import reference_model
 from npusim.board import Board
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.boards import GATHER, MODEL_BOARDS, SUBMIT, BoardName, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, PlotDirectory, PlotOutput, write_pictures, write_whole
 from npusim.cli.options.kinds import Commas, OneOf, Tokens
 from npusim.cli.options.models import ContextOption, ModelOption, PrecisionOption
 from npusim.cli.options.option import Given
+from npusim.cli.printing import console
 from npusim.cli.reporters.capacity import capacity_table
 from npusim.cli.reporters.capacity_plot import draw
+from npusim.cli.streams import working
 from npusim.llm.capacity import Capacity, capacities, contexts_of
 from npusim.llm.setup import PRECISIONS, Precision
 

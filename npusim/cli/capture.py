@@ -7,12 +7,12 @@ from pathlib import Path
 from golden import read_archive, write_archive
 from golden.capture import capture
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.files import ArchiveInput, ArchiveOutput
 from npusim.cli.options.kinds import PathText
 from npusim.cli.options.option import Given, Value
 from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 
 PROGRAM = ProgramOption[ProgramSource](
     only_cvimodel=True, note="the vendor's runtime runs native code inside it, so trust it"

@@ -6,12 +6,12 @@ from collections import Counter
 
 from npusim.check import Severity, check_program
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Flag, Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.printing import console
 from npusim.cli.reporters.findings import finding_renderables, summary
+from npusim.cli.streams import working
 
 SHOWN = 20
 PROGRAM = ProgramOption[ProgramSource]()

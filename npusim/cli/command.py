@@ -7,6 +7,7 @@ from typing import ClassVar
 from npusim.cli.options.argument import Argument
 from npusim.cli.options.option import Given, Listed, flat
 
+
 class Command:
     """What one command can be told, and what it does; its name and summary are in npusim.cli.commands.
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from golden import compare
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
+from npusim.cli.printing import console
 from npusim.cli.reporters.comparison import comparison_table
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables
+from npusim.cli.streams import working
 from npusim.llm.demo import PROMPT, demo_run, demo_tokens, golden_logits
 from npusim.llm.report import BoardReport
 from reference_model.generation import stream_text

@@ -8,13 +8,14 @@ from rich.progress import Progress
 
 from golden import ComparisonResult, compare, first_divergence, read_archive
 from npusim.cli.command import Command
-from npusim.cli.printing import console, error_console
 from npusim.cli.options.files import ArchiveInput, JsonOutput, JsonTarget
 from npusim.cli.options.kinds import Text
 from npusim.cli.options.option import Given, Value
 from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.printing import console, error_console
 from npusim.cli.reporters.comparison import comparison_table
 from npusim.cli.reporters.times import times_renderables
+from npusim.cli.streams import visible
 from npusim.errors import UsageError
 from npusim.profile.pmu_csv import is_layer_csv, read_layers, read_pmu
 from npusim.profile.pmu_diff import compare_layers, compare_records
@@ -64,9 +65,8 @@ class DiffCommand(Command):
         out.print(result.message)
         if divergence:
             where = "in program order" if order else "in the reference's order"
-            out.print(
-                f"first difference {where}: {divergence.tensor.name} (last good: {divergence.last_good or 'none'})"
-            )
+            name, good = visible(divergence.tensor.name), visible(divergence.last_good or "none")
+            out.print(f"first difference {where}: {name} (last good: {good})")
         return 0 if result else 1
 
 

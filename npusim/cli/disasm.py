@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from npusim.cli.command import Command
-from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.streams import working
 from npusim.program.disasm import disassemble, disassemble_json
 
 PROGRAM = ProgramOption[ProgramSource]()

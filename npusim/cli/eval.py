@@ -12,8 +12,6 @@ from kv.policies import POLICIES
 from kv.tasks.base import Task
 from kv.tasks.files import FileTask
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.files import (
     InputFile,
     JsonOutput,
@@ -28,8 +26,10 @@ from npusim.cli.options.kinds import Commas, Text, Tokens, Whole
 from npusim.cli.options.models import BudgetOption, ContextOption, ModelOption, PolicyOption, SeedOption
 from npusim.cli.options.option import Flag, Given, Value
 from npusim.cli.options.outputs import Output
+from npusim.cli.printing import console
 from npusim.cli.reporters.evaluation import EvaluationProgress, markdown, policy_table, result_tables, task_table
 from npusim.cli.reporters.evaluation_plot import draw
+from npusim.cli.streams import working
 from npusim.evaluation.journal import Journal
 from npusim.evaluation.plan import Plan
 from npusim.evaluation.row import Row, rows

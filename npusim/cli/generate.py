@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import reference_model
 from npusim.board import Board
 from npusim.cli.command import Command
-from npusim.cli.streams import working
 from npusim.cli.generate_on import BoardRequest, run_on_board
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput
@@ -17,6 +16,7 @@ from npusim.cli.options.kinds import Real, Text, Whole
 from npusim.cli.options.models import MaxTokens, ModelOption, SeedOption
 from npusim.cli.options.option import Flag, Given, OnlyWith, Value
 from npusim.cli.reporters.generation import GenerationReport, TextStream, Timings, closing_line
+from npusim.cli.streams import working
 from npusim.errors import UsageError
 from reference_model.generation import Sampling, generate, stream_text
 

@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.files import JsonTarget
+from npusim.cli.printing import console
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables, layer_table
+from npusim.cli.streams import working
 from npusim.llm.generation import prepare
 from npusim.llm.measure import layer_errors
 from npusim.llm.report import BoardReport

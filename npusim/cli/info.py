@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.printing import console
 from npusim.cli.reporters.model import info_renderables
 from npusim.cli.reporters.tensors import tensor_rows
+from npusim.cli.streams import working
 from npusim.errors import FileFormatError
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel
 from npusim.program.disasm import commands

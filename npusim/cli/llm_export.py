@@ -7,13 +7,13 @@ from pathlib import Path
 import reference_model
 from npusim.board import MILKV_DUO_256M, Board
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, OutputDirectory
 from npusim.cli.options.kinds import Text, Whole
 from npusim.cli.options.models import MaxTokens, ModelOption
 from npusim.cli.options.option import Given, Value
+from npusim.cli.printing import console
+from npusim.cli.streams import working
 from npusim.llm.board.export import export_bundle, require_bundle
 from npusim.llm.generation import prepare
 

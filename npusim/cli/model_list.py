@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from npusim.cli.command import Command
-from npusim.cli.printing import console
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.option import Given
+from npusim.cli.printing import console
 from npusim.cli.reporters.language_models import KnownModel, language_model_table
 from reference_model.fetch import FETCHABLE, target_path
 from reference_model.loading import BUILTIN

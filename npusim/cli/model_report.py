@@ -12,13 +12,13 @@ from rich.progress import Progress
 
 import reference_model
 from npusim.cli.command import Command
-from npusim.cli.printing import console, error_console
-from npusim.cli.streams import working
 from npusim.cli.options.files import InputFile, JsonOutput
 from npusim.cli.options.kinds import Commas, OneOf, Real, Whole
 from npusim.cli.options.models import ModelOption, PrecisionOption
 from npusim.cli.options.option import Given, Value
+from npusim.cli.printing import console, error_console
 from npusim.cli.reporters.fidelity import fidelity_renderables
+from npusim.cli.streams import working
 from npusim.errors import UsageError
 from reference_model import Model
 from reference_model.kv_store import IntArray

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from npusim.cli.command import Command
-from npusim.cli.printing import console
 from npusim.cli.diff import DEFAULT_TOLERANCE, EXCEPT, REFERENCE, TARGET, TOLERANCE, compare_archives
 from npusim.cli.options.kinds import OneOf
 from npusim.cli.options.option import Flag, Given, Value
+from npusim.cli.printing import console
 from npusim.cli.reporters.comparison import comparison_table
 
 ACTION = Value(("action",), "what to do", OneOf(("compare",), "ACTION"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -19,6 +20,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **about: Any) -> None:
         super().__init__(**about, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse has it, but a stream that cannot be written is an error."""
+        if message:
+            (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (`{self.prog} --help` shows the options)")

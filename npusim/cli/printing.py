@@ -24,6 +24,10 @@ class LiteralConsole(Console):
         """As Console.render_str, with line ends alone obeyed."""
         return super().render_str("\n".join(map(visible, text.split("\n"))), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Leaves the BrokenPipeError to `main`; a Console ends the process with exit code 1."""
+        raise
+
 
 def console() -> Console:
     """Standard output, as wide as the terminal; a pipe gets plain text that is never cut."""
@@ -47,9 +51,9 @@ class Grid(Table):
     right       columns whose cells stand on the right
     """
 
-    def __init__(self, *columns: str, title: str | None = None, right: Collection[str] = (), **options: Any) -> None:
+    def __init__(self, *columns: str, title: str = "", right: Collection[str] = (), **options: Any) -> None:
         super().__init__(
-            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, **options
+            title=visible(title) or None, title_justify="left", title_style="bold", box=None, pad_edge=False, **options
         )
         for column in columns:
             self.add_column(column, justify="right" if column in right else "left", overflow="fold")

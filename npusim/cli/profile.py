@@ -8,15 +8,15 @@ from typing import Any
 
 from npusim.board import BOARDS, Board, default_board
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.boards import BoardName, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, OutputFile, write_whole
 from npusim.cli.options.kinds import Whole
 from npusim.cli.options.option import Given, Value
 from npusim.cli.options.outputs import Output
 from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.printing import console
 from npusim.cli.reporters.profile import profile_renderables
+from npusim.cli.streams import working
 from npusim.errors import UsageError
 from npusim.profile import Profile, profile_program
 from npusim.profile.page import profile_page

@@ -8,12 +8,12 @@ from typing import Any
 
 from golden import read_archive, write_archive
 from npusim.cli.command import Command
-from npusim.cli.printing import console
-from npusim.cli.streams import working
 from npusim.cli.options.files import ArchiveInput, ArchiveOutput, JsonOutput, JsonTarget
 from npusim.cli.options.option import Flag, Given
 from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.printing import console
 from npusim.cli.reporters.tensors import tensor_rows, tensor_table
+from npusim.cli.streams import working
 from npusim.runtime.model import Model
 
 PROGRAM = ProgramOption[ProgramSource](only_cvimodel=True)

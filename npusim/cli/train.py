@@ -11,12 +11,12 @@ from types import FrameType
 from typing import Any
 
 from npusim.cli.command import Command
-from npusim.cli.streams import working
 from npusim.cli.options.files import InputFile, JsonOutput, OutputDirectory
 from npusim.cli.options.kinds import PathText, Real, Tokens, Whole
 from npusim.cli.options.models import ContextOption, SeedOption
 from npusim.cli.options.option import Flag, Given, Option, Value
 from npusim.cli.reporters.training import TrainingReporter
+from npusim.cli.streams import working
 from reference_model import ModelError
 from reference_model.train.curve import draw_loss_curve
 from reference_model.train.recipe import Recipe, curriculum

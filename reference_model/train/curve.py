@@ -18,7 +18,7 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ModelError("a loss curve needs matplotlib: install the extra with pip install 'npusim[plot]'") from None
+        raise ModelError("a loss curve needs matplotlib, which is not installed: pip install matplotlib") from None
     try:
         reports = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         steps, losses = [report["step"] for report in reports], [report["loss"] for report in reports]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +179,7 @@ def write_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
 
 def _refuse_other_content(path: Path) -> None:
     """A word behind --json that was meant for something else must not cost the file of that name."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return
     try:
         with path.open("rb") as file:
@@ -191,4 +192,4 @@ def _refuse_other_content(path: Path) -> None:
 
 def _require_matplotlib(name: str) -> None:
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(f"{name} needs matplotlib, which is not installed: pip install 'npusim[plot]'")
+        raise UsageError(f"{name} needs matplotlib, which is not installed: pip install matplotlib")

@@ -62,6 +62,9 @@ def _check_place(output: Output) -> None:
         raise UsageError(f"cannot write {path}: it is a directory; give the name of a file")
     elif not os.path.isdir(folder):
         raise UsageError(f"cannot write {path}: the directory {folder} does not exist")
+    num_bytes, most = len(os.fsencode(path.name)), os.pathconf(folder, "PC_NAME_MAX")
+    if num_bytes > most:
+        raise UsageError(f"cannot write {path}: its name has {num_bytes} bytes, at most {most} are possible")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {path}: you may not write into the directory {folder}; choose another")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.text import Text
 
 from npusim.check import MEANING, Finding, Severity
+from npusim.cli.streams import visible
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
 
@@ -17,13 +18,14 @@ def finding_renderables(findings: Iterable[Finding]) -> Iterator[Text]:
     for finding in findings:
         section = f" in {finding.section}" if finding.section else ""
         text = Text.assemble(
-            (finding.severity.value, _STYLES[finding.severity]), f": {finding.kind.value}{section}: {finding.message}"
+            (finding.severity.value, _STYLES[finding.severity]),
+            visible(f": {finding.kind.value}{section}: {finding.message}"),
         )
         if finding.kind not in explained:
             explained.add(finding.kind)
             text.append(f"\n  {MEANING[finding.kind]}", "italic")
         for index, line in zip(finding.commands, finding.disassembly, strict=True):
-            text.append(f"\n  {index:6}: {line}", "dim")
+            text.append(f"\n  {index:6}: {visible(line)}", "dim")
         yield text
 
 
@@ -32,4 +34,4 @@ def summary(path: str, counts: Mapping[Severity, int], hidden: int) -> Text:
     total = ", ".join(
         f"{counts[severity]} {severity.value}{'s' if counts[severity] != 1 else ''}" for severity in Severity
     )
-    return Text(f"{path}: {total}" + (f" ({hidden} not shown; --all shows them)" if hidden else ""))
+    return Text(f"{visible(path)}: {total}" + (f" ({hidden} not shown; --all shows them)" if hidden else ""))

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from npusim.cli.printing import console, visible
+from npusim.cli.printing import console
+from npusim.cli.streams import visible
 
 
 @dataclass
@@ -60,17 +61,17 @@ class TextStream:
         self._pieces: list[str] = []
         self._prompt = prompt
         self._quiet = quiet
+        self._is_terminal = sys.stdout.isatty()
 
     def __enter__(self) -> TextStream:
-        out = console()
-        if self._prompt and not self._quiet and out.is_terminal:
-            out.print(self._prompt, end="", style="bold", soft_wrap=True)
+        if self._prompt and not self._quiet and self._is_terminal:
+            console().print(self._prompt, end="", style="bold", soft_wrap=True)
         return self
 
     def write(self, piece: str) -> None:
         self._pieces.append(piece)
         if not self._quiet:
-            sys.stdout.write(piece)
+            sys.stdout.write(self._shown(piece))
             sys.stdout.flush()
 
     def __exit__(
@@ -79,6 +80,12 @@ class TextStream:
         if not self._quiet and self._pieces:
             sys.stdout.write("\n")
             sys.stdout.flush()
+
+    def _shown(self, piece: str) -> str:
+        """A model may write anything; a terminal obeys none of it but line ends and tabs."""
+        if not self._is_terminal:
+            return piece
+        return "".join(c if c in "\n\t" else visible(c) for c in piece)
 
     @property
     def text(self) -> str:

@@ -73,7 +73,5 @@ class TrainingReporter:
             )
         elif self._validation is not None:
             out.print(f"validation loss {self._validation:.3f} nats a token")
-        out.print(
-            f"loss curve: {result['picture']}" if result["picture"] else f"no loss curve: {no_picture}"
-        )
+        out.print(f"loss curve: {result['picture']}" if result["picture"] else f"no loss curve: {no_picture}")
         out.print(f'try it: npusim generate "..." --model {result["directory"]}')
