@@ -21,9 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claim import CannotRun, Claim, Say, number
+from benchmarks.claim import THREADS, CannotRun, Claim, Say, number
 from benchmarks.claims import CLAIMS
-from benchmarks.cpu import THREADS
 from benchmarks.results import RESULTS, Result, conditions, read_results, record
 
 

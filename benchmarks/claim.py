@@ -10,6 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that say how many threads a BLAS has."""
+
 Say = Callable[[str], None]
 """Takes a line of detail, as soon as it is known."""
 

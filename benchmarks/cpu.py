@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 
 from benchmarks.claim import CannotRun
 
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables that say how many threads a BLAS has."""
-
 Timer = Callable[[], float]
 """Does the work once and returns the CPU seconds that it took."""
 

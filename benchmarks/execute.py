@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.claim import CannotRun, Say
-from benchmarks.cpu import THREADS, Side, take_turns
+from benchmarks.claim import THREADS, CannotRun, Say
+from benchmarks.cpu import Side, take_turns
 from benchmarks.needs import NETWORKS
 from benchmarks.support.memory import peak_bytes
 from golden import read_archive

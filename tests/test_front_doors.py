@@ -115,7 +115,7 @@ def test_the_list_of_commands_is_shown_without_importing_any_of_them(words: list
 @pytest.mark.parametrize(
     ("words", "packages"),
     [
-        (["run", "--help"], {"numpy", "flatbuffers", "lz4", "ml_dtypes", "rich"}),
+        (["run", "--help"], {"numpy", "flatbuffers", "lz4", "rich"}),
         (["disasm", str(MLP), "--json", "/dev/null"], {"numpy", "flatbuffers", "lz4"}),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -64,7 +63,7 @@ def _as_array(value: ArrayLike, info: TensorInfo) -> NDArray:
 
 
 def _typed(array: NDArray, info: TensorInfo) -> NDArray:
-    if array.dtype == ml_dtypes.bfloat16:
+    if array.dtype.name == "bfloat16":
         array = array.view(np.uint16) if info.format == DType.BF16 else array.astype(np.float32)
     if array.dtype.kind == "f":
         with np.errstate(over="ignore", invalid="ignore"):
