@@ -141,8 +141,8 @@ def _cut_behind_last_id(ids: PerEngine[Ints], index: PerEngine[Ints]) -> PerEngi
     """Commands of each engine up to the end of each run that ends with the last id, or with the buffer."""
     places = [index[engine][ids[engine] == LAST_ID] + 1 for engine in (TIU, TDMA)]
     num_commands = len(index.tiu) + len(index.tdma)
-    cuts = np.unique(np.concatenate([*places, [num_commands]]))
-    return _counts_at(index, cuts[cuts > 0])
+    cuts = sorted({*np.concatenate(places).tolist(), num_commands} - {0})  # np.unique would import numpy.ma
+    return _counts_at(index, np.array(cuts, np.int64))
 
 
 def _segment_ends(ids: PerEngine[Ints], index: PerEngine[Ints], cuts: PerEngine[Ints]) -> PerEngine[Ints]:
