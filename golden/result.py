@@ -6,14 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
+from enum import Enum
 from html import escape
 from typing import Any
 
 from golden.tolerance import Similarity, Tolerance
 
 
-class Verdict(StrEnum):
+class Verdict(str, Enum):
     """The words of the vendor's npz_tool (sophgo/tpu-mlir, tensor_compare.py, which spells the fifth NOT_SIMLIAR)."""
 
     EQUAL = "EQUAL"
@@ -28,6 +28,9 @@ class Verdict(StrEnum):
     """A similarity does not exceed the tolerance, or an element is NaN or an infinity that may not match."""
     NOT_MATCH = "NOT_MATCH"
     """The shapes differ, so nothing was compared."""
+
+    def __str__(self) -> str:
+        return self.value
 
     @property
     def passed(self) -> bool:
@@ -214,4 +217,4 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return str(value) if isinstance(value, StrEnum) else value
+    return str(value) if isinstance(value, Verdict) else value

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import Any
 
 from npusim.html import html_table
 
 
-class Severity(StrEnum):
+class Severity(str, Enum):
     """An error means that the program can compute something else than it was written for, or nothing."""
 
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
 
+    def __str__(self) -> str:
+        return self.value
 
-class Kind(StrEnum):
+
+class Kind(str, Enum):
     """The rule that a program breaks."""
 
     ILLEGAL = "illegal command"
@@ -37,6 +40,9 @@ class Kind(StrEnum):
     OUTPUT_LOST = "overwritten output"
     UNREAD = "never loaded"
     UNUSED = "unused"
+
+    def __str__(self) -> str:
+        return self.value
 
     @property
     def severity(self) -> Severity:

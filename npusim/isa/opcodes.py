@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 _T = TypeVar("_T")
 
@@ -22,11 +22,24 @@ TIU, TDMA = range(len(ENGINES))
 """Places in ENGINES and in all else that has one entry for each of them; not the ids of a command header."""
 
 
-class PerEngine(NamedTuple, Generic[_T]):
-    """One thing for each of ENGINES; `pair[TIU]` is `pair.tiu`."""
+class PerEngine(tuple[_T, _T]):
+    """One thing for each of ENGINES; `pair[TIU]` is `pair.tiu`. (Python 3.10 has no generic NamedTuple.)"""
 
-    tiu: _T
-    tdma: _T
+    __slots__ = ()
+
+    def __new__(cls, tiu: _T, tdma: _T) -> PerEngine[_T]:
+        return super().__new__(cls, (tiu, tdma))
+
+    def __getnewargs__(self) -> tuple[_T, _T]:
+        return self.tiu, self.tdma
+
+    @property
+    def tiu(self) -> _T:
+        return self[TIU]
+
+    @property
+    def tdma(self) -> _T:
+        return self[TDMA]
 
     def other(self, engine: int) -> _T:
         """That of the engine which is not `engine`."""

@@ -54,14 +54,14 @@ class HazardTracker:
     def needed(self, engine: Engine, touched: Touched) -> int:
         """Id of the last command of the other engine that must be done before; 0 for none."""
         other = self._last[Engine.TDMA if engine == Engine.TIU else Engine.TIU]
-        found = [other[(slice(1, 2), *box)].max() for box in touched.reads]
-        found += [other[(slice(None), *box)].max() for box in touched.writes]
+        found = [other[1][box].max() for box in touched.reads]
+        found += [other[:, lanes, granules].max() for lanes, granules in touched.writes]
         return int(max(found, default=0))
 
     def record(self, engine: Engine, command_id: int, touched: Touched) -> None:
         for kind, boxes in enumerate(touched):
             for box in boxes:
-                self._last[engine][(kind, *box)] = command_id
+                self._last[engine][kind][box] = command_id
 
 
 def _boxes(chip: Chip, place: Place) -> Iterator[Box]:

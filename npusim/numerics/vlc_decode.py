@@ -108,7 +108,7 @@ def _decode(
     unary = reader.long(starts + BLOCK * k + 4 * (zero_guard & (k > 0)))
     unary &= (np.uint64(1) << unary_bits.astype(np.uint64)) - np.uint64(1)
     unary[raw] = (1 << BLOCK) - 1
-    counts = np.bitwise_count(unary)
+    counts = _num_ones(unary)
     if np.any(counts != BLOCK):
         bad = int(np.argmax(counts != BLOCK))
         raise ValueError(f"block {bad} codes {int(counts[bad])} symbols, not {BLOCK}")
@@ -174,6 +174,13 @@ _TOO_LONG = 63
 """Length of four unary numbers that do not end within 16 bits."""
 
 
+def _num_ones(words: NDArray) -> NDArray[np.uint8]:
+    """How many bits of each 64-bit word are set (np.bitwise_count came with NumPy 2)."""
+    if hasattr(np, "bitwise_count"):
+        return np.bitwise_count(words)
+    return np.unpackbits(words.view(np.uint8).reshape(*words.shape, 8), axis=-1).sum(axis=-1, dtype=np.uint8)
+
+
 def _gaps(places: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """How many zeros lie in front of each set bit, from ascending `places` along the last axis."""
     return np.diff(places, prepend=np.uint8(255)) - np.uint8(1)  # 255 is -1
@@ -183,11 +190,11 @@ def _gaps(places: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _four_gaps() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """For each 16-bit word: the zeros in front of its first four set bits, a byte each, and how many bits these
     take."""
-    rest, places = np.arange(1 << 16, dtype=np.int32), np.empty((1 << 16, 4), np.uint8)
+    rest, places = np.arange(1 << 16), np.empty((1 << 16, 4), np.uint8)
     for i in range(4):
-        places[:, i] = np.bitwise_count((rest & -rest) - 1)
+        places[:, i] = _num_ones((rest & -rest) - 1)
         rest &= rest - 1
-    enough = np.bitwise_count(np.arange(1 << 16, dtype=np.int32)) >= 4
+    enough = _num_ones(np.arange(1 << 16)) >= 4
     return _gaps(places).view(np.uint32)[:, 0], np.where(enough, places[:, 3] + np.uint8(1), np.uint8(_TOO_LONG))
 
 

@@ -79,8 +79,8 @@ def gathernd(call: CpuCall) -> Bound:
     batch = np.arange(num_batches)[:, None]
 
     def run() -> None:
-        places = tuple(_checked(call, tuples[..., i], extents[i + 1]) for i in range(width))
-        out.reshape(num_batches, -1, slice_size)[...] = source.reshape(*extents, slice_size)[(batch, *places)]
+        places = (batch, *(_checked(call, tuples[..., i], extents[i + 1]) for i in range(width)))
+        out.reshape(num_batches, -1, slice_size)[...] = source.reshape(*extents, slice_size)[places]
 
     return run
 
