@@ -106,7 +106,7 @@ def _mark(access: Access, mask: Mask, marks: Marks) -> None:
         marks.set(tensor, mask)
 
 
-_SUMMED = {Share.CHANNEL: (0, 2, 3), Share.ROW: (1, 2, 3), Share.COLUMN: (0,)}
+_SUMMED = {Share.CHANNEL: (0, 2, 3), Share.WINDOW: (2, 3), Share.ROW: (1, 2, 3), Share.COLUMN: (0,)}
 """Axes of the result over which one element of an access is spread."""
 
 

@@ -1,22 +1,28 @@
-"""Results that lie over an operand of the same command.
+"""Results that lie over an operand of the same command which is still to be read.
 
-The vendor's model reads every operand of a TIU command whole before it writes; hardware works element by element, so
-only a result that takes the very place of its operand is safe there. A DMA copy onto itself goes element by element in
-the model too."""
+The vendor's model reads the operands of a TIU command whole before it writes; hardware goes from element to element, as
+a DMA copy does in the model too. So a result is safe where no later element reads what an element has overwritten."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step
 from npusim.chip import Chip
+from npusim.insn import Instruction
 from npusim.insn.operand import Access, Role, Share
 from npusim.insn.tdma_base import Transfer
-from npusim.insn.tdma_transfer import copies_as_if_apart
+from npusim.insn.tiu_depthwise_pool import PerChannel
+from npusim.insn.window import Window
 from npusim.mem.region import LMEM
 from npusim.mem.tensor import LocalTensor
+
+Ints = NDArray[np.int64]
 
 
 def check_overlap(step: Step, chip: Chip) -> Iterator[Found]:
@@ -46,21 +52,82 @@ def _meet(a: Access, b: Access) -> bool:
 
 
 def _is_safe(step: Step, access: Access, result: Access) -> bool:
-    """Whether the command gives what it would give with its operand elsewhere."""
-    if access.operand.share is Share.ELEMENT and step.instruction:
-        chip = step.instruction.chip
-        return all(
-            _same_place(a, b) or not any(x.overlaps(y) for x in a.regions(chip) for y in b.regions(chip))
-            for a in access.tensors
-            for b in result.tensors
-        )
-    if access.operand.share is Share.MOVED:
-        return isinstance(step.instruction, Transfer) and copies_as_if_apart(step.instruction)
-    # From GMEM to GMEM, onto the very same bytes.
-    return access.regions == result.regions and all(region.memory != LMEM for region in access.regions)
+    """Whether the command, one element of its result after the other, gives what it would give with its operand
+    elsewhere."""
+    insn = step.instruction
+    if insn is None or not (access.tensors and result.tensors):
+        # From GMEM to GMEM, onto the very same bytes.
+        return access.regions == result.regions and all(region.memory != LMEM for region in access.regions)
+    pairs = [(a, b) for a in access.tensors for b in result.tensors]
+    if _is_one_to_one(insn, access) and all(_same_place(*pair) or not _overlap(*pair, insn.chip) for pair in pairs):
+        return True
+    last = _last_reads(insn, access, result.tensors[0].shape)
+    if last is None:
+        return False
+    last_read = np.full(insn.chip.lmem_total_bytes, -1, np.int64)
+    order = np.argsort(last, kind="stable")
+    for tensor in access.tensors:
+        at = _byte_addrs(insn.chip, tensor)[order]
+        last_read[at] = np.maximum(last_read[at], last[order, None])
+    for tensor in result.tensors:
+        written = _byte_addrs(insn.chip, tensor)
+        is_read_later = last_read[written] > np.arange(len(written))[:, None]
+        if isinstance(insn, Transfer) and insn.table() is None:  # what is copied to where it lies does not change
+            is_read_later &= written != _byte_addrs(insn.chip, access.tensors[0])
+        if is_read_later.any():
+            return False
+    return True
 
 
 def _same_place(a: LocalTensor, b: LocalTensor) -> bool:
     """Whether each element of `a` lies where the same one of `b` does."""
     strides = [[s for s, extent in zip(t.stride, t.shape, strict=True) if extent > 1] for t in (a, b)]
     return a.addr == b.addr and a.shape == b.shape and strides[0] == strides[1]
+
+
+def _overlap(a: LocalTensor, b: LocalTensor, chip: Chip) -> bool:
+    return any(x.overlaps(y) for x in a.regions(chip) for y in b.regions(chip))
+
+
+def _is_one_to_one(insn: Instruction, access: Access) -> bool:
+    """Whether each element of the result reads one element of the operand, in the same order."""
+    if isinstance(insn, PerChannel) and access.operand.share is Share.WINDOW:
+        window, _ = insn.geometry()
+        return window.is_plain and window.kernel == window.stride == (1, 1)
+    return access.operand.share in (Share.ELEMENT, Share.MOVED)
+
+
+def _last_reads(insn: Instruction, access: Access, result: tuple[int, ...]) -> Ints | None:
+    """Of each element of an operand, in order, the number of the last element of the result that reads it; None where
+    all of them may."""
+    if _is_one_to_one(insn, access):
+        return np.arange(np.prod(result))
+    if isinstance(insn, PerChannel) and access.operand.share is Share.WINDOW:
+        n, c, oh, ow = result
+        last = _last_under(insn.geometry()[0], access.tensors[0].shape[2:], (oh, ow))
+        return np.where(last < 0, -1, np.arange(n * c)[:, None] * (oh * ow) + last).reshape(-1)
+    return None
+
+
+def _last_under(window: Window, ifmap: tuple[int, ...], ofmap: tuple[int, int]) -> Ints:
+    """Of each element of a channel of the ifmap, the last place in the ofmap whose window it lies under; -1 for
+    none."""
+    height, width = ifmap
+    extended = window.extend(np.arange(1, height * width + 1).reshape(1, 1, height, width), 0)
+    rows, columns = (
+        (out - 1) * stride + (size - 1) * dilation + 1
+        for out, stride, size, dilation in zip(ofmap, window.stride, window.kernel, window.dilation, strict=True)
+    )
+    more = [(0, max(0, rows - extended.shape[2])), (0, max(0, columns - extended.shape[3]))]
+    taps = window.taps(np.pad(extended, [(0, 0), (0, 0), *more]), ofmap)
+    last = np.full(height * width + 1, -1)  # the first stands for padding
+    places = np.arange(ofmap[0] * ofmap[1]).reshape(ofmap)
+    for i, j in np.ndindex(*window.kernel):
+        under = taps[i, j, 0, 0]
+        last[under] = np.maximum(last[under], places)
+    return last[1:]
+
+
+def _byte_addrs(chip: Chip, tensor: LocalTensor) -> Ints:
+    """Where each element's bytes lie, shape (elements, bytes)."""
+    return tensor.element_addrs(chip).reshape(-1, 1) + np.arange(tensor.itemsize)

@@ -31,6 +31,7 @@ class Share(Enum):
     WHOLE = "everything"
     ELEMENT = "the same element"
     CHANNEL = "the same channel"
+    WINDOW = "what lies under the window in the same channel"
     ROW = "the row of a matrix (n)"
     COLUMN = "the column of a matrix (c, h, w)"
     MOVED = "the element at the same place in order"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from npusim.errors import AddressError
 from npusim.insn.base import Bound
-from npusim.insn.operand import Place, Role
+from npusim.insn.operand import Place
 from npusim.insn.tdma_base import Transfer
 from npusim.mem.gmem import TensorGmem, gmem_tensor
 from npusim.mem.lmem import TensorLmem, lmem_tensor
@@ -147,19 +147,6 @@ def _check_ordered(num_elements: int) -> None:
 def _byte_addrs(tensor: Tensor) -> NDArray[np.int64]:
     """Address of each element's bytes, shape (elements, itemsize)."""
     return tensor.element_addrs().reshape(-1, 1) + np.arange(tensor.cover.itemsize)
-
-
-def copies_as_if_apart(insn: Transfer) -> bool:
-    """Whether a copy within LMEM, one element at a time in order, gives what it would give with its source elsewhere.
-
-    It does where no element reads what an earlier one has changed.
-    """
-    (src,), (dst,) = insn.tensors("src"), insn.tensors("dst", Role.WRITE)
-    read, write = (t.element_addrs(insn.chip).reshape(-1, 1) + np.arange(t.itemsize) for t in (src, dst))
-    if insn.table() is None:  # an element that is copied to where it lies changes nothing
-        stays = (read == write).all(axis=1)
-        write[stays] = -1
-    return not _cuts(read, write)
 
 
 def _cuts(read: NDArray[np.int64], write: NDArray[np.int64]) -> list[int]:

@@ -48,11 +48,11 @@ from npusim.state import State
 F32 = NDArray[np.float32]
 
 
-_IFMAP = Operand("opd0", Role.READ, "ifmap", whole("opd0"), Share.CHANNEL)
+_IFMAP = Operand("opd0", Role.READ, "ifmap", whole("opd0"), Share.WINDOW)
 _OFMAP = Operand("res0", Role.WRITE, "ofmap", result)
 
 
-class _PerChannel(TiuInstruction):
+class PerChannel(TiuInstruction):
     """What depthwise convolution and the poolings share: one kernel window that slides over every channel by itself."""
 
     __slots__ = ()
@@ -84,7 +84,7 @@ class _PerChannel(TiuInstruction):
         return window if self.dilates else replace(window, dilation=(1, 1)), shape_of(self, "res0")
 
 
-class _ExtremePooling(_PerChannel):
+class _ExtremePooling(PerChannel):
     """Maximum or minimum of what is under the window."""
 
     __slots__ = ()
@@ -142,7 +142,7 @@ def _kernel(insn: DepthwiseConvolution) -> Tensors:
     return (tensor_of(insn, "opd1", element_fmt(insn, "opd1"), (1, regs.res0_c, regs.opd1_h, regs.opd1_w)),)
 
 
-class DepthwiseConvolution(_PerChannel):
+class DepthwiseConvolution(PerChannel):
     """tiu_depthwise_convolution and tiu_pt_depthwise_convolution. Products are summed with kh outside kw; a bf16 bias
     is added last."""
 
@@ -213,7 +213,7 @@ class DepthwiseConvolution(_PerChannel):
         return run
 
 
-class AveragePooling(_PerChannel):
+class AveragePooling(PerChannel):
     """tiu_average_pooling: the sum under the window times a constant, then shifted; bf16 multiplies every element
     before adding."""
 

@@ -67,6 +67,17 @@ class Program:
     def maximum(self, res: int, opd0: int, opd1: int, wait: int = 0, w: int = W, **more: int) -> int:
         return self.arith(4, res, opd0, opd1, wait, w, **more)
 
+    def pool(
+        self, res: int, opd0: int, ifmap: tuple[int, int], ofmap: tuple[int, int], wait: int = 0, **more: int
+    ) -> int:
+        """Maximum pooling under a window of 1x1, if `more` says no other."""
+        fields = dict(tsk_typ=1, tsk_eu_typ=0, cmd_id_gdma=wait, tsk_opd_num=1, opd1_h=1, opd1_w=1)
+        fields |= dict(conv_op_x_str=1, conv_op_y_str=1, opt_rshift_typ=1)
+        for name, addr, (h, w) in (("res0", res, ofmap), ("opd0", opd0, ifmap)):
+            fields |= elements(name, addr, w)
+            fields |= {f"{name}_h": h, f"{name}_n_str": h * w, f"{name}_c_str": h * w}
+        return self.tiu(**{**fields, **more})
+
     def clear(self, res: int, wait: int = 0, w: int = W) -> int:
         return self.arith(9, res, res, res, wait, w)
 

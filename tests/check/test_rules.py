@@ -9,6 +9,7 @@ import pytest
 from npusim.check import MEANING, Area, Finding, Kind, check
 from tests.check.program import Program
 
+PADS = [f"conv_opd0_{side}_pad" for side in ("up", "dn", "lf", "rt")]
 A, B, C = 0x000, 0x100, 0x200
 
 
@@ -161,6 +162,30 @@ def test_a_dma_copy_may_spread_an_element_from_where_it_lies_but_not_smear() -> 
     p.move(A, A + 1)
     p.store(A + 1)
     assert (Kind.OVERLAP, (1,)) in found(p)
+
+
+@pytest.mark.parametrize(
+    ("window", "out", "is_safe"),
+    [
+        ({}, (4, 4), True),
+        ({"opd1_h": 2, "opd1_w": 2, "conv_op_y_str": 2, "conv_op_x_str": 2}, (2, 2), True),
+        ({"opd1_h": 2, "opd1_w": 2}, (3, 3), True),  # an element is read for the last time where it is overwritten
+        ({"opd1_h": 3, "opd1_w": 3, **dict.fromkeys(PADS, 1)}, (4, 4), False),
+        ({"opd1_w": 2, "conv_opd0_lf_pad": 1}, (4, 4), False),
+    ],
+    ids=("1x1", "2x2 by 2", "2x2", "3x3 padded", "1x2 padded"),
+)
+def test_pooling_in_place_is_safe_where_no_later_element_reads_what_was_overwritten(window, out, is_safe) -> None:  # type: ignore[no-untyped-def]
+    p = Program()
+    p.load(A)
+    p.store(A, wait=p.pool(A, A, (4, 4), out, wait=1, **window), w=out[0] * out[1])
+    assert found(p) == ([] if is_safe else [(Kind.OVERLAP, (1,))])
+    sums = Program()
+    sums.load(A)
+    sums.store(
+        A, wait=sums.pool(A, A, (4, 4), out, wait=1, tsk_eu_typ=1, opt_opd1_const=1, **window), w=out[0] * out[1]
+    )
+    assert found(sums) == found(p)
 
 
 WHOLE = Area("memory", 0, 0, 0x2000)
