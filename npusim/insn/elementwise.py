@@ -6,6 +6,7 @@ The rules are those that the vendor's functional model asserts; field names are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from npusim.insn.base import TiuInstruction
 from npusim.insn.operand import Operand, Role, Share
-from npusim.insn.operands import INT8, Tensors, addr_of
+from npusim.insn.operands import INT8, MAX_ELEMENTS, Tensors, addr_of
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor
@@ -72,6 +73,8 @@ class Elementwise(TiuInstruction):
         shape, opd0, opd1 = _SHAPE["res0"](regs), _SHAPE["opd0"](regs), _SHAPE["opd1"](regs)
         if 0 in (shape[1:] if self.chip.tiu_layout == "cv183x" else shape):  # with n 0, cv183x does nothing
             self.refuse(f"res0 has shape {shape}; every extent must be at least 1")
+        if math.prod(shape) > MAX_ELEMENTS:
+            self.refuse(f"res0 has shape {shape}; at most {MAX_ELEMENTS} elements, which share bytes of LMEM, are run")
         if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
             self.refuse(
                 f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones"
@@ -144,6 +147,8 @@ class Elementwise(TiuInstruction):
         if not self.is_one_piece:
             return result.store
         view = result.parts[0][1]
+        if not result.is_distinct:
+            return lambda values: result.store(np.broadcast_to(values, view.shape).reshape(result.shape))
 
         def store(values: NDArray) -> None:
             view[...] = values

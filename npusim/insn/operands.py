@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from npusim.numerics.accumulate import LARGEST
 from npusim.state import State
 
 Tensors = tuple[LocalTensor, ...]
+MAX_ELEMENTS = 1 << 24
+"""Of one operand. LMEM of the largest chip has 2**20 bytes, so more of them can only be the same bytes again."""
 INT8 = (Fmt.U8, Fmt.I8)
 """Format of an 8-bit operand by its sign bit."""
 
@@ -28,10 +31,12 @@ def shape_of(insn: TiuInstruction, name: str) -> Shape:
 
 
 def checked_shape(insn: TiuInstruction, name: str) -> Shape:
-    """The same; refuses extents of 0."""
+    """The same; refuses extents of 0 and more than MAX_ELEMENTS elements."""
     shape = shape_of(insn, name)
     if min(shape) < 1:
         insn.refuse(f"{name} has shape {shape}; every extent must be at least 1")
+    if math.prod(shape) > MAX_ELEMENTS:
+        insn.refuse(f"{name} has shape {shape}; at most {MAX_ELEMENTS} elements, which share bytes of LMEM, are run")
     return shape
 
 

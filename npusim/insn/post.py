@@ -23,14 +23,18 @@ READ_PS32, WRITE_PS32 = 1, 2
 
 def channel_records(insn: TiuInstruction) -> Tensors:
     """Records of 9 or 5 packed bytes (bias, multiplier, shift), or a bias in two planes: low and high bytes in int8,
-    high and low halves of a float32 in bf16. Nothing where the sum takes neither."""
+    high and low halves of a float32 in bf16. Nothing where the sum takes neither.
+
+    Whatever opd2_b_str says, the second plane lies behind as many channels as opd2 has on lane 0, if it starts there.
+    """
     regs = insn.regs
     has_bias = regs.tsk_opd_num == 3
     if regs.opt_chl_quan and not regs.opd_typ:
         return (per_channel(insn, "opd2", 9 if has_bias else 5),)
     if not has_bias:
         return ()
-    return planes_of(per_channel(insn, "opd2", 1, Fmt.BF16 if regs.opd_typ else Fmt.U8), 2, regs.opd2_b_str)
+    first = per_channel(insn, "opd2", 1, Fmt.BF16 if regs.opd_typ else Fmt.U8)
+    return planes_of(first, 2, -(-regs.opd2_c // insn.chip.num_lanes) * first.itemsize)
 
 
 CHANNEL_RECORDS = Operand(
@@ -38,6 +42,18 @@ CHANNEL_RECORDS = Operand(
     share=Share.CHANNEL, holds=Holds.RECORDS,
 )  # fmt: skip
 """What convolutions read to finish a sum."""
+
+
+def require_bias_of_channels(insn: TiuInstruction) -> None:
+    """Refuses a bias in planes that does not hold one element for each channel of the result."""
+    regs = insn.regs
+    if len(insn.places("opd2")) == 2:
+        shape = (regs.opd2_c, regs.opd2_h, regs.opd2_w)
+        insn.require(
+            shape[0] >= regs.res0_c and shape[1:] == (1, 1),
+            f"opd2 (c, h, w) is {shape}; a bias has at least res0_c = {regs.res0_c} channels of (1, 1)",
+        )
+
 
 Finish = Callable[[NDArray], NDArray]
 """From exact integer sums (int32, channels on axis 1), which may be overwritten, to saturated results."""

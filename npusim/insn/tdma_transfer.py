@@ -55,6 +55,17 @@ def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
     return chain([partial(_convert, to, of, table) for to, of in pairs])
 
 
+def transfer_nc_transposed(src: TensorGmem, dst: TensorLmem, table: NDArray | None = None) -> Bound:
+    """What writes `src`, (n, c, h, w), to `dst`, (c, n, h', w'), element after element in the order of `src`."""
+    transposed = src.transposed(1, 0, 2, 3)
+    if dst.is_distinct:
+        return transfer(transposed, dst, table)
+    c, n = dst.shape[:2]
+    _check_ordered(math.prod(dst.shape))
+    write = _byte_addrs(dst).reshape(c, n, -1).swapaxes(0, 1).reshape(-1, dst.cover.itemsize)
+    return partial(_step, src.memory, _byte_addrs(src), dst.memory, write, dtype=src.cover.dtype, table=table)
+
+
 def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = None) -> Bound:
     """Several transfers from GMEM to LMEM or back that take turns: row 0 (n = 0) of each (source, destination), then
     row 1 of each."""

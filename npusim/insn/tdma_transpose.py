@@ -8,10 +8,11 @@ from npusim.insn.base import Bound
 from npusim.insn.operand import Place
 from npusim.insn.tdma_base import Transfer
 from npusim.insn.tdma_matrix import check_aligned
-from npusim.insn.tdma_transfer import bound_sides, transfer
+from npusim.insn.tdma_transfer import bound_sides, transfer, transfer_nc_transposed
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir, TransposeMd
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import TensorGmem
+from npusim.mem.lmem import TensorLmem
 from npusim.mem.tensor import Shape
 from npusim.state import State
 
@@ -57,11 +58,10 @@ class NcTransposed(TensorTranspose):
 
     def bind_checked(self, state: State) -> Bound:
         src, dst = bound_sides(state, self)
-        if isinstance(src, TensorGmem):
-            src = src.transposed(1, 0, 2, 3)
-        elif isinstance(dst, TensorGmem):
-            dst = dst.transposed(1, 0, 2, 3)
-        return transfer(src, dst, self.table())
+        if isinstance(src, TensorGmem) and isinstance(dst, TensorLmem):
+            return transfer_nc_transposed(src, dst, self.table())
+        assert isinstance(dst, TensorGmem)
+        return transfer(src, dst.transposed(1, 0, 2, 3), self.table())
 
 
 class G2lTensorCopyNcTransposed(NcTransposed):

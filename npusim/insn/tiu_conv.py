@@ -36,6 +36,7 @@ from npusim.insn.post import (
     finish_float,
     requantize_per_channel,
     requantize_per_tensor,
+    require_bias_of_channels,
     require_relu_of_signed,
 )
 from npusim.insn.window import Window
@@ -104,6 +105,7 @@ class Convolution(TiuInstruction):
         )
         self.require(regs.res0_n_str % 16 == 0, f"res0_n_str is {regs.res0_n_str}; it must be a multiple of 16")
         require_relu_of_signed(self)
+        require_bias_of_channels(self)
         self.require(
             not (regs.opt_chl_quan and regs.ps32_md & WRITE_PS32),
             (

@@ -35,6 +35,7 @@ from npusim.insn.post import (
     finish_float,
     requantize_per_channel,
     requantize_per_tensor,
+    require_bias_of_channels,
 )
 from npusim.insn.window import Window
 from npusim.isa.opcodes import PoolEuTyp, TskTyp
@@ -71,12 +72,20 @@ class PerChannel(TiuInstruction):
         return regs.tsk_typ == TskTyp.DEPTHWISE_POOL and regs.tsk_eu_typ == cls.eu_typ
 
     def check_rules(self) -> None:
-        """Window, ifmap and ofmap fit each other."""
+        """The ofmap may have any extents for which the window stays within the memory of a channel's ifmap."""
         ifmap, ofmap = checked_shape(self, "opd0"), checked_shape(self, "res0")
         kernel = self.regs.opd1_h, self.regs.opd1_w
         self.require(min(kernel) > 0, f"opd1 (h, w) is {kernel}; a kernel has at least one element")
-        Window.of(self, kernel).check(self, ifmap, ofmap)
-        self.require(ifmap[1] == ofmap[1], f"res0_c is {ofmap[1]}, but opd0_c is {ifmap[1]}; channels stay apart here")
+        self.require(
+            ifmap[:2] == ofmap[:2],
+            f"res0 (n, c) is {ofmap[:2]}, but opd0 has {ifmap[:2]}; images and channels stay apart here",
+        )
+        window, _ = self.geometry()
+        self.require(
+            window.reaches_within(ifmap, ofmap),
+            f"res0 (h, w) is {ofmap[2:]}, for which a {kernel} kernel reads beyond opd0 {ifmap}; "
+            f"at most {window.output(ifmap)} lies within it",
+        )
 
     def geometry(self) -> tuple[Window, Shape]:
         """Window and ofmap."""
@@ -166,8 +175,11 @@ class DepthwiseConvolution(PerChannel):
         super().check_rules()
         self.require(bool(regs.opt_opd1_sign and regs.opt_opd2_sign), "opt_opd1_sign and opt_opd2_sign must be 1 here")
         self.require(bool(regs.opt_rshift_typ), "opt_rshift_typ is 0; a depthwise convolution always rounds (1)")
-        if not regs.opt_opd1_const:
-            self.require(regs.opd1_c == regs.res0_c, f"opd1_c is {regs.opd1_c}, but res0_c is {regs.res0_c}")
+        require_bias_of_channels(self)
+        self.require(
+            regs.opd1_c == regs.res0_c or bool(regs.opt_opd1_const and regs.opd1_c > regs.res0_c),
+            f"opd1_c is {regs.opd1_c}, but res0_c is {regs.res0_c}; the kernel, or its constant, fills opd1_c channels",
+        )
 
     def bind_checked(self, state: State) -> Bound:
         return self._bind_bf16(state) if self.regs.opd_typ else self._bind_int8(state)

@@ -71,6 +71,14 @@ class Window:
             want == got, f"res0 (n, h, w) is {got}, but opd0 {ifmap} under a {self.kernel} kernel gives {want}"
         )
 
+    def reaches_within(self, ifmap: Shape, ofmap: Shape) -> bool:
+        """Whether all that `taps` takes for an ofmap of these extents, whatever `output` says, lies in its channel.
+
+        A window that leaves the extended ifmap on the right goes on in the row below."""
+        rows, columns = self.extended(ifmap)
+        row, column = ((ofmap[2 + i] - 1) * self.stride[i] + (self.kernel[i] - 1) * self.dilation[i] for i in range(2))
+        return row * columns + column < rows * columns
+
     def extend(self, values: NDArray, fill: float, dtype: DTypeLike | None = None) -> NDArray:
         """`values` (..., h, w) with `fill` inserted and padded, as `dtype` if that is given; `values` itself where
         nothing changes."""
@@ -95,6 +103,8 @@ class Window:
 
     def taps(self, extended: NDArray, out_hw: tuple[int, int]) -> NDArray:
         """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element meets."""
+        if (out_hw[1] - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] >= extended.shape[3]:
+            extended = np.ascontiguousarray(extended)  # what follows a row has to be the next one
         n_str, c_str, h_str, w_str = extended.strides
         return as_strided(
             extended,

@@ -51,7 +51,10 @@ class TensorLmem:
     `load` and `store` work on arrays of shape (n, c, h, w) in the tensor's format; both see the bytes as they are at
     the time of the call."""
 
-    __slots__ = ("_chip", "_lane0", "_padded", "_view", "is_distinct", "memory", "parts", "shape", "span", "tensor")
+    __slots__ = (
+        *("_chip", "_lane0", "_order", "_padded", "_view"),
+        *("is_distinct", "memory", "parts", "shape", "span", "tensor"),
+    )
 
     def __init__(self, state: State, tensor: LocalTensor) -> None:
         lanes, lane_bytes = state.chip.num_lanes, state.chip.lmem_bytes
@@ -69,6 +72,8 @@ class TensorLmem:
         self.memory = flat = state.lmem_flat
         self._view: NDArray | None = None
         self._padded: NDArray | None = None
+        self._order: NDArray[np.int64] | None = None
+        """Addresses of every element's bytes, where some are shared; made when it is first stored to."""
         self.parts: list[tuple[slice, NDArray]] = []
         """(channels, writable view of them): the whole tensor in up to three pieces, each (n, c, h, w) or (n, turns,
         lanes, h, w)."""
@@ -116,10 +121,21 @@ class TensorLmem:
         return self._padded.reshape(n, turns * lanes, h, w)[:, self._lane0 : self._lane0 + c]
 
     def store(self, values: NDArray) -> None:
-        """Writes `values`, which broadcast to (n, c, h, w)."""
+        """Writes `values`, which broadcast to (n, c, h, w); of elements that share a byte, the last in that order
+        stays."""
+        if not self.is_distinct:
+            self._store_in_order(values)
+            return
         if self._view is not None:
             self._view[...] = values
             return
         values = np.broadcast_to(values, self.shape)
         for channels, part in self.parts:
             part[...] = values[:, channels].reshape(part.shape)
+
+    def _store_in_order(self, values: NDArray) -> None:
+        dtype = self.tensor.fmt.dtype
+        if self._order is None:
+            self._order = self.element_addrs().reshape(-1, 1) + np.arange(dtype.itemsize)
+        elements = np.broadcast_to(values, self.shape).astype(dtype)
+        self.memory[self._order] = elements.reshape(-1, 1).view(np.uint8)

@@ -150,6 +150,10 @@ class _Draw:
                 n_str, c_str, h_str, w_str = (
                     0 if self.chance(0.04) else stride for stride in (n_str, c_str, h_str, w_str)
                 )
+            elif self.chance(0.1):  # elements share bytes
+                n_str, c_str, h_str, w_str = (
+                    size * self.below(stride // size + 1) for stride in (n_str, c_str, h_str, w_str)
+                )
             end = (n - 1) * n_str + (turns - 1) * c_str + (h - 1) * h_str + (w - 1) * w_str + size
             b_str = 1 if interleaved else end + self.below(64)
             room = self.chip.lmem_bytes - end - (b_str if wide else 0)

@@ -67,6 +67,22 @@ def _window(rng: np.random.Generator, fields: dict[str, int], kernel: tuple[int,
         fields[f"conv_opd0_{edges[0]}_pad"], fields[f"conv_opd0_{edges[1]}_pad"] = before, after
 
 
+def _other_extents(rng: np.random.Generator, fields: dict[str, int], kernel: tuple[int, int], *, dilates: bool) -> None:
+    """Draws another h and w of the ofmap, for which the window stays within the memory of a channel."""
+    ends = []
+    for axis, size, name, edges in ((0, "h", "y", ("up", "dn")), (1, "w", "x", ("lf", "rt"))):
+        pads = sum(fields.get(f"conv_opd0_{edge}_pad", 0) for edge in edges)
+        inserted = fields[f"conv_opd0_{name}_ins0_last"] + (fields[f"opd0_{size}"] - 1) * (
+            fields[f"conv_opd0_{name}_ins0"] + 1
+        )
+        reach = (kernel[axis] - 1) * (fields[f"conv_opd1_{name}_ins0"] * dilates * (fields["tsk_eu_typ"] == 2) + 1)
+        ends.append((inserted + 1 + pads, reach, fields[f"conv_op_{name}_str"]))
+    (rows, down, y_str), (columns, right, x_str) = ends
+    h, w = (int(rng.integers(1, fields[f"res0_{size}"] + 3)) for size in "hw")
+    if ((h - 1) * y_str + down) * columns + (w - 1) * x_str + right < rows * columns:
+        fields.update(res0_h=h, res0_w=w)
+
+
 def _align(value: int, unit: int = 16) -> int:
     return -(-value // unit) * unit
 
@@ -137,8 +153,9 @@ def _post(rng: np.random.Generator, chip: Chip, fields: dict[str, int], kind: st
     if kind.endswith("qm"):
         fields.update(opt_chl_quan=1, opt_opd2_sign=1, opt_shift_typ=1, opt_res0_sign=int(not relu or rng.integers(2)))
     elif bias:
-        fields.update(opt_opd2_seg=0, opd2_n=1, opd2_c=oc, opd2_h=1, opd2_w=1)
-        fields["opd2_b_str"] = -(-oc // chip.num_lanes) * (2 if bf16 else 1)
+        channels = oc + int(rng.integers(0, 20)) * int(rng.random() < 0.2)
+        fields.update(opt_opd2_seg=0, opd2_n=1, opd2_c=channels, opd2_h=1, opd2_w=1)
+        fields["opd2_b_str"] = 16 * int(rng.integers(1, 9))  # the model looks at opd2_c instead
     if not kind.endswith("qm") and not bf16 and not writes:
         fields["opt_res_shift"] = int(rng.integers(0, 16))
         fields["opt_rshift_typ"] = int(rng.random() < 0.8)
@@ -160,6 +177,8 @@ def _depthwise_pool(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool)
             extended = fields[f"opd0_{name}"] + fields[f"conv_opd0_{before}_pad"] + fields[f"conv_opd0_{after}_pad"]
             stride = fields["conv_op_y_str" if name == "h" else "conv_op_x_str"]
             fields[f"res0_{name}"] = (extended - kernel[axis]) // stride + 1
+    if rng.random() < 0.2:
+        _other_extents(rng, fields, kernel, dilates=kind != "depthwise_qm" or chip.tiu_layout == "cv183x")
     fields.update(opd1_n=1, opd1_c=c if eu_typ == 2 else 1, opd1_h=kernel[0], opd1_w=kernel[1])
     res, opd0, opd1, opd2 = _place(rng, chip, True)
     fields.update(res0_addr=res, opd0_addr=opd0, opd1_addr=opd1, opd2_addr=opd2, opd0_ins_val=_fill(rng, bf16))

@@ -57,7 +57,8 @@ def _nc_transposed(sketch: Sketch) -> Fields:
     regrouped = [(h, w), (w, h), (1, h * w)][sketch.below(3) if sketch.chance(0.2) else 0]
     dst = sketch.tensor("dst", direction, (c, n, *regrouped), dst_size)
     src = sketch.tensor("src", direction, (n, c, h, w), src_size)
-    return {"trans_dir": direction, "spec_func": 1, **formats, **dst, **src}
+    close = {"dst_n_stride": dst["dst_c_stride_low"]} if sketch.chance(0.2) else {}
+    return {"trans_dir": direction, "spec_func": 1, **formats, **dst, **src, **close}
 
 
 def _cw_transposed(sketch: Sketch) -> Fields:
