@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from npusim.chip import Chip
 from npusim.errors import AddressError, UsageError
 from npusim.heap import keep_freed_memory
+from npusim.numerics.vlc_kept import KeptStreams
 
 NUM_BASE_REGS = 8
+MOST_KEPT_BYTES = 64 << 20
+"""What decoded weights take at most where GMEM is larger than a model needs."""
 
 
 class Gmem:
@@ -63,9 +66,8 @@ class State:
         self.array_base: tuple[int, ...] = (0,) * NUM_BASE_REGS
         self.lmem_tensors: dict[tuple, Any] = {}
         """Views of LMEM by (address, shape, strides, dtype), kept by npusim.mem.lmem."""
-        self.decoded_room = 2 << 20
-        """Bytes that may yet be spent on keeping decoded streams; a network's weights do not fit, and are decoded in
-        every run."""
+        self.streams = KeptStreams(min(len(self.gmem), MOST_KEPT_BYTES))
+        """Decoded weights. They take at most as much as GMEM, which is a model's memory map."""
 
     @property
     def lmem_flat(self) -> NDArray[np.uint8]:

@@ -19,8 +19,7 @@ from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import physical_range
 from npusim.mem.region import Region
 from npusim.mem.tensor import LocalTensor
-from npusim.numerics.vlc import BLOCK, HEADER_BYTES, VlcParams, compress, stream_bytes, stream_limit, table_bytes
-from npusim.numerics.vlc_decode import decompress
+from npusim.numerics.vlc import BLOCK, HEADER_BYTES, VlcParams, compress, stream_limit, table_bytes
 from npusim.state import State
 
 Elements = NDArray
@@ -67,25 +66,16 @@ class Compressed(Transfer):
         count, itemsize = self.count, self.stream_itemsize
         start = self._stream_start(state.array_base, len(state.gmem))
         stream = state.gmem.bytes[start : start + stream_limit(count, itemsize)]
-        # A stream and its elements: small programs run so often that decoding is most of what they take.
-        kept: list[NDArray] = []
 
         def run() -> None:
-            if kept and np.array_equal(stream[: kept[0].size], kept[0]):
-                store(kept[1])
-                return
             try:
-                elements = decompress(stream, count, itemsize)
+                elements = state.streams.elements(start, stream, count, itemsize)
             except ValueError as error:
                 raise IllegalInstruction(
                     f"command {self.index} ({self.mnemonic}): the compressed stream at GMEM offset {start:#x} is "
                     f"damaged: {error}",
                     self.index,
                 ) from None
-            used = stream[: stream_bytes(stream, count)]
-            if not kept and used.size + elements.nbytes <= state.decoded_room:
-                state.decoded_room -= used.size + elements.nbytes
-                kept[:] = used.copy(), elements
             store(elements)
 
         return run
