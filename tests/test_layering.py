@@ -30,6 +30,8 @@ ROOMS = {
         "execute",
         "sim",
         "runtime",
+        "compat",
+        "data",
         "kernels",
         "timing",
         "profile",

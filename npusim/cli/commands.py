@@ -104,6 +104,11 @@ COMMANDS = (
         ),
     ),
     Entry("model_runner", "`npusim run` under the vendor's name and options.", "model_runner"),
+    Entry(
+        "as-runtime",
+        "Run a script of the vendor's, or any other that imports pyruntime_cvi, with npusim in place of that binding.",
+        "as_runtime",
+    ),
     Entry("npz_tool", "`npusim diff` under the vendor's name and options.", "npz_tool"),
 )
 

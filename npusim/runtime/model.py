@@ -104,15 +104,31 @@ class Model:
         Raises UsageError for a missing, unknown or unfit input, before anything runs. In the middle of a run, raises
         IllegalInstruction or UsageError where a command or a CPU routine meets data that it cannot work on, such as
         a damaged compressed weight or an index out of range."""
-        tensors = self._loaded.tensors
         for name, array in self._checked(inputs, reshape).items():
-            tensors[name].array[...] = array
-        for step in self._loaded.steps:
-            step()
+            self.memory(name)[...] = array
+        self.run()
         names = self._program.outputs
         if all_tensors:
-            names = tuple(t.name for t in self._program.tensors if t.name in self._program.outputs or not t.overwritten)
-        return {name: tensors[name].array.copy() for name in names}
+            kept = {*names, *self.kept}
+            names = tuple(tensor.name for tensor in self._program.tensors if tensor.name in kept)
+        return {name: self.memory(name).copy() for name in names}
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the activations whose memory nothing else uses, so that they are still there after a run; in
+        program order."""
+        return tuple(tensor.name for tensor in self._program.tensors if not tensor.overwritten)
+
+    def memory(self, name: str) -> NDArray:
+        """The memory of the activation `name` itself, in the shape and type that `forward` gives: what is written into
+        an input's is what `run` reads."""
+        return self._loaded.tensors[name].array
+
+    def run(self) -> None:
+        """Runs the network once on what the memory of its inputs holds; raises what `forward` raises in the middle of a
+        run."""
+        for step in self._loaded.steps:
+            step()
 
     def _checked(self, inputs: Mapping[str, ArrayLike], reshape: bool) -> dict[str, NDArray]:
         wanted = self._program.inputs

@@ -68,7 +68,8 @@ class Subject:
         self.path = path
         model = Model(path)
         self._loaded, self._program, self._state = model._loaded, model._program, model.state
-        for name, array in model._checked(read_archive(path.with_name(f"{path.stem.split('_')[0]}.in.npz"))).items():
+        given = read_archive(path.with_name(f"{path.stem.split('_')[0]}.in.npz"))
+        for name, array in model._checked(given, reshape=False).items():
             self._loaded.tensors[name].array[...] = array
         self.gmem = self._state.gmem.bytes.copy()
         """GMEM before a run, with the inputs in place."""

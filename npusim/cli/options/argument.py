@@ -15,6 +15,7 @@ class Form(Enum):
     FLAG = "nothing"
     MAYBE = "a word or nothing"
     REPEATED = "a word, and the name may be given again"
+    REST = "every word to the end of the line"
 
 
 class File(Enum):
@@ -86,6 +87,8 @@ class Argument:
                 how |= {"nargs": "?", "const": ALONE}
             case Form.REPEATED:
                 how |= {"action": "append"}
+            case Form.REST:
+                how |= {"nargs": argparse.REMAINDER}
         if self.form is not Form.FLAG:
             how |= {"metavar": self.metavar}
         shown = self.full_help.replace("%", "%%")

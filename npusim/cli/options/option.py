@@ -121,6 +121,22 @@ class Flag(Option[bool]):
 
 
 @dataclass(frozen=True)
+class Rest(Option[tuple[str, ...]]):
+    """Every word to the end of the line, dashes or not; a -- in front of them is left out."""
+
+    help: str
+    metavar: str
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        return (Argument(("words",), self.help, metavar=self.metavar, form=Form.REST, required=True),)
+
+    def value(self, words: Words) -> tuple[str, ...]:
+        first, *others = words["words"] or ("--",)
+        return tuple(others) if first == "--" else (first, *others)
+
+
+@dataclass(frozen=True)
 class OnlyWith:
     """Options of which the first decides whether the others do anything: they are refused without it."""
 
