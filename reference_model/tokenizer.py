@@ -13,6 +13,8 @@ from reference_model.chat import ChatStyle
 from reference_model.errors import ModelError
 
 CONTROL, USER_DEFINED = 3, 4  # llama.cpp's llama_token_type
+MAX_PIECE = 512
+"""Characters of a piece. Looking for the merges of one takes the square of its length; real ones have up to 128."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,12 @@ def byte_level(vocabulary: Vocabulary, pre: str) -> tokenizers.Tokenizer:
 def sentence_piece(vocabulary: Vocabulary, space_prefix: bool) -> tokenizers.Tokenizer:
     """SentencePiece's BPE.
 
-    Two pieces whose concatenation is a piece may merge, the best-scored first. Unknown characters become bytes."""
+    Two pieces whose concatenation is a piece may merge, the best-scored first. Unknown characters become bytes. Raises
+    ModelError for a piece that is too long to be one."""
+    if (longest := max(map(len, vocabulary.pieces), default=0)) > MAX_PIECE:
+        raise ModelError(
+            f"a token of the vocabulary has {longest} characters, at most {MAX_PIECE} are possible: the file is damaged"
+        )
     backend = _bpe(vocabulary, _merges_by_score(vocabulary), byte_fallback=True, fuse_unk=True, unk_token="<unk>")
     steps = [normalizers.Prepend("▁")] if space_prefix else []
     backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])

@@ -26,14 +26,21 @@ class JsonLines:
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     damaged: list[tuple[int, str]] = field(default_factory=list)
 
-    def require(self, *names: str) -> None:
-        """KVError, with the line number, if an object lacks one of these fields."""
+    def require(self, *names: str, **kinds: type | tuple[type, ...]) -> None:
+        """KVError, with the line number, if an object lacks one of the fields `names`, or has one of another kind than
+        `kinds` says."""
         for number, row in self.rows:
             for name in names:
                 if name not in row:
                     raise KVError(
                         f"{self.path.name}, line {number} has no field {name!r}: fields are "
                         f"{', '.join(sorted(row)) or 'none'}"
+                    )
+            for name, kind in kinds.items():
+                if name in row and not isinstance(row[name], kind):
+                    raise KVError(
+                        f"{self.path.name}, line {number}: {name} is a {type(row[name]).__name__}, which it is in no "
+                        "such file"
                     )
 
 

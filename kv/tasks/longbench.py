@@ -173,7 +173,9 @@ def score_predictions(path: Path, task_name: str, strict_original: bool = False)
     length in words."""
     task = longbench_task(task_name)
     lines = read_jsonl(path)
-    lines.require("pred", "answers", "all_classes")
+    lines.require(
+        *("pred", "answers", "all_classes"), pred=str, answers=list, all_classes=(list, type(None)), length=(int, float)
+    )
     last_classes = lines.rows[-1][1]["all_classes"]
     scores = []
     buckets: dict[str, list[float]] = {}

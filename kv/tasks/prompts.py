@@ -53,7 +53,7 @@ def longbench_samples(
     """Samples of a LongBench file: `context`, `input` and `answers` on each line."""
     task = longbench_task(task_name)
     lines = read_jsonl(path, max_samples)
-    lines.require("context", "input", "answers")
+    lines.require("context", "input", "answers", all_classes=(list, type(None)))
     return [
         Sample(
             *fill(template, row),

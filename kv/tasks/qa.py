@@ -62,12 +62,12 @@ def read_squad(path: Path) -> QuestionAnswering:
     try:
         for article in _load(path)["data"]:
             for paragraph in article["paragraphs"]:
-                paragraphs.append(paragraph["context"])
+                paragraphs.append(_text(paragraph["context"]))
                 for entry in paragraph["qas"]:
-                    answers = tuple(dict.fromkeys(answer["text"] for answer in entry["answers"]))
+                    answers = tuple(dict.fromkeys(_text(answer["text"]) for answer in entry["answers"]))
                     if answers and not entry.get("is_impossible", False):
-                        questions.append(Question(entry["question"], answers, (len(paragraphs) - 1,)))
-    except (KeyError, TypeError) as error:
+                        questions.append(Question(_text(entry["question"]), answers, (len(paragraphs) - 1,)))
+    except (KeyError, TypeError, AttributeError) as error:
         raise KVError(
             f"{path} is not a SQuAD file: {type(error).__name__} {error} in paragraph {len(paragraphs)}"
         ) from error
@@ -82,8 +82,8 @@ def read_hotpotqa(path: Path) -> QuestionAnswering:
         for entry in _load(path):
             texts = [f"{title}\n{''.join(sentences)}" for title, sentences in entry["context"]]
             own = tuple(dict.fromkeys(place.setdefault(text, len(place)) for text in texts))
-            questions.append(Question(entry["question"], (entry["answer"],), own))
-    except (KeyError, TypeError, ValueError) as error:
+            questions.append(Question(_text(entry["question"]), (_text(entry["answer"]),), own))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise KVError(
             f"{path} is not a HotpotQA file: {type(error).__name__} {error} in question {len(questions) + 1}"
         ) from error
@@ -94,6 +94,12 @@ def _task(name: str, path: Path, questions: list[Question], paragraphs: list[str
     if not questions:
         raise KVError(f"{path} has no question with an answer")
     return QuestionAnswering(name, tuple(questions), tuple(paragraphs))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]} where a text belongs")
+    return value
 
 
 def _load(path: Path) -> Any:

@@ -52,9 +52,10 @@ class Grid(Table):
     """
 
     def __init__(self, *columns: str, title: str = "", right: Collection[str] = (), **options: Any) -> None:
-        super().__init__(
-            title=visible(title) or None, title_justify="left", title_style="bold", box=None, pad_edge=False, **options
-        )
+        if title:
+            title = visible(title)
+            options |= {"title": title, "title_justify": "left", "title_style": "bold", "min_width": len(title)}
+        super().__init__(box=None, pad_edge=False, **options)
         for column in columns:
             self.add_column(column, justify="right" if column in right else "left", overflow="fold")
 

@@ -163,7 +163,7 @@ def write_gmem_addr(base_reg: int, addr: int) -> str:
 
 
 def read_lmem_addr(text: str, chip: Chip) -> int:
-    match = re.fullmatch(r"lane(\d{1,9})\.bank(\d{1,2})\+(0x[0-9a-fA-F]{1,4})", text)
+    match = re.fullmatch(r"lane([0-9]{1,9})\.bank([0-9]{1,2})\+(0x[0-9a-fA-F]{1,4})", text)
     bank_bytes = chip.lmem_bytes // chip.num_lmem_banks
     if not match or int(match[2]) >= chip.num_lmem_banks or int(match[3], 16) >= bank_bytes:
         raise FileFormatError(
@@ -175,6 +175,6 @@ def read_lmem_addr(text: str, chip: Chip) -> int:
 
 def read_int(text: str) -> int:
     """A non-negative number, decimal or hexadecimal."""
-    if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}|\d{1,20}", text):
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19}", text):
         raise FileFormatError(f"{text!r} is not a number; write 12 or 0x0c")
     return int(text, 0)

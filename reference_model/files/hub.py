@@ -19,6 +19,8 @@ from reference_model.tokenizer import Tokenizer, from_json
 from reference_model.weights import Weights, gather_weights
 
 READ_ROWS = 4096
+MAX_JSON_BYTES = 16 << 20
+"""Of a configuration; that of a tokenizer has some ten thousand."""
 
 LLAMA_NAMES = {
     "token_embd": "embed_tokens",
@@ -51,12 +53,14 @@ def load_hub(directory: Path) -> tuple[ModelConfig, Weights, Tokenizer]:
     source = HubTensors(directory, gemma=kind == "gemma3_text")
     try:
         config = _config(text, tied=source.shape("output.weight") is None)
-    except (KeyError, TypeError, ValueError) as error:
+        ends = _ids(text.get("eos_token_id"))
+        begins = next(iter(_ids(text.get("bos_token_id"))), None)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelError(
             f"{directory / 'config.json'} lacks a number or has a bad one ({error}): use the model's own file"
         ) from None
     weights = gather_weights(config, source)
-    return config, weights, _tokenizer(directory, text)
+    return config, weights, _tokenizer(directory, begins, ends, add_bos=kind == "gemma3_text")
 
 
 def _config(text: dict[str, Any], tied: bool) -> ModelConfig:
@@ -93,12 +97,22 @@ def _rope_theta(text: dict[str, Any], layer_type: str, older_key: str, default: 
     """RoPE's theta for layers of `layer_type`.
 
     Files of transformers 5 hold rope_parameters, by layer type where there are two; older ones have a key for each."""
-    parameters = text.get("rope_parameters") or {}
-    parameters = parameters.get(layer_type, parameters)
-    scaling = text.get("rope_scaling") or parameters
+    parameters = _object(text, "rope_parameters")
+    if layer_type in parameters:
+        parameters = _object(parameters, layer_type)
+    scaling = _object(text, "rope_scaling") or parameters
     if (scaling.get("rope_type") or scaling.get("type") or "default") != "default":
-        raise ModelError(f"the configuration scales RoPE ({scaling}), which is not supported: use a model without")
+        raise ModelError(
+            f"the configuration scales RoPE ({str(scaling)[:80]}), which is not supported: use a model without"
+        )
     return float(parameters.get("rope_theta") or text.get(older_key) or default)
+
+
+def _object(text: dict[str, Any], key: str) -> dict[str, Any]:
+    value = text.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is {str(value)[:40]}, where an object belongs")
+    return value
 
 
 class HubTensors:
@@ -130,7 +144,13 @@ class HubTensors:
         stored = self._files[name].get_slice(name)
         count = stored.get_shape()[0]
         for start in range(0, count, READ_ROWS):
-            values = stored[start : min(start + READ_ROWS, count)].astype(np.float32)
+            try:
+                values = stored[start : min(start + READ_ROWS, count)].astype(np.float32)
+            except (SafetensorError, AttributeError, TypeError, ValueError) as error:
+                raise ModelError(
+                    f"tensor {name} of {self.name} is {stored.get_dtype()}, which NumPy does not know ({error}): use a "
+                    "model in float32, float16 or bfloat16"
+                ) from None
             yield values + 1 if self._gemma and "norm" in name else values  # Gemma's files hold a gain less one
 
     def _hub_name(self, tensor: str) -> str:
@@ -141,23 +161,31 @@ class HubTensors:
         return ".".join(["model", *prefix, (GEMMA_NAMES if self._gemma else LLAMA_NAMES)[name], suffix])
 
 
-def _tokenizer(directory: Path, config: dict[str, Any]) -> Tokenizer:
+def _ids(value: Any) -> set[int]:
+    """Token ids that stand in a configuration as nothing, a number or a list of numbers."""
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(token) is int and token >= 0 for token in ids):
+        raise ValueError(f"{str(value)[:40]} where token ids belong")
+    return set(ids)
+
+
+def _tokenizer(directory: Path, bos: int | None, ends: set[int], add_bos: bool) -> Tokenizer:
     backend = from_json(directory / "tokenizer.json")
     extra = directory / "tokenizer_config.json"
     details = _json(extra) if extra.is_file() else {}
     template = details.get("chat_template") or ""
     chat = chat_style(template if isinstance(template, str) else "", list(backend.get_vocab()))
-    eos = config.get("eos_token_id")
-    ends = set(eos if isinstance(eos, list) else [] if eos is None else [eos])
-    ends |= {backend.token_to_id(chat.end_of_turn)} if chat else set()
-    add_bos = bool(details.get("add_bos_token", config.get("model_type") == "gemma3_text"))
-    return Tokenizer(backend, config.get("bos_token_id"), tuple(sorted(ends)), add_bos, chat)
+    if chat and (end := backend.token_to_id(chat.end_of_turn)) is not None:
+        ends = ends | {end}
+    return Tokenizer(backend, bos, tuple(sorted(ends)), bool(details.get("add_bos_token", add_bos)), chat)
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it has {path.stat().st_size} bytes, at most {MAX_JSON_BYTES} are possible")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read ({error}): a model's directory needs it as JSON") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds a {type(value).__name__}: it must be a JSON object")

@@ -73,20 +73,24 @@ class Llama2cTensors:
             ("ffn_down", (d, ffn)),
             ("ffn_up", (ffn, d)),
         ]
-        order = [("token_embd", (config.vocab_size, d))]
-        order += [(f"blk.{layer}.{name}", shape) for name, shape in per_layer for layer in range(config.num_layers)]  # type: ignore[misc]
-        order += [("output_norm", (d,)), ("rope tables", (config.context_length, config.head_dim))]  # type: ignore[list-item]
-        order += [] if config.tied else [("output", (config.vocab_size, d))]
-        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
-        at = HEADER.size // 4
-        for name, shape in order:
-            self._places[f"{name}.weight"] = (at, shape)
-            at += int(np.prod(shape, dtype=object))
-        if path.stat().st_size != 4 * at:
+        layers, num_bytes = config.num_layers, path.stat().st_size
+        before: list[tuple[str, tuple[int, ...]]] = [("token_embd", (config.vocab_size, d))]
+        behind = [("output_norm", (d,)), ("rope tables", (config.context_length, config.head_dim))]
+        behind += [] if config.tied else [("output", (config.vocab_size, d))]
+        needed = sum(math.prod(shape) for _, shape in before + behind) + layers * sum(
+            math.prod(shape) for _, shape in per_layer
+        )
+        if num_bytes != HEADER.size + 4 * needed:  # held against the file before there is a list as long as it says
             raise ModelError(
-                f"{path} has {path.stat().st_size} bytes, its header calls for {4 * at}: the file is damaged "
+                f"{path} has {num_bytes} bytes, its header calls for {HEADER.size + 4 * needed}: the file is damaged "
                 "or truncated"
             )
+        inside = [(f"blk.{layer}.{name}", shape) for name, shape in per_layer for layer in range(layers)]
+        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
+        at = HEADER.size // 4
+        for name, shape in before + inside + behind:
+            self._places[f"{name}.weight"] = (at, shape)
+            at += math.prod(shape)
         self._values = np.memmap(path, "<f4", "r")
 
     def shape(self, tensor: str) -> tuple[int, ...] | None:

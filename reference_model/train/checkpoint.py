@@ -4,14 +4,15 @@ It holds the parameters, both moments of AdamW and the step."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from golden.whole import replacing
 from reference_model.errors import ModelError
@@ -41,7 +42,7 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
     tensors = {f"{part}/{name}": value for part in PARTS for name, value in getattr(state, part).items()}
     tensors["step"] = np.array([state.step])
     with saving(path) as partial:
-        save_file(tensors, partial)
+        save_file(tensors, partial, metadata={"crc32": _crc32(tensors)})
 
 
 @contextmanager
@@ -59,14 +60,26 @@ def load_checkpoint(path: Path, like: Params) -> TrainingState:
 
     Raises ModelError when the file is damaged, or belongs to a model of other shapes than `like`."""
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+        with safe_open(path, framework="numpy") as file:
+            recorded = (file.metadata() or {}).get("crc32")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+        if recorded not in (None, _crc32(tensors)):
+            raise ValueError("its bytes are not those that were written")
+    except (OSError, SafetensorError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"checkpoint {path} cannot be read ({error}): delete it to start again") from None
-    shapes = {f"{part}/{name}": value.shape for part in PARTS for name, value in like.items()} | {"step": (1,)}
-    if {name: value.shape for name, value in tensors.items()} != shapes:
+    wanted = {f"{part}/{name}": (value.shape, value.dtype) for part in PARTS for name, value in like.items()}
+    wanted["step"] = ((1,), np.dtype(np.int64))
+    if {name: (value.shape, value.dtype) for name, value in tensors.items()} != wanted:
         raise ModelError(
             f"checkpoint {path} belongs to a model of other sizes: use the options it was started with, or "
             "another directory"
         )
     params, first, second = ({name: tensors[f"{part}/{name}"] for name in like} for part in PARTS)
     return TrainingState(params, first, second, int(tensors["step"][0]))
+
+
+def _crc32(tensors: Params) -> str:
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].tobytes(), value)
+    return f"{value:08x}"

