@@ -258,9 +258,10 @@ def test_json_means_the_same_everywhere(words: str, tmp_path: Path, capsys: pyte
 
 
 def test_every_command_with_a_result_tells_it_as_json() -> None:
-    """asm and capture make a file and say so, fetch says where it is, the vendor's print as the vendor's do."""
+    """asm and capture make a file and say so, fetch says where it is, as-runtime leaves all to its script, the vendor's
+    print as the vendor's do."""
     without = {words for words, arguments in ARGUMENTS.items() if "--json" not in {a.name for a in arguments}}
-    assert without == {"asm", "capture", "model fetch", *VENDORS}
+    assert without == {"asm", "as-runtime", "capture", "model fetch", *VENDORS}
 
 
 def test_a_file_that_json_was_not_meant_for_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
