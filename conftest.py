@@ -7,6 +7,7 @@ and `--hypothesis-seed=N` makes a whole run repeatable. A quick run, `-m "not sl
 
 from __future__ import annotations
 
+import functools
 import os
 
 import pytest
@@ -19,6 +20,15 @@ settings.register_profile(
 )
 settings.register_profile("quick", settings.get_profile("npusim"), max_examples=25)
 settings.load_profile("npusim")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def blas_is_tried_anew() -> None:
+    """Tests neither believe what older runs found out about BLAS, nor leave anything in the user's cache folder."""
+    from npusim.numerics import blas_trials
+
+    blas_trials.trials.cache_clear()
+    blas_trials.trials = functools.cache(lambda: blas_trials.Trials(None, ""))  # type: ignore[assignment]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golden.whole import replacing
+from npusim.numerics.user_cache import cache_directory
 from reference_model.errors import ModelError
 
 
@@ -38,13 +38,6 @@ FETCHABLE = {
         description="SmolLM2 135M, tuned for chat",
     ),
 }
-
-
-def cache_directory() -> Path:
-    """$NPUSIM_CACHE, or else npusim in the user's cache directory."""
-    if chosen := os.environ.get("NPUSIM_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "npusim"
 
 
 def fetched_path(name: str) -> Path:

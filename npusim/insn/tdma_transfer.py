@@ -138,13 +138,19 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
     num_elements = math.prod(dst.shape)
     _check_ordered(num_elements)
     read, write = _byte_addrs(src), _byte_addrs(dst)
-    overlap = _share_memory(src, dst) and bool(np.isin(read, write).any())
+    overlap = _share_memory(src, dst) and _any_in(read, write)
     if not overlap and dst.is_distinct:
         return None
     cuts = _cuts(read, write) if overlap else []
     dtype = src.cover.dtype
     runs = zip([0, *cuts], [*cuts, num_elements], strict=True)
     return [partial(_step, src.memory, read[a:b], dst.memory, write[a:b], dtype=dtype, table=table) for a, b in runs]
+
+
+def _any_in(some: NDArray, others: NDArray) -> bool:
+    """Whether any element of one is in the other, which is not empty. (np.isin would import numpy.ma.)"""
+    ascending = np.sort(others, axis=None)
+    return bool((ascending.take(np.searchsorted(ascending, some), mode="clip") == some).any())
 
 
 def _check_ordered(num_elements: int) -> None:

@@ -4,9 +4,10 @@ One product at a time is added, in a given order, and float32 is rounded toward 
 
 A fused and a separate multiply-add give the same bits, because a product of two bf16 numbers is exact in float32. So a
 BLAS kernel that walks the inner dimension in order computes exactly this while the processor rounds toward zero.
-Whether the installed BLAS does is not documented. Each matrix shape is therefore tried once against the plain loop, and
-shapes that differ take the loop. Shapes are padded to a few canonical ones. A long inner dimension is cut into blocks;
-each block continues the sum so far through an identity matrix in front of the left operand.
+Whether the installed BLAS does is not documented. Each matrix shape is therefore tried once against the plain loop
+(npusim.numerics.blas_trials keeps the outcome), and shapes that differ take the loop. Shapes are padded to a few
+canonical ones. A long inner dimension is cut into blocks; each block continues the sum so far through an identity
+matrix in front of the left operand.
 
 Where products or sums could leave the normal range (very small, very large or poisoned numbers), a loop checks every
 step."""
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.numerics import bf16
+from npusim.numerics.blas_trials import trials
 from npusim.numerics.toward_zero import add, is_native, rounding_toward_zero
 
 F32 = NDArray[np.float32]
@@ -244,9 +246,12 @@ def _block_chain(lefts: list[F32], right: F32, total: F32 | None) -> F32 | None:
 
 @cache
 def sums_in_order(rows: int, count: int, columns: int) -> bool:
-    """Whether this BLAS gives the plain loop's bits for this shape; call it inside rounding_toward_zero().
+    """Whether this BLAS gives the plain loop's bits for this shape; call it inside rounding_toward_zero()."""
+    return trials().outcome(f"{rows} {count} {columns}", lambda: _tried(rows, count, columns))
 
-    It is tried on numbers of mixed size and sign."""
+
+def _tried(rows: int, count: int, columns: int) -> bool:
+    """On numbers of mixed size and sign."""
     rng = np.random.default_rng(rows * count + columns)
 
     def numbers(*shape: int) -> F32:
