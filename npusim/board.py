@@ -47,6 +47,9 @@ class Host:
     submit_us: float = 115.0
     """Microseconds to start a command buffer that was prepared before and to wait for its end, without the TPU's own
     time."""
+    forward_us: float = 200.0
+    """Microseconds of one call of the runtime's forward without the TPU's time and that of CPU routines: published
+    times of three short networks exceed the TPU's by 173, 208 and 232 (docs/timing.md)."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Board:
     """Memory that the TPU's buffers can take, in bytes; 0 where it is not known."""
     host: Host = field(default_factory=Host)
     sources: tuple[str, ...] = ()
+    other_mhz: float | None = None
+    """Another TPU clock that boards of this name may run at; which one is for the reader to find out."""
     dram_gbps: float | None = None
     """Peak bandwidth to assume instead of the DRAM's own, in GB/s; set by `variant`."""
 
@@ -125,13 +130,18 @@ class Board:
             self,
             chip=chip,
             tpu_mhz=self.tpu_mhz if clock_mhz is None else clock_mhz,
+            other_mhz=self.other_mhz if clock_mhz is None else None,
             dram_gbps=self.dram_gbps if dram_gbps is None else dram_gbps,
         )
 
 
 _DDR2 = Dram("DDR2", 1333, 2, 64 * MIB)
 _FSBL = "DRAM: sophgo/fsbl ddr_pkg_info.c and the board's ddr configuration in milkv-duo/duo-buildroot-sdk"
-_SG2002_CLOCK = "clock: sophgo/build scripts/fip_v2.mk sets TPU_PERF_MODE (TPLL 1400/2) for sg2002 and cv1812cp"
+_SG2002_CLOCK = (
+    "clock: scripts/fip_v2.mk of sophgo/build, sipeed/LicheeRV-Nano-Build and milkv-duo/duo-buildroot-sdk-v2 sets "
+    "TPU_PERF_MODE (TPLL 1400/2) for sg2002 and cv1812cp; that of milkv-duo/duo-buildroot-sdk @75a1b20 does not, which "
+    "leaves 500 MHz"
+)
 _NORMAL_CLOCK = "clock: sophgo/fsbl plat/cv181x/platform.c, FPLL 1500/3"
 _MEASURED = (
     "host speeds: measured on a CV1800B (YorHamodelnumbernine ...-milkv-duo-64m-LLM-deploy); assumed for the rest "
@@ -162,6 +172,7 @@ MILKV_DUO_256M = Board(
     title="Milk-V Duo 256M (SG2002)",
     chip=CV181X,
     tpu_mhz=700,
+    other_mhz=500,
     dram=_ddr3(256 * MIB),
     ion_bytes=75 * MIB,
     sources=(_FSBL, _SG2002_CLOCK, "ION: sophgo/build boards, cv1812cp_sophpi_duo", _MEASURED),
@@ -180,6 +191,7 @@ LICHEERV_NANO = Board(
     title="Sipeed LicheeRV Nano (SG2002), as in MaixCAM",
     chip=CV181X,
     tpu_mhz=700,
+    other_mhz=500,
     dram=_ddr3(256 * MIB),
     ion_bytes=75 * MIB,
     sources=(_FSBL, _SG2002_CLOCK, "ION: the SDK's default for 256 MiB", _MEASURED),
@@ -189,6 +201,7 @@ RECAMERA = Board(
     title="Seeed reCamera (SG2002)",
     chip=CV181X,
     tpu_mhz=700,
+    other_mhz=500,
     dram=_ddr3(256 * MIB),
     ion_bytes=75 * MIB,
     host=Host(storage="eMMC", storage_bytes_per_s=0.0),

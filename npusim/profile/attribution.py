@@ -73,5 +73,5 @@ def layer_runs(timeline: Timeline, pieces: Pieces) -> LayerRuns:
     """The runs of a timeline that was cut into `pieces`."""
     layer = pieces.of_commands(timeline.workload.layer)
     first = np.flatnonzero(np.diff(layer, prepend=-1))
-    last = np.append(first[1:], len(layer)) - 1
+    last = np.append(first, len(layer))[1:] - 1
     return LayerRuns(pieces.start_ps[first], pieces.end_ps[last], layer[first])

@@ -13,11 +13,11 @@ TOP = 12
 def layers_table(title: str, layers: Sequence[Share]) -> str:
     """`title` above the TOP layers that take the most time."""
     slowest = sorted(layers, key=lambda layer: -layer.ps)[:TOP]
-    columns = ("layer", "commands", "ms", "share", "TIU ms", "TDMA ms")
+    columns = ("layer", "for tensor", "commands", "ms", "share", "TIU ms", "TDMA ms")
     rest = f"<p>the slowest {len(slowest)} of {len(layers)} layers</p>" if len(slowest) < len(layers) else ""
     return html_table(title, columns, map(_cells, slowest)) + rest
 
 
 def _cells(layer: Share) -> tuple[str, ...]:
     times = (f"{layer.ms:.3f}", f"{layer.share:.1%}", f"{layer.tiu_ms:.3f}", f"{layer.tdma_ms:.3f}")
-    return (layer.name, f"{layer.num_commands:,}", *times)
+    return (layer.name, layer.tensor, f"{layer.num_commands:,}", *times)

@@ -13,15 +13,17 @@ from npusim.kernels.program import Program
 from npusim.loader.cvimodel_types import Cvimodel
 from npusim.profile.attribution import LayerRuns, Pieces, layer_runs, pieces_of
 from npusim.profile.gmem import Region, regions_of
+from npusim.profile.names import TensorNames, names_of
 from npusim.profile.notebook import layers_table
 from npusim.profile.pmu import PmuRecords
 from npusim.profile.pmu_predict import records_of
 from npusim.profile.pressure import DramCurve, LmemCurve, dram_curve, lmem_curve
 from npusim.profile.roofline import Roofline, roofline_of
-from npusim.profile.shares import Share, instruction_shares, layer_shares
+from npusim.profile.shares import Share, instruction_shares, layer_shares, tensor_shares
 from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.program.open import ProgramFile, open_program
-from npusim.timing.timeline import Timeline, time_workload
+from npusim.timing.host import HostTime, host_time
+from npusim.timing.timeline import PS_PER_MS, Timeline, time_workload
 from npusim.timing.workload import concatenate, workload_of_cmdbuf
 
 
@@ -48,7 +50,19 @@ class Profile:
     @cached_property
     def layers(self) -> tuple[Share, ...]:
         """What each layer takes, in the order in which they begin."""
-        return layer_shares(self.timeline, self.pieces)
+        return layer_shares(self.timeline, self.pieces, self.names)
+
+    @cached_property
+    def tensors(self) -> tuple[Share, ...]:
+        """What each tensor that the file names takes, in the order in which they begin; nothing without a .cvimodel."""
+        return () if self.names is None else tensor_shares(self.timeline, self.pieces, self.names)
+
+    @cached_property
+    def names(self) -> TensorNames | None:
+        """Which tensor each command works for; None without a .cvimodel."""
+        if self.model is None:
+            return None
+        return names_of(self.timeline.workload, self.cmdbufs, self.model, self.program)
 
     @cached_property
     def instructions(self) -> tuple[Share, ...]:
@@ -69,6 +83,27 @@ class Profile:
     def lmem(self) -> LmemCurve:
         """LMEM whose content is still wanted, over time."""
         return lmem_curve(self.timeline)
+
+    @cached_property
+    def host(self) -> HostTime:
+        """CPU routines and the runtime, which a forward takes beside the TPU; modelled."""
+        return host_time(self.timeline.board, self.model, self.program)
+
+    @property
+    def total_ms(self) -> float | None:
+        """One call of the runtime's forward: TPU, CPU routines and runtime; None where CPU routines are not known."""
+        if self.host.cpu_ps is None:
+            return None
+        return (self.timeline.ps + self.host.cpu_ps + self.host.runtime_ps) / PS_PER_MS
+
+    @cached_property
+    def other_clock(self) -> Timeline | None:
+        """The same program at the board's other TPU clock, where it is open which of two the board runs at."""
+        board = self.timeline.board
+        if board.other_mhz is None:
+            return None
+        other = board.variant(clock_mhz=board.other_mhz)
+        return time_workload(self.timeline.workload, other, self.timeline.costs)
 
     @cached_property
     def records(self) -> PmuRecords:

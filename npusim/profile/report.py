@@ -1,4 +1,4 @@
-"""A profile as JSON-ready data, with a tag on every figure.
+"""A profile as JSON-ready data, with a tag on every figure. `ms` and all that is not of the host is the TPU's.
 
 Tags: `exact` follows from the descriptors alone; `modelled` from a description of the hardware that was not fitted;
 `calibrated` from constants that were fitted to measurements."""
@@ -11,10 +11,20 @@ from typing import Any
 from npusim.profile.gmem import Region
 from npusim.profile.profile import Profile
 from npusim.profile.shares import Share
+from npusim.timing.timeline import PS_PER_MS
 
 TAGS = {
     "exact": ("macs", "lmem_peak_bytes", "num_commands", "num_tiu", "num_tdma", "gmem"),
-    "modelled": ("dram_read_bytes", "dram_write_bytes", "lmem_live_peak_bytes", "roofline"),
+    "modelled": (
+        "dram_read_bytes",
+        "dram_write_bytes",
+        "lmem_live_peak_bytes",
+        "roofline",
+        "cpu_ms",
+        "cpu_routines",
+        "runtime_ms",
+        "total_ms",
+    ),
     "calibrated": (
         "ms",
         "cycles",
@@ -23,6 +33,8 @@ TAGS = {
         "overlap",
         "dram_gbps",
         "mac_utilisation",
+        "other_clock",
+        "tensors",
         "layers",
         "instructions",
         "bound",
@@ -44,6 +56,8 @@ def report_data(profile: Profile) -> dict[str, Any]:
         "tpu_mhz": board.tpu_mhz,
         "dram_peak_gbps": board.peak_gbps,
         "ms": timeline.ms,
+        **host_data(profile),
+        "other_clock": _other_clock(profile),
         "cycles": round(timeline.cycles),
         "tiu_busy": timeline.tiu_busy,
         "tdma_busy": timeline.tdma_busy,
@@ -63,10 +77,31 @@ def report_data(profile: Profile) -> dict[str, Any]:
         "num_tdma": len(work.tdma),
         "roofline": asdict(roof) | {"ridge": roof.ridge, "roof_macs_per_s": roof.roof_macs_per_s},
         "gmem": {region.name: _region(region) for region in profile.gmem},
-        "layers": [{"layer": int(share.name)} | _share(share) for share in profile.layers],
+        "tensors": [{"tensor": share.name} | _share(share) for share in profile.tensors],
+        "layers": [{"layer": int(s.name), "tensor": s.tensor} | _share(s) for s in profile.layers],
         "instructions": [{"mnemonic": share.name} | _share(share) for share in profile.instructions],
         "tags": TAG_OF,
     }
+
+
+def host_data(profile: Profile) -> dict[str, Any]:
+    """The report's part on what a forward takes beside the TPU; None stands for what is not known."""
+    routines = profile.host.routines
+    return {
+        "total_ms": profile.total_ms,
+        "cpu_ms": _ms(profile.host.cpu_ps),
+        "cpu_routines": [{"function": r.function, "outputs": list(r.outputs), "ms": _ms(r.ps)} for r in routines],
+        "runtime_ms": _ms(profile.host.runtime_ps),
+    }
+
+
+def _ms(ps: int | None) -> float | None:
+    return None if ps is None else ps / PS_PER_MS
+
+
+def _other_clock(profile: Profile) -> dict[str, float] | None:
+    other = profile.other_clock
+    return None if other is None else {"tpu_mhz": other.board.tpu_mhz, "ms": other.ms}
 
 
 def _region(region: Region) -> dict[str, int]:

@@ -1,15 +1,16 @@
-"""What each layer and each kind of instruction takes of a program."""
+"""What each layer, tensor and kind of instruction takes of a program."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn import INSTRUCTIONS
 from npusim.profile.attribution import Pieces
+from npusim.profile.names import TensorNames
 from npusim.timing.timeline import PS_PER_MS, TDMA, TIU, Timeline
 
 Ints = NDArray[np.int64]
@@ -17,10 +18,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Share:
-    """What one layer, or one kind of instruction, takes of a program."""
+    """What one layer, tensor or kind of instruction takes of a program."""
 
     name: str
-    """The layer's number, or the instruction's mnemonic."""
+    """The layer's number, the tensor's name, or the instruction's mnemonic."""
     num_commands: int
     ps: int
     """Its pieces of the program's time, in picoseconds."""
@@ -35,6 +36,8 @@ class Share:
     """When its first command starts, from the program's start."""
     end_ps: int
     """When its last command ends."""
+    tensor: str = ""
+    """Of a layer: the tensor of the file that its first command works for."""
 
     @property
     def ms(self) -> float:
@@ -57,9 +60,18 @@ class Share:
         return self.end_ps / PS_PER_MS
 
 
-def layer_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:
+def layer_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames | None) -> tuple[Share, ...]:
     """One Share a layer number, in the order in which they begin."""
-    return _shares(timeline, pieces, timeline.workload.layer, str)
+    shares = _shares(timeline, pieces, timeline.workload.layer, str)
+    if tensors is None:
+        return shares
+    named = {str(layer): tensor for layer, tensor in tensors.of_layers(timeline.workload).items()}
+    return tuple(replace(share, tensor=named[share.name]) for share in shares)
+
+
+def tensor_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames) -> tuple[Share, ...]:
+    """One Share a tensor of the file that commands work for, in the order in which they begin."""
+    return _shares(timeline, pieces, tensors.of, tensors.name)
 
 
 def instruction_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from npusim.insn import INSTRUCTIONS
 from npusim.profile.profile import Profile
+from npusim.profile.report import host_data
 from npusim.timing.timeline import TDMA, TIU
 
 PID = 1
@@ -24,6 +25,7 @@ _PS_PER_US = 1e6
 def trace_text(profile: Profile) -> str:
     """The whole trace, as JSON."""
     other = {"tpu_mhz": profile.timeline.board.tpu_mhz, "kind": "predicted"}
+    other |= {key: value for key, value in host_data(profile).items() if key != "cpu_routines"}
     return f'{{"traceEvents":[{",".join(_events(profile))}],"displayTimeUnit":"ns","otherData":{_json(other)}}}'
 
 
@@ -35,7 +37,9 @@ def _events(profile: Profile) -> Iterator[str]:
         yield _meta("thread_name", track, "name", title)
         yield _meta("thread_sort_index", track, "sort_index", track)
     runs = profile.layer_runs
-    names = [f"layer {layer}" for layer in runs.layer.tolist()]
+    tensors = {int(share.name): share.tensor for share in profile.layers}
+    shown = {layer: _text(f"layer {layer}{tensor and f' for {tensor}'}") for layer, tensor in tensors.items()}
+    names = [shown[layer] for layer in runs.layer.tolist()]
     yield from _slices(LAYERS, "layer", names, (runs.start_ps, runs.end_ps), {})
     for engine, track, category in ((TIU, TIU_TRACK, "tiu"), (TDMA, TDMA_TRACK, "tdma")):
         arguments = {"index": work.index[engine], "cmd_id": work.cmd_id[engine], "layer": work.layer[engine]}
@@ -57,7 +61,7 @@ def _slices(
     times_ps: tuple[NDArray[np.int64], NDArray[np.int64]],
     arguments: dict[str, NDArray[np.int64]],
 ) -> Iterator[str]:
-    """One event an entry of the columns. Names and categories are plain words, which JSON takes as they are."""
+    """One event an entry of the columns. Names and categories are text as it stands between JSON's quotes."""
     start, end = times_ps
     shown = ",".join(f'"{name}":%d' for name in arguments)
     template = (
@@ -75,6 +79,10 @@ def _counter(name: str, times_ps: NDArray[Any], unit: str, values: NDArray[Any])
 
 def _meta(what: str, track: int, key: str, value: str | int) -> str:
     return _json({"ph": "M", "pid": PID, "tid": track, "name": what, "args": {key: value}})
+
+
+def _text(text: str) -> str:
+    return json.dumps(text)[1:-1]
 
 
 def _json(data: dict[str, Any]) -> str:

@@ -43,8 +43,8 @@ class _Part:
 def assemble(text: str) -> list[Assembled]:
     """The command buffers that `text` describes: one for each `.chip` or `.section` directive that commands follow.
 
-    Text from ";" on is a comment, and so is an offset in front of a mnemonic. Raises FileFormatError that names the
-    line."""
+    Directives alone make an empty one. Text from ";" on is a comment, and so is an offset in front of a mnemonic.
+    Raises FileFormatError that names the line."""
     parts: list[_Part] = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = re.sub(r"^[0-9a-fA-F]+:", "", raw.split(";")[0].strip()).strip()
@@ -57,7 +57,8 @@ def assemble(text: str) -> list[Assembled]:
                 _command(number, line, parts)
         except FileFormatError as error:
             raise FileFormatError(f"line {number}: {error}") from None
-    return [Assembled(part.section, part.chip, _encode(part)) for part in parts if part.lines]
+    filled = [part for part in parts if part.lines] or parts[-1:]
+    return [Assembled(part.section, part.chip, _encode(part)) for part in filled]
 
 
 def _directive(line: str, parts: list[_Part]) -> None:

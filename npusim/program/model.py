@@ -19,14 +19,13 @@ def section_cmdbufs(file: Cvimodel, name: str) -> list[Cmdbuf]:
 
 
 def cmdbufs_of_model(model: Cvimodel, program: int = 0) -> list[Cmdbuf]:
-    """The command buffers that `program` runs, in turn. Raises UsageError as workload_of_model does."""
+    """The command buffers that `program` runs, in turn; an empty one where it runs on the CPU alone. Raises UsageError
+    where there is no such program."""
     if not 0 <= program < len(model.programs):
         raise UsageError(f"program {program} does not exist; the model holds programs 0 to {len(model.programs) - 1}")
     routines = [r for r in model.programs[program].routines if isinstance(r, TpuRoutine)]
     cmdbufs = [cmdbuf for routine in routines for cmdbuf in section_cmdbufs(model, routine.section)]
-    if not cmdbufs:
-        raise UsageError(f"program {program} of the model has no commands for the TPU")
-    return cmdbufs
+    return cmdbufs or [parse_cmdbuf(model.chip, b"")]
 
 
 def named_cmdbufs(model: Cvimodel, *, encrypted: bool = True) -> dict[str, Cmdbuf]:

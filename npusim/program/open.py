@@ -32,9 +32,11 @@ class ProgramFile:
 
     @cached_property
     def cmdbufs(self) -> dict[str, Cmdbuf]:
-        """Every command buffer in the file, by section name; "" for a file that is one itself. Raises FileFormatError
-        where a section of a .cvimodel is damaged."""
-        return named_cmdbufs(self.content) if isinstance(self.content, Cvimodel) else self.content
+        """Every command buffer in the file, by section name; "" for a file that is one itself, and for the empty one of
+        a .cvimodel that runs on the CPU alone. Raises FileFormatError where a section of a .cvimodel is damaged."""
+        if not isinstance(self.content, Cvimodel):
+            return self.content
+        return named_cmdbufs(self.content) or {"": parse_cmdbuf(self.chip, b"")}
 
     def __repr__(self) -> str:
         sections = ", ".join(name for name in self.cmdbufs if name)

@@ -130,7 +130,7 @@ class Model:
         for step in self._loaded.steps:
             step()
 
-    def _checked(self, inputs: Mapping[str, ArrayLike], reshape: bool) -> dict[str, NDArray]:
+    def _checked(self, inputs: Mapping[str, ArrayLike], reshape: bool = False) -> dict[str, NDArray]:
         wanted = self._program.inputs
         if set(inputs) != set(wanted):
             wrong = sorted(set(wanted) ^ set(inputs))[0]

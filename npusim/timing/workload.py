@@ -109,10 +109,8 @@ def workload_of_bytes(chip: Chip, data: bytes) -> Workload:
 
 
 def workload_of_model(model: Cvimodel | str | Path, program: int = 0, *, verify_md5: bool = True) -> Workload:
-    """The workload of all TPU routines of a .cvimodel's `program`, one behind the other. CPU routines take no part.
-
-    Raises UsageError where `program` does not exist or has nothing for the TPU.
-    """
+    """The workload of all TPU routines of a .cvimodel's `program`, one behind the other. CPU routines take no part
+    (`npusim.timing.host` times them). Raises UsageError where `program` does not exist."""
     if not isinstance(model, Cvimodel):
         model = load_cvimodel(model, verify_md5=verify_md5)
     return concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs_of_model(model, program)])

@@ -78,7 +78,7 @@ def test_the_command_computes_every_part_once_for_all_five_outputs(
     [
         (report_data, set(PARTS) - {"layer_runs", "dram_curve", "records_of"}),
         (text_of, set(PARTS) - {"layer_runs", "dram_curve", "records_of"}),
-        (trace_text, {"pieces_of", "layer_runs", "dram_curve", "lmem_curve"}),
+        (trace_text, {"pieces_of", "layer_shares", "layer_runs", "dram_curve", "lmem_curve"}),
         (profile_page, set(PARTS) - {"records_of"}),
         (lambda result: (des_csv(result.records), layer_csv(result.records, 1e9)), {"records_of"}),
         (repr, set()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
@@ -12,6 +13,7 @@ from npusim.profile.gmem import Region
 from npusim.profile.report import TAG_OF
 from npusim.profile.roofline import Roofline
 from npusim.profile.shares import Share
+from npusim.timing.timeline import PS_PER_MS
 
 _MARK = {"exact": "=", "modelled": "~", "calibrated": "*"}
 LEGEND = "= exact, from the descriptors   ~ modelled   * calibrated on measured times (docs/timing.md says how far off)"
@@ -22,12 +24,14 @@ def profile_renderables(profile: Profile) -> list[RenderableType]:
     """The whole report."""
     board, layers = profile.timeline.board, profile.layers
     where = f"{board.tpu_mhz:g} MHz, DRAM {board.peak_gbps:.2f} GB/s"
-    slowest = sorted(layers, key=lambda share: -share.ps)[:TOP]
+    slowest, named = (sorted(shares, key=lambda share: -share.ps)[:TOP] for shares in (layers, profile.tensors))
+    named_title = f"slowest {len(named)} of {len(profile.tensors)} tensors of the file {_mark('tensors')}"
     return [
         bold(profile.name, f" on {board.title}, {where}"),
         _figures(profile),
         _gmem(profile.gmem),
         _shares(f"time by instruction {_mark('instructions')}", profile.instructions, "mnemonic"),
+        *([_shares(named_title, named, "tensor")] if named else []),
         _shares(f"slowest {len(slowest)} of {len(layers)} layers {_mark('layers')}", slowest, "layer"),
         LEGEND,
     ]
@@ -44,13 +48,29 @@ def _times(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
     """(label, name of the figure in the report, value, remark) of what is about time and DRAM."""
     t = profile.timeline
     share = t.dram_gbps / t.board.peak_gbps
-    yield "time", "ms", f"{t.ms:.3f} ms", f"{round(t.cycles):,} TPU cycles; waits for: {profile.bound}"
+    yield from _host(profile)
+    yield "TPU time", "ms", f"{t.ms:.3f} ms", f"{round(t.cycles):,} TPU cycles; waits for: {profile.bound}"
+    if (other := profile.other_clock) is not None:
+        open_clock = "boards of this name run at either clock; docs/timing.md says how to find out"
+        yield f"  at {other.board.tpu_mhz:g} MHz", "other_clock", f"{other.ms:.3f} ms", open_clock
     yield "TIU busy", "tiu_busy", f"{t.tiu_busy:.1%}", f"{len(t.workload.tiu):,} commands"
     yield "TDMA busy", "tdma_busy", f"{t.tdma_busy:.1%}", f"{len(t.workload.tdma):,} commands"
     yield "both at once", "overlap", f"{t.overlap:.1%}", f"neither: {profile.idle:.1%}"
     yield "DRAM read", "dram_read_bytes", _bytes(t.dram_read_bytes), ""
     yield "DRAM written", "dram_write_bytes", _bytes(t.dram_write_bytes), ""
     yield "DRAM bandwidth", "dram_gbps", f"{t.dram_gbps:.2f} GB/s", f"{share:.0%} of peak"
+
+
+def _host(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
+    """The same of what a forward takes as a whole and beside the TPU."""
+    host, total = profile.host, profile.total_ms
+    names = Counter(routine.function for routine in host.routines)
+    what = ", ".join(f"{count} {name}" for name, count in names.items()) or "none in this program"
+    whole = "not known" if total is None else f"{total:.3f} ms"
+    yield "one forward", "total_ms", whole, "TPU, CPU routines and runtime"
+    cpu = "not known" if host.cpu_ps is None else f"{host.cpu_ps / PS_PER_MS:.3f} ms"
+    yield "CPU routines", "cpu_ms", cpu, what
+    yield "runtime", "runtime_ms", f"{host.runtime_ps / PS_PER_MS:.3f} ms", "submits, waits, flushes caches"
 
 
 def _memory(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
@@ -81,16 +101,19 @@ def _gmem(regions: Sequence[Region]) -> Grid:
 
 
 def _shares(title: str, shares: Sequence[Share], kind: str) -> Grid:
-    table = _table(title, kind, "count", "ms", "share", "", "TIU ms", "TDMA ms", "MACs", "DRAM bytes")
+    named = any(s.tensor for s in shares)
+    for_tensor = ("for tensor",) if named else ()
+    table = _table(title, kind, "count", "ms", "share", "", "TIU ms", "TDMA ms", "MACs", "DRAM bytes", *for_tensor)
     for s in shares:
         bar = "█" * round(20 * s.share)
         times = (f"{s.ms:.3f}", f"{s.share:.1%}", bar, f"{s.tiu_ms:.3f}", f"{s.tdma_ms:.3f}")
-        table.add_row(s.name, f"{s.num_commands:,}", *times, f"{s.macs:,}", f"{s.dram_bytes:,}")
+        row = (s.name, f"{s.num_commands:,}", *times, f"{s.macs:,}", f"{s.dram_bytes:,}")
+        table.add_row(*row, *((s.tensor,) if named else ()))
     return table
 
 
 def _table(title: str, *columns: str) -> Grid:
-    return Grid(*columns, title=title, right=set(columns) - {"mnemonic", "region", ""})
+    return Grid(*columns, title=title, right=set(columns) - {"mnemonic", "region", "tensor", "for tensor", ""})
 
 
 def _mark(figure: str) -> str:

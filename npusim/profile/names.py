@@ -1,0 +1,116 @@
+"""Which tensor of a .cvimodel each command works for, by the memory that it moves data through.
+
+A file names the tensors that lie in DRAM, not the layers between them, so a command carries the name of the tensor that
+its result ends in. That is found backwards through LMEM: a store wants the lines that it reads for the tensor that it
+writes, the command that made those lines works for the same tensor and wants its own operands, and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.isa.layout import Columns
+from npusim.isa.opcodes import TDMA, TIU, PerEngine, TransDir
+from npusim.isa.regs import tdma_columns
+from npusim.loader.cvimodel_types import Cvimodel, Tensor
+from npusim.program.cmdbuf import Cmdbuf
+from npusim.runtime.memory_map import WEIGHT, split_offset
+from npusim.timing.workload import Workload
+
+Ints = NDArray[np.int64]
+LINE_BYTES = 16
+_TO_DRAM = (TransDir.L2G, TransDir.G2G)
+_COLUMNS = (
+    "trans_dir", "dst_base_reg_sel", "dst_base_addr_low", "dst_base_addr_high", "dst_c_stride_low", "dst_c_stride_high",
+    "dst_h_stride",
+)  # fmt: skip
+NOBODY = -1
+
+
+@dataclass(frozen=True)
+class TensorNames:
+    """`of[engine][i]` is the place in `names` of the tensor that the engine's i-th command works for; NOBODY where
+    there is none."""
+
+    names: tuple[str, ...]
+    of: PerEngine[Ints]
+
+    def name(self, place: int) -> str:
+        return self.names[place] if place != NOBODY else ""
+
+    def of_layers(self, workload: Workload) -> dict[int, str]:
+        """For each layer number, the tensor that the layer's first command works for."""
+        order = np.lexsort((np.concatenate(workload.index), np.concatenate(workload.routine)))
+        layers, first = np.unique(np.concatenate(workload.layer)[order], return_index=True)
+        places = np.concatenate(self.of)[order[first]].tolist()
+        return {layer: self.name(place) for layer, place in zip(layers.tolist(), places, strict=True)}
+
+
+def names_of(workload: Workload, cmdbufs: Sequence[Cmdbuf], model: Cvimodel, program: int) -> TensorNames:
+    """The tensors that the commands of `program` work for."""
+    tensors = [tensor for tensor in model.programs[program].tensors if tensor.offset >= 0]
+    parts = [tdma_columns(cmdbuf.chip, cmdbuf.tdma) for cmdbuf in cmdbufs]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
+    columns["addr"] = columns["dst_base_addr_low"] + (columns["dst_base_addr_high"] << 32) - workload.chip.gmem_base
+    stored = _stored_tensors(columns, workload.tdma.elements, tensors)
+    return TensorNames(tuple(tensor.name for tensor in tensors), _backwards(workload, stored))
+
+
+def _stored_tensors(columns: Columns, elements: Ints, tensors: Sequence[Tensor]) -> Ints:
+    """For each TDMA command of so many `elements`, the tensor that it writes; NOBODY for one that writes none.
+
+    Memory is reused, so several tensors may lie where it writes. It is the one of its strides that is not complete yet
+    and that is next to the one written last: tensors stand in the order of the program."""
+    found = np.full(len(elements), NOBODY, np.int64)
+    if not tensors:
+        return found
+    base, start = (np.array(part, np.int64) for part in zip(*(split_offset(t.offset) for t in tensors), strict=True))
+    size = np.array([t.dtype.numpy.itemsize for t in tensors], np.int64)
+    shape = np.array([t.shape for t in tensors], np.int64)
+    left = size * shape.prod(axis=1)
+    end, row, plane = start + left, size * shape[:, 3], size * shape[:, 3] * shape[:, 2]
+    writes = np.isin(columns["trans_dir"], _TO_DRAM) & (columns["dst_base_reg_sel"] != WEIGHT)
+    addr = columns["addr"]
+    c_str = columns["dst_c_stride_low"] + (columns["dst_c_stride_high"] << 16)
+    h_str, last = columns["dst_h_stride"], 0
+    for i in np.flatnonzero(writes).tolist():
+        holds = (base == columns["dst_base_reg_sel"][i]) & (start <= addr[i]) & (addr[i] < end)
+        alike = holds & ((plane == c_str[i]) | (row == h_str[i]))
+        for candidates in (alike & (left > 0), holds & (left > 0), alike, holds):
+            places = np.flatnonzero(candidates)
+            if len(places):
+                distance = np.abs(places - last)
+                last = int(places[len(places) - 1 - int(distance[::-1].argmin())])
+                left[last] -= max(int(elements[i]), 1) * size[last]
+                found[i] = last
+                break
+    return found
+
+
+def _backwards(workload: Workload, stored: Ints) -> PerEngine[Ints]:
+    """For each command, the tensor that its result ends in."""
+    spans = workload.lmem
+    lines = PerEngine(spans.tiu // LINE_BYTES, spans.tdma // LINE_BYTES)
+    ends = PerEngine(-(-spans.tiu[..., 1] // LINE_BYTES), -(-spans.tdma[..., 1] // LINE_BYTES))
+    wanted_by = np.full(int(max(e.max(initial=0) for e in ends)) + 1, NOBODY, np.int64)
+    of = PerEngine(np.full(len(workload.tiu), NOBODY, np.int64), stored.copy())
+    engine = np.repeat([TIU, TDMA], [len(workload.tiu), len(workload.tdma)])
+    place = np.concatenate([np.arange(len(workload.tiu)), np.arange(len(workload.tdma))])
+    order = np.lexsort((np.concatenate(workload.index), np.concatenate(workload.routine)))[::-1]
+    latest = NOBODY
+    for e, i in zip(engine[order].tolist(), place[order].tolist(), strict=True):
+        starts, stops = lines[e][i, :, 0].tolist(), ends[e][i].tolist()
+        result = 0 if e == TIU else 1
+        if of[e][i] == NOBODY:
+            wanted = wanted_by[starts[result] : stops[result]]
+            asked = wanted[wanted != NOBODY]
+            of[e][i] = asked[0] if len(asked) else latest
+            wanted[:] = NOBODY
+        latest = int(of[e][i])
+        for operand, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            if operand != result and stop > start:
+                wanted_by[start:stop] = latest
+    return of
