@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +47,41 @@ class Tokenizer:
         text: str = self.backend.decode(list(ids))
         return text
 
+    def pieces(self) -> list[bytes]:
+        """What each token adds to a text, by id; special tokens add nothing. For programs without this library."""
+        added = self.backend.get_added_tokens_decoder()
+        kind = json.loads(self.backend.to_str())["decoder"]
+        bytewise = bool(kind) and kind["type"] == "ByteLevel"
+        tokens = [self.backend.id_to_token(index) or "" for index in range(self.vocab_size)]
+        return [
+            b"" if index in added and added[index].special else _bytes_of(token, bytewise and index not in added)
+            for index, token in enumerate(tokens)
+        ]
+
     @property
     def vocab_size(self) -> int:
         """Number of token ids."""
         size: int = self.backend.get_vocab_size()
         return size
+
+
+def _bytes_of(token: str, bytewise: bool) -> bytes:
+    """Of GPT-2's alphabet, in which each byte is a letter, or of SentencePiece's, with <0x0A> for a byte."""
+    if bytewise:
+        return bytes(_BYTE_OF[letter] for letter in token if letter in _BYTE_OF)
+    if re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", token):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("▁", " ").encode("utf-8", "replace")
+
+
+def _gpt2_alphabet() -> dict[str, int]:
+    """Letter -> byte. Bytes that can be seen stand for themselves; the others follow from letter 256 on."""
+    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+
+
+_BYTE_OF = _gpt2_alphabet()
 
 
 @dataclass(frozen=True)

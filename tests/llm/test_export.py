@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 
 from golden import read_archive
 from npusim import Machine
@@ -104,6 +105,31 @@ def test_a_bundle_runs_on_the_vendors_runtime_and_is_equal(bundle: Path, tmp_pat
     assert main(["diff", str(tmp_path / "logits.npz"), str(bundle / "golden.npz")]) == 0
 
 
+REFUSED = {
+    "--steps 100": "24 tokens and 100 steps do not fit, the cache holds 64: take fewer, or export with --context 128",
+    "--steps -1": "--steps is -1: give 0 or more",
+    "--tokens 99999999": "there is no token 99999999: the vocabulary has 0 to 1023",
+    "--tokens 1,x": "--tokens is '1,x': give whole numbers with commas between them",
+    "--lib /nowhere": "libcvikernel.so cannot be loaded in /nowhere",
+    "--out /nowhere/logits.npz": "/nowhere/logits.npz cannot be written: its directory does not exist",
+}
+
+
+@pytest.mark.parametrize("options", REFUSED)
+def test_the_runner_refuses_in_one_sentence_what_the_bundle_cannot_do(bundle: Path, options: str) -> None:
+    command = [sys.executable, str(bundle / "run.py"), *options.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"run.py: {REFUSED[options]}") and done.stderr.count("\n") == 1
+
+
+def test_the_bundle_says_in_text_what_its_tokens_are(bundle: Path) -> None:
+    tokenizer, tokens = twin("bf16").tokenizer, held_out(24)
+    assert runner(bundle).text_of(tokens) == tokenizer.decode(tokens)
+    assert tokenizers.Tokenizer.from_file(str(bundle / "tokenizer.json")).decode(tokens) == tokenizer.decode(tokens)
+    assert "64 tokens" in (bundle / "README.md").read_text()
+
+
 def test_a_directory_with_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
     run = Generation(lowered("bf16", 64, 32), twin("bf16"), held_out(2))
@@ -143,5 +169,8 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
         "memory.bin",
         "embedding.bin",
         "golden.npz",
+        "tokenizer.json",
+        "pieces.json",
+        "README.md",
     }
     assert {p.name for p in (tmp_path / "bundle").iterdir()} == said["files"].keys()

@@ -112,6 +112,16 @@ def test_gguf_tokenizer_merges_splits_digits_and_round_trips(tmp_path: Path) -> 
     assert tokenizer.eos == (0,)
 
 
+@pytest.mark.parametrize("kind", ["gguf", "bin"])
+def test_the_bytes_of_pieces_say_what_the_tokenizer_decodes(kind: str, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    write_llama2c(tmp_path / "m.bin", tensors(), tied=True)
+    tokenizer = reference_model.load(tmp_path / f"m.{kind}").tokenizer
+    text = "ab naïve 東京 a\n12"
+    said = b"".join(tokenizer.pieces()[token] for token in tokenizer.encode(text, special=False)).decode()
+    assert said.removeprefix(" ") == text
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_llama2c_and_gguf_of_the_same_values_give_the_same_logits(tmp_path: Path, tied: bool) -> None:
     values = tensors(tied=tied)

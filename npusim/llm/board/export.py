@@ -13,6 +13,7 @@ import numpy as np
 
 from golden import write_archive
 from golden.whole import replacing
+from npusim.board import MIB
 from npusim.errors import UsageError
 from npusim.isa.descriptors import tdma_layout
 from npusim.kernels.cache import PAGE_SIZE
@@ -23,6 +24,29 @@ from npusim.program.cmdbuf import parse_cmdbuf
 from reference_model.generation import GREEDY
 
 RUNNERS = ("run.py", "runtime.py")
+README = """# A language model for {board}
+
+Written by `npusim llm export` for the chip {chip}, in {precision}. The cache holds {context} tokens,
+prompt and answer together; a step attends to {attended}. It needs one block of {mebibytes} MiB of ION memory.
+
+    python3 run.py                                  {prompt} tokens of prompt, {steps} steps: text, and logits.npz
+    python3 run.py --prompt "In the beginning"      another prompt; needs the package `tokenizers`
+    python3 run.py --tokens 12,7,5 --steps 10       the same by token ids
+    python3 run.py --lib DIR                        on a PC: the directory of the vendor's libraries, or set CVI_LIB
+
+`npusim diff logits.npz golden.npz` then says whether the board computes what the simulated chip computed
+(for the bundle's own prompt and steps). run.py needs Python 3.8 and the vendor's libcviruntime.so, nothing else.
+
+| file | what is in it |
+|---|---|
+| manifest.json | addresses, sizes, the prompt |
+| memory.bin | weights and tables as they lie in memory |
+| embedding.bin | the vector of each token, bf16 |
+| *.cmdbuf | command buffers |
+| pieces.json | the bytes that each token adds to a text, as Latin-1 |
+| tokenizer.json | text to tokens, for the package `tokenizers` |
+| golden.npz | logits of the simulated chip |
+"""
 
 
 def export_bundle(run: Generation, directory: Path, steps: int) -> list[Path]:
@@ -67,6 +91,10 @@ def _write(run: Generation, directory: Path, steps: int) -> None:
             manifest["programs"][name].append({"file": file, "labels": _labels(low.programs[name], number)})
     (directory / "embedding.bin").write_bytes(run.twin.embed(np.arange(low.config.vocab_size)).tobytes())
     (directory / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    tokenizer = run.twin.tokenizer
+    (directory / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
+    (directory / "pieces.json").write_text(json.dumps([piece.decode("latin-1") for piece in tokenizer.pieces()]))
+    (directory / "README.md").write_text(_readme(run, steps), encoding="utf-8")
     for file in RUNNERS:
         (directory / file).write_text((files("npusim.llm.board") / file).read_text())
     write_archive(directory / "golden.npz", {"logits": golden_logits(run, steps)})
@@ -101,11 +129,27 @@ def _manifest(run: Generation, steps: int) -> dict[str, Any]:
         "num_layers": config.num_layers,
         "vocab": config.vocab_size,
         "decode": list(low.decode),
+        "bos": run.twin.tokenizer.bos if run.twin.tokenizer.add_bos else None,
         "prompt": run.prompt,
         "steps": steps,
         "constants": [],
         "programs": {},
     }
+
+
+def _readme(run: Generation, steps: int) -> str:
+    setup = run.lowered.setup
+    attended = f"at most {setup.budget} of them" if setup.prunes else "all of them"
+    return README.format(
+        board=setup.board.title,
+        chip=setup.board.chip.name,
+        precision=setup.precision,
+        context=setup.context,
+        attended=attended,
+        mebibytes=f"{run.lowered.memory.num_bytes / MIB:.1f}",
+        prompt=len(run.prompt),
+        steps=steps,
+    )
 
 
 def _labels(program: Program, buffer: int) -> dict[str, list[list[int]]]:

@@ -1,9 +1,10 @@
-"""Runs a bundle of `npusim llm export` on a board, and writes the logits after every token: python3 run.py
+"""Runs a bundle of `npusim llm export` on a board; writes its text, and the logits after every token: python3 run.py
 
-    python3 run.py [--tokens 12,7,5] [--steps 16] [--out logits.npz] [--lib DIR]
+    python3 run.py [--prompt TEXT | --tokens 12,7,5] [--steps 16] [--out logits.npz] [--lib DIR]
 
-Without --tokens the bundle's own prompt is used. `npusim diff logits.npz golden.npz` then says whether the board is
-right. On a PC, --lib names the directory with the vendor's libcviruntime.so, libcvikernel.so and libcvicmodel.so."""
+Without either the bundle's own prompt is used. `npusim diff logits.npz golden.npz` then says whether the board is
+right. On a PC, --lib or CVI_LIB names the directory with the vendor's libcviruntime.so, libcvikernel.so and
+libcvicmodel.so."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from runtime import Device, load_library, write_npz  # type: ignore[import-not-found]
+from runtime import BoardError, Device, load_library, write_npz  # type: ignore[import-not-found]
 
 INFINITY = float("inf")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -131,26 +132,96 @@ def largest(logits: bytes) -> int:
     return max(range(len(values)), key=lambda i: (values[i] if values[i] >= 0 else -32768 - values[i], -i))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", help="prompt as token ids, with commas between them")
-    parser.add_argument("--steps", type=int, help="tokens to generate behind the prompt, the likeliest each time")
-    parser.add_argument("--out", default="logits.npz", help="where the logits go (default: logits.npz)")
-    parser.add_argument("--lib", default="", help="directory of the runtime's libraries")
-    options = parser.parse_args()
-    manifest = json.loads(read_file("manifest.json").decode())
-    os.environ.setdefault("SET_CHIP_NAME", manifest["chip"])
-    driver = Driver(manifest, Device(load_library(options.lib), manifest["num_bytes"]))
-    tokens = [int(t) for t in options.tokens.split(",")] if options.tokens else manifest["prompt"]
-    steps, rows, started = manifest["steps"] if options.steps is None else options.steps, [], time.time()
+def prompt_tokens(options: argparse.Namespace, manifest: dict[str, Any]) -> list[int]:
+    """The prompt that was asked for. Raises BoardError for what cannot be one."""
+    if options.prompt is not None:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise BoardError(
+                "--prompt needs the package tokenizers, which is not installed: give --tokens instead"
+            ) from None
+        ids = Tokenizer.from_file(os.path.join(HERE, "tokenizer.json")).encode(options.prompt, add_special_tokens=False)
+        tokens = [] if manifest["bos"] is None else [manifest["bos"]]
+        tokens += ids.ids
+    elif options.tokens is not None:
+        try:
+            tokens = [int(word) for word in options.tokens.split(",")]
+        except ValueError:
+            raise BoardError(f"--tokens is {options.tokens!r}: give whole numbers with commas between them") from None
+    else:
+        tokens = list(manifest["prompt"])
+    for token in tokens:
+        if not 0 <= token < manifest["vocab"]:
+            raise BoardError(f"there is no token {token}: the vocabulary has 0 to {manifest['vocab'] - 1}")
+    if not tokens:
+        raise BoardError("the prompt is empty: give at least one token")
+    return tokens
+
+
+def num_steps(options: argparse.Namespace, manifest: dict[str, Any], tokens: list[int]) -> int:
+    """Steps behind the prompt. Raises BoardError where the cache does not hold them."""
+    default = min(manifest["steps"], max(manifest["context"] - len(tokens), 0))
+    steps: int = default if options.steps is None else options.steps
+    if steps < 0:
+        raise BoardError(f"--steps is {steps}: give 0 or more")
+    if len(tokens) + steps > manifest["context"]:
+        raise BoardError(
+            f"{len(tokens)} tokens and {steps} steps do not fit, the cache holds {manifest['context']}: take fewer, or "
+            f"export with --context {-(-(len(tokens) + steps) // manifest['page_size']) * manifest['page_size']}"
+        )
+    return steps
+
+
+def generate(driver: Driver, tokens: list[int], steps: int) -> list[bytes]:
+    """The logits after each token of the prompt and of `steps` of the likeliest, which are appended to `tokens`."""
+    rows = []
     for index in range(len(tokens) + steps):
         rows.append(driver.decode(tokens[index]))
         if index + 1 >= len(tokens):
             tokens.append(largest(rows[-1]))
-    write_npz(options.out, rows, manifest["vocab"])
+    return rows
+
+
+def text_of(tokens: list[int]) -> str:
+    """What the tokens say; a vocabulary may have fewer pieces than the model has rows."""
+    pieces = json.loads(read_file("pieces.json").decode())
+    said = "".join(pieces[token] for token in tokens if token < len(pieces))
+    return said.encode("latin-1").decode("utf-8", "replace")
+
+
+def run_bundle(options: argparse.Namespace) -> None:
+    manifest = json.loads(read_file("manifest.json").decode())
+    os.environ.setdefault("SET_CHIP_NAME", manifest["chip"])
+    if not os.path.isdir(os.path.dirname(os.path.abspath(options.out))):
+        raise BoardError(f"{options.out} cannot be written: its directory does not exist")
+    tokens = prompt_tokens(options, manifest)
+    steps = num_steps(options, manifest, tokens)
+    driver = Driver(manifest, Device(load_library(options.lib), manifest["num_bytes"]))
+    started = time.time()
+    rows = generate(driver, tokens, steps)
     took = (time.time() - started) / len(rows)
+    write_npz(options.out, rows, manifest["vocab"])
+    print(text_of(tokens))
     print(f"{len(rows)} steps, {1000 * took:.1f} ms each; logits in {options.out}; tokens {tokens}")
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", help="prompt as text; needs the package tokenizers")
+    prompt.add_argument("--tokens", help="prompt as token ids, with commas between them")
+    parser.add_argument("--steps", type=int, help="tokens to generate behind the prompt, the likeliest each time")
+    parser.add_argument("--out", default="logits.npz", help="where the logits go (default: logits.npz)")
+    lib = os.environ.get("CVI_LIB", "")
+    parser.add_argument("--lib", default=lib, help="directory of the runtime's libraries (default: CVI_LIB)")
+    try:
+        run_bundle(parser.parse_args())
+    except (BoardError, OSError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,11 @@ import struct
 import zipfile
 from typing import Any
 
+
+class BoardError(Exception):
+    """What a user can mend; its message is one sentence."""
+
+
 _HEADER_BYTES, _TDMA_BYTES, _TDMA = 8, 64, 2
 
 
@@ -22,18 +27,18 @@ class ArrayBase(C.Structure):
 
 
 def load_library(directory: str) -> Any:
-    """The runtime, from `directory` or the system's library path. On a PC the vendor's functional model is beside
-    it."""
-    for name in ("libcvicmodel.so", "libcvikernel.so"):
-        path = os.path.join(directory, name) if directory else name
+    """The runtime, from `directory` or the system's library path. On a PC the vendor's functional model is beside it.
+    Raises BoardError where it cannot be loaded."""
+    library: Any = None
+    for name in ("libcvicmodel.so", "libcvikernel.so", "libcviruntime.so"):
         try:
-            C.CDLL(path, mode=C.RTLD_GLOBAL)
-        except OSError:
-            if name != "libcvicmodel.so":
-                raise
-    library = C.CDLL(
-        os.path.join(directory, "libcviruntime.so") if directory else "libcviruntime.so", mode=C.RTLD_GLOBAL
-    )
+            library = C.CDLL(os.path.join(directory, name) if directory else name, mode=C.RTLD_GLOBAL)
+        except OSError as error:
+            if name != "libcvicmodel.so":  # a board has none
+                where = f"in {directory}" if directory else "on the system's library path"
+                raise BoardError(
+                    f"{name} cannot be loaded {where} ({error}): give its directory with --lib or CVI_LIB"
+                ) from None
     pointer, u64 = C.c_void_p, C.c_uint64
     signatures = {
         "CVI_RT_Init": (C.c_int, [C.POINTER(pointer)]),
@@ -60,7 +65,7 @@ class Device:
         self._check(library.CVI_RT_Init(C.byref(self._handle)), "CVI_RT_Init")
         self._memory = library.CVI_RT_MemAlloc(self._handle, num_bytes)
         if not self._memory:
-            raise SystemExit(f"the board has no ION block of {num_bytes} bytes: enlarge ION in the image's memory map")
+            raise BoardError(f"the board has no ION block of {num_bytes} bytes: enlarge ION in the image's memory map")
         self._at = library.CVI_RT_MemGetVAddr(self._memory)
         self._bases = ArrayBase(*[library.CVI_RT_MemGetPAddr(self._memory)] * 8)
 
@@ -82,7 +87,7 @@ class Device:
         # The runtime moves TDMA descriptors behind all others and sets bits of their first word.
         place = C.string_at(at, size).find(first[4:]) - 4
         if count and place < 0:
-            raise SystemExit("the runtime keeps descriptors in a form that this program does not know")
+            raise BoardError("the runtime keeps descriptors in a form that this program does not know")
         return loaded, at + place
 
     def patch(self, program: tuple[Any, int], number: int, offset: int, value: int) -> None:
@@ -98,7 +103,7 @@ class Device:
     @staticmethod
     def _check(code: int, call: str) -> None:
         if code:
-            raise SystemExit(f"{call} failed with code {code}")
+            raise BoardError(f"{call} failed with code {code}")
 
 
 def tdma_descriptors(cmdbuf: bytes) -> tuple[bytes, int]:
@@ -114,12 +119,19 @@ def tdma_descriptors(cmdbuf: bytes) -> tuple[bytes, int]:
 
 
 def write_npz(path: str, rows: list[bytes], width: int) -> None:
-    """float32 [len(rows), width] as the array `logits` of an .npz; a row is bytes of bf16 numbers."""
+    """float32 [len(rows), width] as the array `logits` of an .npz; a row is bytes of bf16 numbers. What is at `path`
+    is replaced when all is written."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({len(rows)}, {width}), }}"
     header += " " * (-(len(header) + 11) % 64) + "\n"
-    with zipfile.ZipFile(path, "w") as archive, archive.open("logits.npy", "w") as out:
-        out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
-        for row in rows:
-            wide = bytearray(2 * len(row))
-            wide[2::4], wide[3::4] = row[0::2], row[1::2]
-            out.write(bytes(wide))
+    partial = f"{path}.partial" if os.path.isfile(path) or not os.path.exists(path) else path
+    try:
+        with zipfile.ZipFile(partial, "w") as archive, archive.open("logits.npy", "w") as out:
+            out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+            for row in rows:
+                wide = bytearray(2 * len(row))
+                wide[2::4], wide[3::4] = row[0::2], row[1::2]
+                out.write(bytes(wide))
+        if partial != path:
+            os.replace(partial, path)
+    except OSError as error:
+        raise BoardError(f"{path} cannot be written: {error.strerror or error}") from None
