@@ -41,7 +41,7 @@ class GenerateCommand(Command):
     example = (
         'npusim generate "And it came to pass" --max-tokens 60\n'
         '  npusim generate "Why is the sky blue?" --model smollm2 --chat\n'
-        '  npusim generate "And it came to pass" --board duo256m --policy quest --budget 256'
+        '  npusim generate "And it came to pass" --board duo256m --budget 64 --max-tokens 120'
     )
     options = (
         *(PROMPT, MODEL, CHAT, MAX_TOKENS, TEMPERATURE, TOP_K, TOP_P, SEED, JSON),

@@ -13,6 +13,7 @@ from npusim.cli.options.kinds import Text, Whole
 from npusim.cli.options.models import MaxTokens, ModelOption
 from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console
+from npusim.cli.reporters.on_board import no_pruning
 from npusim.cli.streams import working
 from npusim.llm.board.export import export_bundle, require_bundle
 from npusim.llm.generation import prepare
@@ -26,18 +27,18 @@ PROMPT = Value(
     Text(),
     default="And it came to pass",
 )
-STEPS = MaxTokens(default=16, kind=Whole(0), aliases=("--steps",))
+MAX_TOKENS = MaxTokens(default=16, kind=Whole(0), aliases=("--steps",))
 JSON = JsonOutput("what was written")
 LOWERING = LoweringOption()
 WHAT_IF = WhatIfOption()
 
 
 class ExportCommand(Command):
-    example = 'npusim llm export bundle --board duo256m --budget 64 --prompt "And it came to pass"'
-    options = (DIRECTORY, MODEL, BOARD, PROMPT, STEPS, JSON, LOWERING, WHAT_IF)
+    example = 'npusim llm export bundle --board duo256m --budget 16 --prompt "And it came to pass"'
+    options = (DIRECTORY, MODEL, BOARD, PROMPT, MAX_TOKENS, JSON, LOWERING, WHAT_IF)
 
     def run(self, given: Given) -> int:
-        directory, steps = given[DIRECTORY], given[STEPS]
+        directory, steps = given[DIRECTORY], given[MAX_TOKENS]
         with working(f"lowering {given[MODEL]}"):
             model = reference_model.load(given[MODEL])
             prompt = model.tokenizer.encode(given[PROMPT])
@@ -53,6 +54,8 @@ class ExportCommand(Command):
         out = console()
         for path in written:
             out.print(f"{path}: {path.stat().st_size:,} bytes")
+        if setup.budget and not setup.prunes:
+            out.print(no_pruning(setup))
         out.print(f"on the board: python3 {directory.name}/run.py, then: npusim diff logits.npz {directory}/golden.npz")
         return 0
 

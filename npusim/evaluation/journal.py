@@ -57,7 +57,7 @@ class Journal:
             }
         except OSError as error:
             raise UsageError(f"{self.path} cannot be read: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UsageError(f"{self.path} is not the journal of an evaluation ({error}): {way_out}") from None
         wanted = self._plan.settings()
         for name in wanted:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from npusim.errors import NpusimError
 from npusim.llm.device import Device, SimulatedDevice
 from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.lowering import lower
 from npusim.llm.pages import FloatArray
 from npusim.llm.predict import Predictor, StepTime
 from npusim.llm.session import Session
-from npusim.llm.setup import Setup
+from npusim.llm.setup import Setup, Submit
 from reference_model.generation import GREEDY, Sampling
 from reference_model.model import Model
 from reference_model.quant.quantise import quantise
@@ -55,7 +56,22 @@ class Generation:
 
     def step_time(self) -> StepTime:
         """The predicted time of a decode step at the middle of what was generated."""
-        return Predictor(self.lowered).decode(len(self.prompt) + max(1, len(self.tokens) // 2))
+        return Predictor(self.lowered).decode(self._middle)
+
+    def step_time_without_pruning(self) -> StepTime | None:
+        """The same of a program that attends to the whole cache; None where this one does, or that one does not fit."""
+        setup = self.lowered.setup
+        if not setup.prunes:
+            return None
+        try:
+            whole = lower(self.lowered.config, replace(setup, budget=None, submit=Submit.TOKEN), prefill=False)
+        except NpusimError:
+            return None
+        return Predictor(whole).decode(self._middle)
+
+    @property
+    def _middle(self) -> int:
+        return len(self.prompt) + max(1, len(self.tokens) // 2)
 
     def prefill_ms(self) -> float:
         """The predicted time to the first token."""

@@ -20,6 +20,7 @@ class BoardReport:
     """A generation's text and speed. Times are predictions for the board, but for simulated_s.
 
     step        a decode step at the middle of what was generated
+    unpruned    the same with every token attended to; None where nothing is pruned
     agreement   with the float model on the same tokens; None where no token was generated
     layers      each layer's error against the float model, empty where none was asked for
     """
@@ -29,6 +30,7 @@ class BoardReport:
     text: str
     tokens: tuple[int, ...]
     step: StepTime
+    unpruned: StepTime | None
     ms_to_first_token: float
     agreement: Agreement | None
     memory: MemoryMap
@@ -47,6 +49,7 @@ class BoardReport:
             text=text,
             tokens=tuple(run.tokens),
             step=run.step_time(),
+            unpruned=run.step_time_without_pruning(),
             ms_to_first_token=run.prefill_ms(),
             agreement=agreement(model, run.prompt, run.tokens, run.logits) if run.tokens else None,
             memory=run.lowered.memory,
@@ -54,6 +57,12 @@ class BoardReport:
             simulated_s=simulated_s,
             layers=tuple(layers),
         )
+
+    @property
+    def has_pruned(self) -> bool:
+        """Whether the text became so long that a step left tokens out."""
+        setup = self.setup
+        return setup.prunes and self.prompt_tokens + len(self.tokens) > (setup.budget or setup.context)
 
     def json(self) -> dict[str, Any]:
         """JSON-ready; "layers" is there where they were asked for."""
@@ -70,7 +79,10 @@ class BoardReport:
             "prompt_tokens": self.prompt_tokens,
             "text": self.text,
             "tokens": list(self.tokens),
+            "pruned": self.has_pruned,
             "tokens_per_second": step.tokens_per_second,
+            "tokens_per_second_without_pruning": self.unpruned and self.unpruned.tokens_per_second,
+            "dram_bytes_per_token_without_pruning": self.unpruned and self.unpruned.dram_bytes,
             "ms_per_token": {
                 "chip": step.chip_ms,
                 "cpu": step.cpu_ms,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
+from npusim.cli import generate, llm_export
+from npusim.cli.commands import COMMANDS
+from npusim.cli.generate import GenerateCommand
+from npusim.cli.llm_export import ExportCommand
 from npusim.cli.main import main
+from npusim.cli.parser import parse
+from reference_model.loading import load
 
 PROMPT = "And it came to pass in those days, that there went out a decree"
 OPTIONS = ["--on", "duo256m", "--precision", "bf16", "--temperature", "0", "--max-tokens", "24"]
@@ -32,6 +39,8 @@ def test_text_streams_and_json_says_what_a_board_would_do(tmp_path: Path, capsys
         "scratch",
         "io",
     }
+    assert data["pruned"] and data["tokens_per_second_without_pruning"] > 0
+    assert "attending to 32 (chosen by quest) of up to 48 tokens" in said and "attending to all 48: " in said
     assert len(data["layers"]) == 4 and all(layer["single_db"] > 25 for layer in data["layers"])
 
 
@@ -66,3 +75,24 @@ def test_faster_dram_gives_the_same_tokens_sooner(tmp_path: Path) -> None:
     assert reports[0]["tokens"] == reports[1]["tokens"]
     assert reports[0]["ms_per_token"]["chip"] > reports[1]["ms_per_token"]["chip"]
     assert reports[0]["dram_bytes_per_token"] == reports[1]["dram_bytes_per_token"]
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+LINES = (*README.splitlines(), *ExportCommand.example.splitlines(), *GenerateCommand.example.splitlines())
+EXAMPLES = [line.strip().split("   ")[0] for line in LINES if "--board" in line and "--budget" in line]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_with_a_budget_prunes(example: str) -> None:
+    words = shlex.split(example)[1:]
+    command, given = parse(COMMANDS, words)
+    module = generate if isinstance(command, GenerateCommand) else llm_export
+    prompt = given[module.PROMPT]  # type: ignore[arg-type]
+    length = len(load("builtin").tokenizer.encode(prompt)) + given[module.MAX_TOKENS]  # type: ignore[attr-defined]
+    assert given[module.LOWERING].setup(given[module.BOARD], length, 1024).prunes  # type: ignore[arg-type]
+    assert length > given[module.LOWERING].budget  # type: ignore[operator]
+
+
+def test_a_budget_that_does_not_bind_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "And it came", "--board", "duo256m", "--max-tokens", "2"]) == 0
+    assert "a budget of 256 prunes nothing: the cache holds 16 tokens" in capsys.readouterr().out

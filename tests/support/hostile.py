@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -95,7 +96,7 @@ def json_damaged(rng: np.random.Generator, original: bytes) -> bytes:
         elif isinstance(holder, dict) and rng.random() < 0.1:
             holder[f"{key}x"] = holder.pop(key)
         else:
-            holder[key] = HOSTILE[int(rng.integers(len(HOSTILE)))]
+            holder[key] = copy.deepcopy(HOSTILE[int(rng.integers(len(HOSTILE)))])
     text = json.dumps(value)
     return text.replace(f'"{DEEP}"', "[" * 100_000).replace(f'"{HUGE}"', "1" + "0" * 400).encode()
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 
 from npusim.board import MIB
 from npusim.cli.printing import Grid, bold
 from npusim.llm.report import BoardReport
+from npusim.llm.setup import Setup
 from reference_model.quant.compare import LayerError
 
 
 def board_run_renderables(report: BoardReport) -> list[RenderableType]:
     """Predicted speed, agreement with the float model, memory map."""
     setup, step = report.setup, report.step
-    which = f"quest, {setup.budget}" if setup.prunes else "all"
+    which = f"{setup.budget} (chosen by quest)" if setup.prunes else "all"
     parts: list[RenderableType] = [
         "",
         bold(
@@ -28,6 +29,7 @@ def board_run_renderables(report: BoardReport) -> list[RenderableType]:
         f"{step.binds} binds; {step.dram_bytes / 1e6:.2f} MB of DRAM a token; first token after "
         f"{report.ms_to_first_token:.0f} ms",
     ]
+    parts += _pruning(report)
     if report.agreement:
         parts.append(
             f"  against the float model on the same tokens: argmax the same in {report.agreement.argmax:.1%}, "
@@ -35,6 +37,32 @@ def board_run_renderables(report: BoardReport) -> list[RenderableType]:
         )
     parts.append(f"  {len(report.tokens)} tokens simulated in {report.simulated_s:.1f} s")
     return [*parts, memory_table(report)]
+
+
+def no_pruning(setup: Setup) -> str:
+    """Of a setup whose budget the cache never reaches."""
+    return (
+        f"a budget of {setup.budget} prunes nothing: the cache holds {setup.context} tokens; give a smaller --budget "
+        "or a larger --max-tokens"
+    )
+
+
+def _pruning(report: BoardReport) -> Iterator[str]:
+    """What the budget did: nothing, or what it gained and cost."""
+    setup, step, whole = report.setup, report.step, report.unpruned
+    length = report.prompt_tokens + len(report.tokens)
+    if setup.budget and not setup.prunes:
+        yield f"  {no_pruning(setup)}"
+    elif setup.prunes and not report.has_pruned:
+        yield f"  nothing was pruned: the text has {length} tokens, and the budget is {setup.budget}"
+    if whole:
+        faster = step.ms < whole.ms
+        yield (
+            f"  attending to all {setup.context}: {whole.tokens_per_second:.1f} tokens/s, "
+            f"{whole.dram_bytes / 1e6:.2f} MB of DRAM a token; pruning is "
+            f"{'faster' if faster else 'slower'} by {abs(whole.ms - step.ms):.2f} ms a token, of which submits take "
+            f"{step.submit_ms:.2f} instead of {whole.submit_ms:.2f}"
+        )
 
 
 def memory_table(report: BoardReport) -> Grid:
