@@ -17,6 +17,7 @@ from npusim.mem.gmem import TensorGmem, gmem_tensor
 from npusim.mem.lmem import TensorLmem, lmem_tensor
 from npusim.mem.region import Region
 from npusim.mem.tensor import LocalTensor
+from npusim.numerics.convert import looked_up
 from npusim.state import State
 
 Tensor = TensorLmem | TensorGmem
@@ -98,11 +99,11 @@ def chain(calls: list[Bound]) -> Bound:
 
 
 def _convert(to: NDArray, of: NDArray, table: NDArray) -> None:
-    to[...] = table[of]
+    to[...] = looked_up(table, of)
 
 
 def _looked_up(table: NDArray | None, values: NDArray) -> NDArray:
-    return values if table is None else table[values]
+    return values if table is None else looked_up(table, values)
 
 
 def _pairs(src: Tensor, dst: Tensor) -> list[tuple[NDArray, NDArray]] | None:

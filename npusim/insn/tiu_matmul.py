@@ -32,8 +32,7 @@ from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor
 from npusim.mem.tensor import Fmt, LocalTensor
-from npusim.numerics import bf16
-from npusim.numerics.accumulate import Span, dot_exact, dot_in_order, stays_normal
+from npusim.numerics.accumulate import dot_exact, dot_patterns
 from npusim.state import State
 
 
@@ -178,20 +177,27 @@ class MatrixMultiplication(TiuInstruction):
         result, partial = bound_planes(self, state, "res0", Role.WRITE), planes_at(state, _partial_in(self), "res0")
         assert result is not None
         bias = bound_planes(self, state, "opd2")
+        _, c, _, w = shape_of(self, "opd0")
+        pieces = (c, w)
 
         def run() -> None:
             left = opd0.load().reshape(res[0], -1)[:, order]
-            right = opd1.load().reshape(len(order), -1)
             start = None if partial is None else partial.load_float().reshape(res[0], -1)
-            spans = Span.of_bf16(left), Span.of_bf16(right)
-            normal = stays_normal(*spans, len(order), None if start is None else Span.of_float32(start))
-            sums = dot_in_order(bf16.to_float(left), bf16.to_float(right[order]), normal, start).reshape(res)
+            sums = dot_patterns(left, _rows_in_order(opd1.load(), order, *pieces), start).reshape(res)
             if regs.ps32_md & WRITE_PS32:
                 result.store_float(sums)
             else:
                 result.store(finish_float(sums, None if bias is None else bias.load_float(), bool(regs.opt_relu_typ)))
 
         return run
+
+
+def _rows_in_order(right: NDArray, order: NDArray[np.int64], c: int, w: int) -> NDArray:
+    """The rows of a matrix in the order in which they are summed, which walks through c pieces of w each; a view, with
+    the rows on two axes, where every piece is whole."""
+    if len(order) < c * w:
+        return right[order]
+    return right.reshape(c, w, *right.shape[1:]).swapaxes(0, 1) if min(c, w) > 1 else right
 
 
 MATMUL_INSTRUCTIONS: tuple[type[Instruction], ...] = (MatrixMultiplication,)

@@ -47,13 +47,23 @@ class Span:
     lowest: int
     highest: int
     fraction_bits: int
+    has_denormals: bool = False
+    """bf16 only: where there are none, the patterns' bits are the numbers that the TIU reads."""
 
     @classmethod
     def of_bf16(cls, patterns: NDArray[np.uint16]) -> Span:
         """The span of bf16 `patterns` (uint16). Zeros and denormals read as zero and do not count."""
-        exponents = (patterns & 0x7F80) >> 7
-        lowest = (exponents - np.uint16(1)).min(initial=0xFFFF)  # zero wraps around to the largest
-        return cls(255 if lowest == 0xFFFF else int(lowest) + 1, int(exponents.max(initial=0)), 7)
+        magnitudes = patterns & 0x7FFF
+        highest = int(magnitudes.max(initial=0)) >> 7
+        magnitudes -= np.uint16(1)  # zero wraps around to the largest
+        smallest = int(magnitudes.min(initial=0xFFFF)) + 1
+        if smallest > 0xFFFF:
+            return cls(255, highest, 7)
+        if smallest >= 0x80:
+            return cls(smallest >> 7, highest, 7)
+        normal = magnitudes[magnitudes >= 0x7F]
+        lowest = int(normal.min(initial=0xFFFF)) + 1
+        return cls(255 if lowest > 0xFFFF else lowest >> 7, highest, 7, has_denormals=True)
 
     @classmethod
     def of_float32(cls, values: F32) -> Span:
@@ -78,6 +88,18 @@ def stays_normal(left: Span, right: Span, count: int, start: Span | None = None)
     return min(quantum, start.lowest - 127 - start.fraction_bits) >= -126 and max(top, start.highest - 127 + 1) < 126
 
 
+def dot_patterns(left: NDArray[np.uint16], right: NDArray[np.uint16], start: F32 | None = None) -> F32:
+    """dot_in_order of bf16 patterns: `left` is (M, K), and `right` holds (K, N) in any shape."""
+    count = left.shape[1]
+    spans = Span.of_bf16(left), Span.of_bf16(right)
+    normal = stays_normal(*spans, count, None if start is None else Span.of_float32(start))
+    values = [
+        bf16.widened(patterns) if normal and not span.has_denormals else bf16.to_float(patterns)
+        for patterns, span in zip((left, right), spans, strict=True)
+    ]
+    return dot_in_order(values[0], values[1].reshape(count, -1), normal, start)
+
+
 def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) -> F32:
     """left @ right, summed in ascending k and rounded toward zero at every step; float32 (M, N).
 
@@ -87,6 +109,8 @@ def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) 
         if not normal:
             return _dot_step_by_step(left, right, start)
         if is_native():
+            if len(left) == 1 and right.shape[1] > 1 and _reduces_in_order():
+                return _dot_row(left, right, start)
             blocked = _dot_blocked(left, right, start)
             if blocked is not None:
                 return blocked
@@ -173,6 +197,30 @@ def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
     return total
 
 
+def _dot_row(left: F32, right: F32, start: F32 | None) -> F32:
+    """One row of products, each added to all before it; at least two columns."""
+    total = np.add.reduce(left.T * right, axis=0, keepdims=True) if start is None else start.copy()
+    if start is None:
+        total += np.float32(0)  # terms of -0 alone sum to +0, as the sum begins at 0
+        return total
+    terms = np.empty((len(right) + 1, right.shape[1]), np.float32)
+    terms[0] = start
+    np.multiply(left.T, right, out=terms[1:])
+    return np.add.reduce(terms, axis=0, keepdims=True)
+
+
+@cache
+def _reduces_in_order() -> bool:
+    """Whether NumPy adds up an array's rows one after another; call it inside rounding_toward_zero().
+
+    It is tried on one row of every width up to 40, on numbers of mixed size and sign."""
+    rng = np.random.default_rng(0)
+    left, right = (_mixed_numbers(rng, *shape) for shape in ((1, 99), (99, 40)))
+    return all(
+        np.array_equal(_dot_row(left, right[:, :n], None), _dot_loop(left, right[:, :n], None)) for n in range(2, 41)
+    )
+
+
 def _dot_loop(left: F32, right: F32, start: F32 | None) -> F32:
     total = np.zeros((left.shape[0], right.shape[1]), np.float32) if start is None else start.copy()
     product = np.empty_like(total)
@@ -253,10 +301,11 @@ def sums_in_order(rows: int, count: int, columns: int) -> bool:
 def _tried(rows: int, count: int, columns: int) -> bool:
     """On numbers of mixed size and sign."""
     rng = np.random.default_rng(rows * count + columns)
-
-    def numbers(*shape: int) -> F32:
-        values = rng.standard_normal(shape).astype(np.float32) * np.exp2(rng.integers(-6, 7, shape)).astype(np.float32)
-        return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-
-    left, right = numbers(rows, count), numbers(count, columns)
+    left, right = _mixed_numbers(rng, rows, count), _mixed_numbers(rng, count, columns)
     return bool(np.array_equal(left @ right, _dot_loop(left, right, None)))
+
+
+def _mixed_numbers(rng: np.random.Generator, *shape: int) -> F32:
+    """bf16 numbers of mixed size and sign."""
+    values = rng.standard_normal(shape).astype(np.float32) * np.exp2(rng.integers(-6, 7, shape)).astype(np.float32)
+    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)

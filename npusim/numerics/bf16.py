@@ -35,6 +35,13 @@ def _to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     return bits.view(np.float32)
 
 
+def widened(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """to_float of patterns among which is neither a denormal nor poison; C-contiguous."""
+    bits = patterns.astype(np.uint32, order="C")
+    bits <<= 16
+    return bits.view(np.float32)
+
+
 def to_float_with_denormals(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     """As to_float, but denormals keep their values. The accumulator of a multiply-accumulate is read this way."""
     return _VALUES_WITH_DENORMALS.take(patterns)

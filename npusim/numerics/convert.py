@@ -42,6 +42,21 @@ def bf16_from_int8(signed: bool) -> NDArray[np.uint16]:
     return result
 
 
+def looked_up(table: NDArray, values: NDArray) -> NDArray:
+    """table[values] for a table of this module and values of any shape; from integers to bf16 by arithmetic where that
+    is faster."""
+    if table.size == 1 << 16 or values.size < _FEW:
+        return table.take(values)
+    octets = values.view(np.int8) if table is bf16_from_int8(True) else values
+    bits = octets.astype(np.float32, order="C").view(np.uint32)
+    bits >>= 16
+    return bits
+
+
+_FEW = 1 << 10
+"""Below so many elements a table is faster than arithmetic."""
+
+
 @cache
 def lut_index_from_bf16() -> NDArray[np.uint16]:
     """The place of each bf16 pattern in a table of 256 exponents (`mv_lut_idx`), in both bytes; (65536,), read-only.

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import checked_product, dot_in_order, sum_in_order, sum_stacked
+from npusim.numerics.accumulate import checked_product, dot_in_order, dot_patterns, sum_in_order, sum_stacked
+from npusim.numerics.convert import bf16_from_int8, looked_up
 
 
 def numbers(rng: np.random.Generator, spread: int, *shape: int) -> np.ndarray:
@@ -54,3 +55,34 @@ def test_a_product_beyond_the_normal_range_goes_on_from_its_start(
         )
     expected = sum_in_order((checked_product(left[:, k, None], right[k]) for k in range(20)), start, normal=False)
     assert dot_in_order(left, right, False, start if begun else None).tobytes() == expected.tobytes()
+
+
+@given(
+    st.integers(0, 1 << 32), st.sampled_from([2, 40, 127, 128]), st.integers(1, 9), st.integers(1, 40), st.booleans()
+)
+def test_a_product_of_patterns_is_that_of_the_numbers_that_they_are_read_as(
+    seed: int, spread: int, rows: int, columns: int, begun: bool
+) -> None:
+    """With denormals, -0 and, where the exponents are wide, poison among them; a row alone goes a way of its own."""
+    rng = np.random.default_rng(seed)
+    low, high = max(0, 127 - spread), min(256, 128 + spread)
+
+    def patterns(*shape: int) -> np.ndarray:
+        found = rng.integers(0, 2, shape) << 15 | rng.integers(low, high, shape) << 7 | rng.integers(0, 128, shape)
+        found[rng.random(shape) < 0.1] &= 0x8000 | int(rng.integers(0, 2)) * 0x7F
+        return found.astype(np.uint16)
+
+    left, right = patterns(rows, 24), patterns(4, 6, columns).swapaxes(0, 1)
+    start = bf16.to_float(patterns(rows, columns)) if begun else None
+    start = None if start is None else np.nan_to_num(start)
+    there = right.reshape(24, columns)
+    terms = (checked_product(bf16.to_float(left[:, k, None]), bf16.to_float(there[k])) for k in range(24))
+    expected = sum_in_order(terms, np.zeros((rows, columns), np.float32) if start is None else start, normal=False)
+    assert dot_patterns(left, right, start).tobytes() == expected.tobytes()
+
+
+@given(st.binary(min_size=1, max_size=64), st.sampled_from([1, 100]), st.booleans())
+def test_integers_become_bf16_as_the_table_says(octets: bytes, times: int, signed: bool) -> None:
+    values = np.frombuffer(octets * times, np.uint8).reshape(-1, len(octets)).T
+    table = bf16_from_int8(signed)
+    assert np.array_equal(looked_up(table, values), table[values])
