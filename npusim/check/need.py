@@ -119,4 +119,7 @@ def _share(access: Access, result: Mask) -> Mask | None:
         return result
     if share is Share.MOVED:
         return result.reshape(access.tensors[0].shape)
-    return np.logical_or.reduce(result, axis=_SUMMED[share], keepdims=True)
+    # A matrix that has one row for several of the result's is read for each of them.
+    extents = access.tensors[0].shape if access.tensors else result.shape
+    spread = tuple(axis for axis in range(4) if axis in _SUMMED[share] or extents[axis] == 1)
+    return np.logical_or.reduce(result, axis=spread, keepdims=True)
