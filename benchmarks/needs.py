@@ -15,6 +15,10 @@ TIMING_FILES = PathNeed(
     "NPUSIM_TIMING_FILES",
     "a folder with NETWORK_CHIP_int8.cvimodel.xz of the networks at 224x224 that docs/timing.md names",
 )
+PUBLIC_MODELS = PathNeed(
+    "NPUSIM_PUBLIC_MODELS",
+    "a folder with the .cvimodel files of every commit of sophgo/tdl_models (benchmarks/support/public_files.py)",
+)
 PMU_TRACE = PathNeed(
     "NPUSIM_PMU_TRACE",
     "resnet50_des.csv of sophgo/tpu_compiler @6299ea0 (python/cvi_toolkit/performance/performance_viewer/example)",

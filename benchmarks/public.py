@@ -1,0 +1,91 @@
+"""Predicted times and ION of public model files against the vendor's table (benchmarks/support/public_files.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.claim import CannotRun, Say
+from benchmarks.needs import PUBLIC_MODELS, TIMING_FILES
+from benchmarks.support.public_files import PUBLIC_FILES, RETINAFACE_608, by_blob, found
+from benchmarks.support.timed_networks import DATA, folder_rows, golden_rows, read_cmdbuf, row_of
+from npusim.board import board_named
+from npusim.loader.cvimodel import load_cvimodel
+from npusim.profile import profile_program
+from npusim.runtime.ion import ion_use
+
+OLD_TABLE_RETINAFACE_600_MS = 14.25
+"""retinaface_mnet25_600 in best_performance_cv181x.csv."""
+
+
+def times(say: Say) -> float:
+    """Mean error in percent of predicted forwards of public files: TPU, CPU routines and runtime."""
+    errors = _errors(say)
+    say(f"{len(errors)} files: {np.mean(np.abs(errors)):.1%} mean, {np.max(np.abs(errors)):.1%} most")
+    return 100 * float(np.mean(np.abs(errors)))
+
+
+def _errors(say: Say) -> list[float]:
+    head = f"{'board ms':>8} {'npusim':>8} {'error':>7} {'TPU':>8} {'CPU':>6} {'runtime':>7}"
+    say(f"{'file':36} {head}   share of CPU and runtime")
+    errors = []
+    for row, path in found(PUBLIC_MODELS.path()):
+        profile = profile_program(path, board_named("cv181x-evb"))
+        total, cpu = profile.total_ms, profile.host.cpu_ps
+        assert total is not None and cpu is not None
+        ours = profile.timeline.ms if row.tpu_alone else total
+        errors.append(ours / row.ms - 1)
+        host = 0.0 if row.tpu_alone else 1 - profile.timeline.ms / total
+        parts = f"{profile.timeline.ms:8.3f} {cpu / 1e9:6.3f} {profile.host.runtime_ps / 1e9:7.3f}   {host:6.1%}"
+        note = " TPU alone" * row.tpu_alone + " of the timed file's size only" * (not row.same_ion)
+        say(f"{row.name:36} {row.ms:8.3f} {ours:8.3f} {errors[-1]:+7.1%} {parts}{note}")
+    if not errors:
+        raise CannotRun(f"no file of the table is in {PUBLIC_MODELS.path()}: {PUBLIC_MODELS.how}")
+    return errors
+
+
+def ion(say: Say) -> float:
+    """Public files whose ION as `npusim info` tells it is the vendor's table's in all printed digits."""
+    equal = 0
+    for row, path in found(PUBLIC_MODELS.path()):
+        digits = len(row.ion_mib.partition(".")[2])
+        ours = f"{ion_use(load_cvimodel(path)).total / (1 << 20):.{digits}f}"
+        say(f"{row.name:36} {row.ion_mib} {ours}" + (" (another compilation)" if not row.same_ion else ""))
+        equal += row.same_ion and ours == row.ion_mib
+    say(f"{sum(row.same_ion for row in PUBLIC_FILES)} files of the table are the timed ones")
+    return equal
+
+
+def depthwise(say: Say) -> float:
+    """Error in percent of a network of depthwise convolutions in the vendor's old table, by a file of that kind of
+    compiler: retinaface with MobileNet 0.25 at 608x608, scaled to the 600x600 that were timed."""
+    paths = by_blob(PUBLIC_MODELS.path())
+    if RETINAFACE_608 not in paths:
+        raise CannotRun(f"retinaface_mnet0.25_608.cvimodel is not in {PUBLIC_MODELS.path()}: {PUBLIC_MODELS.how}")
+    timeline = profile_program(paths[RETINAFACE_608], board_named("cv181x-evb")).timeline
+    scaled = timeline.ms * (600 / 608) ** 2
+    say(f"608x608: {timeline.ms:.2f} ms, scaled to 600x600: {scaled:.2f}, published {OLD_TABLE_RETINAFACE_600_MS}")
+    return 100 * abs(scaled / OLD_TABLE_RETINAFACE_600_MS - 1)
+
+
+def every_row(say: Say) -> float:
+    """Mean error in percent over all published rows: public files, and programs of published networks by today's
+    compiler; each network by the program that is built like the published one."""
+    rows = [row for row, _ in golden_rows() if " " not in row.network]
+    known = {(row.network, row.chip) for row in rows}
+    rows += [
+        row
+        for row in folder_rows(TIMING_FILES.path())
+        if row.network == "resnet18" and (row.network, row.chip) not in known
+    ]
+    bf16 = row_of(
+        "efficientnet_lite0 bf16",
+        [read_cmdbuf(DATA / "timing" / "efficientnet_lite0.cv181x.bf16.cmdbuf.xz")],
+        "efficientnet_lite0",
+        "recamera",
+    )
+    errors = [row.error for row in (*rows, *([bf16] if bf16 else []))] + _errors(say)
+    for row in rows:
+        if abs(row.error) > 0.2:
+            say(f"{row.network} on {row.chip}: {row.error:+.1%}; docs/timing.md says why")
+    say(f"{len(errors)} rows: {np.mean(np.abs(errors)):.1%} mean, {np.sum(np.abs(errors) > 0.2)} above 20 %")
+    return 100 * float(np.mean(np.abs(errors)))
