@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS
 from npusim.isa.layout import Columns
 from npusim.isa.opcodes import TDMA, TIU, PerEngine, TransDir
 from npusim.isa.regs import tdma_columns
@@ -22,6 +23,7 @@ from npusim.timing.workload import Workload
 
 Ints = NDArray[np.int64]
 LINE_BYTES = 16
+_RESULT = PerEngine(TIU_OPERANDS.index("res0"), TDMA_OPERANDS.index("dst"))
 _TO_DRAM = (TransDir.L2G, TransDir.G2G)
 _COLUMNS = (
     "trans_dir", "dst_base_reg_sel", "dst_base_addr_low", "dst_base_addr_high", "dst_c_stride_low", "dst_c_stride_high",
@@ -103,7 +105,7 @@ def _backwards(workload: Workload, stored: Ints) -> PerEngine[Ints]:
     latest = NOBODY
     for e, i in zip(engine[order].tolist(), place[order].tolist(), strict=True):
         starts, stops = lines[e][i, :, 0].tolist(), ends[e][i].tolist()
-        result = 0 if e == TIU else 1
+        result = _RESULT[e]
         if of[e][i] == NOBODY:
             wanted = wanted_by[starts[result] : stops[result]]
             asked = wanted[wanted != NOBODY]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS
 from npusim.isa.opcodes import TransDir
 from npusim.isa.regs import tdma_columns
 from npusim.profile import Profile, profile_program
@@ -46,6 +47,21 @@ def test_a_tensor_is_stored_where_it_lies(profile: Profile) -> None:
         address -= profile.cmdbufs[0].chip.gmem_base
         assert tensor.offset >> 40 == columns["dst_base_reg_sel"][at]
         assert begins <= address < begins + np.prod(tensor.shape) * tensor.dtype.numpy.itemsize
+
+
+def test_what_makes_a_stores_bytes_works_for_the_tensor_that_is_stored(profile: Profile) -> None:
+    """Where the TIU command right in front of a transfer made what the transfer reads."""
+    names, work = profile.names, profile.timeline.workload
+    assert names is not None
+    result, source = (list(names_).index(name) for names_, name in ((TIU_OPERANDS, "res0"), (TDMA_OPERANDS, "src")))
+    made, read = work.lmem.tiu[:, result], work.lmem.tdma[:, source]
+    checked = 0
+    for at in np.flatnonzero(read[:, 1] > 0).tolist():
+        maker = np.flatnonzero(work.index.tiu == work.index.tdma[at] - 1)
+        if len(maker) and made[maker[0], 0] <= read[at, 0] < made[maker[0], 1]:
+            checked += 1
+            assert names.of.tiu[maker[0]] == names.of.tdma[at]
+    assert checked
 
 
 def test_outputs_are_worked_for_and_shares_of_tensors_add_up(profile: Profile) -> None:

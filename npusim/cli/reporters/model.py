@@ -18,7 +18,9 @@ def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [bold(data["name"], f" for {data['chip']}, {origin}")]
     several = len(data["programs"]) > 1
     if several:
-        parts.append(f"{len(data['programs'])} programs, one for each batch size; --program N of a command takes one")
+        parts.append(
+            f"{len(data['programs'])} programs, one for each batch size; `npusim profile --program N` takes one"
+        )
     for number, program in enumerate(data["programs"]):
         parts += _program(f"program {number}" if several else "program", program)
     parts.append(_sections(data))
