@@ -77,7 +77,9 @@ class Errors:
 
     def __str__(self) -> str:
         at = "" if self.worst_index is None else f" at {self.worst_index}"
-        return f"cosine {self.cosine:.6f}, Euclidean {self.euclidean:.6f}, largest difference {self.max_abs:.6g}{at}"
+        worst = f"largest difference {self.max_abs:.6g}"
+        worst = f"{worst}, cannot match{at}" if self.num_unmatchable else worst + at
+        return f"cosine {self.cosine:.6f}, Euclidean {self.euclidean:.6f}, {worst}"
 
 
 @dataclass(frozen=True)

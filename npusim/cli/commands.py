@@ -51,7 +51,11 @@ COMMANDS = (
         "Predict how long a program takes on a board: time, engines, DRAM traffic, layers, roofline.",
         "profile",
     ),
-    Entry("diff", "Compare the tensors of two archives, or the times in two PMU files.", "diff"),
+    Entry(
+        "diff",
+        "Compare the tensors of two archives, or the times in two PMU files, and draw where a tensor differs.",
+        "diff",
+    ),
     Entry(
         "capture",
         "Run a .cvimodel through the vendor's runtime (on a board, or its x86 functional model) and store every "

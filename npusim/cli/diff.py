@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.progress import Progress
 
-from golden import ComparisonResult, compare, first_divergence, read_archive
+from golden import ComparisonResult, Divergence, TensorResult, compare, first_divergence, read_archive
+from golden.error_map import error_map
+from golden.values import Array
 from npusim.cli.command import Command
-from npusim.cli.options.files import ArchiveInput, JsonOutput, JsonTarget
+from npusim.cli.options.files import ArchiveInput, JsonOutput, JsonTarget, PlotOutput, write_whole
 from npusim.cli.options.kinds import Text
-from npusim.cli.options.option import Given, Value
+from npusim.cli.options.option import Given, OnlyWith, Value
 from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.printing import console, error_console
 from npusim.cli.reporters.comparison import comparison_table
+from npusim.cli.reporters.error_plot import draw_errors
 from npusim.cli.reporters.times import times_renderables
 from npusim.cli.streams import visible
 from npusim.errors import UsageError
@@ -40,6 +44,10 @@ PROGRAM = ProgramOption[ProgramSource | None](
     aliases=("--model",),
 )
 JSON = JsonOutput()
+PLOT = PlotOutput(note="a tensor's errors: their histogram, and the largest of each channel and pixel")
+TENSOR: Value[str | None] = Value(
+    ("--tensor",), "tensor to draw", Text("NAME"), default=None, default_words="the first that fails, else the worst"
+)
 
 
 class DiffCommand(Command):
@@ -48,15 +56,20 @@ class DiffCommand(Command):
   0  all tensors pass
   1  some differ
   2  the files cannot be compared"""
-    options = (TARGET, REFERENCE, TOLERANCE, EXCEPT, PROGRAM, JSON)
+    options = (TARGET, REFERENCE, TOLERANCE, EXCEPT, PROGRAM, JSON, OnlyWith("a picture", PLOT, (TENSOR,)))
 
     def run(self, given: Given) -> int:
         if given[TARGET].suffix == ".csv" and given[REFERENCE].suffix == ".csv":
-            given.refuse((EXCEPT, PROGRAM), "for PMU files")
+            given.refuse((EXCEPT, PROGRAM, PLOT), "for PMU files")
             return _diff_times(given[TARGET], given[REFERENCE], given[TOLERANCE], given[JSON])
         order = _program_order(given[PROGRAM])
-        result = compare_archives(given[TARGET], given[REFERENCE], given[TOLERANCE] or DEFAULT_TOLERANCE, given[EXCEPT])
+        target, reference = read_archive(given[TARGET]), read_archive(given[REFERENCE])
+        result = compare_archives(target, reference, given[TOLERANCE] or DEFAULT_TOLERANCE, given[EXCEPT])
         divergence = first_divergence(result, order or [tensor.name for tensor in result.tensors])
+        if (path := given[PLOT]) is not None:
+            drawn = _drawn(result, divergence, given[TENSOR])
+            found = error_map(target[drawn.name], reference[drawn.name])
+            write_whole(path, draw_errors(drawn, found, path.suffix[1:]))
         given[JSON].write(result.to_dict() | {"first_divergence": divergence.to_dict() if divergence else None})
         if given[JSON].printed:
             return 0 if result else 1
@@ -67,23 +80,42 @@ class DiffCommand(Command):
             where = "in program order" if order else "in the reference's order"
             name, good = visible(divergence.tensor.name), visible(divergence.last_good or "none")
             out.print(f"first difference {where}: {name} (last good: {good})")
+        if given[PLOT] is not None:
+            out.print(f"{given[PLOT]}: errors of {visible(drawn.name)}")
         return 0 if result else 1
 
 
 COMMAND = DiffCommand()
 
 
-def compare_archives(target: Path, reference: Path, tolerance: str, excepts: str) -> ComparisonResult:
+def _drawn(result: ComparisonResult, divergence: Divergence | None, name: str | None) -> TensorResult:
+    """The tensor to draw. Raises UsageError where there is none."""
+    compared = [tensor for tensor in result.tensors if tensor.errors]
+    if name is not None:
+        compared = [tensor for tensor in compared if tensor.name == name]
+    elif divergence and divergence.tensor in compared:
+        return divergence.tensor
+    if not compared:
+        names = ", ".join(tensor.name for tensor in result.tensors if tensor.errors) or "none"
+        which = "tensor" if name is None else f"tensor {name!r}"
+        raise UsageError(f"no {which} was compared, so there is nothing to draw: those that were are {names}")
+    return max(compared, key=lambda tensor: tensor.errors.max_rel if tensor.errors else 0)
+
+
+def compare_archives(
+    target: Mapping[str, Array], reference: Mapping[str, Array], tolerance: str, excepts: str
+) -> ComparisonResult:
     """Compares two archives with a progress bar on standard error."""
     parts = tolerance.split()
     named = dict(part.rsplit("=", 1) for part in parts if "=" in part)
     default = next((part for part in parts if "=" not in part), DEFAULT_TOLERANCE)
     names = [] if excepts == "-" else [name for name in excepts.split(",") if name]
-    left, right = read_archive(target), read_archive(reference)
     err = error_console()
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("comparing", total=len(set(left) & set(right)))
-        return compare(left, right, {"": default, **named}, excepts=names, on_tensor=lambda _: progress.advance(task))
+        task = progress.add_task("comparing", total=len(set(target) & set(reference)))
+        return compare(
+            *(target, reference, {"": default, **named}), excepts=names, on_tensor=lambda _: progress.advance(task)
+        )
 
 
 def _diff_times(target: Path, reference: Path, given_tolerance: str | None, json: JsonTarget) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from golden import read_archive
 from npusim.cli.command import Command
 from npusim.cli.diff import DEFAULT_TOLERANCE, EXCEPT, REFERENCE, TARGET, TOLERANCE, compare_archives
 from npusim.cli.options.kinds import OneOf
@@ -22,7 +23,7 @@ class NpzToolCommand(Command):
 
     def run(self, given: Given) -> int:
         tolerance = given[ARCHIVE_TOLERANCE] or DEFAULT_TOLERANCE
-        result = compare_archives(given[TARGET], given[REFERENCE], tolerance, given[EXCEPT])
+        result = compare_archives(read_archive(given[TARGET]), read_archive(given[REFERENCE]), tolerance, given[EXCEPT])
         console().print(comparison_table(result))
         console().print(result.message)
         return 0 if result else 1

@@ -46,6 +46,27 @@ def test_diff_of_different_tensors_is_1_and_names_the_first(tmp_path: Path, caps
     assert "first difference" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_diff_draws_the_first_tensor_that_fails_or_the_one_that_is_named(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = read_archive(DATA / "mlp_cv181x_int8.out.npz")
+    first, *_, last = reference
+    write_archive(tmp_path / "target.npz", reference | {last: -reference[last]})
+    for more, name in (([], last), (["--tensor", first], first)):
+        archives, picture = (tmp_path / "target.npz", DATA / "mlp_cv181x_int8.out.npz"), tmp_path / f"picture.{kind}"
+        assert run("diff", *archives, "--plot", picture, *more) == 1
+        assert capsys.readouterr().out.splitlines()[-1] == f"{picture}: errors of {name}"
+        assert picture.stat().st_size > 5000
+
+
+def test_diff_refuses_to_draw_what_was_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = DATA / "mlp_cv181x_int8.out.npz"
+    assert run("diff", archive, archive, "--plot", tmp_path / "a.png", "--tensor", "nope") == 2
+    assert "no tensor 'nope' was compared" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_disasm_and_asm_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("disasm", MODEL) == 0
     (tmp_path / "mlp.s").write_text(capsys.readouterr().out)
