@@ -270,7 +270,7 @@ def _command(chip: Chip, fields: Fields) -> Command:
 def _window(rng: np.random.Generator, bf16: bool, patches: list[tuple[int, bytes]]) -> bytes:
     window = bytearray(rng.bytes(WINDOW_BYTES))
     if bf16:
-        values = rng.standard_normal(WINDOW_BYTES // 2, np.float32) * np.float32(2.0) ** rng.integers(-4, 9)
+        values = rng.standard_normal(WINDOW_BYTES // 2, np.float32) * np.float32(2.0) ** int(rng.integers(-4, 9))
         window[:] = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
     for offset, data in patches:
         window[offset : offset + len(data)] = data
