@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
+from hashlib import blake2b
 
 from npusim.errors import IllegalInstruction, NpusimError
 from npusim.insn import Instruction
@@ -18,11 +20,13 @@ class BoundProgram:
     Commands that do the same share one call: tiled networks repeat themselves, and binding is what loading them takes.
     """
 
-    def __init__(self, state: State, instructions: Sequence[Instruction]) -> None:
-        known: dict[tuple, Bound] = {}
+    def __init__(self, state: State, instructions: Iterable[Instruction]) -> None:
+        known: dict[bytes, Bound] = {}
         self._calls: list[Bound] = []
         for instruction in instructions:
-            key = instruction.key()
+            key = blake2b(
+                array("q", instruction.key()), digest_size=16
+            ).digest()  # a tuple of so many fields takes 1 kB
             call = known.get(key)
             if call is None:
                 call = known[key] = _bind(state, instruction)

@@ -11,7 +11,7 @@ from npusim.chip import Chip, chip_named
 from npusim.errors import UsageError
 from npusim.execute import BoundProgram
 from npusim.program.cmdbuf import parse_cmdbuf
-from npusim.program.decode import decode_cmdbuf
+from npusim.program.decode import each_instruction
 from npusim.state import NUM_BASE_REGS, Gmem, State
 
 
@@ -69,7 +69,7 @@ class Machine:
         try:
             if array_base is not None:
                 self.array_base = tuple(array_base)
-            program = BoundProgram(self.state, decode_cmdbuf(parse_cmdbuf(self.chip, data)))
+            program = BoundProgram(self.state, each_instruction(parse_cmdbuf(self.chip, data)))
         except Exception:
             self.state.array_base = before
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ __all__ = [
     "TIU_SCHEDULING",
     "TdmaRegs",
     "TiuRegs",
+    "each_tdma",
+    "each_tiu",
     "tdma_columns",
     "tdma_rows",
     "tiu_columns",
@@ -56,28 +59,36 @@ def tdma_columns(chip: Chip, descriptors: NDArray[np.uint8]) -> Columns:
 
 def tiu_rows(chip: Chip, descriptors: NDArray[np.uint8]) -> list[TiuRegs]:
     """One TiuRegs a descriptor."""
-    return _rows(TiuRegs, tiu_layout(chip), descriptors)
+    return list(each_tiu(chip, descriptors))
 
 
 def tdma_rows(chip: Chip, descriptors: NDArray[np.uint8]) -> list[TdmaRegs]:
     """One TdmaRegs a descriptor."""
+    return list(each_tdma(chip, descriptors))
+
+
+def each_tiu(chip: Chip, descriptors: NDArray[np.uint8]) -> Iterator[TiuRegs]:
+    """As tiu_rows, a few hundred at a time."""
+    return _rows(TiuRegs, tiu_layout(chip), descriptors)
+
+
+def each_tdma(chip: Chip, descriptors: NDArray[np.uint8]) -> Iterator[TdmaRegs]:
+    """As tdma_rows, a few hundred at a time."""
     return _rows(TdmaRegs, tdma_layout(chip), descriptors)
 
 
 _R = TypeVar("_R", TiuRegs, TdmaRegs)
-_ROWS_AT_ONCE = 4096
-"""Bounds what decoding holds in memory besides its result."""
+_ROWS_AT_ONCE = 512
+"""Bounds what decoding holds in memory besides its result: some 1,500 bytes a row."""
 
 
-def _rows(kind: type[_R], layout: Layout, descriptors: NDArray[np.uint8]) -> list[_R]:
+def _rows(kind: type[_R], layout: Layout, descriptors: NDArray[np.uint8]) -> Iterator[_R]:
     places = _places(kind._fields, layout)
-    rows: list[_R] = []
     for start in range(0, len(descriptors), _ROWS_AT_ONCE):
         fields = layout.decode_table(descriptors[start : start + _ROWS_AT_ONCE])
         table = np.zeros((len(places), fields.shape[1]), np.int64)
         table[places >= 0] = fields[places[places >= 0]]
-        rows += map(kind._make, table.T.tolist())
-    return rows
+        yield from map(kind._make, table.T.tolist())
 
 
 @cache

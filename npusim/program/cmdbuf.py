@@ -101,4 +101,4 @@ def build_cmdbuf(chip: Chip, commands: list[tuple[Engine, bytes]]) -> bytes:
 def _rows(raw: NDArray[np.uint8], starts: list[int], width: int) -> NDArray[np.uint8]:
     if not starts:
         return np.zeros((0, width), np.uint8)
-    return raw[np.array(starts)[:, None] + np.arange(width)]
+    return np.lib.stride_tricks.sliding_window_view(raw, width)[starts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from operator import attrgetter
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from npusim.chip import Chip
 from npusim.errors import Deadlock, IllegalInstruction
 from npusim.insn import INSTRUCTIONS, Instruction, TdmaInstruction, TiuInstruction
 from npusim.isa.opcodes import ENGINES, TDMA_OPCODE, TIU, TIU_OPCODE
-from npusim.isa.regs import TdmaRegs, TiuRegs, tdma_rows, tiu_rows
+from npusim.isa.regs import TdmaRegs, TiuRegs, each_tdma, each_tiu
 from npusim.program.cmdbuf import Cmdbuf
 from npusim.program.waits import Waits, waits_of
 
@@ -58,16 +59,21 @@ def decode_cmdbuf(cmdbuf: Cmdbuf) -> list[Instruction]:
     """Every instruction of `cmdbuf` in the order in which it executes (`Waits.turns`).
 
     Raises IllegalInstruction for a command that is no instruction, and Deadlock where neither engine can go on."""
+    return list(each_instruction(cmdbuf))
+
+
+def each_instruction(cmdbuf: Cmdbuf) -> Iterator[Instruction]:
+    """As decode_cmdbuf, one after another: decoded instructions are some 900 bytes each, more than bound ones. What is
+    raised comes at its place."""
     chip = cmdbuf.chip
     waits = waits_of(cmdbuf)
-    tiu = zip(tiu_rows(chip, cmdbuf.tiu), cmdbuf.tiu_index.tolist(), strict=True)
-    tdma = zip(tdma_rows(chip, cmdbuf.tdma), cmdbuf.tdma_index.tolist(), strict=True)
-    ordered = [
-        decode_tiu(chip, *next(tiu)) if engine == TIU else decode_tdma(chip, *next(tdma)) for engine in waits.turns
-    ]
-    if len(ordered) < cmdbuf.num_commands:
+    turns = waits.turns
+    tiu = zip(each_tiu(chip, cmdbuf.tiu), cmdbuf.tiu_index.tolist(), strict=True)
+    tdma = zip(each_tdma(chip, cmdbuf.tdma), cmdbuf.tdma_index.tolist(), strict=True)
+    for engine in turns:
+        yield decode_tiu(chip, *next(tiu)) if engine == TIU else decode_tdma(chip, *next(tdma))
+    if len(turns) < cmdbuf.num_commands:
         raise Deadlock(_deadlock_message(cmdbuf, waits))
-    return ordered
 
 
 def _deadlock_message(cmdbuf: Cmdbuf, waits: Waits) -> str:

@@ -13,7 +13,7 @@ from npusim.execute import BoundProgram
 from npusim.loader.cpu_args import parse_cpu_args
 from npusim.loader.cvimodel import READ_BYTES
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program, SectionType, TpuRoutine, Weight
-from npusim.program.decode import decode_cmdbuf
+from npusim.program.decode import each_instruction
 from npusim.program.model import section_cmdbufs
 from npusim.runtime.cpu import cpu_function_named
 from npusim.runtime.cpu.call import CpuCall
@@ -99,7 +99,7 @@ def _bind_routine(
     file: Cvimodel, state: State, tensors: dict[str, BoundTensor], routine: TpuRoutine | CpuRoutine
 ) -> list[Callable[[], None]]:
     if isinstance(routine, TpuRoutine):
-        return [BoundProgram(state, decode_cmdbuf(cmdbuf)).run for cmdbuf in section_cmdbufs(file, routine.section)]
+        return [BoundProgram(state, each_instruction(cmdbuf)).run for cmdbuf in section_cmdbufs(file, routine.section)]
     for name in (*routine.inputs, *routine.outputs):
         if name not in tensors:
             raise FileFormatError(
