@@ -82,13 +82,11 @@ def _tensor(table: Table) -> Tensor:
     quant = table.table(6, "quant")
     return Tensor(
         name=name,
-        tensor_id=int(table.scalar(0, "tensor_id", kinds.Uint32Flags)),
         offset=int(table.scalar(2, "offset", kinds.Int64Flags)),
         dtype=dtype,
         shape=_shape(table.required_table(4, "shape"), name, dtype),
         qscale=_finite(quant, 4, "qscale") if quant else 1.0,
         zero_point=int(_finite(quant, 3, "zero_point")) if quant else 0,
-        threshold=_finite(quant, 1, "max_value") if quant else 0.0,
         overwritten=bool(table.scalar(7, "overwrote", kinds.BoolFlags)),
         scale=tuple(table.numbers(8, "scale", "<f4").tolist()),
         mean=tuple(table.numbers(9, "mean", "<f4").tolist()),

@@ -62,13 +62,11 @@ class Tensor:
     """An activation. `offset` is -1 for one in host memory; otherwise its bits 40-42 select the base register."""
 
     name: str
-    tensor_id: int
     offset: int
     dtype: DType
     shape: tuple[int, int, int, int]
     qscale: float
     zero_point: int
-    threshold: float
     overwritten: bool
     """Its memory is reused later in the program, so its value is gone at the end."""
     mean: tuple[float, ...]

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from npusim.timing.constants import Costs, constants
-from npusim.timing.timeline import TDMA, TIU, Timeline, require_runs, time_cmdbuf, time_workload
+from npusim.timing.timeline import TDMA, TIU, Timeline, require_runs, time_workload
 from npusim.timing.workload import Workload, concatenate, workload_of_bytes, workload_of_cmdbuf, workload_of_model
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "concatenate",
     "constants",
     "require_runs",
-    "time_cmdbuf",
     "time_workload",
     "workload_of_bytes",
     "workload_of_cmdbuf",

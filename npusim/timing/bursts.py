@@ -44,8 +44,7 @@ def count_tensors(
     flat = h == 1
     c, c_str, merged = _merge(np.where(flat, c, 1), c_str, row_bytes)
     c, row_bytes = np.where(flat, c, shape[1]), np.where(flat, merged, row_bytes)
-    # Whole tensors of one run per n are never merged over n: the trace holds none, and the vendor's profiler does not
-    # either.
+    # Nothing is merged over n, as in the vendor's profiler; the trace holds no such tensor.
     runs = n * c * h
     keys, inverse = np.unique(
         np.stack([addr % PAGE_BYTES, n, c, h, n_str % PAGE_BYTES, c_str % PAGE_BYTES, h_str % PAGE_BYTES, row_bytes]),

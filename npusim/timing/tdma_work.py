@@ -32,8 +32,6 @@ class TdmaWork:
     """16-byte granules of DRAM that are read. For compressed data, those of the plain data."""
     write_bursts: Ints
     write_beats: Ints
-    rows: Ints
-    """Contiguous pieces on the LMEM side."""
     splits: Ints
     """Starts of LMEM pieces that fall into the middle of a beat."""
     lines: Ints
@@ -43,8 +41,6 @@ class TdmaWork:
     by_channel: NDArray[np.bool_]
     """The transfer tells the TIU about every channel that has arrived (intra_cmd_paral)."""
     channels: Ints
-    converts: NDArray[np.bool_]
-    """Elements change their format on the way."""
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -82,14 +78,12 @@ def tdma_work(commands: Distinct, columns: Columns) -> TdmaWork:
         read_beats=read_beats,
         write_bursts=write_bursts,
         write_beats=write_beats,
-        rows=np.where(in_lmem, pieces, 0),
         splits=np.where(piece_bytes % BEAT_BYTES == 0, 0, np.maximum(pieces - read_runs, 0)),
         lines=np.where(in_lmem, pieces * -(-piece_bytes // BEAT_BYTES), 0),
         elements=np.where(general, c["src_n_stride"], np.where(matrix, c["src_c"] * c["src_w"], _product(c, "src"))),
         compressed=compressed,
         by_channel=c.get("intra_cmd_paral", np.zeros_like(kind)) == 1,
         channels=near["c"],
-        converts=(c["src_fmt"] != c["dst_fmt"]) & (direction != TransDir.G2G) & ~fills,
     )
 
 
@@ -109,9 +103,8 @@ class _Side:
         compressed: NDArray[np.bool_],
     ) -> None:
         other = "dst" if side == "src" else "src"
-        itemsize = np.where(c[f"{side}_fmt"] == TdmaFmt.BF16, 2, 1)
-        g2g = c["trans_dir"] == TransDir.G2G
-        itemsize = np.where(g2g & (c[f"{other}_fmt"] != TdmaFmt.BF16), 1, itemsize)
+        wide = {end: c[f"{end}_fmt"] == TdmaFmt.BF16 for end in ("src", "dst")}
+        itemsize = np.where(wide[side] & (wide[other] | (c["trans_dir"] != TransDir.G2G)), 2, 1)
         self.addr = c[f"{side}_base_addr_low"]
         near = c["trans_dir"] == (TransDir.L2G if side == "src" else TransDir.G2L)
         self.n = np.where(matrix & ~near, 1, c["src_n"])  # rows of a matrix are n in LMEM and c in GMEM
@@ -128,10 +121,7 @@ class _Side:
         dense = general | compressed
         total = np.where(general, c["src_n_stride"], _product(c, side) * itemsize)
         total = np.where(compressed & matrix, c["src_c"] * c["src_w"] * itemsize, total)
-        if side == "src":
-            dense = dense & (general | (c["trans_dir"] != TransDir.L2G))
-        else:
-            dense = dense & (general | (c["trans_dir"] != TransDir.G2L))
+        dense = dense & (general | ~near)
         for name in ("n", "c", "h"):
             setattr(self, name, np.where(dense, 1, getattr(self, name)))
         self.row_bytes = np.where(dense, total, self.row_bytes)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from npusim.board import Board
 from npusim.errors import UsageError
 from npusim.isa.opcodes import TDMA, TIU, PerEngine
-from npusim.program.cmdbuf import Cmdbuf
 from npusim.timing import schedule
 from npusim.timing.bursts import BEAT_BYTES
 from npusim.timing.constants import Costs
 from npusim.timing.cost import tdma_ps, tiu_cycles
-from npusim.timing.workload import Workload, workload_of_cmdbuf
+from npusim.timing.workload import Workload
 
 Ints = NDArray[np.int64]
 PS_PER_MS = 1e9
@@ -151,8 +150,8 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
     tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs, conflicts)
     if float(tiu.sum()) + float(tdma.sum()) > MAX_PS:
         raise UsageError(
-            f"the program would run for more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}; it is no "
-            "real one"
+            f"the program would run for more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}, which no "
+            "real one does"
         )
     durations = PerEngine(np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
     sync = PerEngine(round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
@@ -177,11 +176,6 @@ def _hidden(workload: Workload, durations: PerEngine[Ints]) -> Ints | None:
     return np.where(allowed, together - -(-together // channels), 0)
 
 
-def time_cmdbuf(cmdbuf: Cmdbuf, board: Board, costs: Costs | None = None) -> Timeline:
-    """The timeline of a parsed command buffer."""
-    return time_workload(workload_of_cmdbuf(cmdbuf), board, costs)
-
-
 def require_runs(workload: Workload, board: Board) -> None:
     """Raises UsageError where `workload` was compiled for another chip than the board's, or would not mean the same on
     this variant of it.
@@ -196,13 +190,11 @@ def require_runs(workload: Workload, board: Board) -> None:
         )
     if target.num_lanes != chip.num_lanes and workload.lmem.lanes > min(chip.num_lanes, target.num_lanes):
         raise UsageError(
-            f"the program was compiled for {chip.num_lanes} lanes and its channels go round them; with "
-            f"{target.num_lanes} they would "
-            "lie elsewhere. Compile it for a chip with that many lanes"
+            f"the program was compiled for {chip.num_lanes} lanes and its channels go round them: with "
+            f"{target.num_lanes} they would lie elsewhere; compile it for a chip with that many lanes"
         )
     if workload.lmem.high_water > target.lmem_bytes:
         raise UsageError(
             f"the program uses {workload.lmem.high_water} bytes of each lane's LMEM, but {target.lmem_bytes} are "
-            "asked for; "
-            "it has to be compiled with smaller tiles"
+            "asked for; compile it with smaller tiles"
         )

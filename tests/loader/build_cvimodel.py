@@ -45,7 +45,7 @@ def tensor(
 ) -> Tensor:
     """A tensor with the defaults of a plain one in host memory."""
     values = dict(
-        name=name, tensor_id=0, offset=offset, dtype=dtype, shape=shape, qscale=1.0, zero_point=0, threshold=0.0,
+        name=name, offset=offset, dtype=dtype, shape=shape, qscale=1.0, zero_point=0,
         overwritten=False,
         mean=(), scale=(), pixel_format="", aligned=False, aligned_bytes=0,
     )  # fmt: skip
