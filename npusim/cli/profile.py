@@ -10,10 +10,9 @@ from npusim.board import BOARDS, Board, default_board
 from npusim.cli.command import Command
 from npusim.cli.options.boards import BoardName, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, OutputFile, write_whole
-from npusim.cli.options.kinds import Whole
-from npusim.cli.options.option import Given, Value
+from npusim.cli.options.option import Given
 from npusim.cli.options.outputs import Output
-from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.options.programs import NUMBER, ProgramOption, ProgramSource
 from npusim.cli.printing import console
 from npusim.cli.reporters.profile import profile_renderables
 from npusim.cli.streams import working
@@ -41,7 +40,6 @@ PROGRAM = ProgramOption[ProgramSource]()
 BOARD = BoardOption[Board | None](
     kind=BoardName(tuple(board.name for board in BOARDS)), default_words="the vendor's evaluation board of the chip"
 )
-NUMBER = Value(("--program",), "which program of a .cvimodel", Whole(), default=0)
 WHAT_IF = WhatIfOption(layout=True)
 JSON = JsonOutput()
 TRACE = OutputFile[Path | None](

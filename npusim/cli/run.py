@@ -14,7 +14,7 @@ from golden.values import Array
 from npusim.cli.command import Command
 from npusim.cli.options.files import ArchiveInput, ArchiveOutput, JsonOutput, JsonTarget
 from npusim.cli.options.option import Flag, Given
-from npusim.cli.options.programs import ProgramOption, ProgramSource
+from npusim.cli.options.programs import NUMBER, ProgramOption, ProgramSource
 from npusim.cli.printing import console
 from npusim.cli.reporters.tensors import tensor_rows, tensor_table
 from npusim.cli.streams import say, working
@@ -34,23 +34,32 @@ MAX_HEADER_BYTES = 64 << 10
 
 class RunCommand(Command):
     example = "npusim run mlp.cvimodel -i in.npz -o out.npz --all-tensors"
-    options = (PROGRAM, INPUT, OUTPUT, ALL_TENSORS, RESHAPE, JSON)
+    options = (PROGRAM, INPUT, OUTPUT, NUMBER, ALL_TENSORS, RESHAPE, JSON)
 
     def run(self, given: Given) -> int:
         files = (given[PROGRAM], given[INPUT], given[OUTPUT])
-        return run_model(*files, given[JSON], all_tensors=given[ALL_TENSORS], reshape=given[RESHAPE])
+        everything, reshape = given[ALL_TENSORS], given[RESHAPE]
+        return run_model(*files, given[JSON], all_tensors=everything, reshape=reshape, number=given[NUMBER])
 
 
 COMMAND = RunCommand()
 
 
 def run_model(
-    source: ProgramSource, given: Path, output: Path, json: JsonTarget, *, all_tensors: bool, reshape: bool
+    source: ProgramSource,
+    given: Path,
+    output: Path,
+    json: JsonTarget,
+    *,
+    all_tensors: bool,
+    reshape: bool,
+    number: int = 0,
 ) -> int:
-    """Runs the model of `source` on the arrays in `given`, and tells what it did; the two options as in forward."""
+    """Runs program `number` of the model of `source` on the arrays in `given`, and tells what it did; the other options
+    as in forward."""
     started = time.perf_counter()
     with working(f"loading {source.path}"), source.md5():
-        model = Model(source.path, verify_md5=source.verify_md5)
+        model = Model(source.path, program=number, verify_md5=source.verify_md5)
         source.require_chip(model.chip)
     loaded = time.perf_counter()
     inputs = read_archive(given, max_bytes=sum(map(_most_bytes, model.inputs)))
@@ -65,7 +74,9 @@ def run_model(
     json.write(report | {"load_s": loaded - started, "run_s": done - read, "tensors": tensor_rows(infos)})
     if not json.printed:
         out = console()
-        out.print(f"{model.name} on {model.chip.name}: loaded in {loaded - started:.2f} s, ran in {done - read:.2f} s")
+        which = f", program {number} of {model.num_programs}," if model.num_programs > 1 else ""
+        times = f"loaded in {loaded - started:.2f} s, ran in {done - read:.2f} s"
+        out.print(f"{model.name}{which} on {model.chip.name}: {times}")
         out.print(tensor_table(f"stored in {output}", infos))
     return 0
 

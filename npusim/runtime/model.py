@@ -48,6 +48,7 @@ class Model:
                 )
             self.chip: Chip = file.chip
             self.name: str = file.name
+            self.num_programs: int = len(file.programs)
             self._program = file.programs[program]
             self._loaded = load_program(file, self._program)
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from npusim.cli.main import main
@@ -55,3 +56,18 @@ def test_info_says_that_a_file_has_several_programs_and_what_is_encrypted(
     assert "2 programs, one for each batch size" in text and "program 1 for batch 4" in text
     assert "encrypted for the chip's secure world, cannot be read here: secret" in text
     assert [section["encrypted"] for section in json.loads(told(odd, capsys, "--json"))["sections"]] == [False, True]
+
+
+def test_run_and_profile_say_which_program_of_several_they_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = program([tensor("x", (1, 1, 1, 4))], [], ["x"], ["x"])
+    programs = [one, replace(one, batch=4, tensors=(tensor("x", (4, 1, 1, 4)),))]
+    (tmp_path / "two.cvimodel").write_bytes(build_cvimodel(ModelData("cv181x", programs)))
+    np.savez(tmp_path / "in.npz", x=np.ones((4, 4), np.float32))
+    words = [str(tmp_path / "two.cvimodel"), "--program", "1"]
+    assert main(["run", *words, "-i", str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.npz")]) == 0
+    assert "test, program 1 of 2, on cv181x" in capsys.readouterr().out
+    assert np.load(tmp_path / "out.npz")["x"].shape == (4, 1, 1, 4)
+    assert main(["profile", *words]) == 0
+    assert "two.cvimodel, program 1 of 2, on" in capsys.readouterr().out

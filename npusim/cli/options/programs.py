@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from typing import TypeVar, cast
 
 from npusim.chip import CHIPS, Chip
 from npusim.cli.options.argument import Argument, File
-from npusim.cli.options.kinds import OneOf, PathText
+from npusim.cli.options.kinds import OneOf, PathText, Whole
 from npusim.cli.options.option import Flag, Option, Value, Words
+from npusim.cli.streams import say
 from npusim.errors import FileFormatError, Md5Warning, UsageError
 from npusim.loader.cvimodel_types import Cvimodel
 from npusim.program.open import ProgramFile, open_program
@@ -24,6 +24,7 @@ CHIP: Value[str | None] = Value(
     OneOf(tuple(chip.name for chip in CHIPS)),
     default=None,
 )
+NUMBER = Value(("--program",), "which program of a .cvimodel; there is one for each batch size", Whole(), default=0)
 NO_MD5 = Flag(("--no-md5",), "do not look at the md5 of a .cvimodel; without it, one that does not fit is a warning")
 STRICT = Flag(("--strict",), "refuse a .cvimodel whose md5 does not fit")
 
@@ -63,7 +64,7 @@ class ProgramSource:
             elif self.strict:
                 raise FileFormatError(f"{warning.message} (leave {STRICT.names[0]} out to read it anyway)")
             else:
-                print(f"npusim: warning: {warning.message} ({NO_MD5.names[0]} silences this)", file=sys.stderr)
+                say(f"warning: {warning.message} ({NO_MD5.names[0]} silences this)")
 
     def open_cvimodel(self) -> Cvimodel:
         """As `open`. Raises FileFormatError where the file is not a .cvimodel."""

@@ -19,7 +19,7 @@ def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
     several = len(data["programs"]) > 1
     if several:
         parts.append(
-            f"{len(data['programs'])} programs, one for each batch size; `npusim profile --program N` takes one"
+            f"{len(data['programs'])} programs, one for each batch size; --program N of run and profile takes one"
         )
     for number, program in enumerate(data["programs"]):
         parts += _program(f"program {number}" if several else "program", program)

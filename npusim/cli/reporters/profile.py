@@ -26,8 +26,10 @@ def profile_renderables(profile: Profile) -> list[RenderableType]:
     where = f"{board.tpu_mhz:g} MHz, DRAM {board.peak_gbps:.2f} GB/s"
     slowest, named = (sorted(shares, key=lambda share: -share.ps)[:TOP] for shares in (layers, profile.tensors))
     named_title = f"slowest {len(named)} of {len(profile.tensors)} tensors of the file {_mark('tensors')}"
+    programs = 1 if profile.model is None else len(profile.model.programs)
+    which = f", program {profile.program} of {programs}," if programs > 1 else ""
     return [
-        bold(profile.name, f" on {board.title}, {where}"),
+        bold(profile.name, f"{which} on {board.title}, {where}"),
         _figures(profile),
         _gmem(profile.gmem),
         _shares(f"time by instruction {_mark('instructions')}", profile.instructions, "mnemonic"),
