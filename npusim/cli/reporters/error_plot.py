@@ -36,7 +36,9 @@ def _draw_histogram(axes: Any, found: ErrorMap) -> None:
     differing = found.errors[found.errors != 0]
     largest = float(np.max(np.abs(differing), initial=0)) or 1.0
     axes.hist(differing, bins=np.linspace(-largest, largest, BINS + 1), color="#2f6db5")
-    axes.set_yscale("log" if differing.size else "linear")
+    if differing.size:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.7)
     axes.set_xlabel("target - reference")
     equal = found.errors.size - differing.size
     axes.set_ylabel(f"elements that differ ({equal:,} of {found.num_channels * found.num_pixels:,} are equal)")
