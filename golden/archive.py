@@ -114,10 +114,12 @@ def write_bin(path: Path, tensors: Mapping[str, Array]) -> None:
     """Writes a raw .bin and its shape file, whole or not at all. Raises GoldenError."""
     arrays = _storable(tensors)
     entries = [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()]
-    with _replacing(path) as file, _replacing(shape_file(path)) as shapes:
+    with _replacing(path) as file:
         for array in arrays.values():
             file.write(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        shapes.write(json.dumps(entries, indent=1).encode())
+        file.flush()
+        with _replacing(shape_file(path)) as shapes:
+            shapes.write(json.dumps(entries, indent=1).encode())
 
 
 def _by_suffix(path: Path, choices: dict[str, Any]) -> Any:

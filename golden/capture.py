@@ -21,9 +21,10 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ DTYPES = tuple(np.dtype(code) for code in ("f4", "i4", "u4", "u2", "i2", "u2", "
 OUTPUT_ALL_TENSORS = 4  # CVI_CONFIG_OPTION
 MEM_SYSTEM = 1  # CVI_MEM_TYPE_E
 PARTIAL_SUFFIX = ".partial"  # of what `replacing` has not finished
+ABANDONED_AFTER_S = 600
 
 
 def capture(
@@ -308,7 +310,8 @@ def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Pat
     When the block ends well, what it left there, a file or a directory, takes the place of `path`; otherwise it is
     removed.
 
-    It lies in the same folder, under a name with the process's number, which no other process uses. Where `path` is
+    It lies in the same folder, under a name with the process's number, which no other process uses; what a killed
+    process left there is removed ten minutes later. Where `path` is
     a symbolic link, the link stays and what it points to is replaced. A device, a pipe or an open file of a process
     (/dev/stdout) is never replaced: the block gets `path` itself and writes to it. With `fsync`, a file is on the
     disk before it takes the place. Raises OSError."""
@@ -317,8 +320,10 @@ def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Pat
         yield Path(path)
         return
     # A file name has at most 255 bytes; the end of a long one tells two outputs apart.
-    partial = place.with_name(f".{place.name[-50:]}.{os.getpid()}{PARTIAL_SUFFIX}")
+    begin = f".{place.name[-50:]}."
+    partial = place.with_name(f"{begin}{os.getpid()}{PARTIAL_SUFFIX}")
     _remove(partial)  # left by a killed process that had the same number
+    _remove_abandoned(place.parent, begin)
     try:
         yield partial
         if fsync:
@@ -344,6 +349,32 @@ def _place(path: str | os.PathLike[str]) -> Path | None:
             return None
         place = folder / os.readlink(place)
     return place
+
+
+def _remove_abandoned(folder: Path, begin: str) -> None:
+    """Removes what killed processes left of files whose partial names begin so. One that may still be written, perhaps
+    by a process of another machine, has changed within the last ten minutes."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        number = name[len(begin) : -len(PARTIAL_SUFFIX)].rpartition(".")[2]
+        if not (name.startswith(begin) and name.endswith(PARTIAL_SUFFIX) and number.isdecimal()):
+            continue
+        with suppress(OSError):
+            if time.time() - os.stat(folder / name).st_mtime > ABANDONED_AFTER_S and not _is_running(int(number)):
+                _remove(folder / name)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _remove(path: Path) -> None:

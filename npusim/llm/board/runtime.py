@@ -7,6 +7,7 @@ The calls are those of cviruntime's include/cviruntime_context.h.
 from __future__ import annotations
 
 import ctypes as C
+import io
 import os
 import struct
 import zipfile
@@ -119,19 +120,21 @@ def tdma_descriptors(cmdbuf: bytes) -> tuple[bytes, int]:
 
 
 def write_npz(path: str, rows: list[bytes], width: int) -> None:
-    """float32 [len(rows), width] as the array `logits` of an .npz; a row is bytes of bf16 numbers. What is at `path`
-    is replaced when all is written."""
+    """float32 [len(rows), width] as the array `logits` of an .npz; a row is bytes of bf16 numbers. Where there is no
+    room for it, no file is left. Raises BoardError."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({len(rows)}, {width}), }}"
     header += " " * (-(len(header) + 11) % 64) + "\n"
-    partial = f"{path}.partial" if os.path.isfile(path) or not os.path.exists(path) else path
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive, archive.open("logits.npy", "w") as out:
+        out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+        for row in rows:
+            wide = bytearray(2 * len(row))
+            wide[2::4], wide[3::4] = row[0::2], row[1::2]
+            out.write(bytes(wide))
     try:
-        with zipfile.ZipFile(partial, "w") as archive, archive.open("logits.npy", "w") as out:
-            out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
-            for row in rows:
-                wide = bytearray(2 * len(row))
-                wide[2::4], wide[3::4] = row[0::2], row[1::2]
-                out.write(bytes(wide))
-        if partial != path:
-            os.replace(partial, path)
+        with open(path, "wb") as file:
+            file.write(packed.getvalue())
     except OSError as error:
+        if os.path.isfile(path):
+            os.unlink(path)
         raise BoardError(f"{path} cannot be written: {error.strerror or error}") from None
