@@ -23,6 +23,9 @@ from npusim.timing.workload import Workload
 
 Ints = NDArray[np.int64]
 LINE_BYTES = 16
+MAX_CELLS, MAX_BLOCKS = 1 << 20, 1 << 5
+"""Pairs of a store and a tensor that are looked at in one go, and how often; of a file with more, later stores have no
+name of their own."""
 _RESULT = PerEngine(TIU_OPERANDS.index("res0"), TDMA_OPERANDS.index("dst"))
 _TO_DRAM = (TransDir.L2G, TransDir.G2G)
 _COLUMNS = (
@@ -72,47 +75,47 @@ def _stored_tensors(columns: Columns, elements: Ints, tensors: Sequence[Tensor])
     base, start = (np.array(part, np.int64) for part in zip(*(split_offset(t.offset) for t in tensors), strict=True))
     size = np.array([t.dtype.numpy.itemsize for t in tensors], np.int64)
     shape = np.array([t.shape for t in tensors], np.int64)
-    left = size * shape.prod(axis=1)
-    end, row, plane = start + left, size * shape[:, 3], size * shape[:, 3] * shape[:, 2]
-    writes = np.isin(columns["trans_dir"], _TO_DRAM) & (columns["dst_base_reg_sel"] != WEIGHT)
-    addr = columns["addr"]
-    c_str = columns["dst_c_stride_low"] + (columns["dst_c_stride_high"] << 16)
-    h_str, last = columns["dst_h_stride"], 0
-    for i in np.flatnonzero(writes).tolist():
-        holds = (base == columns["dst_base_reg_sel"][i]) & (start <= addr[i]) & (addr[i] < end)
-        alike = holds & ((plane == c_str[i]) | (row == h_str[i]))
-        for candidates in (alike & (left > 0), holds & (left > 0), alike, holds):
-            places = np.flatnonzero(candidates)
-            if len(places):
-                distance = np.abs(places - last)
-                last = int(places[len(places) - 1 - int(distance[::-1].argmin())])
-                left[last] -= max(int(elements[i]), 1) * size[last]
-                found[i] = last
-                break
+    row, plane, end = size * shape[:, 3], size * shape[:, 3] * shape[:, 2], start + size * shape.prod(axis=1)
+    stores = np.flatnonzero(np.isin(columns["trans_dir"], _TO_DRAM) & (columns["dst_base_reg_sel"] != WEIGHT))
+    left, last = (end - start).tolist(), 0
+    block = max(MAX_CELLS // len(tensors), 1)
+    for some in np.split(stores, range(block, min(len(stores), block * MAX_BLOCKS), block))[:MAX_BLOCKS]:
+        c = {name: columns[name][some, None] for name in columns}
+        holds = (c["dst_base_reg_sel"] == base) & (start <= c["addr"]) & (c["addr"] < end)
+        c_str = c["dst_c_stride_low"] + (c["dst_c_stride_high"] << 16)
+        at, places = np.nonzero(holds)
+        alike = ((plane == c_str) | (row == c["dst_h_stride"]))[at, places].tolist()
+        candidates: dict[int, list[tuple[bool, int]]] = {}
+        for store, place, same in zip(some[at].tolist(), places.tolist(), alike, strict=True):
+            candidates.setdefault(store, []).append((same, place))
+        for store, choices in candidates.items():
+            _, last = min(choices, key=lambda c: (left[c[1]] <= 0, not c[0], abs(c[1] - last), -c[1]))
+            left[last] -= max(int(elements[store]), 1) * int(size[last])
+            found[store] = last
     return found
 
 
 def _backwards(workload: Workload, stored: Ints) -> PerEngine[Ints]:
     """For each command, the tensor that its result ends in."""
     spans = workload.lmem
-    lines = PerEngine(spans.tiu // LINE_BYTES, spans.tdma // LINE_BYTES)
-    ends = PerEngine(-(-spans.tiu[..., 1] // LINE_BYTES), -(-spans.tdma[..., 1] // LINE_BYTES))
-    wanted_by = np.full(int(max(e.max(initial=0) for e in ends)) + 1, NOBODY, np.int64)
-    of = PerEngine(np.full(len(workload.tiu), NOBODY, np.int64), stored.copy())
+    lines = [np.stack([s[..., 0] // LINE_BYTES, -(-s[..., 1] // LINE_BYTES)], axis=2) for s in (spans.tiu, spans.tdma)]
+    wanted_by = np.full(int(max(part.max(initial=0) for part in lines)) + 1, NOBODY, np.int64)
+    of = [[NOBODY] * len(workload.tiu), stored.tolist()]
     engine = np.repeat([TIU, TDMA], [len(workload.tiu), len(workload.tdma)])
     place = np.concatenate([np.arange(len(workload.tiu)), np.arange(len(workload.tdma))])
     order = np.lexsort((np.concatenate(workload.index), np.concatenate(workload.routine)))[::-1]
+    touched = [part.tolist() for part in lines]
     latest = NOBODY
     for e, i in zip(engine[order].tolist(), place[order].tolist(), strict=True):
-        starts, stops = lines[e][i, :, 0].tolist(), ends[e][i].tolist()
-        result = _RESULT[e]
+        operands = touched[e][i]
         if of[e][i] == NOBODY:
-            wanted = wanted_by[starts[result] : stops[result]]
-            asked = wanted[wanted != NOBODY]
-            of[e][i] = asked[0] if len(asked) else latest
+            start, stop = operands[_RESULT[e]]
+            wanted = wanted_by[start:stop]
+            asked = int(wanted.max(initial=NOBODY))
+            of[e][i] = latest if asked == NOBODY else asked
             wanted[:] = NOBODY
-        latest = int(of[e][i])
-        for operand, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            if operand != result and stop > start:
+        latest = of[e][i]
+        for operand, (start, stop) in enumerate(operands):
+            if operand != _RESULT[e] and stop > start:
                 wanted_by[start:stop] = latest
-    return of
+    return PerEngine(*(np.array(places, np.int64) for places in of))
