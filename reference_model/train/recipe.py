@@ -68,6 +68,9 @@ class Recipe:
                 f"a vocabulary of {self.vocab_size} does not hold all bytes and the marks: use at least "
                 f"{MIN_VOCABULARY}"
             )
+        for name in ("intermediate_size", "num_layers", "num_heads", "num_kv_heads", "batch_tokens", "micro_tokens"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} is {getattr(self, name)}: use at least 1")
         if self.hidden_size % self.num_heads:
             raise ModelError(
                 f"hidden size {self.hidden_size} does not divide into {self.num_heads} heads: use a multiple"
