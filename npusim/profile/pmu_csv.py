@@ -16,6 +16,9 @@ from npusim.profile.pmu import TDMA_FIELDS, Ints, LayerRecord, PmuRecords, PmuTy
 
 _TICKS = 1 << 32
 _HEAD = ("pmutype", "desID", "event0", "event1", "", "start", "duration", "end", "layerID", "desType")
+_NUMBERS = ("pmutype", "desID", "event0", "event1", "start", "duration", "layerID")
+_FIELDS = ("src_addr", "dst_addr", *TDMA_FIELDS)
+"""Of a TDMA record, behind _HEAD."""
 DES_HEADER = (*_HEAD, "srcAddr", "dstAddr", *TDMA_FIELDS)
 LAYER_HEADER = (
     "layerID", "start", "duration", "end", "duration(%)", "parallelism(%)", "TIU(%)", "loadNeuron(%)",
@@ -23,6 +26,10 @@ LAYER_HEADER = (
     "throughput(MB/s)", "last_tdmaID", "dumpStart", "dumpLen", "TIU", "loadNeuron", "loadWeight", "storeNeuron",
     "byteCnt",
 )  # fmt: skip
+_COLUMN_OF_LAYER = {
+    "layer": "layerID", "start": "start", "ticks": "duration", "last_id": "last_tdmaID", "tiu": "TIU",
+    "load_neuron": "loadNeuron", "load_weight": "loadWeight", "store_neuron": "storeNeuron", "num_bytes": "byteCnt",
+}  # fmt: skip
 _EXCEL_TYPE = {PmuType.LOAD: 1, PmuType.STORE: 2, PmuType.MOVE: 2, PmuType.TIU: 3}
 MAX_RECORDS = 65535 * 6
 """What the vendor's runtime has room for; more is no file of its."""
@@ -42,7 +49,7 @@ def des_csv(records: PmuRecords) -> str:
         # The vendor prints addresses in decimal behind a 0x.
         template = ", 0x%d, 0x%d" + ", %d" * len(TDMA_FIELDS)
         at = np.flatnonzero(records.kind != PmuType.TIU)
-        fields = zip(*(records.tdma[name][at].tolist() for name in ("src_addr", "dst_addr", *TDMA_FIELDS)), strict=True)
+        fields = zip(*(records.tdma[name][at].tolist() for name in _FIELDS), strict=True)
         for i, text in zip(at.tolist(), map(template.__mod__, fields), strict=True):
             rows[i] += text
     return "\n".join([", ".join(DES_HEADER), *rows]) + "\n"
@@ -80,20 +87,17 @@ def read_pmu(path: Path) -> PmuRecords:
             raise FileFormatError(
                 f"{path}, line {line}: {len(row)} columns; a record has {len(_HEAD)} (TIU) or {len(DES_HEADER)} (TDMA)"
             )
-        numbers.append([_number(path, line, row[i]) for i in (0, 1, 2, 3, 5, 6, 8)])
+        numbers.append([_number(path, line, row[_HEAD.index(name)]) for name in _NUMBERS])
         if numbers[-1][0] not in list(PmuType):
             raise FileFormatError(
                 f"{path}, line {line}: pmutype is {numbers[-1][0]}; it must be 1 (load), 2 (store), 3 (move) or 4 (TIU)"
             )
-        words.append(row[9])
-        fields.append(
-            [_number(path, line, text.removeprefix("0x")) for text in row[10:]] or [0] * (2 + len(TDMA_FIELDS))
-        )
-    kind, des_id, bursts, beats, start, duration, layer = np.array(numbers, np.int64).reshape(-1, 7).T
+        words.append(row[len(_HEAD) - 1])
+        addressed = [_number(path, line, text.removeprefix("0x")) for text in row[len(_HEAD) :]]
+        fields.append(addressed or [0] * len(_FIELDS))
+    kind, des_id, bursts, beats, start, duration, layer = np.array(numbers, np.int64).reshape(-1, len(_NUMBERS)).T
     table = np.array(fields, np.int64).reshape(len(numbers), -1)
-    columns = (
-        {name: table[:, i] for i, name in enumerate(("src_addr", "dst_addr", *TDMA_FIELDS))} if len(numbers) else {}
-    )
+    columns = {name: table[:, i] for i, name in enumerate(_FIELDS)} if numbers else {}
     start = _unwrapped(start)
     return PmuRecords(
         kind=kind,
@@ -114,23 +118,12 @@ def read_layers(path: Path) -> list[LayerRecord]:
     for line, row in _rows(path, LAYER_HEADER):
         if len(row) != len(LAYER_HEADER):
             raise FileFormatError(f"{path}, line {line}: {len(row)} columns; a layer has {len(LAYER_HEADER)}")
-        layer, start, ticks, last, tiu, load_neuron, load_weight, store_neuron, num_bytes = (
-            _number(path, line, row[i]) for i in (0, 1, 2, 11, 14, 15, 16, 17, 18)
-        )
-        out.append(
-            LayerRecord(
-                layer=layer,
-                start=start,
-                end=start + ticks,
-                last_id=last,
-                tiu=tiu,
-                load_neuron=load_neuron,
-                load_weight=load_weight,
-                store_neuron=store_neuron,
-                tdma=load_neuron + load_weight + store_neuron,
-                num_bytes=num_bytes,
-            )
-        )
+        found = {
+            name: _number(path, line, row[LAYER_HEADER.index(column)]) for name, column in _COLUMN_OF_LAYER.items()
+        }
+        end = found["start"] + found.pop("ticks")
+        moved = sum(found[name] for name in ("load_neuron", "load_weight", "store_neuron"))
+        out.append(LayerRecord(**found, end=end, tdma=moved))
     return out
 
 

@@ -110,14 +110,5 @@ def _region(region: Region) -> dict[str, int]:
 
 
 def _share(share: Share) -> dict[str, Any]:
-    return {
-        "count": share.num_commands,
-        "ms": share.ms,
-        "share": share.share,
-        "tiu_ms": share.tiu_ms,
-        "tdma_ms": share.tdma_ms,
-        "macs": share.macs,
-        "dram_bytes": share.dram_bytes,
-        "start_ms": share.start_ms,
-        "end_ms": share.end_ms,
-    }
+    names = ("ms", "share", "tiu_ms", "tdma_ms", "macs", "dram_bytes", "start_ms", "end_ms")
+    return {"count": share.num_commands} | {name: getattr(share, name) for name in names}

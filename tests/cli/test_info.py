@@ -23,6 +23,7 @@ FRAME = tensor(
     mean=(1.5, 2.0, 3.0),
     scale=(0.5,) * 3,
 )
+DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 ONE = program([FRAME, tensor("y", (1, 1, 1, 4), DType.BF16)], [TpuRoutine(("x",), ("y",), "sub")], ["x"], ["y"])
 
 
@@ -71,3 +72,8 @@ def test_run_and_profile_say_which_program_of_several_they_took(
     assert np.load(tmp_path / "out.npz")["x"].shape == (4, 1, 1, 4)
     assert main(["profile", *words]) == 0
     assert "two.cvimodel, program 1 of 2, on" in capsys.readouterr().out
+
+
+def test_info_says_that_it_does_not_know_whether_a_file_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(DATA / "mlp_cv183x_int8.cvimodel", capsys)
+    assert "whether it fits is not known" in text and "fits: " not in text

@@ -40,6 +40,8 @@ def _program(title: str, program: dict[str, Any]) -> Iterator[RenderableType]:
         boards = [board_named(name) for name, fits in program["fits"].items() if fits == wanted]
         if boards:
             yield f"  {word}: " + ", ".join(f"{b.name} ({b.ion_bytes >> 20} MiB of ION)" for b in boards)
+    if not program["fits"]:
+        yield "  whether it fits is not known: of no board with this chip the ION is published"
     yield _tensors(program)
     for row in program["inputs"]:
         if row["pixel_format"] or row["mean"]:
