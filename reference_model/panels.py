@@ -64,18 +64,9 @@ class Panels:
 
     def product(self, x: FloatArray) -> FloatArray:
         """x [T, in] -> [T, out], summed in float32."""
-        return self._product_of_many(x) if len(x) >= MANY_ROWS else self.product_by(height_for(len(x)), x)
-
-    def product_by(self, height: int, x: FloatArray) -> FloatArray:
-        """As product, by BLAS calls of `height` rows and one panel each."""
-        count, depth = -(-len(x) // height), self.panels.shape[1]
-        left = x
-        if len(x) != count * height:
-            left = np.zeros((count * height, depth), np.float32)
-            left[: len(x)] = x
-        out = np.empty((count, height, len(self.panels), PANEL), np.float32)
-        np.matmul(left.reshape(count, height, depth), self.panels[:, None], out=out.transpose(2, 0, 1, 3))
-        return out.reshape(count * height, len(self.panels) * PANEL)[: len(x), : self.num_columns]
+        if len(x) >= MANY_ROWS:
+            return self._product_of_many(x)
+        return multiply(x, self.panels, height_for(len(x)))[:, : self.num_columns]
 
     def _product_of_many(self, x: FloatArray) -> FloatArray:
         out = np.empty((len(x), self.num_columns), np.float32)
@@ -95,6 +86,31 @@ class Panels:
             start = first * PANEL
             end = min(start + len(part) * PANEL, self.num_columns)
             yield slice(start, end), right.reshape(depth, -1)[:, : end - start]
+
+
+def multiply(x: FloatArray, panels: FloatArray, height: int) -> FloatArray:
+    """x [..., T, in] times panels [..., P, in, 64] -> [..., T, 64 P], by BLAS calls of `height` rows and one panel."""
+    *stack, num_rows, depth = x.shape
+    num_panels, count = panels.shape[-3], -(-num_rows // height)
+    left = x
+    if num_rows != count * height:
+        left = np.zeros((*stack, count * height, depth), np.float32)
+        left[..., :num_rows, :] = x
+    out = np.empty((*stack, count, height, num_panels, PANEL), np.float32)
+    left = left.reshape(*stack, 1, count, height, depth)
+    np.matmul(left, panels[..., None, :, :], out=out.swapaxes(-2, -3).swapaxes(-3, -4))
+    return out.reshape(*stack, count * height, num_panels * PANEL)[..., :num_rows, :]
+
+
+def panels_of(right: FloatArray, depth: int) -> FloatArray:
+    """Matrices [..., in, out] laid out in panels [..., P, depth, 64], with zeros behind the last row and column."""
+    *stack, rows, width = right.shape
+    whole = width - width % PANEL
+    panels = np.zeros((*stack, -(-width // PANEL), depth, PANEL), np.float32)
+    full = right[..., :whole].reshape(*stack, rows, whole // PANEL, PANEL)
+    panels[..., : whole // PANEL, :rows, :] = full.swapaxes(-2, -3)
+    panels[..., whole // PANEL :, :rows, : width - whole] = right[..., None, :, whole:]
+    return panels
 
 
 def height_for(num_rows: int) -> int:

@@ -7,6 +7,8 @@ minimum pass on."""
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,10 @@ ONE = np.uint16(0x3F80)
 SMALLEST_NORMAL = np.float32(2.0**-126)
 
 _TABLE_LIMIT = 1 << 14
-"""Up to this size, tensors are read through a table, in one NumPy call. For larger ones arithmetic is as fast and
-leaves the cache alone."""
+"""Up to this size, tensors are read and written through a table, in few NumPy calls. For larger ones arithmetic is as
+fast and leaves the cache alone."""
+_UNSURE = np.uint16(0xFFFF)
+"""Stands for a rounded number that may have been below 2^-126 before."""
 
 
 def to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -49,7 +53,17 @@ def to_float_with_denormals(patterns: NDArray[np.uint16]) -> NDArray[np.float32]
 
 def from_float(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """float32 `values` rounded to nearest even and written as the TIU does; NaN, infinity and overflow give POISON."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    values = np.ascontiguousarray(values, np.float32)
+    if values.size <= _TABLE_LIMIT:
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            patterns = _WRITTEN.take(values.astype(_bfloat16()).view(np.uint16))
+        if patterns.max(initial=0) != _UNSURE:
+            return patterns
+    return _from_float(values)
+
+
+def _from_float(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    bits = values.view(np.uint32)
     rounded = bits >> 16
     rounded &= 1
     rounded += 0x7FFF
@@ -78,6 +92,14 @@ def flush(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values
 
 
+@cache
+def _bfloat16() -> np.dtype:
+    """ml_dtypes' bfloat16, which casts round to nearest even; imported here, as whoever has no bf16 needs it not."""
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def _constant(table: NDArray) -> NDArray:
     table.setflags(write=False)
     return table
@@ -88,4 +110,5 @@ _VALUES = _constant(_to_float(_PATTERNS))
 _VALUES_WITH_DENORMALS = _constant(
     np.where(_PATTERNS & 0x7F80, _VALUES, (_PATTERNS.astype(np.uint32) << 16).view(np.float32)).astype(np.float32)
 )
-_CANONICAL = _constant(from_float(_VALUES))
+_CANONICAL = _constant(_from_float(_VALUES))
+_WRITTEN = _constant(np.where(_PATTERNS & 0x7FFF == 0x0080, _UNSURE, _from_float(_VALUES)))

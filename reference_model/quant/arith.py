@@ -6,23 +6,18 @@ broadcast."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import Span, dot_in_order, stays_normal, sums_in_order
 from npusim.numerics.toward_zero import add as add_toward_zero
-from npusim.numerics.toward_zero import is_native, rounding_toward_zero
-from reference_model.panels import PANEL, Panels, height_for
+from npusim.numerics.toward_zero import rounding_toward_zero
+from reference_model.quant.products import F32, Matrix, Numbers, product, row_dots, row_sums
 
 Patterns = NDArray[np.uint16]
-F32 = NDArray[np.float32]
 Operand = Patterns | np.uint16
 """A tensor, or a constant."""
-
-_DIAGONAL = 32
 
 
 def pattern(value: float) -> np.uint16:
@@ -84,67 +79,24 @@ def row_max(x: Patterns) -> Patterns:
     return bf16.from_float(floats(x).max(-1, keepdims=True))
 
 
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """A right-hand matrix that is read many times.
-
-    It holds float32 values of bf16 numbers [K, N], and the span of their exponents."""
-
-    values: Panels
-    span: Span
-
-    @classmethod
-    def of(cls, right: Patterns) -> Matrix:
-        """The matrix of bf16 patterns [K, N]."""
-        depth, width = right.shape
-        columns = (floats(right[:, first : first + PANEL]).T for first in range(0, width, PANEL))
-        return cls(Panels.gather(depth, width, columns), Span.of_bf16(right))
-
-    def product(self, left: Patterns) -> F32:
-        """left [M, K] times this matrix, as matmul_float."""
-        normal = stays_normal(Span.of_bf16(left), self.span, left.shape[1])
-        x = floats(left)
-        with rounding_toward_zero():
-            height = _rows_in_order(*x.shape) if normal and is_native() else 0
-            if height:
-                return self.values.product_by(height, x)
-        out = np.empty((len(x), self.values.num_columns), np.float32)
-        for columns, right in self.values.side_by_side():
-            out[:, columns] = dot_in_order(x, right, normal)
-        return out
-
-
-def _rows_in_order(num_rows: int, depth: int) -> int:
-    """How many rows this BLAS takes with one panel of this depth and still sums in ascending order; 0 if it does not.
-
-    Call it inside rounding_toward_zero()."""
-    heights = range(height_for(num_rows), 0, -2)
-    return next((height for height in heights if sums_in_order(height, depth, PANEL)), 0)
-
-
-def matmul_float(left: Patterns, right: Patterns | Matrix) -> F32:
+def matmul_float(left: Patterns, right: Patterns | Numbers | Matrix) -> F32:
     """tiu_matrix_multiplication up to its float32 partial sums (ps32): left [M, K] times right [K, N] -> [M, N].
 
     One product at a time is added in ascending k and rounded toward zero, as when each row of the left matrix lies
-    in one channel."""
-    if isinstance(right, Matrix):
-        return right.product(left)
-    normal = stays_normal(Span.of_bf16(left), Span.of_bf16(right), left.shape[1])
-    return dot_in_order(floats(left), floats(right), normal)
+    in one channel. With an axis in front of both it is as many products."""
+    return product(Numbers.of(left), Numbers.of(right) if isinstance(right, np.ndarray) else right)
 
 
-def matmul(left: Patterns, right: Patterns | Matrix) -> Patterns:
+def matmul(left: Patterns, right: Patterns | Numbers | Matrix) -> Patterns:
     """tiu_matrix_multiplication: as matmul_float, rounded to bf16 once at the end."""
     return bf16.from_float(matmul_float(left, right))
 
 
 def row_dot(a: Patterns, b: Patterns) -> Patterns:
-    """tiu_depthwise_convolution of each row with a row under one window: a, b [T, K] -> [T, 1].
+    """tiu_depthwise_convolution of each row with a row under one window: a, b [T, K] -> [T, 1], summed as in matmul."""
+    return bf16.from_float(row_dots(Numbers.of(a), Numbers.of(b)))
 
-    Summed as in matmul. It is computed as the diagonal of a product in blocks of rows, which is less work than a
-    loop over columns."""
-    starts = range(0, len(a), _DIAGONAL)
-    blocks = [
-        np.diagonal(matmul_float(a[start : start + _DIAGONAL], b[start : start + _DIAGONAL].T)) for start in starts
-    ]
-    return bf16.from_float(np.concatenate(blocks))[:, None]
+
+def row_sum(x: Patterns) -> Patterns:
+    """The sum over the columns of x [..., K], as a product with ones: [..., 1]."""
+    return bf16.from_float(row_sums(Numbers.of(x)))

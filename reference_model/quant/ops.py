@@ -23,8 +23,10 @@ from reference_model.quant.arith import (
     patterns,
     row_dot,
     row_max,
+    row_sum,
     sub,
 )
+from reference_model.quant.products import Numbers
 from reference_model.quant.tables import (
     exp_table,
     gelu_gate_table,
@@ -89,11 +91,6 @@ def gelu_tanh(x: Patterns) -> Patterns:
     return mul(x, _every("gelu_gate").take(x))
 
 
-def row_sum(x: Patterns) -> Patterns:
-    """Sum over the columns of x [M, K] in ascending order, by products with 1: [M, 1]."""
-    return matmul(x, np.full((x.shape[1], 1), pattern(1.0)))
-
-
 def rms_norm_constants(gain: F32, eps: float) -> tuple[Patterns, np.uint16]:
     """What rms_norm takes for float32 `gain` [d]: gain * sqrt(d), rounded once, and eps * d.
 
@@ -140,16 +137,18 @@ def softmax(scores: Patterns) -> tuple[Patterns, Patterns]:
     return weights, reciprocal(row_sum(weights))
 
 
-def attention_weights(q: Patterns, k: Patterns, mask: Patterns) -> tuple[Patterns, Patterns]:
+def attention_weights(q: Patterns, k: Patterns | Numbers, mask: Patterns | None) -> tuple[Patterns, Patterns]:
     """The softmax of q k^T + mask, as `softmax` gives it: [M, S], and the factor of each row [M, 1]."""
-    return softmax(add(matmul(q, k.T), mask))
+    scores = matmul(q, k.mT)
+    return softmax(scores if mask is None else add(scores, mask))
 
 
-def attention(q: Patterns, k: Patterns, v: Patterns, mask: Patterns) -> Patterns:
+def attention(q: Patterns, k: Patterns | Numbers, v: Patterns | Numbers, mask: Patterns | None) -> Patterns:
     """One KV head and its group of query heads: [M, d].
 
     q is [M, d] (scaled), k and v [S, d], mask [M or 1, S] of 0 and MASKED. M is G times the number of tokens. Sums
-    over slots run in ascending order, and masked slots weigh exactly 0, so padding changes no bit."""
+    over slots run in ascending order, and masked slots weigh exactly 0, so padding changes no bit. A mask of zeros
+    changes nothing either, and may be left out. With an axis in front of all it is several KV heads at once."""
     weights, scale = attention_weights(q, k, mask)
     return mul(matmul(weights, v), scale)
 

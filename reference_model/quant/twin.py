@@ -18,6 +18,7 @@ from reference_model.model import check_ids
 from reference_model.quant import ops
 from reference_model.quant.arith import Patterns, floats, patterns
 from reference_model.quant.linear import Bf16Linear, Int8Linear, Linear
+from reference_model.quant.products import Numbers
 from reference_model.tokenizer import Tokenizer
 
 CHUNK = 128
@@ -167,14 +168,11 @@ class TwinModel:
         heads, kv_heads, dim = config.num_heads, config.num_kv_heads, config.head_dim
         qkv = layer.qkv.product(ops.rms_norm(x, *layer.attention_norm))  # [T, (heads + 2 kv_heads) * head_dim]
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, dim)
-        q, k, v = (
-            qkv[:, :heads],
-            qkv[:, heads : heads + kv_heads],
-            qkv[:, heads + kv_heads :],
-        )  # [T, heads, head_dim] each
+        qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = _norm_heads(q, layer.q_norm), _norm_heads(k, layer.k_norm)
-        q, k = ops.rope(q, *rope), ops.rope(k, *rope)
+            qk = np.hstack([_norm_heads(qk[:, :heads], layer.q_norm), _norm_heads(qk[:, heads:], layer.k_norm)])
+        qk = ops.rope(qk, *rope)
+        q, k = qk[:, :heads], qk[:, heads:]  # [T, heads, head_dim] each
         kv.append(index, floats(k), floats(v))
         window = config.sliding_window * config.sliding_layers[index]
         out, weights = attend(q, positions, kv.select(index, floats(q)), window)
@@ -200,19 +198,18 @@ def attend(
     Returns [T, q_heads, head_dim], and a function that gives the softmax weights, float32 [q_heads, T, S]."""
     num_queries, num_heads, dim = q.shape
     kv_heads, num_slots, _ = selection.k.shape
-    hidden = np.broadcast_to(_hidden_slots(positions, selection, window), (kv_heads, num_queries, num_slots))
-    mask = np.where(hidden, ops.MASKED, ops.ZERO)  # [kv_heads, T, S]
-    k, v = patterns(selection.k), patterns(selection.v)
     grouped = q.reshape(num_queries, kv_heads, -1, dim).transpose(1, 2, 0, 3)  # [kv_heads, G, T, head_dim]
     group = grouped.shape[1]
-    masks = [np.tile(rows, (group, 1)) for rows in mask]
-    lefts = [rows.reshape(-1, dim) for rows in grouped]
-    out = np.stack([ops.attention(left, k[head], v[head], masks[head]) for head, left in enumerate(lefts)])
+    left = grouped.reshape(kv_heads, group * num_queries, dim)
+    k, v = Numbers.of_floats(selection.k), Numbers.of_floats(selection.v)
+    hidden = _hidden_slots(positions, selection, window)
+    mask = np.tile(np.where(hidden, ops.MASKED, ops.ZERO), (1, group, 1)) if hidden.any() else None  # as left and k'
+    out = ops.attention(left, k, v, mask)  # [kv_heads, G * T, head_dim]
     out = out.reshape(kv_heads, group, num_queries, dim).transpose(2, 0, 1, 3).reshape(num_queries, num_heads, dim)
 
     def weights() -> FloatArray:
-        shares = [ops.mul(*ops.attention_weights(left, k[head], masks[head])) for head, left in enumerate(lefts)]
-        return floats(np.stack(shares)).reshape(num_heads, num_queries, num_slots)
+        shares = ops.mul(*ops.attention_weights(left, k, mask))
+        return floats(shares).reshape(num_heads, num_queries, num_slots)
 
     return out, weights
 

@@ -56,6 +56,13 @@ def test_rounding_is_that_of_ml_dtypes_for_ordinary_results() -> None:
     np.testing.assert_array_equal(bf16.from_float(ordinary), ordinary.astype(ml_dtypes.bfloat16).view(np.uint16))
 
 
+def test_table_and_arithmetic_write_alike() -> None:
+    lows = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    values = ((ALL.astype(np.uint32) << 16)[:, None] | lows).ravel().view(np.float32)
+    small = [bf16.from_float(part) for part in np.split(values, 1 << 11)]
+    np.testing.assert_array_equal(bf16.from_float(values), np.concatenate(small))
+
+
 @given(FLOAT_BITS)
 def test_any_float32_is_written_as_the_twin_writes_it(bits: int) -> None:
     value = _float(bits)
