@@ -1,4 +1,5 @@
-"""Speed and memory of reference_model against torch in float32, one thread each, in the same run, with SmolLM2.
+"""Speed and memory of reference_model, one thread, with SmolLM2: against torch in float32, the speed of memory, and its
+own quantised twins, each in one run.
 
 Each side runs in a process of its own and they take turns. torch reads the same GGUF file through transformers."""
 
@@ -7,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from benchmarks.cpu import Side, Turns, take_turns
 from benchmarks.support.memory import peak_bytes
 
 TOKENS, DECODE_STEPS, TURNS = 512, 16, 5
+TWINS = ("int8", "bf16")
+READ_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Turns of both sides at each task, and of our side memory over the float32 weights, with and without what Python
+    """Turns of both sides at each task; of our side also memory over the float32 weights, with and without what Python
     and its libraries take before a model is loaded, and CPU seconds from loading to the first token."""
 
     prefill: Turns
@@ -40,6 +43,24 @@ def prefill(say: Say) -> float:
 def decode(say: Say) -> float:
     """torch's time over ours for a token behind it."""
     return _speed("decode", compared().decode, DECODE_STEPS, say)
+
+
+def bandwidth(say: Say) -> float:
+    """Percent of the speed of reading memory at which a token behind the prompt reads weights and cache."""
+    turns, num_bytes = decoding_turns()
+    reading = READ_BYTES / turns.median("read")
+    decoding = num_bytes * DECODE_STEPS / turns.median("float32")
+    say(f"decode reads {decoding / 1e9:.1f} GB/s, the maximum of a large array {reading / 1e9:.1f} GB/s")
+    return 100 * decoding / reading
+
+
+def twin(say: Say) -> float:
+    """The slower quantised twin's time over the float model's for a token behind the prompt."""
+    turns, _ = decoding_turns()
+    ratios = {name: turns.ratio(name, "float32") for name in TWINS}
+    for name, ratio in ratios.items():
+        say(f"a token of the {name} twin takes {ratio:.2f} times as long as one in float32")
+    return max(ratios.values())
 
 
 def memory(say: Say) -> float:
@@ -75,6 +96,20 @@ def compared() -> Compared:
     return Compared(prefill, decode, memory, all_memory, loading)
 
 
+@cache
+def decoding_turns() -> tuple[Turns, int]:
+    """Turns of DECODE_STEPS tokens in float32 and of each quantised twin, and of reading READ_BYTES; and the bytes that
+    a token in float32 reads."""
+    from reference_model.fetch import fetched_path
+
+    path = fetched_path("smollm2")
+    with Side(our_side, path) as ours, Side(twin_side, path) as twins:
+        ours.value("prefill")
+        sides = {"float32": ours.timer("decode"), "read": ours.timer("read")}
+        turns = take_turns(sides | {name: twins.timer(name) for name in TWINS}, TURNS)
+        return turns, ours.value("num_bytes")
+
+
 def our_side(path: Path) -> dict[str, Callable[[], Any]]:
     begun = time.process_time()
     import reference_model
@@ -95,10 +130,39 @@ def our_side(path: Path) -> dict[str, Callable[[], Any]]:
         for token in ids[:DECODE_STEPS]:
             model.forward([int(token)], caches[0])
 
+    def read() -> None:
+        if len(caches) == 1:
+            caches.append(np.ones(READ_BYTES // 4, np.float32))
+        caches[1].max()
+
+    def num_bytes() -> int:
+        config = model.config
+        cache = 4 * config.num_layers * 2 * config.num_kv_heads * config.head_dim * TOKENS
+        return int(model.weights.num_bytes + cache)
+
     def memory() -> tuple[float, float]:
         return (peak_bytes() - before) / model.weights.num_bytes, peak_bytes() / model.weights.num_bytes
 
-    return {"prefill": prefill, "decode": decode, "memory": memory, "loading": lambda: loading}
+    tasks = {"prefill": prefill, "decode": decode, "read": read}
+    return tasks | {"num_bytes": num_bytes, "memory": memory, "loading": lambda: loading}
+
+
+def twin_side(path: Path) -> dict[str, Callable[[], Any]]:
+    import reference_model
+    from reference_model.quant.quantise import quantise
+
+    model = reference_model.load(path)
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, TOKENS)
+    twins = {name: quantise(model, name) for name in TWINS}
+    caches = {name: twin.new_kv(TOKENS + (TURNS + 1) * DECODE_STEPS) for name, twin in twins.items()}
+    for name, twin in twins.items():
+        twin.hidden(ids, caches[name])
+
+    def decode(name: str) -> None:
+        for token in ids[:DECODE_STEPS]:
+            twins[name].forward([int(token)], caches[name])
+
+    return {name: partial(decode, name) for name in twins}
 
 
 def torch_side(path: Path) -> dict[str, Callable[[], Any]]:

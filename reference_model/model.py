@@ -127,14 +127,12 @@ class Model:
         heads, kv_heads = config.num_heads, config.num_kv_heads
         qkv = layer.qkv.product(rms_norm(x, layer.attention_norm, config.norm_eps))
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, config.head_dim)
-        q, k, v = (
-            qkv[:, :heads],
-            qkv[:, heads : heads + kv_heads],
-            qkv[:, heads + kv_heads :],
-        )  # [T, heads, head_dim] each
+        qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = rms_norm(q, layer.q_norm, config.norm_eps), rms_norm(k, layer.k_norm, config.norm_eps)
-        q, k = rotate(q, *rope, config.rope_interleaved), rotate(k, *rope, config.rope_interleaved)
+            gains = np.repeat(np.stack([layer.q_norm, layer.k_norm]), (heads, kv_heads), axis=0)  # one for each head
+            qk = rms_norm(qk, gains, config.norm_eps)
+        qk = rotate(qk, *rope, config.rope_interleaved)
+        q, k = qk[:, :heads], qk[:, heads:]  # [T, heads, head_dim] each
         share = len(x) // len(kvs)  # rows of each sequence
         rows = [slice(start, start + share) for start in range(0, len(x), share)]
         mixed = [
