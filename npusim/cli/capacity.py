@@ -8,8 +8,8 @@ from npusim.cli.command import Command
 from npusim.cli.options.boards import GATHER, MODEL_BOARDS, SUBMIT, BoardName, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, PlotDirectory, PlotOutput, write_pictures, write_whole
 from npusim.cli.options.kinds import Commas, OneOf, Tokens
-from npusim.cli.options.models import ContextOption, ModelOption, PrecisionOption
-from npusim.cli.options.option import Given
+from npusim.cli.options.models import ModelOption, context_option, precision_option
+from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console
 from npusim.cli.reporters.capacity import capacity_table
 from npusim.cli.reporters.capacity_plot import draw
@@ -21,10 +21,10 @@ MODEL = ModelOption()
 BOARDS = BoardOption[tuple[Board, ...]](
     kind=Commas(BoardName()), default=MODEL_BOARDS, default_words="all", repeats=True
 )
-PRECISION = PrecisionOption[tuple[Precision, ...]](
+PRECISION: Value[tuple[Precision, ...]] = precision_option(
     kind=Commas(OneOf(PRECISIONS, "FORMAT")), default=PRECISIONS, repeats=True
 )
-CONTEXT = ContextOption[tuple[int, ...] | None](
+CONTEXT: Value[tuple[int, ...] | None] = context_option(
     kind=Commas(Tokens()), repeats=True, default_words="a few, up to the model's own"
 )
 WHAT_IF = WhatIfOption()

@@ -23,7 +23,7 @@ from npusim.cli.options.files import (
     write_whole,
 )
 from npusim.cli.options.kinds import Commas, Text, Tokens, Whole
-from npusim.cli.options.models import BudgetOption, ContextOption, ModelOption, PolicyOption, SeedOption
+from npusim.cli.options.models import ModelOption, budget_option, context_option, policy_option, seed_option
 from npusim.cli.options.option import Flag, Given, Value
 from npusim.cli.options.outputs import Output
 from npusim.cli.printing import console
@@ -60,14 +60,14 @@ class TaskOption(Value[str]):
 
 LIST = Flag(("--list",), "print the tasks and policies, and stop")
 MODEL = ModelOption()
-POLICY = PolicyOption[str](
+POLICY: Value[str] = policy_option(
     kind=Text("P[,P...]"),
     default="full,streaming_llm,h2o,quest",
     note=f"names from --list, NAME:SETTING=VALUE, or {ALL_POLICIES}",
 )
-BUDGET = BudgetOption[tuple[int, ...]](kind=Commas(Tokens("B")), default=(64, 128))
+BUDGET: Value[tuple[int, ...]] = budget_option(kind=Commas(Tokens("B")), default=(64, 128))
 TASK = TaskOption(("--task",), "what is asked: a name, or NAME:FILE, from --list", Text("T"), default=RECALL)
-CONTEXT = ContextOption[tuple[int, ...] | None](
+CONTEXT: Value[tuple[int, ...] | None] = context_option(
     kind=Commas(Tokens("L")), default_words="768, or what the model takes for files"
 )
 HAYSTACK = InputFile[Path | None](
@@ -88,7 +88,7 @@ DEVICE_TOKENS = Value(
     default=0,
     default_words="0, all",
 )
-SEED = SeedOption[int](note="the prompts")
+SEED: Value[int] = seed_option(note="the prompts")
 JSON = RowsOutput("the rows; FILE.journal keeps finished samples, from which the same command goes on")
 PLOT = PlotOutput(note="score against bytes a step")
 PLOT_DIRECTORY = PlotDirectory(note="score against bytes a step, a picture a context")
@@ -118,6 +118,8 @@ class EvalCommand(Command):
         with working(f"loading {given[MODEL]}"):
             model = reference_model.load(given[MODEL])
             task = task_from(given[TASK], model.tokenizer, given[HAYSTACK], given[TEMPLATES])
+        if isinstance(task, FileTask):
+            given.refuse((SEED,), "with a task of a file, whose samples come in its order")
         _warn_of_damage(task)
         plan = _plan(given, model, task)
         path = _journal_path(given[JSON])

@@ -13,7 +13,7 @@ from npusim.cli.generate_on import BoardRequest, run_on_board
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput
 from npusim.cli.options.kinds import Real, Text, Whole
-from npusim.cli.options.models import MaxTokens, ModelOption, SeedOption
+from npusim.cli.options.models import ModelOption, max_tokens_option, seed_option
 from npusim.cli.options.option import Flag, Given, OnlyWith, Value
 from npusim.cli.reporters.generation import GenerationReport, TextStream, Timings, closing_line
 from npusim.cli.streams import working
@@ -23,13 +23,13 @@ from reference_model.generation import Sampling, generate, stream_text
 PROMPT = Value(("prompt",), "the text to continue; - reads it from standard input", Text("PROMPT"))
 MODEL = ModelOption()
 CHAT = Flag(("--chat",), "put the prompt as a question to a model that was tuned for conversation")
-MAX_TOKENS = MaxTokens(default=200)
+MAX_TOKENS: Value[int] = max_tokens_option(default=200)
 TEMPERATURE = Value(("--temperature",), "0 takes the likeliest token", Real(), default=0.7, metavar="T")
 TOP_K = Value(
     ("--top-k",), "draw from the K likeliest tokens only", Whole(), default=0, metavar="K", default_words="0, all"
 )
 TOP_P = Value(("--top-p",), "draw from the likeliest tokens that reach P together", Real(), default=0.95, metavar="P")
-SEED = SeedOption[int](note="the same seed draws the same text")
+SEED: Value[int] = seed_option(note="the same seed draws the same text")
 JSON = JsonOutput("text, tokens and times")
 BOARD = BoardOption[Board | None](note="its chip is simulated")
 COMPARE = Flag(("--compare",), "each layer's error on the chip, accumulated and its own")

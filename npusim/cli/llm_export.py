@@ -10,7 +10,7 @@ from npusim.cli.command import Command
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, OutputDirectory
 from npusim.cli.options.kinds import Text, Whole
-from npusim.cli.options.models import MaxTokens, ModelOption
+from npusim.cli.options.models import ModelOption, max_tokens_option
 from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console
 from npusim.cli.reporters.on_board import no_pruning
@@ -27,7 +27,7 @@ PROMPT = Value(
     Text(),
     default="And it came to pass",
 )
-MAX_TOKENS = MaxTokens(default=16, kind=Whole(0), aliases=("--steps",))
+MAX_TOKENS: Value[int] = max_tokens_option(default=16, kind=Whole(0), aliases=("--steps",))
 JSON = JsonOutput("what was written")
 LOWERING = LoweringOption()
 WHAT_IF = WhatIfOption()

@@ -14,7 +14,7 @@ import reference_model
 from npusim.cli.command import Command
 from npusim.cli.options.files import InputFile, JsonOutput
 from npusim.cli.options.kinds import Commas, OneOf, Real, Whole
-from npusim.cli.options.models import ModelOption, PrecisionOption
+from npusim.cli.options.models import ModelOption, precision_option
 from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console, error_console
 from npusim.cli.reporters.fidelity import fidelity_renderables
@@ -35,7 +35,7 @@ FINDING = 1
 MODEL = ModelOption()
 TEXT = InputFile[Path](("--text",), "plain text (UTF-8) to measure on, from its beginning")
 TOKENS = Value(("--tokens",), "measure on the first N tokens", Whole(1), default=2048)
-PRECISION = PrecisionOption[tuple[str, ...]](
+PRECISION: Value[tuple[str, ...]] = precision_option(
     kind=Commas(OneOf(PRECISIONS, "FORMAT")),
     default=PRECISIONS,
     note="bf16 (all in bf16), int8 (int8 weights, bf16 activations), w8a8 (both int8)",

@@ -13,7 +13,7 @@ from typing import Any
 from npusim.cli.command import Command
 from npusim.cli.options.files import InputFile, JsonOutput, OutputDirectory
 from npusim.cli.options.kinds import PathText, Real, Tokens, Whole
-from npusim.cli.options.models import ContextOption, SeedOption
+from npusim.cli.options.models import context_option, seed_option
 from npusim.cli.options.option import Flag, Given, Option, Value
 from npusim.cli.reporters.training import TrainingReporter
 from npusim.cli.streams import working
@@ -40,20 +40,21 @@ OUTPUT = OutputDirectory[Path | None](
     default=None,
     default_words="TEXTFILE's name and -model",
 )
-CONTEXT = ContextOption[int | None](note="the model's", kind=Tokens(least=1))
+CONTEXT: Value[int | None] = context_option(note="the model's", kind=Tokens(least=1))
 HIDDEN = _size("--hidden", "hidden size, a multiple of 32")
 RECALL = Flag(("--recall",), "mix in key-value records: learn to look up what is far back")
 START: Value[Path | None] = Value(
     ("--start",), "begin from weights and tokenizer of a model made by this command", PathText("DIR"), default=None
 )
 JSON = JsonOutput()
+VOCABULARY = _size("--vocab", "size of the vocabulary")
 FIELDS: dict[Option[Any], str] = {
     _size("--steps", "training steps"): "num_steps",
     _size("--layers", "decoder layers"): "num_layers",
-    _size("--vocab", "size of the vocabulary"): "vocab_size",
+    VOCABULARY: "vocab_size",
     _size("--batch-tokens", "tokens in a step"): "batch_tokens",
     Value(("--learning-rate",), "its peak, after the warm-up", Real(above=0), default=None): "peak_learning_rate",
-    SeedOption[int | None](note="weights and batches", kind=Whole(0), default=None): "seed",
+    seed_option(note="weights and batches", kind=Whole(0), default=None): "seed",
 }
 """Options that say one number of the recipe."""
 
@@ -65,6 +66,8 @@ from there and ends with the same bits."""
     options = (TEXT, OUTPUT, CONTEXT, HIDDEN, *FIELDS, RECALL, START, JSON)
 
     def run(self, given: Given) -> int:
+        if given[START] is not None:
+            given.refuse((VOCABULARY,), "with --start, whose tokenizer is taken over")
         directory = given[OUTPUT] or Path(f"{given[TEXT].stem}-model")
         recipe = _recipe(given, directory)
         with working(f"reading {given[TEXT]}"):

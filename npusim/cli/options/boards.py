@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from npusim.board import BOARDS, MIB, Board, board_named
 from npusim.cli.options.argument import Argument
 from npusim.cli.options.kinds import Kind, Member, OneOf, Real, Whole
-from npusim.cli.options.models import BudgetOption, ContextOption, PolicyOption, PrecisionOption
+from npusim.cli.options.models import budget_option, context_option, policy_option, precision_option
 from npusim.cli.options.option import Option, Value, Words
 from npusim.errors import UsageError
 from npusim.kernels.cache import PAGE_SIZE
@@ -163,10 +163,10 @@ class LoweringOption(Option[Lowering]):
         )
 
 
-_PRECISION = PrecisionOption[Precision](default="int8")
-_POLICY = PolicyOption[str](kind=OneOf(("full", "quest"), "POLICY"), default="quest")
-_BUDGET = BudgetOption[int](default=256)
-_CONTEXT = ContextOption[int | None](default_words="as many as needed")
+_PRECISION: Value[Precision] = precision_option(default="int8")
+_POLICY: Value[str] = policy_option(kind=OneOf(("full", "quest"), "POLICY"), default="quest")
+_BUDGET: Value[int] = budget_option(default=256)
+_CONTEXT: Value[int | None] = context_option(default_words="as many as needed")
 _ION: Value[int | None] = Value(
     ("--ion",),
     "memory for the chip's buffers, if the board's image is built with another",

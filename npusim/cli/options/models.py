@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from npusim.cli.options.kinds import Kind, OneOf, Text, Tokens, Whole
-from npusim.cli.options.option import REQUIRED, Value
+from npusim.cli.options.option import Value
 from npusim.llm.setup import PRECISIONS
 
-T = TypeVar("T")
 _NAME_OR_PATH = Text("NAME|PATH")
-_POLICY = Text("POLICY")
-_TOKENS = Tokens()
-_FORMAT = OneOf(PRECISIONS, "FORMAT")
-_WHOLE = Whole()
-_POSITIVE = Whole(1)
 _PARTS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -40,58 +35,22 @@ class ModelOption(Value[str]):
         return (*path.glob("*.safetensors"), *(path / name for name in _PARTS))
 
 
-@dataclass(frozen=True)
-class PolicyOption(Value[T]):
-    """--policy."""
-
-    names: tuple[str, ...] = ("--policy",)
-    help: str = "which part of the cache a step attends to"
-    kind: Kind[Any] = _POLICY
-
-
-@dataclass(frozen=True)
-class BudgetOption(Value[T]):
-    """--budget."""
-
-    names: tuple[str, ...] = ("--budget",)
-    help: str = "tokens that a step may attend to in each layer"
-    kind: Kind[Any] = _TOKENS
-
-
-@dataclass(frozen=True)
-class ContextOption(Value[T]):
-    """--context."""
-
-    names: tuple[str, ...] = ("--context",)
-    help: str = "tokens of context, prompt and answer together"
-    kind: Kind[Any] = _TOKENS
-    default: Any = None
-
-
-@dataclass(frozen=True)
-class PrecisionOption(Value[T]):
-    """--precision."""
-
-    names: tuple[str, ...] = ("--precision",)
-    help: str = "number format on the chip"
-    kind: Kind[Any] = _FORMAT
-
-
-@dataclass(frozen=True)
-class SeedOption(Value[T]):
-    """--seed."""
-
-    names: tuple[str, ...] = ("--seed",)
-    help: str = "seed of what is drawn"
-    kind: Kind[Any] = _WHOLE
-    default: Any = 0
-
-
-@dataclass(frozen=True)
-class MaxTokens(Value[int]):
-    """--max-tokens."""
-
-    names: tuple[str, ...] = ("--max-tokens",)
-    help: str = "stop after N tokens"
-    kind: Kind[Any] = _POSITIVE
-    default: Any = REQUIRED
+policy_option = partial(
+    Value[Any], names=("--policy",), help="which part of the cache a step attends to", kind=Text("POLICY")
+)
+budget_option = partial(
+    Value[Any], names=("--budget",), help="tokens that a step may attend to in each layer", kind=Tokens()
+)
+context_option = partial(
+    Value[Any],
+    names=("--context",),
+    help="tokens of context, prompt and answer together",
+    kind=Tokens(),
+    default=None,
+)
+precision_option = partial(
+    Value[Any], names=("--precision",), help="number format on the chip", kind=OneOf(PRECISIONS, "FORMAT")
+)
+seed_option = partial(Value[Any], names=("--seed",), help="seed of what is drawn", kind=Whole(), default=0)
+max_tokens_option = partial(Value[Any], names=("--max-tokens",), help="stop after N tokens", kind=Whole(1))
+"""Each makes an option of that name; a command gives what differs: `budget_option(default=256)`."""
