@@ -198,9 +198,11 @@ def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
 
 
 def _dot_row(left: F32, right: F32, start: F32 | None) -> F32:
-    """One row of products, each added to all before it; at least two columns."""
-    total = np.add.reduce(left.T * right, axis=0, keepdims=True) if start is None else start.copy()
+    """One row of products, each added to all before it; at least two columns.
+
+    The terms lie in memory row by row, whatever `right` does: NumPy sums in pairs along an axis that is contiguous."""
     if start is None:
+        total: F32 = np.add.reduce(np.multiply(left.T, right, order="C"), axis=0, keepdims=True)
         total += np.float32(0)  # terms of -0 alone sum to +0, as the sum begins at 0
         return total
     terms = np.empty((len(right) + 1, right.shape[1]), np.float32)

@@ -86,3 +86,18 @@ def test_integers_become_bf16_as_the_table_says(octets: bytes, times: int, signe
     values = np.frombuffer(octets * times, np.uint8).reshape(-1, len(octets)).T
     table = bf16_from_int8(signed)
     assert np.array_equal(looked_up(table, values), table[values])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("across", ["C", "F"])
+def test_the_order_of_a_sum_does_not_depend_on_how_operands_lie_in_memory(rows: int, begun: bool, across: str) -> None:
+    rng = np.random.default_rng(3)
+    left, right = numbers(rng, 2, rows, 63), numbers(rng, 2, 63, 31)
+    start = numbers(rng, 2, rows, 31)
+    expected = sum_in_order(
+        (left[:, k, None] * right[k] for k in range(63)), start if begun else np.zeros_like(start), normal=True
+    )
+    lying = [np.asarray(operand, order=across) for operand in (left, right, start)]
+    found = dot_in_order(lying[0], lying[1], True, lying[2] if begun else None)
+    assert found.tobytes() == expected.tobytes()
