@@ -1,9 +1,9 @@
 """Public model files that others timed on a cv181x, known by their git blobs. None of them is part of this project.
 
 Times and ION are those of sophgo/tdl_models README.md @2fc4768 ("inference ms", "ION"), which gives no board and no
-method. Its yolov8n is the PMU's figure of the TDL SDK's guide. cls_hand_gesture and feartrack are from README.md
-@5f58c8a; the latter says that its time is the TPU's. A file is the timed one where its ION is that of the table to all
-printed digits; of three only the size is."""
+method. yolov8n and yolov10n are the PMU's figures of the TDL SDK's guide. cls_hand_gesture and feartrack are from
+README.md @5f58c8a; the latter says that its time is the TPU's. A file is the timed one where its ION is that of the
+table to all printed digits; of three only the size is."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class PublicFile:
     ms: float
     ion_mib: str
     """As printed."""
+    dram_mib: float | None = None
+    """Moved by one inference, where the YOLO guide has it."""
     tpu_alone: bool = False
     same_ion: bool = True
 
@@ -39,7 +41,8 @@ PUBLIC_FILES = (
     PublicFile("scrfd_500m_bnkps_432_768", "24c29065f7bd", 10.9, "4.50"),
     PublicFile("topformer_tiny", "529bf77f1ab6", 27.6, "5.2"),
     PublicFile("yolov8n_384_640_person_vehicle", "53f2d4d4643f", 28.5, "5.58", same_ion=False),
-    PublicFile("yolov8n_coco80_cv181x", "8d5d0dc8d33a", 45.62, "7.54", tpu_alone=True),
+    PublicFile("yolov8n_coco80_cv181x", "8d5d0dc8d33a", 45.62, "7.54", 31.56, tpu_alone=True),
+    PublicFile("yolov10n_det_coco80_640_640", "b52d30d77f7c", 45.3, "7.08", 42.86, tpu_alone=True),
     PublicFile("cls_hand_gesture_128_128", "c4c006e62c88", 1.09, "1.16"),
     PublicFile("tracking_feartrack_128_128_256_256", "0d3558a08c88", 8.59, "2.93", tpu_alone=True),
 )

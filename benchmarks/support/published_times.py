@@ -11,14 +11,14 @@ CHIPS = ("cv180x", "cv181x", "cv182x", "cv183x")
 
 @dataclass(frozen=True)
 class Published:
-    """One measurement: milliseconds from the first start to the last end on the TPU, and megabytes of DRAM traffic
-    where given."""
+    """One measurement: milliseconds from the first start to the last end on the TPU, and MiB of DRAM traffic where
+    given; the runtime prints those as MB (sophgo/cviruntime src/soc/*/tpu_pmu.cpp)."""
 
     network: str
     board: str
     ms: float
     source: str
-    dram_mb: float | None = None
+    dram_mib: float | None = None
 
 
 _EVB_MS: dict[str, tuple[float | None, ...]] = {
@@ -34,7 +34,7 @@ _EVB_MS: dict[str, tuple[float | None, ...]] = {
     "yolo_v3_tiny": (None, 26.81, 19.01, 6.15),
     "arcface_res50": (None, 63.10, 45.42, 15.91),
 }
-_TDL_MS_MB: dict[str, tuple[tuple[float, float] | None, ...]] = {
+_TDL_MS_MIB: dict[str, tuple[tuple[float, float] | None, ...]] = {
     "yolov8n_tdl": ((299, 78.78), (45.62, 31.56), (32.8, 32.8), (12.61, 28.64)),
     "yolov8s_tdl": (None, (135.55, 89.53), (95.95, 89.53), (32.88, 58.44)),
     "yolov5s_tdl": (None, (87.76, 85.74), (65.33, 87.99), (22.86, 58.38)),
@@ -48,7 +48,7 @@ PUBLISHED: tuple[Published, ...] = (
     ),
     *(
         Published(network, f"{chip}-evb", cell[0], TDL, cell[1])
-        for network, row in _TDL_MS_MB.items()
+        for network, row in _TDL_MS_MIB.items()
         for chip, cell in zip(CHIPS, row, strict=True)
         if cell is not None
     ),

@@ -33,7 +33,7 @@ class Row:
     published_ms: float
     timeline: Timeline
     cmdbufs: list[Cmdbuf]
-    published_mb: float | None
+    published_mib: float | None
 
     @cached_property
     def vendor_ms(self) -> float:
@@ -84,7 +84,7 @@ def row_of(network: str, cmdbufs: list[Cmdbuf], measured: str, board: str | None
     if found is None:
         return None
     timeline = time_workload(concatenate([workload_of_cmdbuf(c) for c in cmdbufs]), target)
-    return Row(network, chip.name, found.ms, timeline, cmdbufs, found.dram_mb)
+    return Row(network, chip.name, found.ms, timeline, cmdbufs, found.dram_mib)
 
 
 def folder_rows(folder: Path) -> Iterator[Row]:
