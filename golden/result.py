@@ -109,7 +109,7 @@ class TensorResult:
         """Plain data that json.dumps(..., allow_nan=False) takes.
 
         Infinities and NaN are the texts "inf", "-inf", "nan"."""
-        found: dict[str, Any] = _plain(asdict(self) | {"passed": bool(self)})
+        found: dict[str, Any] = plain(asdict(self) | {"passed": bool(self)})
         return found
 
 
@@ -181,7 +181,7 @@ class ComparisonResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that json.dumps(..., allow_nan=False) takes."""
-        own: dict[str, Any] = _plain(
+        own: dict[str, Any] = plain(
             {
                 "passed": bool(self),
                 "message": self.message,
@@ -212,11 +212,12 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names) or "no tensors"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """`value` as data that json.dumps(..., allow_nan=False) takes: infinities and NaN become texts."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return str(value) if isinstance(value, Verdict) else value

@@ -10,6 +10,7 @@ import pytest
 
 from golden import read_archive, write_archive
 from npusim.cli import main
+from npusim.cli.options.files import JsonTarget
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 MODEL = DATA / "mlp_cv181x_int8.cvimodel"
@@ -86,6 +87,11 @@ def test_info_counts_instructions(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert run("info", MODEL) == 0
     assert "inputs and outputs" in capsys.readouterr().out
+
+
+def test_numbers_that_json_lacks_are_texts(tmp_path: Path) -> None:
+    JsonTarget(tmp_path / "a.json").write({"qscale": float("nan"), "kl": [float("inf"), 1.5]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"qscale": "nan", "kl": ["inf", 1.5]}
 
 
 TROUBLE = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from golden.archive import archive_files
+from golden.result import plain
 from golden.whole import replacing
 from npusim.cli.options.argument import ALONE, Argument, File, Form
 from npusim.cli.options.kinds import Kind, PathText
@@ -90,7 +91,7 @@ class JsonTarget:
         """Writes `data` where it was asked for. Raises UsageError where the file cannot be written."""
         if not self:
             return
-        text = json.dumps(data, indent=2, allow_nan=False)
+        text = json.dumps(plain(data), indent=2, allow_nan=False)
         if self.path is None:
             print(text)
         else:
