@@ -36,7 +36,7 @@ def _errors(say: Say) -> list[float]:
         errors.append(ours / row.ms - 1)
         host = 0.0 if row.tpu_alone else 1 - profile.timeline.ms / total
         parts = f"{profile.timeline.ms:8.3f} {cpu / 1e9:6.3f} {profile.host.runtime_ps / 1e9:7.3f}   {host:6.1%}"
-        note = " TPU alone" * row.tpu_alone + " of the timed file's size only" * (not row.same_ion)
+        note = " TPU alone" * row.tpu_alone + f" known by {row.same}" * (row.same != "ION")
         say(f"{row.name:36} {row.ms:8.3f} {ours:8.3f} {errors[-1]:+7.1%} {parts}{note}")
     if not errors:
         raise CannotRun(f"no file of the table is in {PUBLIC_MODELS.path()}: {PUBLIC_MODELS.how}")
@@ -49,9 +49,9 @@ def ion(say: Say) -> float:
     for row, path in found(PUBLIC_MODELS.path()):
         digits = len(row.ion_mib.partition(".")[2])
         ours = f"{ion_use(load_cvimodel(path)).total / (1 << 20):.{digits}f}"
-        say(f"{row.name:36} {row.ion_mib} {ours}" + (" (another compilation)" if not row.same_ion else ""))
-        equal += row.same_ion and ours == row.ion_mib
-    say(f"{sum(row.same_ion for row in PUBLIC_FILES)} files of the table are the timed ones")
+        say(f"{row.name:36} {row.ion_mib} {ours}" + (f" (known by {row.same})" if row.same != "ION" else ""))
+        equal += row.same == "ION" and ours == row.ion_mib
+    say(f"{sum(row.same == 'ION' for row in PUBLIC_FILES)} files of the table are the timed ones")
     return equal
 
 

@@ -2,8 +2,7 @@
 
 Times and ION are those of sophgo/tdl_models README.md @2fc4768 ("inference ms", "ION"), which gives no board and no
 method. yolov8n and yolov10n are the PMU's figures of the TDL SDK's guide. cls_hand_gesture and feartrack are from
-README.md @5f58c8a; the latter says that its time is the TPU's. A file is the timed one where its ION is that of the
-table to all printed digits; of three only the size is."""
+README.md @5f58c8a; the latter says that its time is the TPU's."""
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,23 @@ class PublicFile:
     dram_mib: float | None = None
     """Moved by one inference, where the YOLO guide has it."""
     tpu_alone: bool = False
-    same_ion: bool = True
+    same: Literal["ION", "size", "name"] = "ION"
+    """What says that the file is the timed one: its ION to two digits after the point, or at least its size; a name
+    alone says little, since files were compiled anew under their names."""
 
 
 PUBLIC_FILES = (
     PublicFile("c10_lightv2_mse40_mix", "c1b8a0d72559", 3.12, "0.62"),
     PublicFile("cviface-v6-s", "16b9e349f9c7", 7.96, "2.97"),
-    PublicFile("hand_det_qat_640x384", "a659893a47ff", 16.6, "2.82", same_ion=False),
+    PublicFile("hand_det_qat_640x384", "a659893a47ff", 16.6, "2.82", same="size"),
     PublicFile("hand_kpt_128x128", "2ca1afe65df2", 0.829, "0.84"),
     PublicFile("hand_kpt_cls9", "6033bd7d683e", 0.255, "0.05"),
-    PublicFile("hardhat_720_1280", "ad7259327534", 38.4, "7.48", same_ion=False),
+    PublicFile("hardhat_720_1280", "ad7259327534", 38.4, "7.48", same="size"),
     PublicFile("mask_classifier", "dd946335f1ed", 4.88, "3.11"),
     PublicFile("mobiledetv2-pedestrian-d0-ls-448", "c5eb5b97ef42", 10.3, "2.12"),
     PublicFile("scrfd_500m_bnkps_432_768", "24c29065f7bd", 10.9, "4.50"),
-    PublicFile("topformer_tiny", "529bf77f1ab6", 27.6, "5.2"),
-    PublicFile("yolov8n_384_640_person_vehicle", "53f2d4d4643f", 28.5, "5.58", same_ion=False),
+    PublicFile("topformer_tiny", "529bf77f1ab6", 27.6, "5.2", same="name"),
+    PublicFile("yolov8n_384_640_person_vehicle", "53f2d4d4643f", 28.5, "5.58", same="name"),
     PublicFile("yolov8n_coco80_cv181x", "8d5d0dc8d33a", 45.62, "7.54", 31.56, tpu_alone=True),
     PublicFile("yolov10n_det_coco80_640_640", "b52d30d77f7c", 45.3, "7.08", 42.86, tpu_alone=True),
     PublicFile("cls_hand_gesture_128_128", "c4c006e62c88", 1.09, "1.16"),
