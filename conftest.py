@@ -31,6 +31,15 @@ def blas_is_tried_anew() -> None:
     blas_trials.trials = functools.cache(lambda: blas_trials.Trials(None, ""))  # type: ignore[assignment]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_backend() -> None:
+    """NumPy, or what NPUSIM_BACKEND names, from the first call on."""
+    from npusim.numerics.backend import use_backend
+
+    os.environ.setdefault("NPUSIM_BACKEND", "numpy")
+    use_backend(os.environ["NPUSIM_BACKEND"])
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Takes the quick profile where slow tests are left out and no profile is asked for."""
     if config.option.markexpr == "not slow" and not config.getoption("--hypothesis-profile"):

@@ -6,9 +6,10 @@ from array import array
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from npusim.errors import IllegalInstruction, NpusimError
+from npusim.errors import IllegalInstruction, NpusimError, UsageError
 from npusim.insn import Instruction
 from npusim.insn.base import Bound
+from npusim.numerics.backend import chooser
 from npusim.numerics.blas import one_blas_thread
 from npusim.state import State
 
@@ -32,10 +33,22 @@ class BoundProgram:
                 call = known[key] = _bind(state, instruction)
             self._calls.append(call)
 
-    @one_blas_thread
     def run(self) -> None:
-        for call in self._calls:
-            call()
+        execute(self._calls)
+
+
+@one_blas_thread
+def execute(calls: Iterable[Bound]) -> None:
+    """Runs bound commands one after another, with one BLAS thread; counts the time that decides on the backend.
+
+    Raises UsageError for a NPUSIM_BACKEND that cannot be had."""
+    try:
+        start = chooser.before_run()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    for call in calls:
+        call()
+    chooser.after_run(start)
 
 
 def _bind(state: State, instruction: Instruction) -> Bound:

@@ -14,7 +14,15 @@ from npusim.insn.operands import Tensors, bound, bound_planes, per_channel, plan
 from npusim.mem.tensor import Fmt
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import sum_in_order
-from npusim.numerics.requant import multiply_by_quantized, rectify, saturate, shift_right, split_shift
+from npusim.numerics.requant import (
+    limits,
+    multiply_by_quantized,
+    quantize_channels,
+    rectify,
+    saturate,
+    shift_right,
+    split_shift,
+)
 from npusim.state import State
 
 READ_PS32, WRITE_PS32 = 1, 2
@@ -76,21 +84,18 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
     has_bias = regs.tsk_opd_num == 3
     nbytes = 9 if has_bias else 5
     records = bound(insn, state, "opd2")
-    relu, signed = bool(regs.opt_relu_typ), bool(regs.opt_res0_sign)
+    relu, (low, high) = bool(regs.opt_relu_typ), limits(8, bool(regs.opt_res0_sign))
     shift_bits = 8 if "QM_LSHIFT" in insn.chip.missing else 6
 
     def finish(sums: NDArray) -> NDArray:
         record = np.ascontiguousarray(records.load().reshape(-1, nbytes))
-        multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(1, -1, 1, 1)
-        left, right = split_shift(record[:, -1].reshape(1, -1, 1, 1), shift_bits)
+        multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(-1)
+        shifts = split_shift(record[:, -1], shift_bits)
         if has_bias:
             sums += (
                 record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)
             )  # int32 on both sides: wraps as the adder does
-        if left.any():
-            sums <<= left.astype(np.int32)
-        values = multiply_by_quantized(sums, multiplier, right)
-        return saturate(rectify(values) if relu else values, 8, signed)
+        return quantize_channels(sums, multiplier, shifts, max(low, 0) if relu else low, high)
 
     return finish
 

@@ -43,7 +43,8 @@ from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import TensorLmem
 from npusim.mem.tensor import Shape
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import STACKED, Span, checked_product, stays_normal, sum_in_order, sum_stacked
+from npusim.numerics.accumulate import STACKED, Span, stays_normal
+from npusim.numerics.windows import sum_windows, sum_windows_in_order
 from npusim.state import State
 
 F32 = NDArray[np.float32]
@@ -205,10 +206,8 @@ class DepthwiseConvolution(PerChannel):
 
         def run() -> None:
             weights = kernel().astype(np.int32)
-            taps = window.taps(window.extend(opd0.load(), fill), ofmap[2:])
-            sums = np.zeros(ofmap, np.int32)
-            for i, j in np.ndindex(*window.kernel):
-                sums += taps[i, j] * weights[None, :, i, j, None, None]
+            extended = window.extend(opd0.load(), fill)
+            sums = sum_windows(extended, weights, window.stride, window.dilation, ofmap[2:])
             res0.store(finish(sums).astype(np.uint8))
 
         return run
@@ -267,13 +266,7 @@ def _window_sums(window: Window, opd0: TensorLmem, kernel: NDArray[np.uint16], f
     values = window.extend(bf16.to_float(patterns), fill)
     weights = bf16.to_float(kernel)
     normal = stays_normal(window.span(patterns, fill), Span.of_bf16(kernel), kernel[0].size)
-    multiply = np.multiply if normal else checked_product
-    taps = window.taps(values, ofmap[2:])
-    factors = weights.transpose(1, 2, 0)[:, :, None, :, None, None]
-    if taps.size <= STACKED:
-        return sum_stacked(multiply(taps, factors).reshape(-1, *ofmap), normal)
-    terms = (multiply(taps[place], factors[place]) for place in np.ndindex(*window.kernel))
-    return sum_in_order(terms, np.zeros(ofmap, np.float32), normal)
+    return sum_windows_in_order(values, weights, window.stride, window.dilation, ofmap[2:], normal=normal)
 
 
 def _fold(ufunc: np.ufunc, taps: NDArray, dtype: np.dtype) -> NDArray:

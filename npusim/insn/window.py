@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike, NDArray
 
 from npusim.insn.base import TiuInstruction
 from npusim.mem.tensor import Shape
 from npusim.numerics.accumulate import Span
+from npusim.numerics.windows import taps
 
 
 @dataclass(frozen=True)
@@ -103,19 +103,4 @@ class Window:
 
     def taps(self, extended: NDArray, out_hw: tuple[int, int]) -> NDArray:
         """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element meets."""
-        if (out_hw[1] - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] >= extended.shape[3]:
-            extended = np.ascontiguousarray(extended)  # what follows a row has to be the next one
-        n_str, c_str, h_str, w_str = extended.strides
-        return as_strided(
-            extended,
-            (*self.kernel, *extended.shape[:2], *out_hw),
-            (
-                self.dilation[0] * h_str,
-                self.dilation[1] * w_str,
-                n_str,
-                c_str,
-                self.stride[0] * h_str,
-                self.stride[1] * w_str,
-            ),
-            writeable=False,
-        )
+        return taps(extended, self.kernel, self.stride, self.dilation, out_hw)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
+from npusim.execute import execute
 from npusim.insn.base import Bound
 from npusim.kernels.program import Program, Relocation
 from npusim.program.cmdbuf import parse_cmdbuf
@@ -33,9 +35,7 @@ class MovableProgram:
 
     def run(self) -> None:
         """Executes every command in order."""
-        for buffer in self._buffers:
-            for call in buffer.calls:
-                call()
+        execute(chain.from_iterable(buffer.calls for buffer in self._buffers))
 
 
 class _BoundBuffer:

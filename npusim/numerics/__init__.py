@@ -1,1 +1,3 @@
-"""Bit-exact array arithmetic of the chip, in NumPy alone. The scalar twins in tests/spec decide what is right."""
+"""Bit-exact array arithmetic of the chip: in NumPy, and some of it compiled where Numba is installed.
+
+The scalar twins in tests/spec decide what is right."""

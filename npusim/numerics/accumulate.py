@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.numerics import bf16
+from npusim.numerics.backend import kernel
 from npusim.numerics.blas_trials import trials
 from npusim.numerics.toward_zero import add, is_native, rounding_toward_zero
 
@@ -88,6 +89,7 @@ def stays_normal(left: Span, right: Span, count: int, start: Span | None = None)
     return min(quantum, start.lowest - 127 - start.fraction_bits) >= -126 and max(top, start.highest - 127 + 1) < 126
 
 
+@kernel
 def dot_patterns(left: NDArray[np.uint16], right: NDArray[np.uint16], start: F32 | None = None) -> F32:
     """dot_in_order of bf16 patterns: `left` is (M, K), and `right` holds (K, N) in any shape."""
     count = left.shape[1]

@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.numerics.backend import kernel
+
 POISON = np.uint16(0x7F7F)
 ONE = np.uint16(0x3F80)
 SMALLEST_NORMAL = np.float32(2.0**-126)
@@ -23,6 +25,7 @@ _UNSURE = np.uint16(0xFFFF)
 """Stands for a rounded number that may have been below 2^-126 before."""
 
 
+@kernel
 def to_float(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The values that the TIU sees in bf16 `patterns`; a new float32 array, NaN for poison."""
     if patterns.size <= _TABLE_LIMIT:
@@ -51,6 +54,7 @@ def to_float_with_denormals(patterns: NDArray[np.uint16]) -> NDArray[np.float32]
     return _VALUES_WITH_DENORMALS.take(patterns)
 
 
+@kernel
 def from_float(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """float32 `values` rounded to nearest even and written as the TIU does; NaN, infinity and overflow give POISON."""
     values = np.ascontiguousarray(values, np.float32)

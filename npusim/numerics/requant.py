@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.numerics.backend import kernel
+
+Shifts = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 _LARGE = 1 << 13
 """From so many elements on, ndarray.clip is faster than minimum and maximum, whose calls cost less."""
 _EXACT_PRODUCT = 1 << 52
@@ -13,7 +17,15 @@ _EXACT_PRODUCT = 1 << 52
 
 def saturate(values: NDArray, bits: int, signed: bool) -> NDArray:
     """Clips `values` to a `bits`-wide integer, in place."""
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return _clip(values, *limits(bits, signed))
+
+
+def limits(bits: int, signed: bool) -> tuple[int, int]:
+    """The smallest and the largest integer of `bits` bits."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def _clip(values: NDArray, low: int, high: int) -> NDArray:
     if values.size >= _LARGE:
         return values.clip(low, high, out=values)
     return np.maximum(np.minimum(values, high, out=values), low, out=values)
@@ -81,6 +93,18 @@ def multiply_by_quantized(
     quotient += half.astype(np.int32)
     quotient >>= np.asarray(shift, np.int32)
     return quotient
+
+
+@kernel
+def quantize_channels(
+    sums: NDArray[np.int32], multiplier: NDArray[np.int64], shifts: Shifts, low: int, high: int
+) -> NDArray:
+    """`sums` (n, c, h, w), which may be overwritten, shifted to the left within 32 bits, through multiply_by_quantized,
+    and clipped; multiplier and the shifts (left, right) are of channels, shape (c,)."""
+    left, right = (shift[:, None, None] for shift in shifts)
+    if left.any():
+        sums <<= left.astype(np.int32)
+    return _clip(multiply_by_quantized(sums, multiplier[:, None, None], right), low, high)
 
 
 def split_shift(field: NDArray[np.int64] | int, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

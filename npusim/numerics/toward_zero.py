@@ -11,11 +11,14 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.numerics.blas import one_blas_thread
+
+R = TypeVar("R")
 
 _FE_TOWARDZERO = {"x86_64": 0xC00, "amd64": 0xC00, "i686": 0xC00, "aarch64": 0xC00000, "arm64": 0xC00000}
 
@@ -58,6 +61,18 @@ def rounding_toward_zero() -> Iterator[None]:
             yield
         finally:
             call(0)
+
+
+def toward_zero(function: Callable[..., R], *args: Any) -> R:
+    """What compiled code of one thread returns where the processor rounds toward zero; call it only if
+    `is_native()`."""
+    call = _fesetround()
+    assert call is not None
+    call(_FE_TOWARDZERO[platform.machine().lower()])
+    try:
+        return function(*args)
+    finally:
+        call(0)
 
 
 def add(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -54,3 +54,13 @@ def _is_ours_alone(path: Path) -> bool:
 
 def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).hexdigest().encode()
+
+
+def private_folder(name: str) -> Path | None:
+    """The folder `name` in the cache folder, where this user alone may write; None where there can be none."""
+    folder = cache_directory() / name
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder if _is_ours_alone(folder) else None
+    except OSError:
+        return None

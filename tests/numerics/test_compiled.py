@@ -1,0 +1,125 @@
+"""Compiled kernels give the bits of the functions that they stand for. Without the extra `fast` there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npusim.numerics import accumulate, backend, bf16, requant, windows
+
+try:
+    from npusim.numerics.compiled import KERNELS
+except ImportError:
+    KERNELS = {}
+REFERENCES = {
+    function.__name__: function.__wrapped__  # type: ignore[attr-defined]
+    for function in (
+        accumulate.dot_patterns, bf16.from_float, bf16.to_float, requant.quantize_channels, windows.sum_windows,
+        windows.sum_windows_in_order,
+    )
+}  # fmt: skip
+needs_numba = pytest.mark.skipif(not KERNELS, reason="Numba is not installed")
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    before = backend.backend_in_use()
+    yield
+    backend.use_backend(before)
+
+
+def patterns(rng: np.random.Generator, spread: int, *shape: int) -> np.ndarray:
+    """bf16 of either sign around 1, `spread` binary orders wide, zeros and denormals among them."""
+    exponents = rng.integers(max(0, 127 - spread), min(256, 128 + spread), shape)
+    found = rng.integers(0, 2, shape) << 15 | exponents << 7 | rng.integers(0, 128, shape)
+    return np.where(rng.random(shape) < 0.1, found & 0x807F, found).astype(np.uint16)
+
+
+def same(name: str, *args: object, **more: object) -> None:
+    """The compiled kernel declines, or gives the reference's bits."""
+    copies = [arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args]
+    found = KERNELS[name](*copies, **more)
+    if found is not backend.DECLINED:
+        wanted = REFERENCES[name](*args, **more)
+        assert found.shape == wanted.shape and found.astype(wanted.dtype).tobytes() == wanted.tobytes()
+
+
+@needs_numba
+def test_every_kernel_stands_for_a_marked_function() -> None:
+    assert set(KERNELS) == set(REFERENCES)
+
+
+@needs_numba
+@given(st.integers(0, 1 << 32), st.sampled_from([3, 30, 128]), st.integers(1, 9), st.integers(1, 70), st.booleans())
+def test_products_of_patterns(seed: int, spread: int, rows: int, columns: int, begun: bool) -> None:
+    rng = np.random.default_rng(seed)
+    start = np.nan_to_num(bf16.to_float(patterns(rng, spread, rows, columns))) if begun else None
+    right = patterns(rng, spread, columns, 33).T
+    same("dot_patterns", patterns(rng, spread, rows, 33), right, start)
+
+
+@needs_numba
+def test_every_pattern_is_read_alike() -> None:
+    same("to_float", np.arange(1 << 16, dtype=np.uint16).reshape(256, 256).T)
+
+
+@needs_numba
+@given(st.lists(st.integers(0, (1 << 32) - 1), min_size=1, max_size=40))
+def test_any_float32_is_written_alike(bits: list[int]) -> None:
+    same("from_float", np.array(bits, np.uint32).view(np.float32))
+    edges = np.array(bits, np.uint32) & 0x80000000 | np.uint32(0x7F7F7FF0) + (np.array(bits, np.uint32) & 31)
+    same("from_float", edges.view(np.float32))
+
+
+@needs_numba
+@given(st.integers(0, 1 << 32), st.sampled_from([8, 20, 31]), st.booleans(), st.booleans())
+def test_requantisation_by_channel(seed: int, bits: int, signed: bool, relu: bool) -> None:
+    rng = np.random.default_rng(seed)
+    sums = rng.integers(-(1 << bits), 1 << bits, (2, 5, 3, 7)).astype(np.int32)
+    multiplier = rng.integers(-(1 << 31), 1 << 31, 5)
+    shifts = requant.split_shift(rng.integers(0, 256, 5), int(rng.choice([6, 8])))
+    low, high = requant.limits(8, signed)
+    same("quantize_channels", sums, multiplier, shifts, max(low, 0) if relu else low, high)
+
+
+@needs_numba
+@given(st.integers(0, 1 << 32), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_sums_under_a_window(seed: int, kernel: int, stride: int, dilation: int, shared: bool) -> None:
+    rng = np.random.default_rng(seed)
+    out, steps = (int(rng.integers(1, 5)), int(rng.integers(1, 20))), (stride, int(rng.integers(1, 3)))
+    h, w = (
+        (size - 1) * step + (kernel - 1) * gap + 1 for size, step, gap in zip(out, steps, (dilation, 1), strict=True)
+    )
+    channels = 1 if shared else 3
+    octets = rng.integers(0, 256, (2, 3, h, w)).astype(rng.choice([np.int8, np.uint8]))
+    weights = rng.integers(-128, 128, (channels, kernel, kernel)).astype(np.int32)
+    same("sum_windows", octets, weights, steps, (dilation, 1), out)
+    extended, factors = patterns(rng, 20, 2, 3, h, w), patterns(rng, 20, channels, kernel, kernel)
+    floats = bf16.to_float(extended), bf16.to_float(factors)
+    same("sum_windows_in_order", *floats, steps, (dilation, 1), out, normal=True)
+
+
+def test_a_backend_that_is_not_there_is_refused_in_a_sentence(as_before: None) -> None:
+    with pytest.raises(ValueError, match="backend 'cuda' is not known; known are auto, numpy, numba"):
+        backend.use_backend("cuda")
+    if not KERNELS:
+        with pytest.raises(ValueError, match=r"needs Numba, which is not installed; pip install 'npusim\[fast\]'"):
+            backend.use_backend("numba")
+
+
+def test_compiled_code_is_taken_up_once_it_pays(monkeypatch: pytest.MonkeyPatch, as_before: None) -> None:
+    """And not at all where the environment forbids it, or Numba is not installed."""
+    backend.use_backend("numpy")
+    monkeypatch.setenv("NPUSIM_BACKEND", "auto")
+    clock = iter([0.0, backend.PAYS_AFTER - 1, 10.0, 10 + 2, 20.0])
+    monkeypatch.setattr(backend, "perf_counter", lambda: next(clock))
+    chooser = backend._Chooser()
+    for _ in range(2):
+        chooser.after_run(chooser.before_run())
+        assert backend.backend_in_use() == "numpy"
+    chooser.before_run()
+    assert backend.backend_in_use() == ("numba" if KERNELS else "numpy")
