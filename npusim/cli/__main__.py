@@ -4,4 +4,5 @@ import sys
 
 from npusim.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # not in the processes of `eval --jobs`
+    sys.exit(main())

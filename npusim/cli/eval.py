@@ -89,13 +89,14 @@ DEVICE_TOKENS = Value(
     default_words="0, all",
 )
 SEED: Value[int] = seed_option(note="the prompts")
+JOBS = Value(("--jobs",), "processes that share the samples, each with the model in its memory", Whole(1), default=1)
 JSON = RowsOutput("the rows; FILE.journal keeps finished samples, from which the same command goes on")
 PLOT = PlotOutput(note="score against bytes a step")
 PLOT_DIRECTORY = PlotDirectory(note="score against bytes a step, a picture a context")
 MARKDOWN = OutputFile[Path | None](("--markdown",), "the tables as Markdown", default=None)
 ASKED = (
     *(MODEL, POLICY, BUDGET, TASK, CONTEXT, HAYSTACK, TEMPLATES, SAMPLES, PAGE_SIZE, DENSE_LAYERS, DEVICE_TOKENS),
-    *(SEED, JSON, PLOT, PLOT_DIRECTORY, MARKDOWN),
+    *(SEED, JOBS, JSON, PLOT, PLOT_DIRECTORY, MARKDOWN),
 )
 
 
@@ -124,7 +125,7 @@ class EvalCommand(Command):
         plan = _plan(given, model, task)
         path = _journal_path(given[JSON])
         journal = None if path is None else Journal(path, plan)
-        found = _evaluated(plan, model, task, journal)
+        found = _evaluated(plan, model, task, journal, given[JOBS])
         _write_files(given, found)
         if journal:
             journal.remove()
@@ -183,10 +184,10 @@ def _warn_of_damage(task: Task) -> None:
             print(f"npusim: note: {task.name}, line {line} {fault}", file=sys.stderr)
 
 
-def _evaluated(plan: Plan, model: Model, task: Task, journal: Journal | None) -> list[Row]:
+def _evaluated(plan: Plan, model: Model, task: Task, journal: Journal | None, jobs: int) -> list[Row]:
     try:
         with EvaluationProgress(plan.cells, len(journal.done) if journal else 0) as progress:
-            return rows(plan, evaluate(plan, model, task, journal, progress.advance))
+            return rows(plan, evaluate(plan, model, task, journal, progress.advance, jobs=jobs))
     except KeyboardInterrupt:
         if journal is None:
             raise

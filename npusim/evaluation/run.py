@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +19,8 @@ from npusim.evaluation.lanes import Lane, Lanes, LaneSettings
 from npusim.evaluation.plan import FULL, Cell, Plan
 from npusim.evaluation.prompts import Frame, check_fits, draw_sample
 from npusim.evaluation.row import Outcome, Outcomes
+from npusim.evaluation.tasks import task_from
+from reference_model.loading import load
 from reference_model.model import Model
 
 OnProgress = Callable[[Cell, float], None]
@@ -27,20 +33,55 @@ def evaluate(
     task: Task,
     journal: Journal | None = None,
     on_progress: OnProgress = lambda cell, share: None,
+    *,
+    jobs: int = 1,
 ) -> Outcomes:
     """Outcomes of every sample, those of the journal included. What is finished is in the journal, whatever happens
-    after it."""
+    after it.
+
+    With several `jobs`, so many processes share the samples, with the same outcomes. Each loads the model and the task
+    that the plan names; progress is then told whole samples at a time. Raises UsageError where one of them ends."""
     plan.check_model(model.config)
     if isinstance(task, FileTask) and plan.samples > len(task.samples):
         raise UsageError(f"{plan.samples} samples of {task.name}: the file has {len(task.samples)}, ask for no more")
     done = dict(journal.done) if journal else {}
-    for cell in plan.cells:
-        if cell not in done:
-            done[cell] = evaluate_sample(plan, model, task, cell, partial(on_progress, cell))
-            if journal:
-                journal.add(cell, done[cell])
+    for cell in done:
         on_progress(cell, 1.0)
-    return done
+    left = [cell for cell in plan.cells if cell not in done]
+    here = ((cell, evaluate_sample(plan, model, task, cell, partial(on_progress, cell))) for cell in left)
+    for cell, outcomes in here if min(jobs, len(left)) < 2 else evaluate_apart(plan, left, min(jobs, len(left))):
+        done[cell] = outcomes
+        if journal:
+            journal.add(cell, outcomes)
+        on_progress(cell, 1.0)
+    return {cell: done[cell] for cell in plan.cells}
+
+
+def evaluate_apart(plan: Plan, cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, list[Outcome]]]:
+    """Samples in `jobs` other processes, in the order in which they are finished."""
+    workers = ProcessPoolExecutor(jobs, get_context("spawn"))
+    try:
+        running = {workers.submit(_evaluate_named, plan, cell): cell for cell in cells}
+        for finished in as_completed(running):
+            yield running[finished], finished.result()
+    except BrokenProcessPool:
+        raise UsageError(
+            f"one of {jobs} processes has ended, which may be for want of memory: give fewer with --jobs"
+        ) from None
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def _evaluate_named(plan: Plan, cell: Cell) -> list[Outcome]:
+    return evaluate_sample(plan, *_named(plan), cell)
+
+
+@cache
+def _named(plan: Plan) -> tuple[Model, Task]:
+    """The model and the task that a plan names, loaded once in a process."""
+    model = load(plan.model)
+    haystack, templates = (Path(name) if name else None for name in (plan.haystack, plan.templates))
+    return model, task_from(plan.task, model.tokenizer, haystack, templates)
 
 
 def evaluate_sample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,29 @@ def test_an_interrupted_command_says_where_it_goes_on_and_does(
     assert main(command) == 0
     assert seen == [(96, 0), (96, 1), (96, 1)]
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_rows_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for jobs in (1, 2):
+        path = tmp_path / f"{jobs}.json"
+        assert main([*QUICK, "--samples", "3", "--jobs", str(jobs), "--json", str(path)]) == 0
+        found.append(json.loads(path.read_text()))
+    assert found[0] == found[1]
+    assert "3 of 3" in capsys.readouterr().err
+
+
+def _ended(plan: object, cell: object) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_ends_is_named_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "_evaluate_named", _ended)
+    assert main([*QUICK, "--samples", "2", "--jobs", "2"]) == 2
+    assert "one of 2 processes has ended" in capsys.readouterr().err
 
 
 def test_the_list_names_every_task_and_policy(capsys: pytest.CaptureFixture[str]) -> None:
