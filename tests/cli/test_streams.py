@@ -120,3 +120,14 @@ def test_the_longest_possible_name_is_written_and_a_longer_one_refused(tmp_path:
         assert ("its name has 256 bytes, at most 255 are possible" in done.stderr) == (code == 2)
     assert json.loads(at.read_text())["chip"] == "cv181x"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_output_by_the_name_of_standard_output_comes_before_what_is_printed_and_behind_what_was(
+    tmp_path: Path,
+) -> None:
+    with open(tmp_path / "out", "w+") as out:
+        out.write("before\n")
+        out.flush()
+        subprocess.run([*NPUSIM, "profile", str(MODEL), "--html", "/dev/stdout"], stdout=out, check=True)
+    said = (tmp_path / "out").read_text()
+    assert said.startswith("before\n<!doctype html>") and said.endswith("wrote /dev/stdout\n") and "</script>" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,10 @@ class PlotDirectory(OutputDirectory[Path | None]):
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes `data` to `path` completely or not at all. Raises UsageError."""
+    if str(path) in _STANDARD_OUTPUT[1:]:  # opened once more it would be written from its beginning, over what follows
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        return
     try:
         with replacing(path) as partial:
             partial.write_bytes(data)
