@@ -73,11 +73,18 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim("hostile.longest", "No damaged .cvimodel, of 400, keeps npusim busy for long.", 20, "s of CPU time", "lower"),
     Claim(
-        "check.found",
-        "`npusim check` finds 99 % of a thousand faults seeded into programs of the vendor's compiler.",
-        99,
+        "check.recall",
+        "`npusim check` finds 97 % of a thousand faults of nine kinds seeded into programs of the vendor's compiler.",
+        97,
         "%",
         "higher",
+    ),
+    Claim(
+        "check.accused",
+        "`npusim check` accuses none of 200 sound programs of an error.",
+        0,
+        "programs",
+        "lower",
     ),
     Claim(
         "check.per_command",

@@ -13,9 +13,9 @@
 
 from __future__ import annotations
 
+from npusim.check.area import Area
 from npusim.check.checker import check
 from npusim.check.finding import MEANING, Finding, Findings, Kind, Severity
-from npusim.check.gmem import Area
 from npusim.check.model import check_model
 from npusim.check.program import check_program
 

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from npusim.check.area import Area
 from npusim.check.finding import Finding, Kind
-from npusim.check.gmem import Area, GlobalMemory
+from npusim.check.gmem import GlobalMemory
 from npusim.check.ids import Found, check_ids
 from npusim.check.local import LocalMemory
 from npusim.check.need import needed_reads
 from npusim.check.one_place import check_one_place
 from npusim.check.overlap import check_overlap
 from npusim.check.timeline import Step, Timeline, timeline_of
+from npusim.check.written import SecondRead
 from npusim.chip import Chip
 from npusim.errors import NpusimError
 from npusim.insn import Instruction
@@ -48,20 +50,25 @@ class Checker:
         self._array_base = (0,) * NUM_BASE_REGS if array_base is None else tuple(array_base)
         self._cmdbufs: dict[str, Cmdbuf] = {}
         self._found: list[Found] = []
+        self._second_reads: dict[int, list[SecondRead]] = {}
 
     def submit(self, segments: dict[str, Cmdbuf]) -> None:
         """Checks command buffers, by section name, that run as one job: LMEM keeps its content from one to the next,
         and no longer."""
-        lmem = LocalMemory(self.chip)
+        lmem = LocalMemory(self.chip, self._second_reads)
         for section, cmdbuf in segments.items():
             self._cmdbufs[section] = cmdbuf
             timeline = timeline_of(cmdbuf, self._refusal, section)
             found = list(self._check(timeline, lmem))
             self._found += sorted(found, key=lambda f: f[2][0].index if f[2] else -1)
 
+    def add(self, found: Iterable[Found]) -> None:
+        """Notes what else is wrong at this point of the program."""
+        self._found += found
+
     def findings(self) -> list[Finding]:
         """Everything found, together with what can only be said at the program's end."""
-        found = self._found + list(self.gmem.unread())
+        found = self._found + list(self.gmem.unread(self._second_reads))
         wanted: dict[str, set[int]] = {}
         for _, _, steps in found:
             for step in steps:
@@ -82,9 +89,12 @@ class Checker:
         for stream in timeline.streams:
             yield from ((Kind.ILLEGAL, step.refusal, (step,)) for step in stream if step.refusal)
         yield from check_ids(timeline)
+        fine: set[int] = set()  # commands that do the same share their footprint
         for step in timeline.order:
-            yield from check_overlap(step, self.chip)
-            yield from check_one_place(step)
+            if id(step.footprint) not in fine:
+                found = [*check_overlap(step, self.chip), *check_one_place(step)]
+                yield from found
+                fine.update([] if found else [id(step.footprint)])
         yield from lmem.check(timeline, needed_reads(self.chip, timeline.order))
         yield from self.gmem.check(timeline)
 

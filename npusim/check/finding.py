@@ -32,12 +32,15 @@ class Kind(str, Enum):
     PARTLY_UNSET = "partly unset"
     TORN = "torn read"
     TYPE = "element type"
+    MISTAKEN = "mistaken read"
     LOST = "lost write"
     OVERLAP = "operand overlap"
     ONE_PLACE = "one place"
     OUT_OF_RANGE = "out of range"
     READ_ONLY = "read-only write"
     OUTPUT_LOST = "overwritten output"
+    UNSTORED = "output not stored"
+    MISSING = "missing load"
     UNREAD = "never loaded"
     UNUSED = "unused"
 
@@ -54,6 +57,8 @@ _SEVERITY = {
     Kind.OUTPUT_LOST: Severity.WARNING,
     Kind.ID_GAP: Severity.WARNING,
     Kind.UNUSED: Severity.NOTE,
+    Kind.UNREAD: Severity.NOTE,
+    Kind.LOST: Severity.NOTE,
 }
 
 MEANING = {
@@ -64,11 +69,12 @@ MEANING = {
     Kind.RACE: "Both engines touch the same bytes, one writes, and no id puts them in order.",
     Kind.UNINITIALISED: "Bytes are read, and matter, that nothing has written.",
     Kind.PARTLY_UNSET: (
-        "Part of a bias, of quantisation records or of a load from GMEM is read, though nothing has written it."
+        "Part of a bias or of quantisation records is read, though nothing has written it, or a load from GMEM goes on "
+        "behind its tensor, where nothing or something else was stored."
     ),
     Kind.TORN: "Bytes are read that are left of a tensor after another command has overwritten part of it.",
     Kind.TYPE: "Bytes are read as elements of another size than they were written as.",
-    Kind.LOST: "Everything that a command wrote is overwritten before anything reads it.",
+    Kind.LOST: "Everything that a command wrote is overwritten before anything reads it, with no sign of harm.",
     Kind.OVERLAP: "A command's result lies over an operand that it still reads.",
     Kind.ONE_PLACE: (
         "Two operands that only make sense apart are one tensor: x - x, the larger of x and x, a copy onto itself."
@@ -76,6 +82,12 @@ MEANING = {
     Kind.OUT_OF_RANGE: "GMEM is touched outside the memory that the program has.",
     Kind.READ_ONLY: "A store goes to memory that is only to be read.",
     Kind.OUTPUT_LOST: "The memory of an output is used again before the program ends, when a runtime would copy it.",
+    Kind.UNSTORED: "Nothing stores a part of an output.",
+    Kind.MISTAKEN: (
+        "Nothing reads what a command wrote, and what lies in its place, before or after, is read twice or as another "
+        "tensor: one of the reads was meant for it."
+    ),
+    Kind.MISSING: "Something is never loaded, and a command reads as many bytes that were loaded for another one.",
     Kind.UNREAD: "A weight, or what a command stored and is no output, is never loaded.",
     Kind.UNUSED: "What a command wrote to LMEM is never read.",
 }

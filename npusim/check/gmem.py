@@ -3,55 +3,55 @@ reads of nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.check.area import EVERYTHING, Area
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step, Timeline
+from npusim.check.written import SecondRead
 from npusim.insn.operand import Access
+from npusim.insn.tdma_base import Transfer
 from npusim.mem.region import LMEM, Region
 from npusim.state import NUM_BASE_REGS
 
 _CHUNK = 1 << 22
 
 
-@dataclass(frozen=True)
-class Area:
-    """A range of GMEM that a program may use, by its base register. Areas may lie in one another; what any of them says
-    holds."""
-
-    name: str
-    base_reg: int
-    start: int
-    """Bytes behind the base register."""
-    num_bytes: int
-    is_set: bool = False
-    """Holds data before the program starts: weights, inputs."""
-    is_writable: bool = True
-    is_kept: bool = False
-    """Is looked at when the program has ended: outputs."""
-    is_whole: bool = False
-    """All of it is there to be read, as of a weight."""
-
-    @property
-    def end(self) -> int:
-        return self.start + self.num_bytes
+_NEAR = 16
+"""Commands between loads of parts of one tensor."""
 
 
 @dataclass
 class _Store:
-    """Something that was written at one time, and how much of it was overwritten before anything read it."""
+    """Something that was written at one time, and what became of it."""
 
     step: Step | None
     """None for the host and for CPU routines."""
     name: str
-    num_bytes: int
+    region: Region
     is_output: bool
     lost: int = 0
+    """Bytes that were overwritten before anything read them."""
+    loads: list[Step] = field(default_factory=list)
+    """The first and the last command that read some of it."""
+    is_read: bool = False
+    element_bytes: int = 0
+    """Of elements that it was stored as; 0 where that is not known."""
+    cut_by: str = ""
+    """What first overwrote a part of it that had been read."""
+
+    def could_be_meant_by(self, reader: Step) -> bool:
+        """Whether a command stands behind the store, and near the loads of other parts of it, if there are any."""
+        if self.step is None or self.step.section != reader.section:
+            return True
+        near = [step.index for step in self.loads if step.section == reader.section]
+        is_near = not near or min(near) - _NEAR <= reader.index <= max(near) + _NEAR
+        return self.step.index < reader.index and is_near
 
 
 class GlobalMemory:
@@ -80,17 +80,71 @@ class GlobalMemory:
         """Marks bytes as written: by a command, by a CPU routine or by the host."""
         writer, was_read = region.view(self._writer[region.memory]), region.view(self._was_read[region.memory])
         self._count_lost(writer[~was_read])
+        for number in self._writers(writer):
+            before = self._stores[number - 1]
+            if before.is_read and not before.cut_by:
+                before.cut_by = name
         is_output = any(
             a.base_reg == region.memory and a.start <= region.start and region.end <= a.end for a in self._kept
         )
-        self._stores.append(_Store(step, name, region.num_bytes, is_output))
+        self._stores.append(_Store(step, name, region, is_output))
         region.view(self._is_set[region.memory])[...] = True
         was_read[...] = False
         writer[...] = len(self._stores)
 
-    def read(self, region: Region) -> None:
-        """Marks bytes as read, by whomever."""
+    def _writers(self, writer: NDArray[np.int32]) -> list[int]:
+        """Which of `_stores` last wrote some bytes, from 1 on."""
+        first = writer.item(0) if writer.size else 0
+        numbers = [first] if (writer == first).all() else np.flatnonzero(np.bincount(writer.reshape(-1))).tolist()
+        return [number for number in numbers if number]
+
+    def read(self, region: Region, reader: str, steps: tuple[Step, ...] = (), size: int = 0) -> Iterator[Found]:
+        """Marks bytes as read, by whomever, and says which of them are not what they should be. `size` is that of
+        elements that the reader converts; 0 where it takes any."""
+        is_set, writer = region.view(self._is_set[region.memory]), region.view(self._writer[region.memory])
+        missing = is_set.size - np.count_nonzero(is_set)
+        if missing:
+            text = (
+                f"{reader} loads {is_set.size:,} bytes from {self._where(region)}, of which nothing has stored "
+                f"{missing:,}"
+            )
+            is_beside = missing < is_set.size and self._are_beside(region, ~is_set)
+            yield Kind.PARTLY_UNSET if is_beside else Kind.UNINITIALISED, text, steps
+        for number in self._writers(writer):
+            store = self._stores[number - 1]
+            store.is_read = True
+            store.loads[1:] = steps
+            if size and store.element_bytes not in (0, size):
+                yield (
+                    Kind.TYPE,
+                    f"{reader} converts elements of {size} bytes, which {store.name} stored as others",
+                    steps,
+                )
+            if store.cut_by:
+                text = (
+                    f"{reader} loads from {self._where(region)} what is left there of {store.name}, which had been "
+                    f"read before {store.cut_by} overwrote a part of it"
+                )
+                yield Kind.PARTLY_UNSET if self._are_beside(region, writer == number) else Kind.TORN, text, steps
         region.view(self._was_read[region.memory])[...] = True
+
+    def _are_beside(self, region: Region, chosen: NDArray[np.bool_]) -> bool:
+        """Whether the chosen bytes of a region all lie behind the tensor in which it starts: a load that is longer than
+        its tensor.
+
+        Of several tensors that have lain there it is the longest that starts at the same place, or else the smallest
+        that holds all of what was stored there."""
+        first = int(self._writer[region.memory][region.start])
+        stored = self._stores[first - 1].region if first else region._replace(extents=(), strides=(), run=1)
+        tensors = [a for a in self.areas if a.is_tensor and a.base_reg == region.memory]
+        end = (
+            max((a.end for a in tensors if a.start == region.start), default=0)
+            or min(
+                (a.num_bytes, a.end) for a in [*tensors, EVERYTHING] if a.start <= stored.start and stored.end <= a.end
+            )[1]
+        )
+        addrs = (region.starts()[:, None] + np.arange(region.run))[chosen.reshape(-1, region.run)]
+        return bool((addrs >= end).all())
 
     def check(self, timeline: Timeline) -> Iterator[Found]:
         """Every fault of one command buffer."""
@@ -132,31 +186,36 @@ class GlobalMemory:
     def _load(self, step: Step, access: Access, region: Region) -> Iterator[Found]:
         if access.operand.at_most:
             self._streams.append((region.memory, region.start))
+            region.view(self._was_read[region.memory])[...] = True
         else:
-            is_set = region.view(self._is_set[region.memory])
-            missing = is_set.size - np.count_nonzero(is_set)
-            if missing:
-                text = (
-                    f"{step.name} loads {is_set.size:,} bytes from {self._where(region)}, of which nothing has "
-                    f"stored {missing:,}"
-                )
-                yield Kind.PARTLY_UNSET if missing < is_set.size else Kind.UNINITIALISED, text, (step,)
-        self.read(region)
+            size = _element_bytes(step, 0) if _converts(step) else 0
+            for area in self.areas if size else ():
+                is_there = area.base_reg == region.memory and area.start <= region.start < area.end
+                if is_there and area.element_bytes not in (0, size):
+                    text = f"{step.name} converts elements of {size} bytes, but those of {area.name} have others"
+                    yield Kind.TYPE, text, (step,)
+            yield from self.read(region, step.name, (step,), size)
 
     def _store(self, step: Step, region: Region) -> Iterator[Found]:
         if any(region.overlaps(frozen) for frozen in self._frozen):
             yield Kind.READ_ONLY, f"{step.name} stores to {self._where(region)}, which is only to be read", (step,)
         self.set(region, step, step.name)
+        self._stores[-1].element_bytes = _element_bytes(step, 1)
 
     def _where(self, region: Region) -> str:
         names = [a.name for a in self.areas if a.base_reg == region.memory and a.start <= region.start < a.end]
         return f"base{region.memory}+{region.start:#x}" + (f" ({names[-1]})" if names else "")
 
-    def unread(self) -> Iterator[Found]:
+    def unread(self, second_reads: dict[int, list[SecondRead]]) -> Iterator[Found]:
         """What nothing has read by the end of the program: bytes of a store or of a weight, or the whole of what the
         host gave."""
         for area in self._kept:
-            self.read(_whole(area))
+            is_set = _whole(area).view(self._is_set[area.base_reg])
+            if not is_set.all():
+                missing = area.num_bytes - np.count_nonzero(is_set)
+                yield Kind.UNSTORED, f"nothing stores {missing:,} of {area.num_bytes:,} bytes of {area.name}", ()
+                is_set[...] = True
+            yield from self.read(_whole(area), "the host")
         for area in self.areas:
             unread = area.num_bytes - np.count_nonzero(self._was_read[area.base_reg][area.start : area.end])
             if (
@@ -164,7 +223,8 @@ class GlobalMemory:
                 and unread
                 and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams)
             ):
-                yield Kind.UNREAD, f"{unread:,} of {area.num_bytes:,} bytes of {area.name} are never loaded", ()
+                text = f"{unread:,} of {area.num_bytes:,} bytes of {area.name} are never loaded"
+                yield _unread(text, second_reads.get(unread, ()))
         for writer, was_read in zip(self._writer, self._was_read, strict=True):
             for at in range(0, writer.size, _CHUNK):
                 self._count_lost(writer[at : at + _CHUNK][~was_read[at : at + _CHUNK]])
@@ -177,15 +237,39 @@ class GlobalMemory:
                     steps,
                 )
             elif store.lost and store.step:
-                yield Kind.UNREAD, f"nothing loads {store.lost:,} bytes that {store.name} stores", steps
-            elif store.lost >= store.num_bytes:
-                yield Kind.UNREAD, f"nothing loads what {store.name} holds", ()
+                text = f"nothing loads {store.lost:,} bytes that {store.name} stores"
+                yield _unread(text, second_reads.get(store.lost, ()), store)
+            elif store.lost >= store.region.num_bytes:
+                yield _unread(f"nothing loads what {store.name} holds", second_reads.get(store.lost, ()))
 
     def _count_lost(self, writers: NDArray[np.int32]) -> None:
         if writers.any():
-            for number, count in enumerate(np.bincount(writers.reshape(-1))):
-                if number and count:
-                    self._stores[number - 1].lost += int(count)
+            counts = np.bincount(writers.reshape(-1))
+            for number in np.flatnonzero(counts).tolist():
+                if number:
+                    self._stores[number - 1].lost += int(counts[number])
+
+
+def _converts(step: Step) -> bool:
+    return isinstance(step.instruction, Transfer) and step.instruction.table() is not None
+
+
+def _element_bytes(step: Step, side: int) -> int:
+    """Bytes of the elements that a transfer reads (0) or writes (1); 0 where it moves bytes or sets a constant."""
+    insn = step.instruction
+    return insn.itemsizes[side] if isinstance(insn, Transfer) and not (insn.linear or insn.clears()) else 0
+
+
+def _unread(text: str, instead: Sequence[SecondRead], store: _Store | None = None) -> Found:
+    """Bytes that are never loaded, and the command that seems to want them."""
+    steps = (store.step,) if store and store.step else ()
+    for found in instead:
+        if store is None or store.could_be_meant_by(found.step):
+            writer, first = found.writer, found.first
+            reads = f"{found.step.name} reads as many in {found.operand}"
+            had = f"which {writer.name} wrote and {first.name} has read"
+            return Kind.MISSING, f"{text}, and {reads}, {had}", (found.step, writer, *steps)
+    return Kind.UNREAD, text, steps
 
 
 def _whole(area: Area) -> Region:

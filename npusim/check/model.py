@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from npusim.check.area import Area
 from npusim.check.checker import Checker
 from npusim.check.finding import Finding
-from npusim.check.gmem import Area, GlobalMemory
+from npusim.check.gmem import GlobalMemory
 from npusim.loader.cvimodel_types import CpuRoutine, Cvimodel, Program
 from npusim.mem.lmem import align_up
 from npusim.mem.region import Region
@@ -36,8 +37,8 @@ def check_model(model: Cvimodel, program: int = 0) -> list[Finding]:
             checker.submit(by_segment(routine.section, section_cmdbufs(model, routine.section)))
         elif gmem.areas:
             for name in routine.inputs:
-                if name in placed:
-                    gmem.read(placed[name])
+                if name in placed and placed[name].memory != WEIGHT:
+                    checker.add(gmem.read(placed[name], f"CPU routine {routine.function}"))
             for name in routine.outputs:
                 if name in placed:
                     gmem.set(placed[name], None, f"{name}, which CPU routine {routine.function} writes,")
@@ -59,12 +60,21 @@ def _areas(model: Cvimodel, program: Program, placed: dict[str, Region], sizes: 
     for weight in model.weights:
         start = weight.offset & ((1 << 40) - 1)
         if start + weight.num_bytes <= sizes[WEIGHT]:
-            yield Area(f"weight {weight.name}", WEIGHT, start, weight.num_bytes, is_whole=True)
+            yield Area(
+                f"weight {weight.name}",
+                WEIGHT,
+                start,
+                weight.num_bytes,
+                is_whole=True,
+                element_bytes=weight.dtype.numpy.itemsize,
+            )
     for tensor in program.tensors:
         if tensor.name in placed:
             is_input, is_output = tensor.name in program.inputs, tensor.name in program.outputs
             place = placed[tensor.name]
-            yield Area(tensor.name, place.memory, place.start, place.run, is_set=is_input, is_kept=is_output)
+            yield Area(
+                tensor.name, place.memory, place.start, place.run, is_set=is_input, is_kept=is_output, is_stored=True
+            )
 
 
 def _region(offset: int, num_bytes: int) -> Region:

@@ -48,9 +48,12 @@ class Step:
     """Where the command buffer comes from."""
 
     @property
+    def mnemonic(self) -> str:
+        return self.instruction.mnemonic if self.instruction else ENGINES[self.engine].name
+
+    @property
     def name(self) -> str:
-        what = self.instruction.mnemonic if self.instruction else ENGINES[self.engine].name
-        return f"command {self.index} ({what})"
+        return f"command {self.index} ({self.mnemonic})"
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,13 @@ def timeline_of(cmdbuf: Cmdbuf, refuse: Callable[[Instruction], str], section: s
     """Decodes `cmdbuf`. `refuse` says why the chip does not run an instruction, or ""."""
     chip, waits = cmdbuf.chip, waits_of(cmdbuf)
     rows = PerEngine[list[Any]](tiu_rows(chip, cmdbuf.tiu), tdma_rows(chip, cmdbuf.tdma))
-    decoders = PerEngine[Callable[..., Instruction]](decode_tiu, decode_tdma)
+    decoder = _Decoder(chip, refuse)
     streams = PerEngine[list[Step]]([], [])
     for engine in (TIU, TDMA):
         numbers = (waits.known, waits.ids, waits.wanted, cmdbuf.index)
         columns = zip(rows[engine], *(column[engine].tolist() for column in numbers), strict=True)
         for position, (row, known, id_, wait, index) in enumerate(columns, 1):
-            instruction, footprint, refusal = _decoded(decoders[engine], chip, row, index, refuse)
+            instruction, footprint, refusal = decoder.decode(engine, row, index)
             step = Step(
                 engine=engine,
                 position=position,
@@ -99,12 +102,23 @@ def _order(cmdbuf: Cmdbuf, waits: Waits, streams: PerEngine[list[Step]]) -> list
     return [next(next_step[engine]) for engine in waits.turns]
 
 
-def _decoded(
-    decode: Callable[..., Instruction], chip: Chip, row: Any, place: int, refuse: Callable[[Instruction], str]
-) -> tuple[Instruction | None, Footprint, str]:
-    try:
-        instruction = decode(chip, row, place)
-    except IllegalInstruction as error:
-        return None, NOTHING, str(error)
-    refusal = refuse(instruction)
-    return instruction, NOTHING if refusal else instruction.footprint(), refusal
+class _Decoder:
+    """From fields to instructions and what they touch, which is worked out once for commands that do the same."""
+
+    def __init__(self, chip: Chip, refuse: Callable[[Instruction], str]) -> None:
+        self._chip, self._refuse = chip, refuse
+        self._known: dict[tuple, Footprint] = {}
+
+    def decode(self, engine: int, row: Any, place: int) -> tuple[Instruction | None, Footprint, str]:
+        try:
+            instruction = (decode_tiu, decode_tdma)[engine](self._chip, row, place)
+        except IllegalInstruction as error:
+            return None, NOTHING, str(error)
+        key = (engine, instruction.work())
+        footprint = self._known.get(key)
+        if footprint is None:
+            refusal = self._refuse(instruction)
+            if refusal:
+                return instruction, NOTHING, refusal
+            footprint = self._known[key] = instruction.footprint()
+        return instruction, footprint, ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from npusim.check import MEANING, Area, Finding, Kind, check
-from tests.check.program import Program
+from tests.check.program import Program, W
 
 PADS = [f"conv_opd0_{side}_pad" for side in ("up", "dn", "lf", "rt")]
 A, B, C = 0x000, 0x100, 0x200
@@ -126,6 +126,29 @@ def test_a_write_that_is_overwritten_before_any_read_is_lost() -> None:
     assert found(p) == [(Kind.LOST, (1, 0))]
 
 
+def test_a_lost_write_is_a_mistake_where_what_lies_over_it_is_read_twice_or_as_another_tensor() -> None:
+    p = Program()
+    p.load(A)
+    p.load(A, at=0x400)
+    p.store(A)
+    p.store(A, at=0x2000)
+    assert found(p) == [(Kind.MISTAKEN, (1, 0))]
+    p = Program()
+    p.load(A)
+    p.load(A, at=0x400, w=2 * W)
+    p.store(A)
+    assert found(p) == [(Kind.MISTAKEN, (1, 0))]
+
+
+def test_a_result_that_comes_too_late_for_its_reader_is_a_mistake() -> None:
+    p = Program()
+    copied = p.copy(B, A, wait=p.load(A))
+    p.store(B, wait=copied)
+    p.store(B, at=0x2000)  # meant for the copy behind it
+    p.copy(B, A, wait=3)
+    assert found(p) == [(Kind.MISTAKEN, (4,))]
+
+
 def test_a_result_that_nothing_reads_is_a_note() -> None:
     p = pipeline()
     p.load(C, at=0x400)
@@ -213,6 +236,52 @@ def test_gmem_rules(areas: tuple[Area, ...], kind: Kind, commands: tuple[int, ..
     size = 0x1000 + 8 * 16 if kind == Kind.OUT_OF_RANGE else 0
     areas = tuple(area for area in areas if not (size and area.name == "output y"))
     assert (kind, commands) in found(pipeline(), *areas)
+
+
+def test_a_store_cut_short_is_an_error_where_an_output_or_a_later_load_lacks_the_rest() -> None:
+    p = pipeline()
+    p.commands.pop()
+    p.store(B, wait=1, src_c=4, dst_c=4)
+    assert (Kind.UNSTORED, ()) in found(p, WHOLE, INPUT, OUTPUT)
+    temporary = Area("temporary", 0, 0x1800, 8 * W, is_stored=True)
+    for before in ((), (1,)):  # into fresh memory, or over a tensor that has been read
+        p = Program()
+        copied = p.copy(B, A, wait=p.load(A))
+        for _ in before:
+            p.store(B, at=0x1800, wait=copied)
+            p.load(C, at=0x1800)
+            p.store(C, at=0x1000)
+        p.store(B, at=0x1800, wait=copied, src_c=4, dst_c=4)
+        p.load(C, at=0x1800)
+        p.store(C, at=0x1000)
+        last = p.num_tiu + p.num_tdma - 2
+        kinds = dict(found(p, WHOLE, INPUT, OUTPUT, temporary))
+        assert kinds[Kind.TORN if before else Kind.UNINITIALISED] == (last,)
+
+
+def test_a_load_that_goes_on_behind_its_tensor_is_a_warning() -> None:
+    short = Area("input x", 0, 0, 4 * W, is_set=True)
+    assert (Kind.PARTLY_UNSET, (0,)) in found(pipeline(), WHOLE, short, OUTPUT)
+
+
+def test_a_weight_that_is_never_loaded_is_an_error_where_a_command_reads_another_in_its_place() -> None:
+    weight = Area("kernel", 0, 0x800, 8 * W, is_set=True, is_writable=False, is_whole=True)
+    p = pipeline()
+    assert (Kind.UNREAD, ()) in found(p, WHOLE, INPUT, OUTPUT, weight)
+    q = Program()
+    copied = q.copy(B, A, wait=q.load(A))
+    q.copy(C, A)  # behind a load of the kernel that is left out
+    q.store(B, at=0x1800, wait=copied)
+    q.store(C, wait=copied + 1)
+    assert (Kind.MISSING, (2, 0)) in found(q, WHOLE, INPUT, OUTPUT, weight)
+
+
+def test_a_load_that_converts_elements_of_another_size_than_were_stored_is_found() -> None:
+    weight = Area("kernel", 0, 0x800, 16 * W, is_set=True, is_writable=False, is_whole=True, element_bytes=2)
+    p = Program()
+    p.load(A, at=0x800, dst_fmt=2, **{"dst_n_stride": 256, "dst_c_stride_low": 32, "dst_h_stride": 32})
+    p.store(A, wait=0, w=2 * W)
+    assert (Kind.TYPE, (0,)) in found(p, WHOLE, OUTPUT, weight)
 
 
 def test_an_output_whose_memory_is_used_again_is_a_warning() -> None:

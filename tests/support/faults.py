@@ -1,36 +1,28 @@
-"""Faults seeded into programs of the vendor's compiler. What is a fault is told by running, never by the checker.
+"""Faults seeded into programs of the vendor's compiler: of what kinds, and how they are made.
 
-- A wait id lowered: the outputs differ between two orders that the ids allow, one with the TIU and one with the TDMA as
-early as can be.
-- Two buffers moved onto each other: the outputs differ from those of the program as it was.
-- A load removed, all ids and waits counted down as if it had never been there: the same.
-"""
+Whether a change is a fault is told by running the program (tests/support/oracle.py), never by the checker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from golden import read_archive
-from npusim import Model, NpusimError
-from npusim.execute import BoundProgram
 from npusim.insn import Instruction, TdmaInstruction
 from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.opcodes import TransDir
-from npusim.isa.regs import tdma_rows, tiu_rows
 from npusim.loader.cvimodel import load_cvimodel
-from npusim.loader.cvimodel_types import Cvimodel, TpuRoutine
-from npusim.mem.region import LMEM, Region
+from npusim.loader.cvimodel_types import Cvimodel
 from npusim.program.cmdbuf import Cmdbuf, write_cmdbuf
-from npusim.program.decode import decode_cmdbuf, decode_tdma, decode_tiu
-from npusim.program.model import section_cmdbufs
+from tests.support.buffers import buffers_of
+from tests.support.oracle import Subject
 
-Order = list[Instruction]
+Rng = np.random.Generator
+Seed = tuple[str, Cmdbuf, frozenset[int]]
+"""What was changed, the program with the change, and the places of the commands that have to do with it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +36,8 @@ class Fault:
     cmdbuf: Cmdbuf
     commands: frozenset[int]
     """Commands of the faulty program that have to do with the fault, by place."""
+    effect: str
+    """What running it shows: another result, a refusal, a hang or foreign memory. "" for nothing."""
 
     def model(self) -> Cvimodel:
         return with_section(load_cvimodel(self.path), self.section, self.cmdbuf)
@@ -61,68 +55,6 @@ def with_section(file: Cvimodel, name: str, cmdbuf: Cmdbuf) -> Cvimodel:
     return replace(file, sections=sections, payload=memoryview(bytes(file.payload[:]) + data))
 
 
-class Subject:
-    """A model, and what it computes with one of its sections replaced."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        model = Model(path)
-        self._loaded, self._program, self._state = model._loaded, model._program, model.state
-        given = read_archive(path.with_name(f"{path.stem.split('_')[0]}.in.npz"))
-        for name, array in model._checked(given, reshape=False).items():
-            self._loaded.tensors[name].array[...] = array
-        self.gmem = self._state.gmem.bytes.copy()
-        """GMEM before a run, with the inputs in place."""
-        file = load_cvimodel(path)
-        self.cmdbufs = {
-            r.section: section_cmdbufs(file, r.section)[0] for r in self._program.routines if isinstance(r, TpuRoutine)
-        }
-        self.decoded = cache(lambda section: decode_cmdbuf(self.cmdbufs[section]))
-        self.buffers = cache(lambda section: buffers_of(self.cmdbufs[section]))
-        self.right = cache(lambda section: self.outputs(section, self.decoded(section)))
-        """The outputs of the program as it is."""
-
-    def base(self, register: int) -> int:
-        return self._state.array_base[register]
-
-    def outputs(self, section: str, order: Order, lmem_seed: int = 1) -> bytes | None:
-        """The outputs with `order` in the place of `section`; None where the machine refuses it. LMEM starts with
-        random bytes."""
-        state = self._state
-        state.gmem.bytes[:] = self.gmem
-        state.lmem[...] = np.random.default_rng(lmem_seed).integers(0, 256, state.lmem.shape, np.uint8)
-        try:
-            for routine, step in zip(self._program.routines, self._loaded.steps, strict=True):
-                if isinstance(routine, TpuRoutine) and routine.section == section:
-                    BoundProgram(state, order).run()
-                else:
-                    step()
-        except NpusimError:
-            return None
-        return b"".join(self._loaded.tensors[name].array.tobytes() for name in self._program.outputs)
-
-
-def eager(cmdbuf: Cmdbuf, tiu_first: bool) -> Order | None:
-    """The order in which one engine goes on as long as its waits let it before the other does a command; None for a
-    deadlock."""
-    chip = cmdbuf.chip
-    rows: tuple[list[Any], list[Any]] = tiu_rows(chip, cmdbuf.tiu), tdma_rows(chip, cmdbuf.tdma)
-    places = (cmdbuf.tiu_index.tolist(), cmdbuf.tdma_index.tolist())
-    waits = ([r.cmd_id_gdma if r.cmd_id_en else 0 for r in rows[0]], [r.wait_id_tpu for r in rows[1]])
-    ids = ([r.cmd_id_tpu for r in rows[0]], [r.cmd_id for r in rows[1]])
-    next_of, done, order = [0, 0], [0, 0], []
-    while next_of != [len(rows[0]), len(rows[1])]:
-        for engine in (0, 1) if tiu_first else (1, 0):
-            at = next_of[engine]
-            if at < len(rows[engine]) and waits[engine][at] <= done[1 - engine]:
-                order.append((decode_tiu, decode_tdma)[engine](chip, rows[engine][at], places[engine][at]))
-                done[engine], next_of[engine] = ids[engine][at], at + 1
-                break
-        else:
-            return None
-    return order
-
-
 def edited(cmdbuf: Cmdbuf, changes: dict[int, dict[str, int]]) -> Cmdbuf:
     """`cmdbuf` with other fields, by place of the command, in some of its descriptors."""
     found: dict[str, Any] = {}
@@ -136,48 +68,100 @@ def edited(cmdbuf: Cmdbuf, changes: dict[int, dict[str, int]]) -> Cmdbuf:
     return replace(cmdbuf, **found)
 
 
-def lowered_wait(rng: np.random.Generator, subject: Subject, section: str) -> Fault | None:
-    cmdbuf, waits = subject.cmdbufs[section], []
+def _picked(rng: Rng, things: list[Any]) -> Any:
+    return things[rng.integers(len(things))]
+
+
+def _change(cmdbuf: Cmdbuf, place: int, old: Any, changes: dict[str, int]) -> Seed:
+    told = ", ".join(f"{name} {getattr(old, name)} -> {value}" for name, value in changes.items())
+    return f"command {place}: {told}", edited(cmdbuf, {place: changes}), frozenset((place,))
+
+
+def _wait(rng: Rng, subject: Subject, section: str, lower: Callable[[int], int]) -> Seed:
+    waits = []
     for insn in subject.decoded(section):
         field = "wait_id_tpu" if isinstance(insn, TdmaInstruction) else "cmd_id_gdma"
         if getattr(insn.regs, field):
-            waits.append((insn.index, field, getattr(insn.regs, field)))
-    place, field, wait = waits[rng.integers(len(waits))]
-    lower = int(rng.choice([0, wait - 1, rng.integers(wait)]))
-    faulty = edited(cmdbuf, {place: {field: lower}})
-    early, late = eager(faulty, True), eager(faulty, False)
-    if early is None or late is None or subject.outputs(section, early) == subject.outputs(section, late):
+            waits.append((insn, field))
+    insn, field = _picked(rng, waits)
+    return _change(subject.cmdbufs[section], insn.index, insn.regs, {field: lower(getattr(insn.regs, field))})
+
+
+def dropped_wait(rng: Rng, subject: Subject, section: str) -> Seed:
+    """A command waits for nothing."""
+    return _wait(rng, subject, section, lambda wait: 0)
+
+
+def lowered_wait(rng: Rng, subject: Subject, section: str) -> Seed:
+    """A command waits for an earlier one than it must."""
+    return _wait(rng, subject, section, lambda wait: int(_picked(rng, [wait - 1, rng.integers(wait)])))
+
+
+def swapped_commands(rng: Rng, subject: Subject, section: str) -> Seed | None:
+    """Two commands of one engine, up to three apart, change places; ids and waits stay where they were."""
+    cmdbuf = subject.cmdbufs[section]
+    name = _picked(rng, ["tiu", "tdma"])
+    layout = {"tiu": tiu_layout, "tdma": tdma_layout}[name](cmdbuf.chip)
+    ids = ("cmd_id_tpu", "cmd_id_gdma", "cmd_id_en") if name == "tiu" else ("cmd_id", "wait_id_tpu")
+    rows, places = getattr(cmdbuf, name), getattr(cmdbuf, f"{name}_index").tolist()
+    first, distance = int(rng.integers(len(rows))), int(rng.integers(1, 4))
+    second = first + distance
+    if second >= len(rows):
         return None
-    return Fault(
-        "wait lowered",
-        subject.path,
-        section,
-        f"command {place}: {field} {wait} -> {lower}",
-        faulty,
-        frozenset((place,)),
+    columns = layout.decode(rows)
+    for field, column in columns.items():
+        if field not in ids:
+            column[[first, second]] = column[[second, first]]
+    found = frozenset((places[first], places[second]))
+    encoded: dict[str, Any] = {name: layout.encode(columns, len(rows))}
+    changed = replace(cmdbuf, **encoded)
+    return f"commands {places[first]} and {places[second]} change places", changed, found
+
+
+def _transfers(subject: Subject, section: str, *directions: TransDir) -> list[Instruction]:
+    found = (i for i in subject.decoded(section) if isinstance(i, TdmaInstruction))
+    return [i for i in found if i.regs.trans_dir in directions]
+
+
+def cut_store(rng: Rng, subject: Subject, section: str) -> Seed | None:
+    """A store of fewer bytes: one extent is halved, or one less."""
+    insn = _picked(rng, _transfers(subject, section, TransDir.L2G))
+    regs = insn.regs
+    pairs: list[tuple[str, ...]]
+    if regs.trans_fmt:
+        pairs = [("src_n_stride",)]
+    elif regs.sys_dtype:
+        pairs = [("src_n", "dst_c")]
+    else:
+        pairs = [(f"src_{d}", f"dst_{d}") for d in "chw" if getattr(regs, f"src_{d}") == getattr(regs, f"dst_{d}")]
+        pairs.append(("src_n",))
+    pairs = [pair for pair in pairs if getattr(regs, pair[0]) > 1]
+    if not pairs:
+        return None
+    pair = _picked(rng, pairs)
+    extent = getattr(regs, pair[0])
+    return _change(
+        subject.cmdbufs[section], insn.index, regs, dict.fromkeys(pair, _picked(rng, [extent - 1, extent // 2]))
     )
 
 
-def removed_load(rng: np.random.Generator, subject: Subject, section: str) -> Fault | None:
+def dropped_load(rng: Rng, subject: Subject, section: str) -> Seed:
+    """A load is left out, and all ids and waits are counted down as if it had never been there."""
     cmdbuf = subject.cmdbufs[section]
-    loads = [i for i, r in enumerate(tdma_rows(cmdbuf.chip, cmdbuf.tdma)) if r.trans_dir == TransDir.G2L]
-    row = loads[rng.integers(len(loads))]
-    faulty, place = _without_tdma(cmdbuf, row)
-    outputs = subject.outputs(section, decode_cmdbuf(faulty))
-    if outputs is None or outputs == subject.right(section):
-        return None
-    return Fault("load removed", subject.path, section, f"command {place} removed", faulty, frozenset())
+    insn = _picked(rng, _transfers(subject, section, TransDir.G2L))
+    row = cmdbuf.tdma_index.tolist().index(insn.index)
+    return f"command {insn.index} removed", _without_tdma(cmdbuf, row), frozenset()
 
 
-def _without_tdma(cmdbuf: Cmdbuf, row: int) -> tuple[Cmdbuf, int]:
-    """`cmdbuf` as if its TDMA command in `row` had never been there, and the place where it was."""
+def _without_tdma(cmdbuf: Cmdbuf, row: int) -> Cmdbuf:
+    """`cmdbuf` as if its TDMA command in `row` had never been there."""
     tiu, tdma = tiu_layout(cmdbuf.chip), tdma_layout(cmdbuf.chip)
     place, gone = int(cmdbuf.tdma_index[row]), tdma.decode(cmdbuf.tdma)["cmd_id"][row]
     tiu_columns, tdma_columns = tiu.decode(cmdbuf.tiu), tdma.decode(np.delete(cmdbuf.tdma, row, 0))
     tiu_columns["cmd_id_gdma"] -= tiu_columns["cmd_id_gdma"] >= gone
     tdma_columns["cmd_id"] -= tdma_columns["cmd_id"] >= gone
     tiu_index, tdma_index = cmdbuf.tiu_index, np.delete(cmdbuf.tdma_index, row)
-    shorter = Cmdbuf(
+    return Cmdbuf(
         cmdbuf.chip,
         np.delete(cmdbuf.headers, place, 0),
         tiu.encode(tiu_columns, len(cmdbuf.tiu)),
@@ -185,24 +169,75 @@ def _without_tdma(cmdbuf: Cmdbuf, row: int) -> tuple[Cmdbuf, int]:
         tdma.encode(tdma_columns, len(cmdbuf.tdma) - 1),
         tdma_index - (tdma_index > place),
     )
-    return shorter, place
 
 
-@dataclass(frozen=True)
-class Buffer:
-    """What one command wrote to LMEM at `addr`, and the operands that read it, all of them alone and from there on."""
+def early_reuse(rng: Rng, subject: Subject, section: str) -> Seed | None:
+    """A load is issued up to eight commands of its engine earlier, without its wait: its buffer is still in use.
 
-    addr: int
-    uses: tuple[tuple[int, str], ...]
-    """(place of the command, name of its operand), the writer's first."""
+    Every other wait is for the same commands as before, or for one that stands behind them."""
+    cmdbuf = subject.cmdbufs[section]
+    tiu, tdma = tiu_layout(cmdbuf.chip), tdma_layout(cmdbuf.chip)
+    insn = _picked(rng, _transfers(subject, section, TransDir.G2L))
+    row = cmdbuf.tdma_index.tolist().index(insn.index)
+    to = row - int(rng.integers(1, 9))
+    if to < 0:
+        return None
+    columns, waiting = tdma.decode(cmdbuf.tdma), tiu.decode(cmdbuf.tiu)
+    order = np.arange(len(cmdbuf.tdma))
+    order[to : row + 1] = [row, *range(to, row)]
+    ids = columns["cmd_id"].copy()
+    moved = {field: column[order] for field, column in columns.items()} | {"cmd_id": ids}
+    moved["wait_id_tpu"][to] = 0
+    waits = waiting["cmd_id_gdma"]
+    later = (waits >= ids[to]) & (waits < ids[row])
+    waits[later] = ids[np.searchsorted(ids, waits[later]) + 1]
+    changed = replace(cmdbuf, tiu=tiu.encode(waiting, len(cmdbuf.tiu)), tdma=tdma.encode(moved, len(cmdbuf.tdma)))
+    place = int(cmdbuf.tdma_index[to])
+    return f"the load of command {insn.index} at {place}, without its wait", changed, frozenset((place,))
 
-    @property
-    def lifetime(self) -> tuple[int, int]:
-        return self.uses[0][0], self.uses[-1][0]
+
+def address_outside(rng: Rng, subject: Subject, section: str) -> Seed | None:
+    """A transfer's address in GMEM so high that it ends behind its region, or an address outside LMEM."""
+    insn = _picked(rng, subject.decoded(section))
+    regs = insn.regs
+    if not isinstance(insn, TdmaInstruction):
+        name = _picked(rng, ["res0_addr", "opd0_addr"])
+        return _change(
+            subject.cmdbufs[section], insn.index, regs, {name: insn.chip.lmem_total_bytes + int(rng.integers(1 << 12))}
+        )
+    side = _picked(rng, [s for s, local in (("src", TransDir.L2G), ("dst", TransDir.G2L)) if regs.trans_dir != local])
+    size = subject.region_bytes(getattr(regs, f"{side}_base_reg_sel"))
+    addr = insn.chip.gmem_base + size - int(rng.integers(0, 4)) + int(rng.integers(0, 1 << 14))
+    fields = {f"{side}_base_addr_low": addr & 0xFFFFFFFF, f"{side}_base_addr_high": addr >> 32}
+    return _change(subject.cmdbufs[section], insn.index, regs, fields)
 
 
-def moved_buffer(rng: np.random.Generator, subject: Subject, section: str) -> Fault | None:
-    cmdbuf, buffers = subject.cmdbufs[section], subject.buffers(section)
+def address_wrong(rng: Rng, subject: Subject, section: str) -> Seed | None:
+    """An address that is another one, and legal."""
+    insn = _picked(rng, subject.decoded(section))
+    regs = insn.regs
+    if isinstance(insn, TdmaInstruction):
+        name = _picked(rng, ["src_base_addr_low", "dst_base_addr_low"])
+    else:
+        name = _picked(rng, ["res0_addr", "opd0_addr", "opd1_addr"])
+    addr = getattr(regs, name) + int(_picked(rng, [-64, -16, 16, 64, 256, 1024]))
+    return _change(subject.cmdbufs[section], insn.index, regs, {name: addr}) if addr >= 0 else None
+
+
+def element_type(rng: Rng, subject: Subject, section: str) -> Seed | None:
+    """Another element type: int8 for bf16 or the other way round, of a TIU command or of one side or both of a
+    transfer."""
+    insn = _picked(rng, subject.decoded(section))
+    regs = insn.regs
+    if not isinstance(insn, TdmaInstruction):
+        return _change(subject.cmdbufs[section], insn.index, regs, {"opd_typ": 1 - regs.opd_typ})
+    sides = _picked(rng, [("src_fmt",), ("dst_fmt",), ("src_fmt", "dst_fmt")])
+    return _change(subject.cmdbufs[section], insn.index, regs, {side: 3 - getattr(regs, side) for side in sides})
+
+
+def moved_buffer(rng: Rng, subject: Subject, section: str) -> Seed | None:
+    """A tensor in LMEM is moved onto another one that is in use at the same time."""
+    cmdbuf, buffers = subject.cmdbufs[section], subject.kept(buffers_of, section)
     if len(buffers) < 2:
         return None
     moved, other = (buffers[i] for i in rng.choice(len(buffers), 2, replace=False))
@@ -213,61 +248,42 @@ def moved_buffer(rng: np.random.Generator, subject: Subject, section: str) -> Fa
     for place, operand in moved.uses:
         field = {"src": "src_base_addr_low", "dst": "dst_base_addr_low"}.get(operand, f"{operand}_addr")
         changes.setdefault(place, {})[field] = other.addr
-    faulty = edited(cmdbuf, changes)
-    outputs = subject.outputs(section, decode_cmdbuf(faulty))
-    if outputs is None or outputs == subject.right(section):
-        return None
     what = f"buffer of command {start} at {moved.addr:#x} moved onto that of command {other_start} at {other.addr:#x}"
     touched = frozenset(place for buffer in (moved, other) for place, _ in buffer.uses)
-    return Fault("buffer moved", subject.path, section, what, faulty, touched)
+    return what, edited(cmdbuf, changes), touched
 
 
-def buffers_of(cmdbuf: Cmdbuf) -> list[Buffer]:
-    """Buffers of `cmdbuf` that can be moved by changing address fields alone."""
-    chip = cmdbuf.chip
-    owner = np.full(chip.lmem_total_bytes, -1, np.int32)
-    uses: dict[int, list[tuple[int, str]]] = {}
-    addrs: dict[int, int] = {}
-    shared: set[int] = set()
-
-    def local(regions: tuple[Region, ...]) -> list[Region]:
-        return [r for r in regions if r.memory == LMEM]
-
-    for insn in sorted(decode_cmdbuf(cmdbuf), key=lambda i: i.index):
-        footprint = insn.footprint()
-        for operand in footprint.reads:
-            if regions := local(operand.regions):
-                owners = {int(o) for r in regions for o in np.unique(r.view(owner))}
-                (writer, *more) = owners
-                if more or addrs.get(writer) != regions[0].start:
-                    shared |= owners
-                uses.setdefault(writer, []).append((insn.index, operand.name))
-        for operand in footprint.writes:
-            if regions := local(operand.regions):
-                uses[insn.index] = [(insn.index, operand.name)]
-                addrs[insn.index] = regions[0].start
-                for r in regions:
-                    r.view(owner)[...] = insn.index
-    # Addresses of opd1 and opd2 have 16 bits: buffers on lane 0 stay on it.
-    fit = [w for w in addrs if w not in shared and len(uses[w]) > 1 and addrs[w] < chip.lmem_bytes]
-    return [Buffer(addrs[w], tuple(uses[w])) for w in fit]
-
-
-MAKERS: dict[str, Callable[[np.random.Generator, Subject, str], Fault | None]] = {
+MAKERS: dict[str, Callable[[Rng, Subject, str], Seed | None]] = {
+    "wait dropped": dropped_wait,
     "wait lowered": lowered_wait,
+    "commands swapped": swapped_commands,
+    "store cut short": cut_store,
+    "load dropped": dropped_load,
     "buffer moved": moved_buffer,
-    "load removed": removed_load,
+    "buffer reused early": early_reuse,
+    "address outside": address_outside,
+    "element type": element_type,
+    "address wrong": address_wrong,
 }
 
 
-def draw_faults(rng: np.random.Generator, subject: Subject, kind: str, count: int, tries: int = 400) -> list[Fault]:
-    """Up to `count` different faults of one kind in one model."""
+def draw_faults(
+    rng: Rng, subject: Subject, kind: str, count: int, *, tries: int = 400, idle: bool = False
+) -> list[Fault]:
+    """Up to `count` different faults of one kind in one model; with `idle` also changes that have no effect."""
     found: dict[str, Fault] = {}
     sections = sorted(subject.cmdbufs, key=lambda s: -subject.cmdbufs[s].num_commands)[:2]
+    seen: set[str] = set()
     for _ in range(tries):
         if len(found) == count:
             break
-        fault = MAKERS[kind](rng, subject, str(rng.choice(sections)))
-        if fault:
-            found.setdefault(f"{fault.section} {fault.what}", fault)
+        section = str(rng.choice(sections))
+        seed = MAKERS[kind](rng, subject, section)
+        if seed is None or f"{section} {seed[0]}" in seen:
+            continue
+        what, cmdbuf, commands = seed
+        seen.add(f"{section} {what}")
+        effect = subject.effect(section, cmdbuf)
+        if effect or idle:
+            found[f"{section} {what}"] = Fault(kind, subject.path, section, what, cmdbuf, commands, effect)
     return list(found.values())

@@ -1,0 +1,219 @@
+"""What each command wrote to LMEM, who read it, and what became of it.
+
+A command that reads the wrong thing leaves two traces: nothing reads what was meant for it, and what it reads instead
+is read once too often, or as another tensor than it was written as. Either trace alone is found in sound programs; both
+together at one place are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npusim.check.finding import Kind
+from npusim.check.ids import Found
+from npusim.check.timeline import TDMA, Step, Timeline
+from npusim.chip import Chip
+from npusim.insn.operand import Access
+from npusim.mem.region import LMEM, Region
+from npusim.mem.tensor import LocalTensor
+
+
+@dataclass(eq=False)
+class Written:
+    """What one command wrote by one tensor, or by one plane of it."""
+
+    place: int
+    """The command's place in the timeline, from 1 on."""
+    tensors: tuple[LocalTensor, ...] = ()
+    readers: list[int] = field(default_factory=list)
+    """Places of the first two commands that read any of it."""
+    is_reshaped: bool = False
+    """Another tensor was read there than was written."""
+    hides_shared: bool = False
+    """It lies over something that two commands had read."""
+    cut_by: int = 0
+    """Place of the first command that overwrote a part of it; 0 for none."""
+
+
+@dataclass(frozen=True)
+class SecondRead:
+    """A read of what another command has read already, which may be of something that was never loaded."""
+
+    step: Step
+    operand: str
+    writer: Step
+    first: Step
+
+
+class Ledger:
+    """Everything that one command buffer has written to LMEM, by numbers from 1 on."""
+
+    def __init__(self, chip: Chip, timeline: Timeline) -> None:
+        self._chip, self._order = chip, timeline.order
+        self.owner = np.zeros(chip.lmem_total_bytes, np.int32)
+        """The number of what each byte belongs to; 0 for nothing."""
+        writes = (access for step in timeline.order for access in step.footprint.writes)
+        self._among = np.zeros(1 + sum(max(1, len(access.tensors)) for access in writes), bool)
+        self._written = [Written(0)]
+        self._numbers: list[range] = [range(0)]
+        """What each command wrote, by its place."""
+        self._sources: set[int] = set()
+        """Places of the commands whose data the command at hand reads: what it overwrites of them is an update in
+        place."""
+        self._seen: list[tuple[Access, Written]] = []
+        self._lost: list[tuple[int, int]] = []
+        """Places of commands whose result was overwritten before anything read it, and of the last to do so."""
+        self._read_by: dict[int, list[Written]] = {}
+        """What each command read, by its place."""
+        self.second_reads: dict[int, list[SecondRead]] = {}
+        """By the bytes of the operand."""
+
+    def numbers_in(self, owners: NDArray[np.int32]) -> list[int]:
+        """The different numbers, ascending."""
+        if not owners.size:
+            return []
+        first = owners.item(0)
+        if (owners == first).all():
+            return [first]
+        self._among[owners.reshape(-1)] = True
+        found = np.flatnonzero(self._among)
+        self._among[found] = False
+        return found.tolist()
+
+    def writer(self, number: int) -> Step:
+        return self._order[self._written[number].place - 1]
+
+    def cutter(self, number: int) -> Step | None:
+        """The first command that overwrote a part of it."""
+        cut_by = self._written[number].cut_by
+        return self._order[cut_by - 1] if cut_by else None
+
+    def begin(self) -> None:
+        """Another command reads, and then writes."""
+        self._sources.clear()
+        self._seen.clear()
+
+    def read(self, place: int, number: int, access: Access) -> None:
+        """The command at `place` reads some of what has that number."""
+        written = self._written[number]
+        self._sources.add(written.place)
+        self._seen.append((access, written))
+        if place not in written.readers and len(written.readers) < 2:
+            written.readers.append(place)
+        if access.tensors and written.tensors and access.tensors[0][:3] != written.tensors[0][:3]:
+            written.is_reshaped = True
+
+    def read_in_vain(self, place: int, step: Step) -> None:
+        """Nothing needs the result of the command, which is what is wrong; what it reads is not lost."""
+        for access in step.footprint.reads:
+            for region in access.regions:
+                if region.memory == LMEM:
+                    for number in self.numbers_in(region.view(self.owner)):
+                        if not self._written[number].readers:
+                            self._written[number].readers.append(place)
+
+    def write(self, place: int, step: Step) -> None:
+        """The command at `place` writes its result, all that it reads having been noted."""
+        self._note_second_reads(place, step)
+        first = len(self._written)
+        beaten: set[int] = set()
+        for access in step.footprint.writes:
+            for tensors, regions in _planes(access, self._chip):
+                views = [region.view(self.owner) for region in regions]
+                under = {number for view in views for number in self.numbers_in(view)}
+                hides_shared = any(len(self._written[number].readers) > 1 for number in under)
+                for view in views:
+                    view[...] = len(self._written)
+                self._written.append(Written(place, tensors, hides_shared=hides_shared))
+                beaten |= under
+        self._numbers.append(range(first, len(self._written)))
+        self._note_cuts(place, [self._written[number] for number in beaten if 0 < number < first])
+
+    def _note_cuts(self, place: int, beaten: list[Written]) -> None:
+        losers = set()
+        for written in beaten:
+            if written.place not in self._sources and not only_clears(self._order[written.place - 1]):
+                written.cut_by = written.cut_by or place
+                losers.add(written.place)
+        for loser in losers:
+            if not any(self._written[number].readers for number in self._numbers[loser]) and self._is_gone(loser):
+                self._lost.append((loser, place))
+
+    def _is_gone(self, loser: int) -> bool:
+        numbers = self._numbers[loser]
+        regions = (r for access in self._order[loser - 1].footprint.writes for r in access.regions if r.memory == LMEM)
+        views = (region.view(self.owner) for region in regions)
+        return not any(((view >= numbers.start) & (view < numbers.stop)).any() for view in views)
+
+    def _note_second_reads(self, place: int, step: Step) -> None:
+        """Reads that fit a load which is not there: of data that another command has read, as another tensor than it
+        was written as, beside an operand that was loaded since, or to do what has been done already."""
+        if not self._seen:
+            return
+        read = self._read_by[place] = [written for _, written in self._seen]
+        if all(written.readers[0] == place for written in read):
+            return
+        newest = max((w.place for w in read if _is_load(self._order[w.place - 1])), default=0)
+        for access, written in self._seen:
+            first, writer = written.readers[0], self._order[written.place - 1]
+            if first == place or only_clears(writer):
+                continue
+            tensors = access.tensors[:1], written.tensors[:1]
+            is_reshaped = all(tensors) and tensors[0][0][:3] != tensors[1][0][:3]
+            if is_reshaped or newest > first or self._repeats(step, read, first):
+                found = SecondRead(step, access.name, writer, self._order[first - 1])
+                self.second_reads.setdefault(access.num_bytes, []).append(found)
+
+    def _repeats(self, step: Step, read: list[Written], first: int) -> bool:
+        """Whether a command does the same as an earlier one with the same data."""
+        before = self._order[first - 1]
+        return (
+            read == self._read_by.get(first)
+            and step.mnemonic == before.mnemonic
+            and [a.tensors for a in step.footprint.reads] == [a.tensors for a in before.footprint.reads]
+        )
+
+    def finish(self) -> Iterator[Found]:
+        """What shows only at the end: results that nothing read."""
+        for loser, place in self._lost:
+            step, lost = self._order[place - 1], self._order[loser - 1]
+            text = f"{step.name} overwrites what {lost.name} wrote before anything read it"
+            over = self._by(place)
+            if only_clears(step) or any(len(w.readers) > 1 or w.is_reshaped for w in over):
+                yield Kind.MISTAKEN, f"{text}, and something reads that place later as if it were there", (step, lost)
+            elif any(w.hides_shared for w in self._by(loser)):
+                yield Kind.MISTAKEN, f"{text}, and what lay there before was read twice", (step, lost)
+            else:
+                yield Kind.LOST, text, (step, lost)
+        for place, step in enumerate(self._order, 1):
+            wrote = self._by(place)
+            if wrote and not any(w.readers or w.cut_by for w in wrote) and not only_clears(step):
+                text = f"nothing reads what {step.name} writes to LMEM"
+                if any(w.hides_shared for w in wrote):
+                    yield Kind.MISTAKEN, f"{text}, and what lay there before was read twice", (step,)
+                else:
+                    yield Kind.UNUSED, text, (step,)
+
+    def _by(self, place: int) -> list[Written]:
+        return [self._written[number] for number in self._numbers[place]]
+
+
+def only_clears(step: Step) -> bool:
+    return step.instruction is not None and step.instruction.clears()
+
+
+def _is_load(step: Step) -> bool:
+    """Whether a command brings data from GMEM to LMEM."""
+    return step.engine == TDMA and any(r.memory != LMEM for access in step.footprint.reads for r in access.regions)
+
+
+def _planes(access: Access, chip: Chip) -> Iterator[tuple[tuple[LocalTensor, ...], list[Region]]]:
+    """What an access writes to LMEM: each plane by itself, all pieces of a tensor together."""
+    if len(access.tensors) > 1 and not access.operand.in_pieces:
+        for tensor in access.tensors:
+            yield (tensor,), list(tensor.regions(chip))
+    elif regions := [region for region in access.regions if region.memory == LMEM]:
+        yield access.tensors, regions
