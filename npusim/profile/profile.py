@@ -159,7 +159,7 @@ def profile_program(
     if isinstance(program, Program):
         cmdbufs = [parse_cmdbuf(program.chip, data) for data in program.cmdbufs]
         return Profile("kernel program", _timed(cmdbufs, board), tuple(cmdbufs))
-    cmdbufs = program.submitted(number)
+    cmdbufs = program.submitted(number) or [parse_cmdbuf(program.chip, b"")]  # a dmabuf may have no segment
     return Profile(program.path.name, _timed(cmdbufs, board), tuple(cmdbufs), program.model, number)
 
 

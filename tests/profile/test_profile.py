@@ -18,7 +18,7 @@ from rich.console import Console
 
 import npusim.profile
 from npusim.board import board_named, default_board
-from npusim.chip import CHIPS
+from npusim.chip import CHIPS, CV181X
 from npusim.cli.main import main
 from npusim.cli.reporters.profile import profile_renderables
 from npusim.errors import UsageError
@@ -29,6 +29,8 @@ from npusim.profile.page import profile_page
 from npusim.profile.pmu_csv import des_csv, layer_csv
 from npusim.profile.report import report_data
 from npusim.profile.trace import trace_text
+from npusim.program.cmdbuf import parse_cmdbuf
+from npusim.program.dmabuf import write_dmabuf
 from npusim.program.open import open_program
 
 ROOT = Path(__file__).parents[2]
@@ -177,3 +179,8 @@ def test_a_trace_written_by_templates_is_json_with_every_command(name: str) -> N
     assert sorted(event["args"]["index"] for event in commands) == list(range(work.num_commands))
     assert sum(event["args"].get("macs", 0) for event in commands) == work.macs
     assert sum(event["args"].get("read_bytes", 0) for event in commands) == result.timeline.dram_read_bytes
+
+
+def test_a_dmabuf_without_a_segment_takes_no_time(tmp_path: Path) -> None:
+    (tmp_path / "none.dmabuf").write_bytes(write_dmabuf(parse_cmdbuf(CV181X, b"")))
+    assert profile_program(tmp_path / "none.dmabuf", chip="cv181x").timeline.ms == 0
