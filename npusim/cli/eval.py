@@ -102,7 +102,7 @@ ASKED = (
 
 class EvalCommand(Command):
     example = (
-        "npusim eval                                                (the bundled model, half a minute)\n"
+        "npusim eval                                                (the bundled model, a few seconds)\n"
         "  npusim eval --model smollm2 --policy full,quest,h2o --budget 64,256 --task passkey --context 2k --json "
         "f.json --plot f.png\n"
         "  npusim eval --list"
