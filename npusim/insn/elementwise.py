@@ -288,17 +288,3 @@ def halves(low: Source, high: Source) -> Source:
         return value
 
     return load
-
-
-def check_signs(insn: TiuInstruction) -> None:
-    """The sign rules of an integer operation over its first `tsk_opd_num` operands, constants included."""
-    regs = insn.regs
-    signed = bool(regs.opt_opd0_sign or (regs.tsk_opd_num == 2 and regs.opt_opd1_sign))
-    if regs.opt_relu_typ > 1:
-        insn.refuse(f"opt_relu_typ is {regs.opt_relu_typ}; an integer operation knows 0 (none) and 1 (ReLU)")
-    if regs.opt_relu_typ and not signed:
-        insn.refuse("opt_relu_typ is 1 with unsigned operands; ReLU needs a signed one")
-    if not regs.opt_relu_typ and bool(regs.opt_res0_sign) != signed:
-        insn.refuse(f"opt_res0_sign is {regs.opt_res0_sign}; a result is signed exactly if an operand is")
-    if regs.opt_res_shift and bool(regs.opt_shift_typ) != signed:
-        insn.refuse(f"opt_shift_typ is {regs.opt_shift_typ}; a shift is arithmetic (1) exactly if an operand is signed")

@@ -53,28 +53,18 @@ CHANNEL_RECORDS = Operand(
 
 
 def require_bias_of_channels(insn: TiuInstruction) -> None:
-    """Refuses a bias in planes that does not hold one element for each channel of the result."""
-    regs = insn.regs
-    if len(insn.places("opd2")) == 2:
+    """Refuses a bias or records that do not hold one element for each channel of the result."""
+    regs, planes = insn.regs, insn.places("opd2")
+    if planes:
         shape = (regs.opd2_c, regs.opd2_h, regs.opd2_w)
         insn.require(
-            shape[0] >= regs.res0_c and shape[1:] == (1, 1),
+            shape[0] >= regs.res0_c and (len(planes) == 1 or shape[1:] == (1, 1)),
             f"opd2 (c, h, w) is {shape}; a bias has at least res0_c = {regs.res0_c} channels of (1, 1)",
         )
 
 
 Finish = Callable[[NDArray], NDArray]
 """From exact integer sums (int32, channels on axis 1), which may be overwritten, to saturated results."""
-
-
-def require_relu_of_signed(insn: TiuInstruction) -> None:
-    """Refuses ReLU on an integer sum that cannot be negative: unsigned operands and no bias."""
-    regs = insn.regs
-    can_be_negative = regs.opd_typ or regs.opt_opd0_sign or regs.opt_opd1_sign or regs.tsk_opd_num == 3
-    insn.require(
-        bool(can_be_negative or not regs.opt_relu_typ),
-        "opt_relu_typ is set, but unsigned operands without a bias need no ReLU",
-    )
 
 
 def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
@@ -115,12 +105,12 @@ def quantize_by_register(insn: TiuInstruction, relu: bool) -> Finish:
     return finish
 
 
-def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | None) -> Finish:
-    """One right shift for all; `bias` gives integers that broadcast over the sums."""
+def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | None, bits: int = 8) -> Finish:
+    """One right shift for all to results of `bits`; `bias` gives integers that broadcast over the sums."""
     regs = insn.regs
     relu, rounding, shift = bool(regs.opt_relu_typ), bool(regs.opt_rshift_typ), regs.opt_res_shift
     logical = shift and not regs.opt_shift_typ  # nothing is signed, so the shift takes the 32-bit sum as unsigned
-    bits, signed = (8 if regs.opt_res0_seg else 16), bool(regs.opt_res0_sign)
+    signed = bool(regs.opt_res0_sign)
 
     def finish(sums: NDArray) -> NDArray:
         if bias is not None:

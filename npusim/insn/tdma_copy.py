@@ -107,6 +107,9 @@ class TensorFillConstant(Transfer):
     def is_kind(cls, regs: TdmaRegs) -> bool:
         return regs.spec_func == SpecFunc.FILL_CONSTANT and not (regs.trans_fmt or regs.sys_dtype or regs.compress_en)
 
+    def acts(self) -> bool:
+        return 0 not in self.dst_shape
+
     def clears(self) -> bool:
         return True
 

@@ -10,10 +10,11 @@ from typing import ClassVar
 import numpy as np
 
 from npusim.insn.base import Bound
-from npusim.insn.elementwise import RESULT, Elementwise, Sink, check_signs, element, halves, narrow, wide
+from npusim.insn.elementwise import RESULT, Elementwise, Sink, element, halves, narrow, wide
 from npusim.insn.operand import Holds, Operand, Role, Share
 from npusim.insn.operands import INT8, Tensors
 from npusim.insn.post import quantize_by_register
+from npusim.insn.rules import check_signs
 from npusim.isa.opcodes import ArithEuTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.tensor import Fmt

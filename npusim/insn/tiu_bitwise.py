@@ -12,9 +12,10 @@ from typing import ClassVar
 import numpy as np
 
 from npusim.insn.base import Bound
-from npusim.insn.elementwise import RESULT, Elementwise, check_signs, element, narrow, wide
+from npusim.insn.elementwise import RESULT, Elementwise, element, narrow, wide
 from npusim.insn.operand import Holds, Operand, Role, Share
 from npusim.insn.operands import Tensors
+from npusim.insn.rules import check_signs
 from npusim.isa.opcodes import ArithEuTyp
 from npusim.mem.tensor import Fmt
 from npusim.state import State

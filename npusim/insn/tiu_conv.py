@@ -37,8 +37,8 @@ from npusim.insn.post import (
     requantize_per_channel,
     requantize_per_tensor,
     require_bias_of_channels,
-    require_relu_of_signed,
 )
+from npusim.insn.rules import Fixed, check_operands, check_signs, check_small_strides
 from npusim.insn.window import Window
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
@@ -47,6 +47,17 @@ from npusim.mem.tensor import Shape
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import LARGEST, Span, dot_exact, dot_in_order, stays_normal
 from npusim.state import State
+
+FIXED = Fixed(
+    short_opd0_str=0, short_opd1_str=1, short_nchwstr_same=0, opt_res_add=0,
+    opt_opd0_const=0,
+)  # fmt: skip
+INTEGER = Fixed(opt_opd0_seg=1, opt_opd1_seg=1)
+PARTIAL = Fixed(opt_relu_typ=0, opt_res_shift=0, tsk_opd_num=2)
+"""Where the sum goes back unfinished."""
+BIAS = Fixed(opt_opd2_const=0, opt_opd2_seg=0, short_opd2_str=2)
+QUANTISED = Fixed(opd_typ=0, opt_res0_seg=1, opt_rshift_typ=1, short_opd2_str=2)
+"""By the records of channels."""
 
 
 def _kernel(insn: Convolution) -> Tensors:
@@ -99,13 +110,20 @@ class Convolution(TiuInstruction):
             weight[:2] == (ifmap[1], ofmap[1]),
             f"opd1 (ic, oc) is {weight[:2]}, but opd0 and res0 have {(ifmap[1], ofmap[1])}",
         )
-        self.require(
-            regs.short_opd0_str == 0,
-            f"short_opd0_str is {regs.short_opd0_str}; a convolution reads opd0 at aligned strides (0)",
-        )
+        FIXED.check(self)
+        check_small_strides(self)
+        check_operands(self)
         self.require(regs.res0_n_str % 16 == 0, f"res0_n_str is {regs.res0_n_str}; it must be a multiple of 16")
-        require_relu_of_signed(self)
         require_bias_of_channels(self)
+        if regs.ps32_md & WRITE_PS32:
+            PARTIAL.check(self)
+        elif regs.tsk_opd_num == 3 and not regs.opt_chl_quan:
+            BIAS.check(self)
+        if not regs.opd_typ:
+            INTEGER.check(self)
+            check_signs(self)
+        if regs.opt_chl_quan:
+            QUANTISED.check(self)
         self.require(
             not (regs.opt_chl_quan and regs.ps32_md & WRITE_PS32),
             (
@@ -113,8 +131,21 @@ class Convolution(TiuInstruction):
                 "finished (0 or 1)"
             ),
         )
-        if regs.opd_typ:
-            self.require(not regs.double_conv, "double_conv is set, but two-channel mode exists for int8 only")
+        if regs.double_conv:
+            self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        regs = self.regs
+        self.require(not regs.opd_typ, "double_conv is set, but two-channel mode exists for int8 only")
+        self.require(
+            regs.opd0_c % 2 == 0 and regs.opd0_c >= 4,
+            f"double_conv is set, but opd0_c is {regs.opd0_c}; channels are taken in pairs, from 4 on",
+        )
+        addrs = (regs.opd0_addr, regs.opd1_addr)
+        self.require(
+            addrs[0] % 2 == 0 and (bool(regs.opt_opd1_const) or addrs[1] % 2 == 0),
+            f"double_conv is set, but opd0_addr and opd1_addr are {addrs[0]:#x} and {addrs[1]:#x}; both must be even",
+        )
 
     def pairs_channels(self) -> bool:
         return bool(self.regs.double_conv)
@@ -178,7 +209,7 @@ class Convolution(TiuInstruction):
             if regs.ps32_md & WRITE_PS32:
                 result.store_float(sums)
             else:
-                result.store(finish_float(sums, None if bias is None else bias(), bool(regs.opt_relu_typ)))
+                result.store(finish_float(sums, None if bias is None else bias(), regs.opt_relu_typ == 1))
 
         return run
 

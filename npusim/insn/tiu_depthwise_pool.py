@@ -37,6 +37,7 @@ from npusim.insn.post import (
     requantize_per_tensor,
     require_bias_of_channels,
 )
+from npusim.insn.rules import Fixed, check_operands, check_short_strides, check_signs
 from npusim.insn.window import Window
 from npusim.isa.opcodes import PoolEuTyp, TskTyp
 from npusim.isa.regs import TiuRegs
@@ -48,6 +49,11 @@ from npusim.numerics.windows import sum_windows, sum_windows_in_order
 from npusim.state import State
 
 F32 = NDArray[np.float32]
+EXTREME = Fixed(tsk_opd_num=1, opt_opd2_sign=1, opt_res_shift=0)
+DEPTHWISE = Fixed(
+    opd1_n=1, short_opd1_str=0, short_nchwstr_same=0, opt_opd1_sign=1, opt_opd2_sign=1, opt_rshift_typ=1,
+)  # fmt: skip
+AVERAGE = Fixed(opt_opd1_const=1, opt_opd1_sign=0, opt_opd2_sign=1, opt_rshift_typ=1)
 
 
 _IFMAP = Operand("opd0", Role.READ, "ifmap", whole("opd0"), Share.WINDOW)
@@ -76,11 +82,24 @@ class PerChannel(TiuInstruction):
         """The ofmap may have any extents for which the window stays within the memory of a channel's ifmap."""
         ifmap, ofmap = checked_shape(self, "opd0"), checked_shape(self, "res0")
         kernel = self.regs.opd1_h, self.regs.opd1_w
+        regs = self.regs
+        constants = (regs.opt_opd0_const, regs.opt_opd2_const)
+        self.require(
+            constants == (0, 0),
+            f"(opt_opd0_const, opt_opd2_const) is {constants}; both operands are tensors",
+        )
+        self.require(
+            not (regs.opd_typ and regs.opt_chl_quan), "opt_chl_quan is set with opd_typ 1; bf16 is not quantised"
+        )
         self.require(min(kernel) > 0, f"opd1 (h, w) is {kernel}; a kernel has at least one element")
         self.require(
             ifmap[:2] == ofmap[:2],
             f"res0 (n, c) is {ofmap[:2]}, but opd0 has {ifmap[:2]}; images and channels stay apart here",
         )
+        check_short_strides(self)
+        check_operands(self)
+        if not self.regs.opd_typ:
+            check_signs(self)
         window, _ = self.geometry()
         self.require(
             window.reaches_within(ifmap, ofmap),
@@ -102,7 +121,12 @@ class _ExtremePooling(PerChannel):
 
     def check_rules(self) -> None:
         super().check_rules()
-        self.require(not self.regs.opt_relu_typ, f"opt_relu_typ is {self.regs.opt_relu_typ}; pooling has no ReLU")
+        EXTREME.check(self)
+        regs = self.regs
+        self.require(
+            regs.opt_res0_sign == regs.opt_opd0_sign,
+            f"opt_res0_sign is {regs.opt_res0_sign}; it must be opt_opd0_sign, {regs.opt_opd0_sign}",
+        )
 
     def bind_checked(self, state: State) -> Bound:
         regs = self.regs
@@ -174,8 +198,10 @@ class DepthwiseConvolution(PerChannel):
     def check_rules(self) -> None:
         regs = self.regs
         super().check_rules()
-        self.require(bool(regs.opt_opd1_sign and regs.opt_opd2_sign), "opt_opd1_sign and opt_opd2_sign must be 1 here")
-        self.require(bool(regs.opt_rshift_typ), "opt_rshift_typ is 0; a depthwise convolution always rounds (1)")
+        DEPTHWISE.check(self)
+        if regs.tsk_opd_num == 3 or (regs.opt_chl_quan and not regs.opd_typ):
+            self.require(regs.short_opd2_str == 2, f"short_opd2_str is {regs.short_opd2_str}; channels are packed (2)")
+        self.require(regs.res0_n_str % 16 == 0, f"res0_n_str is {regs.res0_n_str}; it must be a multiple of 16")
         require_bias_of_channels(self)
         self.require(
             regs.opd1_c == regs.res0_c or bool(regs.opt_opd1_const and regs.opd1_c > regs.res0_c),
@@ -215,7 +241,7 @@ class DepthwiseConvolution(PerChannel):
     def _bind_bf16(self, state: State) -> Bound:
         window, ofmap = self.geometry()
         opd0, res0, kernel = bound(self, state, "opd0"), bound(self, state, "res0", Role.WRITE), self._kernel(state)
-        bias, relu, fill = bias_float(self, state), bool(self.regs.opt_relu_typ), fill_float(self)
+        bias, relu, fill = bias_float(self, state), self.regs.opt_relu_typ == 1, fill_float(self)
 
         def run() -> None:
             sums = _window_sums(window, opd0, kernel(), fill, ofmap)
@@ -234,7 +260,7 @@ class AveragePooling(PerChannel):
 
     def check_rules(self) -> None:
         super().check_rules()
-        self.require(bool(self.regs.opt_opd1_const), "opt_opd1_const is 0; average pooling multiplies by a constant")
+        AVERAGE.check(self)
 
     def bind_checked(self, state: State) -> Bound:
         regs = self.regs
@@ -245,7 +271,7 @@ class AveragePooling(PerChannel):
 
             def run_bf16() -> None:
                 sums = _window_sums(window, opd0, constant, fill_float(self), ofmap)
-                res0.store(finish_float(sums, None, bool(regs.opt_relu_typ)))
+                res0.store(finish_float(sums, None, regs.opt_relu_typ == 1))
 
             return run_bf16
         finish = requantize_per_tensor(self, None)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from npusim.insn.base import Bound, TiuInstruction
-from npusim.insn.elementwise import check_signs
 from npusim.insn.operand import Holds, Operand, Role, Share
 from npusim.insn.operands import Tensors, bound, checked_shape, result, shape_of, tensor_of
+from npusim.insn.rules import check_signs
 from npusim.isa.opcodes import ArithEuTyp, TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor

@@ -26,14 +26,21 @@ from npusim.insn.post import (
     finish_float,
     quantize_by_register,
     requantize_per_tensor,
-    require_relu_of_signed,
 )
+from npusim.insn.rules import BIAS, Fixed, check_operands, check_signs
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor
 from npusim.mem.tensor import Fmt, LocalTensor
 from npusim.numerics.accumulate import dot_exact, dot_patterns
 from npusim.state import State
+
+FIXED = Fixed(
+    res0_h=1, opd0_h=1, opd1_h=1, opd2_n=1, opt_opd0_seg=1, opt_opd1_seg=1, opt_left_tran=0, short_nchwstr_same=0,
+)  # fmt: skip
+PARTIAL = Fixed(opt_chl_quan=0, opt_relu_typ=0, opt_res_shift=0)
+"""Where the sum goes back unfinished."""
+QUANTISED = Fixed(opt_res0_seg=1, short_opd2_str=0)
 
 
 def _left(insn: MatrixMultiplication) -> LocalTensor:
@@ -129,8 +136,26 @@ class MatrixMultiplication(TiuInstruction):
             regs.short_opd0_str == regs.short_opd1_str == regs.short_res0_str == 0,
             "matrices lie at aligned strides (short_*_str 0)",
         )
-        require_relu_of_signed(self)
+        FIXED.check(self)
+        check_operands(self)
+        self._check_post()
         self.require(not (regs.opd_typ and regs.opt_res_add), "opt_res_add is set, but bf16 cannot add to the result")
+
+    def _check_post(self) -> None:
+        regs = self.regs
+        if regs.ps32_md & WRITE_PS32:
+            PARTIAL.check(self)
+        elif regs.opt_chl_quan:
+            QUANTISED.check(self)
+        if regs.tsk_opd_num == 3:
+            BIAS.check(self)
+            columns = regs.res0_c * regs.res0_w
+            self.require(
+                regs.opd2_c * regs.opd2_w == columns,
+                f"opd2 (c, w) is {(regs.opd2_c, regs.opd2_w)}; a bias has one element for each of {columns} columns",
+            )
+        if not regs.opd_typ:
+            check_signs(self)
 
     def bind_checked(self, state: State) -> Bound:
         _, c, _, w = shape_of(self, "opd0")
@@ -162,7 +187,7 @@ class MatrixMultiplication(TiuInstruction):
         planes, signed = bound_planes(self, state, "opd2"), bool(self.regs.opt_opd2_sign)
         bias = None if planes is None else lambda: planes.load_int(signed)
         if not self.regs.opt_chl_quan:
-            return requantize_per_tensor(self, bias)
+            return requantize_per_tensor(self, bias, 8 if self.regs.opt_res0_seg else 16)
 
         quantize = quantize_by_register(self, bool(self.regs.opt_relu_typ))
 
@@ -187,7 +212,7 @@ class MatrixMultiplication(TiuInstruction):
             if regs.ps32_md & WRITE_PS32:
                 result.store_float(sums)
             else:
-                result.store(finish_float(sums, None if bias is None else bias.load_float(), bool(regs.opt_relu_typ)))
+                result.store(finish_float(sums, None if bias is None else bias.load_float(), regs.opt_relu_typ == 1))
 
         return run
 

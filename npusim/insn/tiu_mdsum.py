@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from npusim.insn.base import Bound, TiuInstruction
-from npusim.insn.elementwise import check_signs
 from npusim.insn.operand import Operand, Role
 from npusim.insn.operands import INT8, Tensors, bound, checked_shape, planes_of, shape_of, tensor_of
+from npusim.insn.rules import check_signs
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import lmem_tensor

@@ -13,6 +13,8 @@ from npusim.mem.tensor import Shape
 from npusim.numerics.accumulate import Span
 from npusim.numerics.windows import taps
 
+MAX_INSERTED = 14
+
 
 @dataclass(frozen=True)
 class Window:
@@ -28,8 +30,15 @@ class Window:
 
     @classmethod
     def of(cls, insn: TiuInstruction, kernel: tuple[int, int]) -> Window:
-        """The window that a descriptor asks for. Refuses strides of 0."""
+        """The window that a descriptor asks for. Refuses strides of 0, and 15 elements inserted or between taps."""
         r = insn.regs
+        inserted = (r.conv_opd0_y_ins0, r.conv_opd0_x_ins0, r.conv_opd0_y_ins0_last, r.conv_opd0_x_ins0_last)
+        between = (r.conv_opd1_y_ins0, r.conv_opd1_x_ins0)
+        if max(*inserted, *between) > MAX_INSERTED:
+            insn.refuse(
+                f"conv_opd0_*_ins0, conv_opd0_*_ins0_last and conv_opd1_*_ins0 (y, x) are {inserted[:2]}, "
+                f"{inserted[2:]} and {between}; each is at most {MAX_INSERTED}"
+            )
         if not (r.conv_op_y_str and r.conv_op_x_str):
             insn.refuse(f"conv_op_y_str {r.conv_op_y_str} and conv_op_x_str {r.conv_op_x_str} must be at least 1")
         return cls(

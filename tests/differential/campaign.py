@@ -2,6 +2,8 @@
 
 CVI_LIB=DIR python -m tests.differential.campaign --chip cv181x --count 20000 --seed 1
     compare, exit code 1 on a difference
+CVI_LIB=DIR python -m tests.differential.campaign --chip cv181x --count 5000 --programs golden/data
+    the same with commands of the real programs in a folder, changed in a few fields and moved between chips
 CVI_LIB=DIR python -m tests.differential.campaign --record golden/data/differential.json
     store outcomes for machines without the model
 """
@@ -10,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +24,17 @@ from types import ModuleType
 import numpy as np
 
 from npusim import NpusimError
-from npusim.chip import CHIPS
+from npusim.chip import CHIPS, chip_named
 from tests.differential import arith_cases, conv_cases, tdma_cases
+from tests.differential.mutations import draw, programs_in
+from tests.differential.reasons import reason_for
 from tests.support.case import Case, Outcome, initial_lmem, run_npusim
 from tests.support.vendor import run_vendor
 
 GENERATORS: tuple[ModuleType, ...] = (conv_cases, arith_cases, tdma_cases)
 BATCH = 250
+ANSWERED = 5.0
+"""Seconds within which the model ends, or else hangs."""
 RECORDED = 120
 """Cases of each generator and chip in a record."""
 
@@ -38,28 +46,62 @@ def draw_cases(chip: str, seed: int, count: int, generators: tuple[ModuleType, .
         yield generators[i % len(generators)].draw(rng, chip)
 
 
-def compare(chip: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
-    """(number of equal outcomes by kind, a line for each difference)."""
-    equal: Counter[str] = Counter()
-    differences: list[str] = []
-    cases = list(draw_cases(chip, seed, count))
-    for start in range(0, count, BATCH):
-        batch = cases[start : start + BATCH]
-        for index, (case, theirs) in enumerate(zip(batch, run_vendor(batch), strict=True), start):
-            try:
-                ours: Outcome | None = run_npusim(case)
-            except NpusimError as error:
-                ours, refusal = None, str(error)
-            if ours is not None and theirs is not None:
-                if ours == theirs:
-                    equal[case.kind] += 1
-                else:
-                    differences.append(f"case {index} ({case.kind}): memory differs")
-            elif ours is None and theirs is not None:
-                differences.append(f"case {index} ({case.kind}): the model runs it, npusim refuses: {refusal}")
-            else:
-                equal["refused by both" if ours is None else "refused by the model alone"] += 1
-    return equal, differences
+class Tally:
+    """What a comparison found."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.differences: list[str] = []
+
+    def add(self, index: int, case: Case, theirs: Outcome | None, message: str) -> None:
+        """Counts one case, whose outcome on the model is `theirs`, or None with the model's last words."""
+        try:
+            ours: Outcome | None = run_npusim(case)
+            refusal = ""
+        except NpusimError as error:
+            ours, refusal = None, str(error)
+        if ours is None and theirs is None:
+            self.counts["refused by both"] += 1
+        elif ours == theirs:
+            self.counts["equal"] += 1
+            self.kinds[case.kind] += 1
+        else:
+            self._settle(f"case {index} ({case.kind})", case, ours, refusal or message)
+
+    def _settle(self, where: str, case: Case, ours: Outcome | None, words: str) -> None:
+        """Runs a case again, on two machines whose memory was fresh and filled with other bytes."""
+        first, second = (next(run_vendor([case], ANSWERED, perturb=perturb)) for perturb in (0x11, 0xEE))
+        if first != second:
+            self.counts["the model's own outcome depends on memory that it never set"] += 1
+        elif first is not None and first == ours:
+            self.counts["equal"] += 1  # what ran before it had left something behind
+        elif first is not None and ours is not None:
+            self.differences.append(f"{where}: memory differs")
+        elif why := reason_for(words, by_model=first is None):
+            self.counts[f"{'the model' if first is None else 'npusim'} alone refuses: {why}"] += 1
+        else:
+            who = "the model refuses it alone" if first is None else "the model runs it, npusim refuses"
+            self.differences.append(f"{where}: {who}: {words}")
+
+
+def compare(cases: Iterator[Case]) -> Tally:
+    """Runs every case on both."""
+    tally, index = Tally(), 0
+    with tempfile.NamedTemporaryFile() as errors:
+        while batch := list(itertools.islice(cases, BATCH)):
+            for case, theirs in zip(batch, run_vendor(batch, ANSWERED, errors.name, perturb=0x55), strict=True):
+                lines = [] if theirs else Path(errors.name).read_text(errors="replace").splitlines()
+                tally.add(index, case, theirs, lines[-1] if lines else "")
+                index += 1
+    return tally
+
+
+def mutated(chip: str, seed: int, count: int, folder: Path) -> Iterator[Case]:
+    """`count` cases made of the commands of the programs in `folder`."""
+    rng, programs = np.random.default_rng(seed), programs_in(folder)
+    for _ in range(count):
+        yield draw(rng, chip_named(chip), programs)
 
 
 def digest(case: Case, outcome: Outcome | None) -> str:
@@ -95,16 +137,19 @@ def main() -> int:
     parser.add_argument("--chip", choices=[chip.name for chip in CHIPS], default="cv181x")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--programs", type=Path, metavar="FOLDER")
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     if options.record:
         record(options.record)
         return 0
-    equal, differences = compare(options.chip, options.seed, options.count)
-    print(f"{options.chip}, seed {options.seed}, {options.count} cases: {len(differences)} differ")
-    print("\n".join(differences[:20]))
-    print(", ".join(f"{kind} {count}" for kind, count in sorted(equal.items())))
-    return 1 if differences else 0
+    chip, seed, count = options.chip, options.seed, options.count
+    tally = compare(mutated(chip, seed, count, options.programs) if options.programs else draw_cases(chip, seed, count))
+    print(f"{chip}, seed {seed}, {count} cases: {len(tally.differences)} differ, or are refused by one for no reason")
+    print("\n".join(tally.differences[:20]))
+    print("\n".join(f"{number:6} {what}" for what, number in tally.counts.most_common()))
+    print(", ".join(f"{kind} {number}" for kind, number in sorted(tally.kinds.items()) if " " not in kind))
+    return 1 if tally.differences else 0
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ def draw(rng: np.random.Generator, chip_name: str) -> Case:
     )
     make = {"conv": _conv, "fc": _fc}.get(kind.split("_")[0], _depthwise_pool)
     fields = make(rng, chip, kind, bf16)
-    patch = _quant_records(rng, chip, fields) if fields.get("opt_chl_quan") and fields["tsk_typ"] != 2 else ()
+    patch = quant_records(rng, chip, fields) if fields.get("opt_chl_quan") and fields["tsk_typ"] != 2 else ()
     name = kind + ("_bf16" if bf16 and kind != "conv_bf16" else "")
     return Case(chip_name, name, [tiu(chip, **fields)], int(rng.integers(1 << 31)), bf16_lmem=bf16, lmem_patch=patch)
 
 
-def _quant_records(rng: np.random.Generator, chip: Chip, fields: dict[str, int]) -> tuple[tuple[int, bytes], ...]:
+def quant_records(rng: np.random.Generator, chip: Chip, fields: dict[str, int]) -> tuple[tuple[int, bytes], ...]:
     """Bias, multiplier and shift of every channel where opd2 points: plausible numbers, so that results are not all
     saturated."""
     records = []

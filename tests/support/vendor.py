@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as C
 import multiprocessing as mp
 import os
+import signal
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
@@ -59,37 +60,57 @@ class VendorModel:
         return out.tobytes()
 
 
-def _serve(pipe: Connection, cases: list[Case], errors: str) -> None:
-    sink = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(sink, 1)
-    os.dup2(sink, 2)
+M_PERTURB = -6
+"""mallopt's name for the byte that the C library fills memory with when it is allocated or freed."""
+
+
+def _serve(pipe: Connection, control: Connection, cases: list[Case], errors: str, perturb: int) -> None:
+    """Opens the model once, which touches 4 GiB, and runs the cases from each number in `control` on in a copy."""
+    _write_to(os.devnull)
     model = VendorModel(cases[0].chip)
-    for case in cases:
-        pipe.send(model.run(case))
-    pipe.close()
+    C.CDLL(None).mallopt(M_PERTURB, perturb)  # not before: the model's GMEM would be filled too
+    while (first := control.recv()) >= 0:
+        copy = os.fork()
+        if not copy:
+            _write_to(errors)
+            pipe.send(os.getpid())
+            for case in cases[first:]:
+                pipe.send(model.run(case))
+            os._exit(0)
+        if os.waitpid(copy, 0)[1]:
+            pipe.send(None)
     os._exit(0)
 
 
-def run_vendor(cases: list[Case], timeout: float = 20.0, errors: str = os.devnull) -> Iterator[Outcome | None]:
+def _write_to(path: str) -> None:
+    """Sends what this process prints to a file."""
+    sink = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+
+
+def run_vendor(
+    cases: list[Case], timeout: float = 20.0, errors: str = os.devnull, *, perturb: int = 0
+) -> Iterator[Outcome | None]:
     """The outcome of each case, None where the model aborted or hung; all cases name one chip.
 
-    The model runs in a forked child that is started again behind an abort. What it wrote to its standard error goes to
-    the file `errors`."""
+    The model runs in a copy of a process that has opened it; behind an abort a new copy goes on. What a copy wrote to
+    its standard error is in the file `errors` when None is given out. Its fresh memory is filled with `perturb`: an
+    outcome that depends on that says nothing about the chip."""
+    (here, there), (from_us, to_it) = mp.get_context("fork").Pipe(False), mp.get_context("fork").Pipe(False)
+    child = mp.get_context("fork").Process(target=_serve, args=(there, from_us, cases, errors, perturb))
+    child.start()
     done = 0
     while done < len(cases):
-        here, there = mp.get_context("fork").Pipe(False)
-        child = mp.get_context("fork").Process(target=_serve, args=(there, cases[done:], errors))
-        child.start()
-        there.close()
-        try:
-            while done < len(cases) and here.poll(timeout):
-                outcome = here.recv()
-                done += 1
-                yield outcome
-        except EOFError:
-            pass
-        child.kill()
-        child.join()
-        if done < len(cases):
+        to_it.send(done)
+        copy = here.recv()
+        while done < len(cases):
+            if not here.poll(timeout):
+                os.kill(copy, signal.SIGKILL)
+            outcome = here.recv()
             done += 1
-            yield None
+            yield outcome
+            if outcome is None:
+                break
+    to_it.send(-1)
+    child.join()

@@ -1,0 +1,64 @@
+"""Why one of the two refuses what the other runs: data that the campaign applies, which fails without a reason."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Reason(NamedTuple):
+    """`message` is a pattern for npusim's refusal, or for the model's last line where `by_model` is set."""
+
+    message: str
+    why: str
+    by_model: bool = False
+
+
+REASONS = (
+    Reason(
+        r"compressed stream at GMEM offset .* is damaged|a compressed transfer has 1 to|strides.* let elements overlap"
+        r"|destination strides .* must be dense|stride of rows in GMEM is .* must be dense",
+        "npusim reads and writes streams whole and dense, as compilers make them; the model decodes any bytes",
+    ),
+    Reason(
+        r"kernel reads beyond opd0",
+        "what lies behind a channel's last row is memory of the model's own, which no chip has",
+    ),
+    Reason(
+        r"a kernel has at least one element|must be at least 1$|has an extent below 1",
+        "extents and strides of 0 describe no tensor; the model takes them for nothing to do in some instructions",
+    ),
+    Reason(
+        r"a bias has at least res0_c|opd1_c is .* the kernel, or its constant, fills opd1_c channels",
+        "the model takes the missing channels from memory that it never set",
+    ),
+    Reason(
+        r"opt_opd0_const|both operands are tensors|opt_opd1_const is 0|opt_opd1_const is .* must be 1",
+        "a constant where an instruction has a tensor, or the reverse: neither compiler nor kernel library makes it",
+    ),
+    Reason(
+        r"res0_h is \d+; it must be 1 here",
+        "a matrix's rows are n; the model computes only the first of several h",
+    ),
+    Reason(
+        r"opt_chl_quan is set with opd_typ 1|opd_typ is 1; it must be 0 here|two-channel mode exists for int8 only",
+        "records are int8's; the model runs the int8 instruction on bf16 bytes",
+    ),
+    Reason(
+        r"an elementwise operation takes equal ones",
+        "the model asserts equal shapes of tensors and not of constants and unused operands",
+    ),
+    Reason(
+        r"double free|corrupt|invalid (size|pointer)|smashing|Start TPU Simulator|opened",
+        "the model damages its own memory, or ends without a message",
+        by_model=True,
+    ),
+)
+
+
+def reason_for(refusal: str, *, by_model: bool) -> str | None:
+    """The reason that is written down for a refusal, or None."""
+    for reason in REASONS:
+        if reason.by_model == by_model and re.search(reason.message, refusal):
+            return reason.why
+    return None
