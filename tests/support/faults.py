@@ -201,10 +201,12 @@ def address_outside(rng: Rng, subject: Subject, section: str) -> Seed | None:
     insn = _picked(rng, subject.decoded(section))
     regs = insn.regs
     if not isinstance(insn, TdmaInstruction):
-        name = _picked(rng, ["res0_addr", "opd0_addr"])
-        return _change(
-            subject.cmdbufs[section], insn.index, regs, {name: insn.chip.lmem_total_bytes + int(rng.integers(1 << 12))}
-        )
+        name, addr = _picked(rng, ["res0_addr", "opd0_addr"]), insn.chip.lmem_total_bytes + int(rng.integers(1 << 12))
+        if addr >= tiu_layout(insn.chip).by_name[name].limit:
+            return None
+        return _change(subject.cmdbufs[section], insn.index, regs, {name: addr})
+    if regs.trans_dir == TransDir.L2L:
+        return None
     side = _picked(rng, [s for s, local in (("src", TransDir.L2G), ("dst", TransDir.G2L)) if regs.trans_dir != local])
     size = subject.region_bytes(getattr(regs, f"{side}_base_reg_sel"))
     addr = insn.chip.gmem_base + size - int(rng.integers(0, 4)) + int(rng.integers(0, 1 << 14))
