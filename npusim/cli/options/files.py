@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from golden.archive import archive_files
-from golden.result import plain
 from golden.whole import replacing
 from npusim.cli.options.argument import ALONE, Argument, File, Form
 from npusim.cli.options.kinds import Kind, PathText
@@ -92,6 +91,8 @@ class JsonTarget:
         """Writes `data` where it was asked for. Raises UsageError where the file cannot be written."""
         if not self:
             return
+        from golden.result import plain  # here, since few commands write JSON in each run
+
         text = json.dumps(plain(data), indent=2, allow_nan=False)
         if self.path is None:
             print(text)
