@@ -71,8 +71,10 @@ class Program:
         self, res: int, opd0: int, ifmap: tuple[int, int], ofmap: tuple[int, int], wait: int = 0, **more: int
     ) -> int:
         """Maximum pooling under a window of 1x1, if `more` says no other."""
-        fields = dict(tsk_typ=1, tsk_eu_typ=0, cmd_id_gdma=wait, tsk_opd_num=1, opd1_h=1, opd1_w=1)
-        fields |= dict(conv_op_x_str=1, conv_op_y_str=1, opt_rshift_typ=1)
+        fields = dict(
+            tsk_typ=1, tsk_eu_typ=0, cmd_id_gdma=wait, tsk_opd_num=1, opd1_h=1, opd1_w=1, opt_res0_seg=1, opt_opd0_seg=1
+        )
+        fields |= dict(conv_op_x_str=1, conv_op_y_str=1, opt_rshift_typ=1, opt_opd1_sign=0, opt_opd2_sign=1)
         for name, addr, (h, w) in (("res0", res, ofmap), ("opd0", opd0, ifmap)):
             fields |= elements(name, addr, w)
             fields |= {f"{name}_h": h, f"{name}_n_str": h * w, f"{name}_c_str": h * w}
