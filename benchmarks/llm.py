@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import reference_model
 from benchmarks.claim import Say
-from benchmarks.cpu import take_turns, timed
+from benchmarks.cpu import Timer, take_turns, timed
 from npusim.board import board_named
 from npusim.llm.generation import prepare
 from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.lowering import lower
 from npusim.llm.predict import Predictor, StepTime, streamed
 from npusim.llm.setup import Gather, Setup, Submit
+from npusim.numerics.backend import use_backend
 from npusim.timing import Costs
 from reference_model.config import ModelConfig
 
@@ -91,6 +92,27 @@ def published(say: Say) -> float:
 
 def _seconds(ms: float, storage_ms: float) -> str:
     return f"{ms / 1000:.2f}, of it {storage_ms / 1000:.2f} reading and {(ms - storage_ms) / 1000:.3f} the rest"
+
+
+def compiled_step(say: Say) -> float:
+    """CPU time of a decode step of the bundled model with compiled kernels, in times of that in NumPy."""
+    model = reference_model.load("builtin")
+    run = prepare(model, Setup(board_named("duo256m"), "bf16", 256, 64), [])
+    session, tokens = run.session(), iter(range(40, 240))
+
+    def step(backend: str) -> Timer:
+        decode = timed(lambda: session.decode(next(tokens)))
+
+        def timer() -> float:
+            use_backend(backend)
+            return decode()
+
+        return timer
+
+    turns = take_turns({name: step(name) for name in ("numpy", "numba")}, 60, warm=3)
+    use_backend("numpy")
+    say(f"one decode step of the bundled model: {turns.median('numba'):.4f} s, in NumPy {turns.median('numpy'):.4f} s")
+    return turns.ratio("numba", "numpy")
 
 
 def simulated_step(say: Say) -> float:

@@ -27,4 +27,5 @@ INFINITEBENCH = PathNeed("NPUSIM_INFINITEBENCH", "a clone of the repository Open
 SMOLLM2 = ModelNeed("smollm2")
 WITH_TORCH = tuple(ModuleNeed(name, name) for name in ("torch", "transformers", "accelerate"))
 """transformers reads a GGUF file with accelerate."""
+NUMBA = ModuleNeed("numba", "numba")
 LLAMA_CPP = ModuleNeed("llama_cpp", "llama-cpp-python")
