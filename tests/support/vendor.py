@@ -66,10 +66,12 @@ M_PERTURB = -6
 
 def _serve(pipe: Connection, control: Connection, cases: list[Case], errors: str, perturb: int) -> None:
     """Opens the model once, which touches 4 GiB, and runs the cases from each number in `control` on in a copy."""
+    os.setpgid(0, 0)  # with its copies, it can be ended as one
     _write_to(os.devnull)
     model = VendorModel(cases[0].chip)
     C.CDLL(None).mallopt(M_PERTURB, perturb)  # not before: the model's GMEM would be filled too
-    while (first := control.recv()) >= 0:
+    while True:
+        first = control.recv()
         copy = os.fork()
         if not copy:
             _write_to(errors)
@@ -79,7 +81,6 @@ def _serve(pipe: Connection, control: Connection, cases: list[Case], errors: str
             os._exit(0)
         if os.waitpid(copy, 0)[1]:
             pipe.send(None)
-    os._exit(0)
 
 
 def _write_to(path: str) -> None:
@@ -100,17 +101,20 @@ def run_vendor(
     (here, there), (from_us, to_it) = mp.get_context("fork").Pipe(False), mp.get_context("fork").Pipe(False)
     child = mp.get_context("fork").Process(target=_serve, args=(there, from_us, cases, errors, perturb))
     child.start()
+    assert child.pid is not None
     done = 0
-    while done < len(cases):
-        to_it.send(done)
-        copy = here.recv()
+    try:
         while done < len(cases):
-            if not here.poll(timeout):
-                os.kill(copy, signal.SIGKILL)
-            outcome = here.recv()
-            done += 1
-            yield outcome
-            if outcome is None:
-                break
-    to_it.send(-1)
-    child.join()
+            to_it.send(done)
+            copy = here.recv()
+            while done < len(cases):
+                if not here.poll(timeout):
+                    os.kill(copy, signal.SIGKILL)
+                outcome = here.recv()
+                done += 1
+                yield outcome
+                if outcome is None:
+                    break
+    finally:  # also where the caller wants no more outcomes
+        os.killpg(child.pid, signal.SIGKILL)
+        child.join()
