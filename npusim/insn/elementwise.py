@@ -83,7 +83,9 @@ class Elementwise(TiuInstruction):
         self._check_strides("opd0", regs.short_opd0_str)
         if self.num_operands == 2 and not regs.opt_opd1_const:
             self._check_strides("opd1", regs.short_opd1_str)
-        if self.acts() and not self.is_float:
+        if not self.acts():
+            self._check_addrs()
+        elif not self.is_float:
             self._check_planes()
 
     def _check_strides(self, name: str, mode: int) -> None:
@@ -104,6 +106,14 @@ class Elementwise(TiuInstruction):
         """Whether an operand lies in LMEM, and is no constant in the address field."""
         regs = self.regs
         return not ((name == "opd0" and regs.opt_opd0_const) or (name == "opd1" and regs.opt_opd1_const))
+
+    def _check_addrs(self) -> None:
+        """Operands without elements are in LMEM all the same."""
+        lmem_bytes = self.chip.num_lanes * self.chip.lmem_bytes
+        for operand in self.operands:
+            for tensor in operand.places(self):
+                if isinstance(tensor, LocalTensor) and tensor.addr >= lmem_bytes:
+                    self.refuse(f"{operand.name} lies at {tensor.addr:#x}; LMEM ends at {lmem_bytes:#x}")
 
     def _check_planes(self) -> None:
         """The high bytes of 16-bit elements lie behind the low ones, on the same lanes."""

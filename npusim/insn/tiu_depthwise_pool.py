@@ -128,6 +128,11 @@ class _ExtremePooling(PerChannel):
             f"opt_res0_sign is {regs.opt_res0_sign}; it must be opt_opd0_sign, {regs.opt_opd0_sign}",
         )
 
+    def geometry(self) -> tuple[Window, Shape]:
+        """Window and ofmap; nothing is inserted here, whatever conv_opd0_*_ins0 say."""
+        window, ofmap = super().geometry()
+        return replace(window, insert=(0, 0), insert_last=(0, 0)), ofmap
+
     def bind_checked(self, state: State) -> Bound:
         regs = self.regs
         window, ofmap = self.geometry()

@@ -38,7 +38,7 @@ REASONS = (
     ),
     Reason(
         r"res0_h is \d+; it must be 1 here",
-        "a matrix's rows are n; the model computes only the first of several h",
+        "a matrix's rows are n; the model fills every h, which neither compiler nor kernel library asks for",
     ),
     Reason(
         r"opt_chl_quan is set with opd_typ 1|opd_typ is 1; it must be 0 here|two-channel mode exists for int8 only",

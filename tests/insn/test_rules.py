@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from npusim import IllegalInstruction, Machine
-from npusim.chip import CV181X
+from npusim.chip import CV181X, CV183X
 from npusim.program.cmdbuf import build_cmdbuf
-from tests.support.case import tiu
+from tests.support.case import Case, run_npusim, tiu
 
 SHAPES = dict(opd0_c=4, opd0_h=5, opd0_w=6, res0_c=4, res0_h=3, res0_w=4, opd1_h=3, opd1_w=3, res0_addr=0x4000)
 SIGNS = dict(opt_opd0_sign=1, opt_res0_sign=1)
@@ -44,6 +44,8 @@ REFUSED: list[tuple[str, dict[str, int], str]] = [
     ("max_pool", dict(tsk_opd_num=2, opt_opd1_sign=0), "tsk_opd_num is 2"),
     ("avg_pool", dict(opt_rshift_typ=0), "opt_rshift_typ is 0"),
     ("fc", dict(res0_h=2), "res0_h is 2"),
+    ("fc", dict(opt_opd0_const=1), "opt_opd0_const is 1"),
+    ("fc", dict(opt_opd1_const=1), "opt_opd1_const is 1"),
     ("fc", dict(BIAS, short_opd2_str=0, opd2_c=3), "a bias has one element for each of 4 columns"),
 ]
 
@@ -62,3 +64,25 @@ def test_a_field_that_the_model_asserts_is_refused_by_name(kind: str, changed: d
     with pytest.raises(IllegalInstruction) as refused:
         run(LEGAL[kind] | changed)
     assert rule in str(refused.value)
+
+
+@pytest.mark.parametrize("inserted", ["conv_opd0_x_ins0", "conv_opd0_y_ins0_last"])
+def test_maximum_pooling_ignores_insertion(inserted: str) -> None:
+    outcomes = []
+    for value in (0, 1):
+        case = Case("cv181x", "pool", [tiu(CV181X, **LEGAL["max_pool"], **{inserted: value})], lmem_seed=1)
+        outcomes.append(run_npusim(case))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("name", ["opd0", "res0"])
+def test_an_operand_without_elements_is_in_lmem_on_cv183x(name: str) -> None:
+    shapes = {f"{operand}_n": 0 for operand in ("res0", "opd0", "opd1")}
+    copy = dict(
+        shapes, tsk_typ=3, tsk_eu_typ=10, tsk_opd_num=1, short_res0_str=3, short_opd0_str=3, short_opd1_str=3
+    )  # fmt: skip
+    size = CV183X.num_lanes * CV183X.lmem_bytes
+    machine = Machine("cv183x")
+    machine.run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **copy, **{f"{name}_addr": size - 1})]))
+    with pytest.raises(IllegalInstruction, match=f"{name} lies at"):
+        machine.run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **copy, **{f"{name}_addr": size})]))
