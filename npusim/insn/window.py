@@ -30,11 +30,12 @@ class Window:
 
     @classmethod
     def of(cls, insn: TiuInstruction, kernel: tuple[int, int]) -> Window:
-        """The window that a descriptor asks for. Refuses strides of 0, and 15 elements inserted or between taps."""
+        """The window that a descriptor asks for. Refuses strides of 0 and, but on cv183x, 15 elements inserted or
+        between taps."""
         r = insn.regs
         inserted = (r.conv_opd0_y_ins0, r.conv_opd0_x_ins0, r.conv_opd0_y_ins0_last, r.conv_opd0_x_ins0_last)
         between = (r.conv_opd1_y_ins0, r.conv_opd1_x_ins0)
-        if max(*inserted, *between) > MAX_INSERTED:
+        if insn.chip.tiu_layout != "cv183x" and max(*inserted, *between) > MAX_INSERTED:
             insn.refuse(
                 f"conv_opd0_*_ins0, conv_opd0_*_ins0_last and conv_opd1_*_ins0 (y, x) are {inserted[:2]}, "
                 f"{inserted[2:]} and {between}; each is at most {MAX_INSERTED}"

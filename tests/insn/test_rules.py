@@ -86,3 +86,10 @@ def test_an_operand_without_elements_is_in_lmem_on_cv183x(name: str) -> None:
     machine.run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **copy, **{f"{name}_addr": size - 1})]))
     with pytest.raises(IllegalInstruction, match=f"{name} lies at"):
         machine.run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **copy, **{f"{name}_addr": size})]))
+
+
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "avg_pool"])
+def test_cv183x_inserts_15_elements(kind: str) -> None:
+    """Compilers make transposed convolutions of stride 16 so; the other chips have 14 at most."""
+    inserted = LEGAL[kind] | dict(conv_opd0_x_ins0_last=15, res0_w=19, res0_addr=0x6000)
+    Machine("cv183x").run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **inserted)]))
