@@ -51,11 +51,14 @@ def backend_in_use() -> str:
 
 
 def use_backend(name: str) -> None:
-    """Takes `numba` or `numpy` from now on. Raises ValueError for another name, and where Numba is not installed."""
+    """Takes `numba` or `numpy` from now on, whatever the environment says.
+
+    Raises ValueError for another name, and where Numba is not installed."""
     if name not in BACKENDS[1:]:
         raise ValueError(f"backend {name!r} is not known; known are {', '.join(BACKENDS)} (NPUSIM_BACKEND)")
     if name == "numpy":
         _compiled.clear()
+        chooser.is_open = False
         return
     if find_spec("numba") is None:
         raise ValueError("the backend numba needs Numba, which is not installed; pip install 'npusim[fast]'")
@@ -64,20 +67,20 @@ def use_backend(name: str) -> None:
     if not is_kept():
         _LOG.warning("compiling kernels for this processor: once, some 10 seconds")
     _compiled.update(KERNELS)
+    chooser.is_open = False
 
 
 class _Chooser:
-    """Decides once a process whether compiled code pays."""
+    """Decides once a process whether compiled code pays, unless `use_backend` was called."""
 
     def __init__(self) -> None:
-        self._wanted = ""
         self._spent = 0.0
-        self._is_open = True
+        self.is_open = True
 
     def before_run(self) -> float:
         """The time on the clock; call it in front of every run of a program, and `after_run` behind it. Raises what
         `use_backend` raises."""
-        if self._is_open:
+        if self.is_open:
             self._decide()
         return perf_counter()
 
@@ -85,14 +88,13 @@ class _Chooser:
         self._spent += perf_counter() - start
 
     def _decide(self) -> None:
-        self._wanted = self._wanted or os.environ.get("NPUSIM_BACKEND") or "auto"
-        if self._wanted == "auto" and self._spent < PAYS_AFTER:
-            return
-        self._is_open = False
-        if self._wanted != "auto":
-            use_backend(self._wanted)
-        elif find_spec("numba") is not None:
-            use_backend("numba")
+        wanted = os.environ.get("NPUSIM_BACKEND") or "auto"
+        if wanted == "auto":
+            if self._spent < PAYS_AFTER:
+                return
+            wanted = "numpy" if find_spec("numba") is None else "numba"
+        use_backend(wanted)
+        self.is_open = False
 
 
 chooser = _Chooser()

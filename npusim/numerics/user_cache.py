@@ -36,8 +36,7 @@ def keep(path: Path, data: bytes) -> None:
     nothing where it cannot be written, or where others could write."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours_alone(path.parent):
+        if not _is_private(path.parent):
             return
         partial.unlink(missing_ok=True)  # left by a killed process that had the same number
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -45,6 +44,12 @@ def keep(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     except OSError:
         return
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether this user alone may write to `folder`, which is made if it is not there. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _is_ours_alone(folder)
 
 
 def _is_ours_alone(path: Path) -> bool:
@@ -60,7 +65,6 @@ def private_folder(name: str) -> Path | None:
     """The folder `name` in the cache folder, where this user alone may write; None where there can be none."""
     folder = cache_directory() / name
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder if _is_ours_alone(folder) else None
+        return folder if _is_private(folder) else None
     except OSError:
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class Command:
     def mnemonic(self) -> str:
         return mnemonic_of(self.instruction, self.engine)
 
+    @cached_property
     def touched(self) -> list[tuple[Operand, Sequence[Place]]]:
         """The operands that it has, as its class declares them; none where it is no instruction that the chip runs."""
         if self.instruction is None:
@@ -64,7 +65,7 @@ class Command:
 
     def operands(self, chip: Chip) -> dict[str, str]:
         """Key -> text of every operand that the instruction has, or in whose fields anything stands."""
-        present = {operand.name for operand, _ in self.touched()}
+        present = {operand.name for operand, _ in self.touched}
         return {
             form.key: form.write(self.fields, chip)
             for name, forms in forms_of(self.engine).items()
@@ -115,7 +116,7 @@ def disassemble_json(cmdbuf: Cmdbuf) -> list[dict[str, Any]]:
             "engine": command.engine.name,
             "mnemonic": command.mnemonic,
             "operands": command.operands(chip),
-            "accesses": [_access_json(operand, places, chip) for operand, places in command.touched()],
+            "accesses": [_access_json(operand, places, chip) for operand, places in command.touched],
             "fields": {name: value for name, value in command.fields.items() if value},
         }
         for command in commands(cmdbuf)

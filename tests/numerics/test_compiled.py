@@ -123,3 +123,20 @@ def test_compiled_code_is_taken_up_once_it_pays(monkeypatch: pytest.MonkeyPatch,
         assert backend.backend_in_use() == "numpy"
     chooser.before_run()
     assert backend.backend_in_use() == ("numba" if KERNELS else "numpy")
+
+
+def test_a_backend_that_cannot_be_had_is_refused_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPUSIM_BACKEND", "cuda")
+    chooser = backend._Chooser()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="backend 'cuda' is not known"):
+            chooser.before_run()
+
+
+def test_a_backend_that_was_chosen_stays(monkeypatch: pytest.MonkeyPatch, as_before: None) -> None:
+    monkeypatch.setenv("NPUSIM_BACKEND", "auto")
+    monkeypatch.setattr(backend, "chooser", backend._Chooser())
+    backend.use_backend("numpy")
+    backend.chooser.after_run(-backend.PAYS_AFTER)
+    backend.chooser.before_run()
+    assert backend.backend_in_use() == "numpy"
