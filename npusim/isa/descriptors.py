@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from npusim.chip import Chip
 from npusim.isa.layout import Layout
+from npusim.isa.opcodes import Engine
 
 TIU_CV181X = Layout(
     "TIU",
@@ -79,3 +80,8 @@ def tiu_layout(chip: Chip) -> Layout:
 
 def tdma_layout(chip: Chip) -> Layout:
     return TDMA_CV183X if chip.tiu_layout == "cv183x" else TDMA_CV181X
+
+
+def layout_of(chip: Chip, engine: Engine) -> Layout:
+    """The layout of `engine`'s descriptors."""
+    return tiu_layout(chip) if engine == Engine.TIU else tdma_layout(chip)

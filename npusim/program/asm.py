@@ -9,9 +9,10 @@ import numpy as np
 
 from npusim.chip import Chip, chip_named
 from npusim.errors import FileFormatError, UsageError
+from npusim.isa.descriptors import layout_of
 from npusim.isa.layout import Layout
 from npusim.isa.opcodes import ENGINES, Engine
-from npusim.program.disasm import default_header, instructions, layout_of, mnemonic_of
+from npusim.program.disasm import default_header, instructions, mnemonic_of
 from npusim.program.forms import default_fields, forms_of, read_int
 
 

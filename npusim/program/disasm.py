@@ -21,8 +21,7 @@ from npusim.chip import Chip
 from npusim.errors import IllegalInstruction
 from npusim.insn import Instruction
 from npusim.insn.operand import Operand, Place
-from npusim.isa.descriptors import tdma_layout, tiu_layout
-from npusim.isa.layout import Layout
+from npusim.isa.descriptors import layout_of
 from npusim.isa.opcodes import Engine
 from npusim.isa.regs import tdma_rows, tiu_rows
 from npusim.mem.region import LMEM, Region
@@ -141,11 +140,6 @@ def _plain_fields(chip: Chip, engine: Engine) -> list[tuple[str, int]]:
     """Name and default of every field that belongs to no operand."""
     of_operands = {name for forms in forms_of(engine).values() for form in forms for name in form.fields}
     return [(name, value) for name, value in default_fields(layout_of(chip, engine)).items() if name not in of_operands]
-
-
-def layout_of(chip: Chip, engine: Engine) -> Layout:
-    """The layout of `engine`'s descriptors."""
-    return tiu_layout(chip) if engine == Engine.TIU else tdma_layout(chip)
 
 
 def default_header(chip: Chip, engine: Engine) -> bytes:

@@ -17,7 +17,7 @@ from npusim import NpusimError, open_program
 from npusim.chip import CHIPS, Chip
 from npusim.insn import Instruction
 from npusim.insn.tdma_vlc import Compressed
-from npusim.isa.descriptors import CV183X_ALIASES, TIU_CV183X, tdma_layout, tiu_layout
+from npusim.isa.descriptors import CV183X_ALIASES, TIU_CV183X, layout_of
 from npusim.isa.layout import Layout
 from npusim.isa.opcodes import ENGINES, TDMA_OPCODE, TIU_OPCODE, ArithEuTyp, Engine, TskTyp
 from npusim.isa.regs import TDMA_SCHEDULING, TIU_SCHEDULING, TdmaRegs, TiuRegs, tdma_rows, tiu_rows
@@ -157,7 +157,7 @@ class _Draw:
                 fields[f"{side}_base_reg_sel"] = 0
 
     def _mutate(self, engine: Engine, fields: Fields, name: str) -> None:
-        layout = _layout(self.chip, engine)
+        layout = layout_of(self.chip, engine)
         for _ in range(int(self.rng.choice([0, 0, 1, 1, 1, 1, 1, 2, 2]))):
             extents = [field for field in fields if field[-2:] in ("_n", "_c", "_h", "_w") and field[:3] in _SIDES]
             if self.chance(0.25) and extents:  # the same extent of every operand that has it
@@ -240,14 +240,10 @@ class _Draw:
 _SIDES = ("res", "opd", "src", "dst")
 
 
-def _layout(chip: Chip, engine: Engine) -> Layout:
-    return tiu_layout(chip) if engine is Engine.TIU else tdma_layout(chip)
-
-
 @cache
 def _names(chip: Chip, engine: Engine) -> frozenset[str]:
     """Fields that a command of `chip` is made from."""
-    names = {CV183X_ALIASES.get(name, name) for name in _layout(chip, engine).by_name}
+    names = {CV183X_ALIASES.get(name, name) for name in layout_of(chip, engine).by_name}
     return frozenset((names | {"opd0_ins_val"}) - {"opd0_ins_fp"})
 
 
@@ -271,7 +267,7 @@ def moved(chip: Chip, engine: Engine, fields: Fields) -> Fields:
             fields.update(tens_lookup=int(on_cv183x), tsk_eu_typ=12 * int(not on_cv183x or fields["opd_typ"]))
             lanes = {f"opd1_{dim}": extent for dim, extent in zip("nchw", (1, chip.num_lanes, 16, 16), strict=True)}
             fields.update(lanes | ({"opd1_h": 32, "opd1_w": 8} if fields["opd_typ"] else {}))
-    layout = _layout(chip, engine)
+    layout = layout_of(chip, engine)
     return {name: value % _limit(layout, name) for name, value in fields.items() if name in _names(chip, engine)}
 
 
