@@ -1,4 +1,4 @@
-"""What a program may use of GMEM, and what it finds there."""
+"""The parts of GMEM that a program may use, and what they hold."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Area:
-    """A range of GMEM that a program may use, by its base register. Areas may lie in one another; what any of them says
-    holds."""
+    """A range of GMEM that a program may use. Areas may overlap: a byte has the properties of every area that holds
+    it."""
 
     name: str
     base_reg: int
     start: int
-    """Bytes behind the base register."""
+    """Offset from the base register, in bytes."""
     num_bytes: int
     is_set: bool = False
-    """Holds data before the program starts: weights, inputs."""
+    """It holds data before the program starts, as weights and inputs do."""
     is_writable: bool = True
     is_kept: bool = False
-    """Is looked at when the program has ended: outputs."""
+    """It is read when the program has ended, as outputs are."""
     is_whole: bool = False
-    """All of it is there to be read, as of a weight."""
-
+    """The program should load all of it, as of a weight."""
     element_bytes: int = 0
-    """Of the elements of a weight; 0 where they may be of any size."""
+    """Size of a weight's elements; 0 if they may have any size."""
     is_stored: bool = False
     """A tensor that the program stores."""
 
@@ -34,7 +33,7 @@ class Area:
 
     @property
     def is_tensor(self) -> bool:
-        """One tensor, and not memory for many."""
+        """Whether the area is one tensor, not memory for many."""
         return self.is_stored or self.is_kept or (self.is_set and self.is_writable)
 
 

@@ -1,4 +1,4 @@
-"""The checks in their order, over one command buffer after the other."""
+"""Runs the checks over one command buffer after the other."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def check(
 ) -> list[Finding]:
     """What is wrong with `cmdbufs`: one command buffer, or the segments of a dmabuf, which share LMEM.
 
-    `areas` are the parts of GMEM that the program has; without them GMEM is taken to hold data everywhere. `array_base`
-    are the base registers, which decide whether an address lies in GMEM at all (default 0). Commands that the chip
-    refuses are findings too, and left out of what follows. LMEM holds nothing at first. Findings come in the order of
-    the commands."""
+    `areas` are the parts of GMEM that the program may use; without them GMEM is not checked. `array_base` are the eight
+    base registers (default 0), which decide whether an address is in GMEM at all. LMEM holds no data at first. A
+    command that the chip refuses is a finding too, and the other checks take it as one that touches no memory. Findings
+    are in the order of the commands."""
     parts = [cmdbufs] if isinstance(cmdbufs, Cmdbuf) else list(cmdbufs)
     if not parts:
         return []
@@ -42,7 +42,7 @@ def check(
 
 
 class Checker:
-    """Memory as command buffers run one after the other, and what was found in them so far."""
+    """The state of memory as command buffers run one after the other, and what was found in them so far."""
 
     def __init__(self, chip: Chip, gmem: GlobalMemory, array_base: Sequence[int] | None = None) -> None:
         self.chip = chip
@@ -53,8 +53,8 @@ class Checker:
         self._second_reads: dict[int, list[SecondRead]] = {}
 
     def submit(self, segments: dict[str, Cmdbuf]) -> None:
-        """Checks command buffers, by section name, that run as one job: LMEM keeps its content from one to the next,
-        and no longer."""
+        """Checks command buffers, by section name, that run as one job. LMEM keeps its content between them, and loses
+        it after the last."""
         lmem = LocalMemory(self.chip, self._second_reads)
         for section, cmdbuf in segments.items():
             self._cmdbufs[section] = cmdbuf
@@ -63,11 +63,11 @@ class Checker:
             self._found += sorted(found, key=lambda f: f[2][0].index if f[2] else -1)
 
     def add(self, found: Iterable[Found]) -> None:
-        """Notes what else is wrong at this point of the program."""
+        """Adds findings of this point of the program that are not about a command."""
         self._found += found
 
     def findings(self) -> list[Finding]:
-        """Everything found, together with what can only be said at the program's end."""
+        """Everything found, including what only the program's end shows."""
         found = self._found + list(self.gmem.unread(self._second_reads))
         wanted: dict[str, set[int]] = {}
         for _, _, steps in found:
@@ -103,9 +103,8 @@ class Checker:
             instruction.check(self._array_base)
         except NpusimError as error:
             text = str(error)
-            return (
-                text if text.startswith("command ") else f"command {instruction.index} ({instruction.mnemonic}): {text}"
-            )
+            start = "" if text.startswith("command ") else f"command {instruction.index} ({instruction.mnemonic}): "
+            return start + text
         return ""
 
 

@@ -1,4 +1,4 @@
-"""What `check` found: data, in the words of race detectors."""
+"""What `check` found, as data. The words are those of race detectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from npusim.html import html_table
 
 
 class Severity(str, Enum):
-    """An error means that the program can compute something else than it was written for, or nothing."""
+    """ERROR: the program can compute a wrong result, touch foreign memory or hang. WARNING: a fault that compiled
+    models in use have too. NOTE: it changes no result."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -64,38 +65,41 @@ _SEVERITY = {
 MEANING = {
     Kind.ILLEGAL: "The chip refuses the command.",
     Kind.DEADLOCK: "Both engines wait for an id that never comes.",
-    Kind.ID_REPEATED: "A command waits for an id that several commands have; the first meets it, whichever was meant.",
-    Kind.ID_GAP: "A command waits for an id that no command has; a later one meets it, which may be later than meant.",
-    Kind.RACE: "Both engines touch the same bytes, one writes, and no id puts them in order.",
-    Kind.UNINITIALISED: "Bytes are read, and matter, that nothing has written.",
+    Kind.ID_REPEATED: "A command waits for an id that several commands have. The first one ends the wait.",
+    Kind.ID_GAP: "A command waits for an id that no command has. A command with a later id ends the wait.",
+    Kind.RACE: "Both engines touch the same bytes, one writes, and no wait puts them in order.",
+    Kind.UNINITIALISED: "A command reads bytes that nothing has written, and they can reach an output.",
     Kind.PARTLY_UNSET: (
-        "Part of a bias or of quantisation records is read, though nothing has written it, or a load from GMEM goes on "
-        "behind its tensor, where nothing or something else was stored."
+        "Part of a bias or of quantisation records is read though nothing has written it, or a load from GMEM reads "
+        "past the end of its tensor, where nothing or another tensor was stored."
     ),
-    Kind.TORN: "Bytes are read that are left of a tensor after another command has overwritten part of it.",
+    Kind.TORN: "A tensor is read after another command has overwritten part of it.",
     Kind.TYPE: "Bytes are read as elements of another size than they were written as.",
-    Kind.LOST: "Everything that a command wrote is overwritten before anything reads it, with no sign of harm.",
-    Kind.OVERLAP: "A command's result lies over an operand that it still reads.",
+    Kind.LOST: "A command's whole result is overwritten before anything reads it; nothing else looks wrong.",
+    Kind.OVERLAP: "A command's result overwrites an operand that it still reads.",
     Kind.ONE_PLACE: (
-        "Two operands that only make sense apart are one tensor: x - x, the larger of x and x, a copy onto itself."
+        "Two operands that should differ are the same tensor: x - x, the larger of x and x, a copy onto itself."
     ),
     Kind.OUT_OF_RANGE: "GMEM is touched outside the memory that the program has.",
-    Kind.READ_ONLY: "A store goes to memory that is only to be read.",
-    Kind.OUTPUT_LOST: "The memory of an output is used again before the program ends, when a runtime would copy it.",
+    Kind.READ_ONLY: "A command stores to memory that the program may only read.",
+    Kind.OUTPUT_LOST: "The memory of an output is used again before the program ends, so the output is lost.",
     Kind.UNSTORED: "Nothing stores a part of an output.",
     Kind.MISTAKEN: (
-        "Nothing reads what a command wrote, and what lies in its place, before or after, is read twice or as another "
-        "tensor: one of the reads was meant for it."
+        "Nothing reads what a command wrote, and what was in its place before or after is read twice or as another "
+        "tensor: one of these reads was probably meant for it."
     ),
-    Kind.MISSING: "Something is never loaded, and a command reads as many bytes that were loaded for another one.",
-    Kind.UNREAD: "A weight, or what a command stored and is no output, is never loaded.",
+    Kind.MISSING: (
+        "Some data is never loaded, and a command reads as many bytes that were loaded for another command: it was "
+        "probably meant to read that data."
+    ),
+    Kind.UNREAD: "A weight is never loaded, or a command stored something that is not an output and is never loaded.",
     Kind.UNUSED: "What a command wrote to LMEM is never read.",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. `commands` are places in the command buffer, the later command first; `disassembly` has a line for
+    """One fault. `commands` are places in the command buffer, the later command first, and `disassembly` has a line for
     each."""
 
     kind: Kind
@@ -103,7 +107,7 @@ class Finding:
     commands: tuple[int, ...]
     disassembly: tuple[str, ...] = ()
     section: str = ""
-    """The command section, or the dmabuf's segment, where a program has several."""
+    """The command section or the dmabuf's segment, if the program has several; else ""."""
 
     def __repr__(self) -> str:
         section = f" in {self.section}" if self.section else ""
@@ -125,7 +129,7 @@ class Finding:
 
 
 class Findings(list[Finding]):
-    """A list that reads well: a line a finding, and a table in a notebook."""
+    """A list whose repr has a line for each finding; a notebook shows it as a table."""
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or "<no findings>"

@@ -1,5 +1,5 @@
-"""Faults in GMEM, which the DMA alone touches, in order: addresses outside what the program has, stores to weights,
-reads of nothing."""
+"""Faults in GMEM: addresses outside the program's memory, stores to weights, loads of what nothing has stored. Only the
+DMA touches GMEM, in order, so there are no races."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from npusim.mem.region import LMEM, Region
 from npusim.state import NUM_BASE_REGS
 
 _CHUNK = 1 << 22
-
-
+"""Bytes of GMEM that are counted at once."""
 _NEAR = 16
-"""Commands between loads of parts of one tensor."""
+"""A load is near another one if at most this many commands lie between them."""
 
 
 @dataclass
 class _Store:
-    """Something that was written at one time, and what became of it."""
+    """One write to GMEM, and what became of the bytes."""
 
     step: Step | None
     """None for the host and for CPU routines."""
@@ -41,12 +40,12 @@ class _Store:
     """The first and the last command that read some of it."""
     is_read: bool = False
     element_bytes: int = 0
-    """Of elements that it was stored as; 0 where that is not known."""
+    """Size of the elements that were stored; 0 if it is not known."""
     cut_by: str = ""
-    """What first overwrote a part of it that had been read."""
+    """Name of what first overwrote a part of it after it had been read; "" for nothing."""
 
     def could_be_meant_by(self, reader: Step) -> bool:
-        """Whether a command stands behind the store, and near the loads of other parts of it, if there are any."""
+        """Whether `reader` comes after the store, and near the loads of other parts of it, if there are any."""
         if self.step is None or self.step.section != reader.section:
             return True
         near = [step.index for step in self.loads if step.section == reader.section]
@@ -55,8 +54,8 @@ class _Store:
 
 
 class GlobalMemory:
-    """What is known of each byte of GMEM as command buffers run one after the other; nothing where the program's areas
-    are not known."""
+    """What is known of each byte of GMEM as command buffers run one after the other. Without areas nothing is known,
+    and nothing is checked."""
 
     def __init__(self, areas: Iterable[Area]) -> None:
         self.areas = tuple(areas)
@@ -64,10 +63,10 @@ class GlobalMemory:
         self._is_set = [np.zeros(size, bool) for size in self.sizes]
         self._was_read = [np.zeros(size, bool) for size in self.sizes]
         self._writer = [np.zeros(size, np.int32) for size in self.sizes]
-        """Which of `_stores` wrote a byte last, from 1 on."""
+        """Number of the store that wrote each byte last: its place in `_stores`, from 1; 0 for none."""
         self._stores: list[_Store] = []
         self._streams: list[tuple[int, int]] = []
-        """Starts of compressed data: they end before the areas do that they lie in."""
+        """(base register, start) of loads of compressed data, whose length is not known: it ends inside its area."""
         self._frozen = [_whole(a) for a in self.areas if a.num_bytes and not a.is_writable]
         self._kept = [a for a in self.areas if a.is_kept]
         for area in self.areas:
@@ -93,20 +92,20 @@ class GlobalMemory:
         writer[...] = len(self._stores)
 
     def _writers(self, writer: NDArray[np.int32]) -> list[int]:
-        """Which of `_stores` last wrote some bytes, from 1 on."""
+        """The different numbers in `writer`, ascending, without 0."""
         first = writer.item(0) if writer.size else 0
         numbers = [first] if (writer == first).all() else np.flatnonzero(np.bincount(writer.reshape(-1))).tolist()
         return [number for number in numbers if number]
 
     def read(self, region: Region, reader: str, steps: tuple[Step, ...] = (), size: int = 0) -> Iterator[Found]:
-        """Marks bytes as read, by whomever, and says which of them are not what they should be. `size` is that of
-        elements that the reader converts; 0 where it takes any."""
+        """Marks bytes as read by `reader`, and yields what is wrong with them. `size` is the element size that the
+        reader expects; 0 if it takes any."""
         is_set, writer = region.view(self._is_set[region.memory]), region.view(self._writer[region.memory])
         missing = is_set.size - np.count_nonzero(is_set)
         if missing:
             text = (
-                f"{reader} loads {is_set.size:,} bytes from {self._where(region)}, of which nothing has stored "
-                f"{missing:,}"
+                f"{reader} loads {is_set.size:,} bytes from {self._where(region)}, but nothing has stored {missing:,} "
+                "of them"
             )
             is_beside = missing < is_set.size and self._are_beside(region, ~is_set)
             yield Kind.PARTLY_UNSET if is_beside else Kind.UNINITIALISED, text, steps
@@ -117,23 +116,24 @@ class GlobalMemory:
             if size and store.element_bytes not in (0, size):
                 yield (
                     Kind.TYPE,
-                    f"{reader} converts elements of {size} bytes, which {store.name} stored as others",
+                    f"{reader} converts elements of {size} bytes, but {store.name} stored elements of "
+                    f"{store.element_bytes}",
                     steps,
                 )
             if store.cut_by:
                 text = (
-                    f"{reader} loads from {self._where(region)} what is left there of {store.name}, which had been "
-                    f"read before {store.cut_by} overwrote a part of it"
+                    f"{reader} loads from {self._where(region)} what {store.name} stored, after {store.cut_by} has "
+                    "overwritten a part of it"
                 )
                 yield Kind.PARTLY_UNSET if self._are_beside(region, writer == number) else Kind.TORN, text, steps
         region.view(self._was_read[region.memory])[...] = True
 
     def _are_beside(self, region: Region, chosen: NDArray[np.bool_]) -> bool:
-        """Whether the chosen bytes of a region all lie behind the tensor in which it starts: a load that is longer than
-        its tensor.
+        """Whether all chosen bytes of `region` lie past the end of the tensor in which it starts, as where a load is
+        longer than its tensor.
 
-        Of several tensors that have lain there it is the longest that starts at the same place, or else the smallest
-        that holds all of what was stored there."""
+        If several tensors use that memory in turn, it is the longest that starts at the same place, or else the
+        smallest that holds all that was stored there."""
         first = int(self._writer[region.memory][region.start])
         stored = self._stores[first - 1].region if first else region._replace(extents=(), strides=(), run=1)
         tensors = [a for a in self.areas if a.is_tensor and a.base_reg == region.memory]
@@ -178,7 +178,7 @@ class GlobalMemory:
                 end, size = region.start + 1 if access.operand.at_most else region.end, self.sizes[region.memory]
                 if region.start < 0 or end > size:
                     text = (
-                        f"the {access.name} of {step.name} is bytes {region.start:#x} to {end:#x} behind base "
+                        f"the {access.name} of {step.name} is at bytes {region.start:#x} to {end:#x} from base "
                         f"register {region.memory}"
                     )
                     yield Kind.OUT_OF_RANGE, f"{text}, but the program has {size:#x} bytes there", (step,)
@@ -192,13 +192,13 @@ class GlobalMemory:
             for area in self.areas if size else ():
                 is_there = area.base_reg == region.memory and area.start <= region.start < area.end
                 if is_there and area.element_bytes not in (0, size):
-                    text = f"{step.name} converts elements of {size} bytes, but those of {area.name} have others"
+                    text = f"{step.name} converts elements of {size} bytes, but {area.name} has {area.element_bytes}"
                     yield Kind.TYPE, text, (step,)
             yield from self.read(region, step.name, (step,), size)
 
     def _store(self, step: Step, region: Region) -> Iterator[Found]:
         if any(region.overlaps(frozen) for frozen in self._frozen):
-            yield Kind.READ_ONLY, f"{step.name} stores to {self._where(region)}, which is only to be read", (step,)
+            yield Kind.READ_ONLY, f"{step.name} stores to {self._where(region)}, which is read-only", (step,)
         self.set(region, step, step.name)
         self._stores[-1].element_bytes = _element_bytes(step, 1)
 
@@ -207,8 +207,9 @@ class GlobalMemory:
         return f"base{region.memory}+{region.start:#x}" + (f" ({names[-1]})" if names else "")
 
     def unread(self, second_reads: dict[int, list[SecondRead]]) -> Iterator[Found]:
-        """What nothing has read by the end of the program: bytes of a store or of a weight, or the whole of what the
-        host gave."""
+        """What nothing has read by the end of the program: bytes of a store, bytes of a weight, or a whole input.
+
+        `second_reads` as in LocalMemory: reads that may have been meant for those bytes, by the number of bytes."""
         for area in self._kept:
             is_set = _whole(area).view(self._is_set[area.base_reg])
             if not is_set.all():
@@ -233,7 +234,8 @@ class GlobalMemory:
             if store.lost and store.is_output:
                 yield (
                     Kind.OUTPUT_LOST,
-                    f"{store.lost:,} bytes of an output that {store.name} stores are overwritten by the program's end",
+                    f"{store.lost:,} bytes of an output that {store.name} stores are overwritten before the program "
+                    "ends",
                     steps,
                 )
             elif store.lost and store.step:
@@ -261,13 +263,13 @@ def _element_bytes(step: Step, side: int) -> int:
 
 
 def _unread(text: str, instead: Sequence[SecondRead], store: _Store | None = None) -> Found:
-    """Bytes that are never loaded, and the command that seems to want them."""
+    """A finding about bytes that are never loaded, with the command that was probably meant to read them."""
     steps = (store.step,) if store and store.step else ()
     for found in instead:
         if store is None or store.could_be_meant_by(found.step):
             writer, first = found.writer, found.first
-            reads = f"{found.step.name} reads as many in {found.operand}"
-            had = f"which {writer.name} wrote and {first.name} has read"
+            reads = f"the {found.operand} of {found.step.name} has as many"
+            had = f"which {writer.name} wrote and {first.name} had read before"
             return Kind.MISSING, f"{text}, and {reads}, {had}", (found.step, writer, *steps)
     return Kind.UNREAD, text, steps
 

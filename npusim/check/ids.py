@@ -1,4 +1,4 @@
-"""Faults of the ids themselves: commands that wait for ever, or for an id that does not say what it seems to."""
+"""Faults of ids: waits that never end, and waits for an id that no command or more than one command has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Found = tuple[Kind, str, tuple[Step, ...]]
 
 
 def check_ids(timeline: Timeline) -> Iterator[Found]:
-    """Waits for ids that several commands have or none, and deadlocks."""
+    """Yields waits for ids that several commands have, waits for ids that no command has, and deadlocks."""
     for engine in (TIU, TDMA):
         yield from _unclear_waits(timeline, engine)
     stuck = timeline.waits.stuck
@@ -27,7 +27,7 @@ def check_ids(timeline: Timeline) -> Iterator[Found]:
 
 
 def _unclear_waits(timeline: Timeline, engine: int) -> Iterator[Found]:
-    """Waits of `engine` that may not have met the command that they were meant for."""
+    """Waits of `engine` that another command may have ended than the one that was meant."""
     others, name = timeline.streams.other(engine), ENGINES[1 - engine].name
     segment_ends = set(timeline.waits.ends.other(engine).tolist())
     needs = timeline.waits.needs[engine].tolist()
@@ -36,12 +36,12 @@ def _unclear_waits(timeline: Timeline, engine: int) -> Iterator[Found]:
             continue
         first = others[need - 1]
         if first.id != step.wait:
-            text = f"{step.name} waits for {name} id {step.wait}, which no command has; id {first.id} meets it"
+            text = f"{step.name} waits for {name} id {step.wait}, which no command has; id {first.id} ends the wait"
             yield Kind.ID_GAP, text, (step, first)
         elif need not in segment_ends and others[need].id == first.id:
             again = others[need]
             text = (
                 f"{step.name} waits for {name} id {step.wait}, which both {first.name} and {again.name} have; "
-                "the first meets it"
+                "the first ends the wait"
             )
             yield Kind.ID_REPEATED, text, (step, first, again)

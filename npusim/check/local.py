@@ -1,8 +1,8 @@
-"""Faults in LMEM: races, reads of what nothing wrote, and data that another command destroyed.
+"""Faults in LMEM: races, reads of what nothing wrote, and reads of data that another command has overwritten.
 
-Every byte remembers the last command of each engine that wrote it and that read it. As each engine runs in order, a
-command that comes behind the last of them by its ids comes behind all of them, so one pass over the timeline sees every
-race."""
+For each byte and engine the last command that wrote it and the last that read it are kept. Each engine runs in order,
+so a command that starts after the last of them has ended starts after all of them. One pass over the timeline therefore
+finds every race."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from npusim.mem.region import LMEM, Region
 
 
 class LocalMemory:
-    """What is known of each byte of LMEM as the timeline goes on."""
+    """What is known of each byte of LMEM from one command buffer of a job to the next."""
 
     def __init__(self, chip: Chip, second_reads: dict[int, list[SecondRead]]) -> None:
         self.chip, self._second_reads = chip, second_reads
         self.is_set = np.zeros(chip.lmem_total_bytes, bool)
-        """Written by an earlier command buffer of the same program."""
+        """One entry a byte: an earlier command buffer of the same job has written it."""
 
     def check(self, timeline: Timeline, reads: list[list[NeededRead]]) -> Iterator[Found]:
-        """Every fault of one command buffer, in its order."""
+        """Yields every fault of one command buffer, in the order of its timeline; `reads` is needed_reads of it."""
         run = _Run(self.chip, timeline, self.is_set)
         for place, (step, needed) in enumerate(zip(timeline.order, reads, strict=True), 1):
             run.ledger.begin()
@@ -43,7 +43,10 @@ class LocalMemory:
 
 
 class _Run:
-    """One command buffer. Commands go by position in their engine's stream, from 1 on."""
+    """The pass over one command buffer. Commands are known by their position in their engine's stream, from 1.
+
+    For each byte of LMEM: `last_write[engine]` and `last_read[engine]` have the position of the last command of
+    `engine` that wrote and read it (0 for none), and `ledger.owner` has what it holds now."""
 
     def __init__(self, chip: Chip, timeline: Timeline, is_set: NDArray[np.bool_]) -> None:
         self.timeline = timeline
@@ -55,7 +58,7 @@ class _Run:
 
     def read(self, place: int, step: Step, needed: list[NeededRead]) -> Iterator[Found]:
         if not needed:
-            self.ledger.read_in_vain(place, step)
+            self.ledger.read_unneeded(place, step)
         for access, region, mask in self._without_padding(step, needed):
             yield from self._race(step, region, mask, self.last_write, does=f"reads {access.name}, which", did="writes")
             for number in self.ledger.numbers_in(_picked(region.view(self.ledger.owner), mask)):
@@ -90,12 +93,12 @@ class _Run:
         latest = int(_picked(region.view(last[other]), mask).max(initial=0))
         if latest > step.known and not (last is self.last_read and self._loads_the_same(step, region)):
             partner = self.timeline.streams[other][latest - 1]
-            text = f"{step.name} {does} {partner.name} {did}, and no id puts one behind the other"
+            text = f"{step.name} {does} {partner.name} {did}, and no wait puts them in order"
             yield from self._tell(Kind.RACE, text, step, partner)
 
     def _loads_the_same(self, step: Step, region: Region) -> bool:
-        """Whether the bytes there come from a load of the same bytes: compilers load a shared access again for every
-        tile."""
+        """Whether `step` loads the same bytes that already lie there. Compilers load shared data again for every tile,
+        and such a load changes nothing."""
         (number, *others) = self.ledger.numbers_in(region.view(self.ledger.owner))
         if others or not number:
             return False
@@ -119,15 +122,15 @@ class _Run:
         if count:
             partly = access.holds is Holds.RECORDS and count < unset.size
             kind = Kind.PARTLY_UNSET if partly else Kind.UNINITIALISED
-            text = f"{step.name} reads {access.name}, of which nothing has written {count:,} of {unset.size:,} bytes"
+            text = f"{step.name} reads {access.name}, but nothing has written {count:,} of its {unset.size:,} bytes"
             yield from self._tell(kind, text, step, step)
 
     def _torn(self, step: Step, access: Access, number: int) -> Iterator[Found]:
         writer, cutter = self.ledger.writer(number), self.ledger.cutter(number)
         if cutter:
             text = (
-                f"{step.name} reads in {access.name} what {writer.name} wrote, but {cutter.name} has overwritten a "
-                "part of that since"
+                f"the {access.name} of {step.name} is what {writer.name} wrote, but {cutter.name} has overwritten a "
+                "part of it since"
             )
             yield from self._tell(Kind.TORN, text, step, writer)
 
@@ -136,27 +139,27 @@ class _Run:
         written, read = result.element_bytes, access.element_bytes
         if written and read and written != read:
             text = (
-                f"{step.name} reads {access.name} in elements of {read} bytes, but {writer.name} wrote elements "
+                f"{step.name} reads {access.name} as elements of {read} bytes, but {writer.name} wrote elements "
                 f"of {written}"
             )
             yield from self._tell(Kind.TYPE, text, step, writer)
         elif access.holds is Holds.INDICES and result.holds is Holds.ENTRIES:
-            text = f"{step.name} takes for indices what {writer.name} found in a table of bf16"
+            text = f"{step.name} uses as indices what {writer.name} looked up in a table of bf16 numbers"
             yield from self._tell(Kind.TYPE, text, step, writer)
 
     def _tell(self, kind: Kind, text: str, step: Step, other: Step) -> Iterator[Found]:
-        """Each pair of commands once a kind."""
+        """Yields the finding, but only the first of its kind for a pair of commands."""
         key = (kind, step.index, other.index)
         if key not in self._told:
             self._told.add(key)
             yield kind, text, (step,) if step is other else (step, other)
 
     def _without_padding(self, step: Step, needed: list[NeededRead]) -> Iterator[NeededRead]:
-        """Leaves out the channel that makes an odd number of channels even.
+        """Leaves out a channel that only pads an odd number of channels.
 
-        double_conv works on pairs of input channels; the compiler pads an odd number with a channel whose kernel is
-        zero and leaves the channel itself to chance. It is one where nothing of it comes from the commands that wrote
-        the other channels."""
+        double_conv works on pairs of input channels. The compiler pads an odd number of channels with one whose kernel
+        is zero, and writes nothing into that channel. The last channel is taken to be such padding if none of its bytes
+        come from a command that wrote the other channels."""
         insn = step.instruction
         if insn is None or not insn.pairs_channels():
             yield from needed

@@ -1,5 +1,4 @@
-"""A .cvimodel as the checker sees it: where its weights, inputs, outputs and activations lie, and its routines in their
-order."""
+"""Checks a .cvimodel: where its weights, inputs, outputs and activations are in GMEM, and its routines in order."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ _NAMES = ("shared memory", "weights", "private memory")
 
 
 def check_model(model: Cvimodel, program: int = 0) -> list[Finding]:
-    """What is wrong with one program of `model`. Raises NpusimError where the file does not hold together."""
+    """What is wrong with program number `program` of `model`. Raises NpusimError if the file contradicts itself."""
     chosen = model.programs[program]
     activations, weights = placed_tensors(model, chosen)
     placed = {
@@ -47,8 +46,8 @@ def check_model(model: Cvimodel, program: int = 0) -> list[Finding]:
 
 def _areas(model: Cvimodel, program: Program, placed: dict[str, Region], sizes: tuple[int, ...]) -> Iterator[Area]:
     for base_reg, num_bytes in enumerate(sizes):
-        name = _NAMES[base_reg] if base_reg < len(_NAMES) else f"the input or output behind base register {base_reg}"
-        # The runtime allocates whole pages; what lies behind the stated size can be touched without harm.
+        name = _NAMES[base_reg] if base_reg < len(_NAMES) else f"the input or output of base register {base_reg}"
+        # The runtime allocates whole pages, so a program may touch the bytes from the stated size to the page's end.
         yield Area(
             name,
             base_reg,

@@ -1,9 +1,8 @@
-"""Which of the bytes that a command reads matter: those that reach, through results that are read later, what leaves
-LMEM.
+"""Which bytes that a command reads are needed: those that, directly or through later results, reach a store to GMEM.
 
-Programs read more than they need: a matrix multiplication works on whole channels of the right matrix, though the last
-one may be half filled, and so do the operations behind it until a store takes the valid columns alone. Such reads touch
-whatever lies there, and no harm comes of it. A pass from the end to the start finds them."""
+Programs read more than they need. A matrix multiplication works on whole channels of the right matrix, though the last
+one may be half filled. So do the operations after it, until a store takes only the valid columns. The other bytes may
+hold anything. A pass from the last command to the first finds which are needed."""
 
 from __future__ import annotations
 
@@ -23,7 +22,8 @@ Mask = NDArray[np.bool_]
 
 
 class NeededRead(NamedTuple):
-    """A region of LMEM that an access reads; `mask` tells which of its bytes matter, None for all."""
+    """A region of LMEM that an access reads. `mask`, in the shape of the region's view, says which bytes are needed;
+    None for all."""
 
     access: Access
     region: Region
@@ -31,7 +31,7 @@ class NeededRead(NamedTuple):
 
 
 def needed_reads(chip: Chip, order: list[Step]) -> list[list[NeededRead]]:
-    """What matters of the reads of each step of `order`."""
+    """For each step of `order`, its reads of LMEM that are needed."""
     need, marks = Marks(chip), Marks(chip)
     found: list[list[NeededRead]] = []
     for step in reversed(order):
@@ -54,12 +54,12 @@ class Marks:
         self.bytes = np.zeros(chip.lmem_total_bytes, np.uint8)
 
     def load(self, tensor: LocalTensor) -> Mask:
-        """Which elements have a mark on any byte."""
+        """bool in the tensor's shape: the elements of which any byte is marked."""
         addrs = tensor.element_addrs(self.chip)
         return np.logical_or.reduce([self.bytes[addrs + i] for i in range(tensor.itemsize)])
 
     def set(self, tensor: LocalTensor, wanted: Mask) -> None:
-        """Marks every byte of the elements where `wanted` (broadcast to the tensor's shape) is set; elements may
+        """Marks every byte of the elements for which `wanted`, broadcast to the tensor's shape, is true. Elements may
         overlap."""
         addrs = tensor.element_addrs(self.chip)[np.broadcast_to(wanted, tensor.shape)]
         for i in range(tensor.itemsize):
@@ -91,7 +91,7 @@ def _needed_of(step: Step, need: Marks, marks: Marks) -> Iterator[NeededRead]:
 
 
 def _needed_elements(step: Step, need: Marks) -> Mask:
-    """Which elements of the result are needed, shape (n, c, h, w): any of their planes."""
+    """bool of shape (n, c, h, w): the elements of the result of which any plane is needed."""
     (access,) = step.footprint.writes
     found = need.load(access.tensors[0]).copy()
     for plane in access.tensors[1:]:
@@ -107,11 +107,11 @@ def _mark(access: Access, mask: Mask, marks: Marks) -> None:
 
 
 _SUMMED = {Share.CHANNEL: (0, 2, 3), Share.WINDOW: (2, 3), Share.ROW: (1, 2, 3), Share.COLUMN: (0,)}
-"""Axes of the result over which one element of an access is spread."""
+"""Axes of the result along which one element of the operand is used for all elements."""
 
 
 def _share(access: Access, result: Mask) -> Mask | None:
-    """From needed elements of the result to those of each tensor of an access; None for all."""
+    """The needed elements of each tensor of `access`, given those of the result; None for all."""
     share = access.operand.share
     if share is Share.WHOLE:
         return None
@@ -119,7 +119,7 @@ def _share(access: Access, result: Mask) -> Mask | None:
         return result
     if share is Share.MOVED:
         return result.reshape(access.tensors[0].shape)
-    # A matrix that has one row for several of the result's is read for each of them.
+    # A matrix with one row serves every row of the result.
     extents = access.tensors[0].shape if access.tensors else result.shape
     spread = tuple(axis for axis in range(4) if axis in _SUMMED[share] or extents[axis] == 1)
     return np.logical_or.reduce(result, axis=spread, keepdims=True)

@@ -1,7 +1,7 @@
-"""Two operands of one command that are one and the same tensor, where what the command does then makes no sense.
+"""Commands of which two operands are the same tensor, though the result then makes no sense.
 
-x * x and x + x do; x - x, the larger of x and x, or a sum of products whose factor is the sum itself are what is left
-where two buffers have come to lie at one place."""
+x * x and x + x make sense. x - x, the larger of x and x, or adding products of a sum to that sum do not: they mean that
+two buffers were put in one place."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def check_one_place(step: Step) -> Iterator[Found]:
     places = {access.name: access.tensors for access in (*step.footprint.reads, *step.footprint.writes)}
     for a, b in step.instruction.apart() if step.instruction and not step.refusal else ():
         if a in places and b in places and places[a] == places[b]:
-            yield Kind.ONE_PLACE, f"{a} and {b} of {step.name} are one and the same tensor", (step,)
+            yield Kind.ONE_PLACE, f"{a} and {b} of {step.name} are the same tensor", (step,)
             return

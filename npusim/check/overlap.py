@@ -1,7 +1,8 @@
-"""Results that lie over an operand of the same command which is still to be read.
+"""Commands whose result overwrites an operand that they still have to read.
 
-The vendor's model reads the operands of a TIU command whole before it writes; hardware goes from element to element, as
-a DMA copy does in the model too. So a result is safe where no later element reads what an element has overwritten."""
+The vendor's model reads all operands of a TIU command before it writes. The chip goes from element to element, and so
+does a DMA copy in the model. So a result may overlap an operand if no element reads what an earlier element has
+overwritten."""
 
 from __future__ import annotations
 
@@ -29,17 +30,17 @@ def check_overlap(step: Step, chip: Chip) -> Iterator[Found]:
     """At most one fault."""
     for access in step.footprint.reads:
         if access.operand.role is Role.ACCUMULATE:
-            continue  # a sum that goes on where it lies
+            continue  # the result is added to the sum in its place
         for result in step.footprint.writes:
             if _apart_in_lane(access, result, chip) or not _meet(access, result) or _is_safe(step, access, result):
                 continue
-            text = f"the {result.name} of {step.name} lies over its {access.name}, which is still read"
+            text = f"the {result.name} of {step.name} overwrites its {access.name}, which is still read"
             yield Kind.OVERLAP, text, (step,)
             return
 
 
 def _apart_in_lane(a: Access, b: Access, chip: Chip) -> bool:
-    """Whether the offsets within a lane alone keep two operands in LMEM apart, as they mostly do."""
+    """Whether the offsets within a lane show that two operands in LMEM do not overlap. They mostly do."""
     if not a.tensors or not b.tensors:
         return False
     spans = [[tensor.span(chip) for tensor in access.tensors] for access in (a, b)]
@@ -52,11 +53,11 @@ def _meet(a: Access, b: Access) -> bool:
 
 
 def _is_safe(step: Step, access: Access, result: Access) -> bool:
-    """Whether the command, one element of its result after the other, gives what it would give with its operand
-    elsewhere."""
+    """Whether the command, which computes one element after the other, gives the same result as with the operand in
+    another place."""
     insn = step.instruction
     if insn is None or not (access.tensors and result.tensors):
-        # From GMEM to GMEM, onto the very same bytes.
+        # A copy within GMEM of bytes onto themselves changes nothing.
         return access.regions == result.regions and all(region.memory != LMEM for region in access.regions)
     pairs = [(a, b) for a in access.tensors for b in result.tensors]
     if _is_one_to_one(insn, access) and all(_same_place(*pair) or not _overlap(*pair, insn.chip) for pair in pairs):
@@ -72,7 +73,7 @@ def _is_safe(step: Step, access: Access, result: Access) -> bool:
     for tensor in result.tensors:
         written = _byte_addrs(insn.chip, tensor)
         is_read_later = last_read[written] > np.arange(len(written))[:, None]
-        if isinstance(insn, Transfer) and insn.table() is None:  # what is copied to where it lies does not change
+        if isinstance(insn, Transfer) and insn.table() is None:  # a byte that is copied onto itself does not change
             is_read_later &= written != _byte_addrs(insn.chip, access.tensors[0])
         if is_read_later.any():
             return False
@@ -80,7 +81,7 @@ def _is_safe(step: Step, access: Access, result: Access) -> bool:
 
 
 def _same_place(a: LocalTensor, b: LocalTensor) -> bool:
-    """Whether each element of `a` lies where the same one of `b` does."""
+    """Whether each element of `a` has the same address as the same element of `b`."""
     strides = [[s for s, extent in zip(t.stride, t.shape, strict=True) if extent > 1] for t in (a, b)]
     return a.addr == b.addr and a.shape == b.shape and strides[0] == strides[1]
 
@@ -98,8 +99,8 @@ def _is_one_to_one(insn: Instruction, access: Access) -> bool:
 
 
 def _last_reads(insn: Instruction, access: Access, result: tuple[int, ...]) -> Ints | None:
-    """Of each element of an operand, in order, the number of the last element of the result that reads it; None where
-    all of them may."""
+    """For each element of the operand, in order, the number of the last element of the result that reads it; None if
+    every element may read it. `result` is the shape of the result."""
     if _is_one_to_one(insn, access):
         return np.arange(np.prod(result))
     if isinstance(insn, PerChannel) and access.operand.share is Share.WINDOW:
@@ -110,8 +111,7 @@ def _last_reads(insn: Instruction, access: Access, result: tuple[int, ...]) -> I
 
 
 def _last_under(window: Window, ifmap: tuple[int, ...], ofmap: tuple[int, int]) -> Ints:
-    """Of each element of a channel of the ifmap, the last place in the ofmap whose window it lies under; -1 for
-    none."""
+    """For each element of a channel of the ifmap, the last place of the ofmap whose window covers it; -1 for none."""
     height, width = ifmap
     extended = window.extend(np.arange(1, height * width + 1).reshape(1, 1, height, width), 0)
     rows, columns = (
@@ -129,5 +129,5 @@ def _last_under(window: Window, ifmap: tuple[int, ...], ofmap: tuple[int, int]) 
 
 
 def _byte_addrs(chip: Chip, tensor: LocalTensor) -> Ints:
-    """Where each element's bytes lie, shape (elements, bytes)."""
+    """Addresses of each element's bytes, shape (elements, bytes of an element)."""
     return tensor.element_addrs(chip).reshape(-1, 1) + np.arange(tensor.itemsize)

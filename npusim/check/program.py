@@ -1,4 +1,4 @@
-"""`check_program`: any program, from a path to what a KernelBuilder built."""
+"""`check_program`: checks a program file, an opened one, or one that a KernelBuilder built."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from npusim.program.open import ProgramFile, open_program
 def check_program(
     program: str | Path | ProgramFile | Program, *, chip: str | None = None, verify_md5: bool = True
 ) -> Findings:
-    """What is wrong with `program`: with all programs of a .cvimodel, in turn.
+    """What is wrong with `program`; of a .cvimodel, with each of its programs in turn.
 
     `program` is the path of a .cvimodel, a command buffer or a dmabuf (`chip` and `verify_md5` as in open_program), an
-    opened ProgramFile, or what KernelBuilder.build gives. Raises the errors of open_program, and NpusimError where a
-    file does not hold together."""
+    opened ProgramFile, or the result of KernelBuilder.build. Raises what open_program raises, and NpusimError if a file
+    contradicts itself."""
     if isinstance(program, str | Path):
         program = open_program(program, chip=chip, verify_md5=verify_md5)
     if isinstance(program, Program):

@@ -1,7 +1,7 @@
 """Which commands happen before which, from the ids alone.
 
-Each engine runs its own commands in order, so a clock of two numbers says all: how far a command is in its own stream,
-and how many of the other engine's commands have surely ended when it starts."""
+Each engine runs its own commands in order. So two numbers say what has happened before a command: its position in its
+own stream, and how many commands of the other engine have certainly ended when it starts."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Step:
 
     engine: int
     position: int
-    """Its place in its engine's stream, from 1 on."""
+    """Its place in its engine's stream, from 1."""
     known: int
-    """Commands of the other engine that have ended when this one starts, by this wait or an earlier one of its
-    stream."""
+    """How many commands of the other engine have certainly ended when this one starts, because of its wait or an
+    earlier one of its stream."""
     index: int
     """Its place in the command buffer."""
     id: int
     wait: int
     """The other engine's id that it waits for; 0 for none."""
     instruction: Instruction | None
-    """None where no instruction has these fields."""
+    """None if the descriptor is not a valid instruction."""
     footprint: Footprint
     refusal: str
     """Why the chip refuses the command, or ""."""
     section: str
-    """Where the command buffer comes from."""
+    """Name of the command buffer's section."""
 
     @property
     def mnemonic(self) -> str:
@@ -58,8 +58,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Both streams, and all commands that can run in an order that the ids allow: that of the buffer, where it is
-    one, else that of `Waits.turns`."""
+    """Both engines' streams, and an order of all commands that can run which the ids allow: that of the buffer if the
+    ids allow it, else that of `Waits.turns`."""
 
     waits: Waits
     streams: PerEngine[list[Step]]
@@ -67,7 +67,8 @@ class Timeline:
 
 
 def timeline_of(cmdbuf: Cmdbuf, refuse: Callable[[Instruction], str], section: str = "") -> Timeline:
-    """Decodes `cmdbuf`. `refuse` says why the chip does not run an instruction, or ""."""
+    """The timeline of `cmdbuf`, whose section is called `section`. `refuse` says why the chip refuses an instruction,
+    or ""."""
     chip, waits = cmdbuf.chip, waits_of(cmdbuf)
     rows = PerEngine[list[Any]](tiu_rows(chip, cmdbuf.tiu), tdma_rows(chip, cmdbuf.tdma))
     decoder = _Decoder(chip, refuse)
@@ -94,7 +95,7 @@ def timeline_of(cmdbuf: Cmdbuf, refuse: Callable[[Instruction], str], section: s
 
 
 def _order(cmdbuf: Cmdbuf, waits: Waits, streams: PerEngine[list[Step]]) -> list[Step]:
-    """That of the buffer where all that a command waits for stands in front of it there."""
+    """Timeline.order: that of the buffer if everything that a command waits for comes before it there."""
     in_front = PerEngine(*(np.searchsorted(cmdbuf.index.other(e), cmdbuf.index[e]) for e in (TIU, TDMA)))
     if all((in_front[e] >= waits.known[e]).all() for e in (TIU, TDMA)):
         return sorted(streams.tiu + streams.tdma, key=lambda step: step.index)
@@ -103,7 +104,7 @@ def _order(cmdbuf: Cmdbuf, waits: Waits, streams: PerEngine[list[Step]]) -> list
 
 
 class _Decoder:
-    """From fields to instructions and what they touch, which is worked out once for commands that do the same."""
+    """Decodes commands. Commands that do the same share one footprint."""
 
     def __init__(self, chip: Chip, refuse: Callable[[Instruction], str]) -> None:
         self._chip, self._refuse = chip, refuse

@@ -1,8 +1,8 @@
-"""What each command wrote to LMEM, who read it, and what became of it.
+"""What each command wrote to LMEM, which commands read it, and what overwrote it.
 
-A command that reads the wrong thing leaves two traces: nothing reads what was meant for it, and what it reads instead
-is read once too often, or as another tensor than it was written as. Either trace alone is found in sound programs; both
-together at one place are not."""
+A command that reads the wrong data leaves two traces. Nothing reads the data that was meant for it. And the data that
+it reads instead is read once too often, or as another tensor than it was written as. Correct programs have one trace or
+the other, but not both in one place."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from npusim.mem.tensor import LocalTensor
 
 @dataclass(eq=False)
 class Written:
-    """What one command wrote by one tensor, or by one plane of it."""
+    """One result tensor, or one plane of it, that a command wrote."""
 
     place: int
-    """The command's place in the timeline, from 1 on."""
+    """The command's place in the timeline's order, from 1."""
     tensors: tuple[LocalTensor, ...] = ()
     readers: list[int] = field(default_factory=list)
-    """Places of the first two commands that read any of it."""
+    """Places of the first two commands that read a part of it."""
     is_reshaped: bool = False
-    """Another tensor was read there than was written."""
+    """A command read it as a tensor of another address, shape or strides."""
     hides_shared: bool = False
-    """It lies over something that two commands had read."""
+    """It has overwritten something that two commands had read."""
     cut_by: int = 0
     """Place of the first command that overwrote a part of it; 0 for none."""
 
 
 @dataclass(frozen=True)
 class SecondRead:
-    """A read of what another command has read already, which may be of something that was never loaded."""
+    """A read of data that another command has already read. The read may have been meant for data that was never
+    loaded."""
 
     step: Step
     operand: str
@@ -49,30 +50,32 @@ class SecondRead:
 
 
 class Ledger:
-    """Everything that one command buffer has written to LMEM, by numbers from 1 on."""
+    """Everything that one command buffer has written to LMEM. Each `Written` has a number, from 1."""
 
     def __init__(self, chip: Chip, timeline: Timeline) -> None:
         self._chip, self._order = chip, timeline.order
         self.owner = np.zeros(chip.lmem_total_bytes, np.int32)
-        """The number of what each byte belongs to; 0 for nothing."""
+        """For each byte of LMEM, the number of the Written that it belongs to; 0 for none."""
         writes = (access for step in timeline.order for access in step.footprint.writes)
         self._among = np.zeros(1 + sum(max(1, len(access.tensors)) for access in writes), bool)
         self._written = [Written(0)]
         self._numbers: list[range] = [range(0)]
-        """What each command wrote, by its place."""
+        """Numbers of what each command wrote, by the command's place."""
         self._sources: set[int] = set()
-        """Places of the commands whose data the command at hand reads: what it overwrites of them is an update in
+        """Places of the commands whose data the current command reads. If it overwrites that data, it is an update in
         place."""
         self._seen: list[tuple[Access, Written]] = []
+        """What the current command reads, by operand."""
         self._lost: list[tuple[int, int]] = []
-        """Places of commands whose result was overwritten before anything read it, and of the last to do so."""
+        """(place of a command whose result was overwritten before anything read it, place of the last command that
+        overwrote it)."""
         self._read_by: dict[int, list[Written]] = {}
-        """What each command read, by its place."""
+        """What each command read, by the command's place."""
         self.second_reads: dict[int, list[SecondRead]] = {}
-        """By the bytes of the operand."""
+        """By the number of bytes of the operand."""
 
     def numbers_in(self, owners: NDArray[np.int32]) -> list[int]:
-        """The different numbers, ascending."""
+        """The different numbers in `owners`, ascending."""
         if not owners.size:
             return []
         first = owners.item(0)
@@ -87,17 +90,17 @@ class Ledger:
         return self._order[self._written[number].place - 1]
 
     def cutter(self, number: int) -> Step | None:
-        """The first command that overwrote a part of it."""
+        """The first command that overwrote a part of the Written of that number; None if there is none."""
         cut_by = self._written[number].cut_by
         return self._order[cut_by - 1] if cut_by else None
 
     def begin(self) -> None:
-        """Another command reads, and then writes."""
+        """Starts with the next command: its calls of `read` follow, then one of `write`."""
         self._sources.clear()
         self._seen.clear()
 
     def read(self, place: int, number: int, access: Access) -> None:
-        """The command at `place` reads some of what has that number."""
+        """The command at `place` reads a part of the Written with this number as `access`."""
         written = self._written[number]
         self._sources.add(written.place)
         self._seen.append((access, written))
@@ -106,8 +109,9 @@ class Ledger:
         if access.tensors and written.tensors and access.tensors[0][:3] != written.tensors[0][:3]:
             written.is_reshaped = True
 
-    def read_in_vain(self, place: int, step: Step) -> None:
-        """Nothing needs the result of the command, which is what is wrong; what it reads is not lost."""
+    def read_unneeded(self, place: int, step: Step) -> None:
+        """The command at `place` reads, but nothing needs its result. That is one finding. The data that it reads
+        counts as read, so that it is not another one."""
         for access in step.footprint.reads:
             for region in access.regions:
                 if region.memory == LMEM:
@@ -116,7 +120,7 @@ class Ledger:
                             self._written[number].readers.append(place)
 
     def write(self, place: int, step: Step) -> None:
-        """The command at `place` writes its result, all that it reads having been noted."""
+        """The command at `place` writes its result, after all its reads were noted."""
         self._note_second_reads(place, step)
         first = len(self._written)
         beaten: set[int] = set()
@@ -149,8 +153,9 @@ class Ledger:
         return not any(((view >= numbers.start) & (view < numbers.stop)).any() for view in views)
 
     def _note_second_reads(self, place: int, step: Step) -> None:
-        """Reads that fit a load which is not there: of data that another command has read, as another tensor than it
-        was written as, beside an operand that was loaded since, or to do what has been done already."""
+        """Notes reads that may have been meant for data that was never loaded. Another command has read the same data
+        before, and one of these is so: this read is as another tensor than was written; another operand was loaded
+        since; or the command repeats what an earlier one did."""
         if not self._seen:
             return
         read = self._read_by[place] = [written for _, written in self._seen]
@@ -168,7 +173,7 @@ class Ledger:
                 self.second_reads.setdefault(access.num_bytes, []).append(found)
 
     def _repeats(self, step: Step, read: list[Written], first: int) -> bool:
-        """Whether a command does the same as an earlier one with the same data."""
+        """Whether `step` does the same as the command at place `first` with the same data."""
         before = self._order[first - 1]
         return (
             read == self._read_by.get(first)
@@ -177,15 +182,15 @@ class Ledger:
         )
 
     def finish(self) -> Iterator[Found]:
-        """What shows only at the end: results that nothing read."""
+        """Yields results that nothing has read, when all commands have run."""
         for loser, place in self._lost:
             step, lost = self._order[place - 1], self._order[loser - 1]
             text = f"{step.name} overwrites what {lost.name} wrote before anything read it"
             over = self._by(place)
             if only_clears(step) or any(len(w.readers) > 1 or w.is_reshaped for w in over):
-                yield Kind.MISTAKEN, f"{text}, and something reads that place later as if it were there", (step, lost)
+                yield Kind.MISTAKEN, f"{text}, and a later read of that place may be meant for it", (step, lost)
             elif any(w.hides_shared for w in self._by(loser)):
-                yield Kind.MISTAKEN, f"{text}, and what lay there before was read twice", (step, lost)
+                yield Kind.MISTAKEN, f"{text}, and what was there before was read twice", (step, lost)
             else:
                 yield Kind.LOST, text, (step, lost)
         for place, step in enumerate(self._order, 1):
@@ -193,7 +198,7 @@ class Ledger:
             if wrote and not any(w.readers or w.cut_by for w in wrote) and not only_clears(step):
                 text = f"nothing reads what {step.name} writes to LMEM"
                 if any(w.hides_shared for w in wrote):
-                    yield Kind.MISTAKEN, f"{text}, and what lay there before was read twice", (step,)
+                    yield Kind.MISTAKEN, f"{text}, and what was there before was read twice", (step,)
                 else:
                     yield Kind.UNUSED, text, (step,)
 
@@ -211,7 +216,7 @@ def _is_load(step: Step) -> bool:
 
 
 def _planes(access: Access, chip: Chip) -> Iterator[tuple[tuple[LocalTensor, ...], list[Region]]]:
-    """What an access writes to LMEM: each plane by itself, all pieces of a tensor together."""
+    """(tensors, regions) of what an access writes to LMEM: one entry for each plane, one for all pieces of a tensor."""
     if len(access.tensors) > 1 and not access.operand.in_pieces:
         for tensor in access.tensors:
             yield (tensor,), list(tensor.regions(chip))

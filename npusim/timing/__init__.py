@@ -1,4 +1,4 @@
-"""How long a program takes: cycles of one instruction, DRAM bursts, LMEM banks, and a schedule of the two engines.
+"""Predicts how long a program takes: cycles of each command, DRAM bursts, LMEM banks, a schedule of the two engines.
 
 >>> from npusim.board import board_named
 >>> from npusim.timing import time_workload, workload_of_model

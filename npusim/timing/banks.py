@@ -1,9 +1,9 @@
-"""LMEM banks: which transfers meet the TIU in a bank.
+"""Which transfers may use an LMEM bank while the TIU uses it.
 
-A lane's LMEM is cut into equal banks with one port each. While a TIU command works on a bank, a transfer that touches
-the same bank waits now and then; the TIU never waits (in the trace its times are exact whether or not a transfer runs
-beside it). Which commands can run beside each other follows from the ids alone, so this is a property of the program,
-not of a schedule."""
+A lane's LMEM is divided into equal banks with one port each. While a TIU command works on a bank, a transfer that
+touches the same bank waits now and then. The TIU never waits: in the trace (constants.TRACE) its times are exact
+whether or not a transfer runs at the same time. Which commands can run at the same time follows from what they wait
+for, so this is a property of the program, not of a schedule."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from npusim.timing.spans import LmemUse
 Ints = NDArray[np.int64]
 HIGHEST_BIT = 61
 NEIGHBOURS = 4
-"""TIU commands looked at behind the one that a transfer waits for."""
+"""At most this many TIU commands after the one that a transfer waits for are looked at."""
 
 
 def bank_masks(spans: Ints, chip: Chip) -> Ints:
-    """Bit b of entry i: command i touches bank b. `spans` has shape (commands, operands, 2)."""
+    """int64 of shape (commands,); bit b of entry i says that command i touches bank b.
+
+    `spans`: int64 of shape (commands, operands, 2), as in LmemUse."""
     size = chip.lmem_bytes // chip.num_lmem_banks
     start, end = spans[..., 0], spans[..., 1]
     first, last = (np.minimum(at // size, HIGHEST_BIT) for at in (start, np.maximum(end - 1, 0)))
@@ -30,10 +32,10 @@ def bank_masks(spans: Ints, chip: Chip) -> Ints:
 
 
 def meets_tiu(use: LmemUse, needs: PerEngine[Ints], chip: Chip) -> NDArray[np.bool_]:
-    """For each TDMA command, whether a TIU command that may run beside it touches one of its banks.
+    """For each TDMA command, whether a TIU command that may run at the same time touches one of its banks.
 
-    `needs` are Workload.needs: the TIU commands beside transfer j are those behind what j waits for, up to the first
-    that waits for j."""
+    `needs` is Workload.needs. TIU commands that may run at the same time as transfer j come after the one that j waits
+    for, and before the first that waits for j."""
     tiu, tdma = bank_masks(use.tiu, chip), bank_masks(use.tdma, chip)
     if not len(tiu):
         return np.zeros(len(tdma), bool)

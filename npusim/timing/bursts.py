@@ -1,8 +1,9 @@
 """How the TDMA cuts contiguous DRAM bytes into bursts.
 
-Found by matching event counters of a PMU trace (constants.TRACE): a first burst brings a start that is no multiple of
-64 bytes to one, then come bursts of 256 bytes, none of which crosses a 4 KiB boundary; a beat is a 16-byte granule that
-a burst touches. All 567 uncompressed transfers of the trace have exactly these counts (benchmarks/pmu_trace.py)."""
+The rule was found by matching the event counters of a PMU trace (constants.TRACE). If the start is not a multiple of
+64 bytes, a first burst goes up to the next multiple. Bursts of 256 bytes follow, none of which crosses a 4 KiB
+boundary. A beat is a 16-byte granule that a burst touches. All 567 uncompressed transfers of the trace have exactly
+these counts (benchmarks/pmu_trace.py)."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 BURST_BYTES, BEAT_BYTES, ALIGN_BYTES, PAGE_BYTES = 256, 16, 64, 4096
 RUNS_AT_ONCE = 1 << 20
-"""Runs that are looked at in one go; it bounds memory."""
+"""Runs that are counted at once. This bounds memory."""
 
 
 def count(addr: Ints, num_bytes: Ints) -> tuple[Ints, Ints]:
-    """(bursts, beats) of runs of `num_bytes` contiguous bytes from `addr` on."""
+    """(bursts, beats) of runs of `num_bytes` contiguous bytes that start at `addr`. All are int64, one entry a run."""
     beats = -(-(addr + num_bytes) // BEAT_BYTES) - addr // BEAT_BYTES
     head = np.minimum(-addr % ALIGN_BYTES, num_bytes)
     start, rest = addr + head, num_bytes - head
@@ -34,10 +35,10 @@ def _up(num_bytes: Ints) -> Ints:
 def count_tensors(
     addr: Ints, shape: tuple[Ints, Ints, Ints], strides: tuple[Ints, Ints, Ints], row_bytes: Ints
 ) -> tuple[Ints, Ints, Ints]:
-    """(runs, bursts, beats) of strided tensors: `row_bytes` contiguous bytes at every position of `shape`, rows
-    `strides` bytes apart.
+    """(runs, bursts, beats) of strided tensors.
 
-    Every argument has one entry a tensor. Rows that follow one another without a gap are one run.
+    A tensor has `row_bytes` contiguous bytes at each position of `shape` (n, c, h); `strides` are in bytes. Every array
+    is int64 with one entry a tensor. Rows that follow one another without a gap are one run.
     """
     (n, c, h), (n_str, c_str, h_str) = shape, strides
     h, h_str, row_bytes = _merge(h, h_str, row_bytes)
@@ -57,7 +58,7 @@ def count_tensors(
 
 
 def _merge(extent: Ints, stride: Ints, row_bytes: Ints) -> tuple[Ints, Ints, Ints]:
-    """One axis folded into the rows where nothing lies between them."""
+    """Folds one axis into the rows where there are no gaps between the rows."""
     joined = (stride == row_bytes) | (extent == 1)
     return np.where(joined, 1, extent), stride, np.where(joined, row_bytes * extent, row_bytes)
 

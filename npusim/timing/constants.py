@@ -1,5 +1,5 @@
-"""Every number of the timing model that is not a fact of geometry, in one table: value, unit, kind, source, and how it
-was found."""
+"""The constants of the timing model in one table: value, unit, kind, source, and how each was found. Numbers that
+follow from a chip's geometry are in npusim.chip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TRACE = "sophgo/tpu_compiler python/cvi_toolkit/performance/performance_viewer/e
 """PMU trace of resnet50 (int8, 224x224) on a cv183x at 650 MHz: 2985 commands with start, duration, bursts and
 beats."""
 PROFILER = "sophgo/tpu-mlir lib/Backend/CV18xx/CV18xx_profiling.cpp @784fd6e"
-"""The vendor's estimator; its per-instruction figures are taken where nothing was measured."""
+"""The vendor's estimator. Its figures for single instructions are used where nothing was measured."""
 
 
 def _known(value: float, unit: str, kind: str, source: str, how: str) -> Any:
@@ -32,9 +32,11 @@ def _calibrated(value: float, unit: str, how: str) -> Any:
 
 @dataclass(frozen=True)
 class Costs:
-    """The model's constants. `exact` reproduces measured counts without error, `modelled` is taken from a description
-    or reasoned by analogy, `calibrated` was fitted to measurements. `dataclasses.replace` makes a what-if. A unit is
-    what the EUs of all lanes compute at once: 16 bytes of results on each lane."""
+    """The model's constants, each of one of three kinds: `exact` reproduces measured counts without error, `modelled`
+    is taken from a description or by analogy, `calibrated` was fitted to measurements.
+
+    A unit is what the EUs of all lanes compute at once: 16 bytes of results on each lane. `dataclasses.replace` makes
+    another set of constants."""
 
     conv_startup: float = _exact(
         36, "cycles", "36 + 31 and conv_per_unit fit 476 of 479 per-channel convolutions to the cycle"

@@ -1,4 +1,4 @@
-"""From work to picoseconds on a board. The TIU and LMEM count TPU cycles, DRAM counts nanoseconds of its own clock."""
+"""How long each command's work takes on a board. The TIU and LMEM run on the TPU's clock, DRAM on its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tiu_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
 
 
 def startup_cycles(work: TiuWork, costs: Costs) -> Floats:
-    """What every TIU command takes before, between and after its units."""
+    """Cycles that every TIU command takes beside those of its units."""
     post = np.where(work.per_channel, costs.per_channel_post, costs.per_tensor_post)
     convolves = work.is_a(Convolution, DepthwiseConvolution)
     choices = (
@@ -83,18 +83,18 @@ def _eltwise_cycles(work: TiuWork, costs: Costs) -> Floats:
 
 
 def tdma_ps(work: TdmaWork, board: Board, costs: Costs, conflicts: NDArray[np.bool_]) -> Floats:
-    """Picoseconds of every TDMA command; `conflicts` says which meet the TIU in an LMEM bank."""
+    """Picoseconds of every TDMA command; `conflicts` is Workload.conflicts."""
     tick, ps_of_beat = board.tick_ps, BEAT_BYTES * 1000 / (board.peak_gbps * costs.dram_efficiency)
     stream = np.where(work.compressed, costs.compression, 1.0)
     lines = work.lines * costs.lmem_line
     loading = np.maximum(work.read_beats + work.splits * costs.row, lines)
     moving = work.lines * costs.move_line
-    near = np.select([work.direction == TransDir.G2L, work.direction == TransDir.L2L], [loading, moving], lines)
-    far = (work.read_beats + work.write_beats) * stream * ps_of_beat
+    lmem_cycles = np.select([work.direction == TransDir.G2L, work.direction == TransDir.L2L], [loading, moving], lines)
+    dram_ps = (work.read_beats + work.write_beats) * stream * ps_of_beat
     startup = np.select(
         [work.direction == TransDir.L2G, work.direction == TransDir.L2L],
         [costs.store_startup, costs.move_startup],
         costs.load_startup + np.where(work.compressed, costs.decompress_startup, 0),
     )
     waiting = np.where(conflicts, work.lines * costs.bank_conflict, 0)
-    return (startup + waiting) * tick + np.maximum(far, near * tick)
+    return (startup + waiting) * tick + np.maximum(dram_ps, lmem_cycles * tick)

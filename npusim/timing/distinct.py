@@ -1,7 +1,7 @@
-"""A program's commands sorted by what they are and how their operands lie.
+"""A program's commands grouped by geometry: by instruction and by how the operands lie in memory.
 
-Tiled networks repeat themselves: of tens of thousands of commands a few thousand differ in more than ids, values and
-offsets. What follows from an instruction's declaration is worked out for those.
+Tiled networks repeat themselves. Of tens of thousands of commands, a few thousand differ in more than ids, values and
+offsets. What an instruction's declaration says is worked out once for each of these geometries.
 """
 
 from __future__ import annotations
@@ -72,26 +72,27 @@ TDMA_VALUES = [
     "mv_lut_idx",
     "mv_lut_base",
 ]
-"""Fields that say nothing about where in LMEM an operand lies; nor do those that say when a command runs."""
+"""Fields that do not say where in LMEM an operand lies. The scheduling fields of `isa.regs` do not either."""
 
 
 @dataclass(frozen=True)
 class Distinct:
-    """Commands of one engine, each with the first that is like it but for ids, values and offsets of operands."""
+    """Commands of one engine, and the geometry of each: the first command that differs from it at most in ids, values
+    and offsets of operands."""
 
     chip: Chip
     rows: NDArray[np.uint8]
-    """The descriptors, shape (commands, bytes)."""
+    """The descriptors, shape (commands, bytes of a descriptor)."""
     index: Ints
     """Place of each command in its command buffer."""
     first: Ints
-    """Of each geometry, the first command that has it."""
+    """For each geometry, the first command that has it."""
     inverse: Ints
-    """Of each command, its geometry."""
+    """For each command, the number of its geometry."""
     parse: Callable[[Chip, NDArray[np.uint8]], list[Any]]
     decode: Callable[[Chip, Any, int], Instruction]
     offsets: Ints
-    """Where in a lane each operand starts, shape (commands, TIU_OPERANDS or TDMA_OPERANDS)."""
+    """Where in a lane each operand starts, in bytes, shape (commands, TIU_OPERANDS or TDMA_OPERANDS)."""
 
     def instruction(self, place: int) -> Instruction:
         """The command at `place` among those of its engine."""
@@ -100,7 +101,8 @@ class Distinct:
 
     @cached_property
     def instructions(self) -> list[Instruction]:
-        """One command a geometry. Raises IllegalInstruction that names the command where one is no instruction."""
+        """The first command of each geometry. Raises IllegalInstruction, with the command's index, for one that is not
+        a valid instruction."""
         regs = self.parse(self.chip, self.rows[self.first])
         return [self.decode(self.chip, r, i) for r, i in zip(regs, self.index[self.first].tolist(), strict=True)]
 
@@ -110,7 +112,7 @@ class Distinct:
         return np.array([_NUMBER[type(insn)] for insn in self.instructions], np.int64)[self.inverse]
 
     def flag(self, name: str) -> NDArray[np.bool_]:
-        """What the class of each command says of `name`, one of its own true or false attributes."""
+        """The boolean attribute `name` of each command's class."""
         return np.array([getattr(insn, name) for insn in self.instructions], bool)[self.inverse]
 
 
@@ -134,8 +136,8 @@ def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
     masks = np.empty((len(TransDir), layout.num_bytes), np.uint8)
     for direction in TransDir:
         local = (LOCAL_SOURCE, LOCAL_DESTINATION)
-        far = [side for side, where in zip(sides, local, strict=True) if direction not in where]
-        masks[direction] = _mask(chip, layout, (*left_out, *far), sides)
+        in_gmem = [side for side, where in zip(sides, local, strict=True) if direction not in where]
+        masks[direction] = _mask(chip, layout, (*left_out, *in_gmem), sides)
     masked = cmdbuf.tdma & masks[columns["trans_dir"]]
     offsets = np.stack([columns[side] for side in sides], axis=1) % chip.lmem_bytes
     commands = (cmdbuf.tdma, cmdbuf.tdma_index)
@@ -143,8 +145,8 @@ def distinct_tdma(cmdbuf: Cmdbuf, columns: Columns) -> Distinct:
 
 
 def _mask(chip: Chip, layout: Layout, left_out: tuple[str, ...], addrs: tuple[str, ...]) -> NDArray[np.uint8]:
-    """The bits of a descriptor that say what it is and how its operands lie: all but the fields `left_out` and, of the
-    addresses `addrs`, the offset in a lane."""
+    """The bits of a descriptor that belong to its geometry: all bits except the fields `left_out` and the offset within
+    a lane of the addresses `addrs`."""
     columns = {f.name: np.array([f.limit - 1]) for f in layout.fields if f.name not in left_out}
     if chip.lmem_bytes & (chip.lmem_bytes - 1) == 0:
         for name in set(addrs) & set(columns):
@@ -153,7 +155,7 @@ def _mask(chip: Chip, layout: Layout, left_out: tuple[str, ...], addrs: tuple[st
 
 
 def _sorted_out(masked: NDArray[np.uint8]) -> tuple[Ints, Ints]:
-    """(first, inverse) of rows that are the same."""
+    """(first, inverse) as in Distinct; rows that are equal have one geometry."""
     keys: list[Any] = np.ascontiguousarray(masked).view(np.dtype((np.void, masked.shape[1]))).ravel().tolist()
     seen: dict[bytes, int] = {}
     inverse = np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)

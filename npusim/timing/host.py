@@ -1,9 +1,9 @@
-"""How long a call of the runtime's forward takes beside the TPU: CPU routines, and the runtime itself.
+"""How long a call of the runtime's forward takes beside the TPU's time: CPU routines, and the runtime itself.
 
 Both are modelled. A CPU routine is a plain C++ loop of the vendor's runtime (sophgo/cviruntime
-src/common/cpu_function). It costs cycles for each element of its largest tensor, counted by hand for a scalar in-order
-core; only a transposition was measured. The runtime's own time is that by which the shortest published times exceed the
-TPU's (docs/timing.md)."""
+src/common/cpu_function). It costs a number of cycles for each element of its largest tensor. The cycles were counted
+by hand for a scalar in-order core; only transposition was measured. The runtime's own time is the difference between
+the shortest published times and the TPU's predicted time (docs/timing.md)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ CYCLES_PER_ELEMENT = {
     "yolo_detection": DETECTIONS,
 }
 """CPU cycles for each element of a routine's largest tensor, by function. A transposition of 1.2 MB takes 100 ms on a
-CV1800B (YorHamodelnumbernine ...-milkv-duo-64m-LLM-deploy). Detections depend on how many boxes there are: this is the
-search for them alone."""
+CV1800B (YorHamodelnumbernine ...-milkv-duo-64m-LLM-deploy). The time of a detection depends on how many boxes there
+are; only the search for them is counted here."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,22 @@ class CpuTime:
 
 @dataclass(frozen=True)
 class HostTime:
-    """What one forward takes beside the TPU's commands."""
+    """The part of one forward in which the TPU does not run commands."""
 
     routines: tuple[CpuTime, ...]
     runtime_ps: int
-    """The runtime: inputs are flushed, every TPU routine is submitted and waited for, outputs are invalidated."""
+    """The runtime flushes the inputs, submits each TPU routine, waits for it, and invalidates the outputs."""
 
     @property
     def cpu_ps(self) -> int | None:
-        """All CPU routines; None where one is not known."""
+        """All CPU routines together; None if the time of one is not known."""
         times = [routine.ps for routine in self.routines]
         return None if None in times else sum(ps for ps in times if ps is not None)
 
 
 def host_time(board: Board, model: Cvimodel | None, number: int = 0) -> HostTime:
-    """The host's part of a forward of program `number`; without a model, of a command buffer submitted alone."""
+    """The host's part of a forward of program `number` of `model`; where `model` is None, of one submitted command
+    buffer."""
     if model is None:
         return HostTime((), round(board.host.submit_us * PS_PER_US))
     program = model.programs[number]

@@ -1,8 +1,9 @@
-"""When each command starts: two engines in program order, tied by ids.
+"""When each command starts. Each engine runs its commands in program order; ids make one engine wait for the other.
 
-Between two waits that matter an engine runs without a gap, so all its times are one running sum plus a shift. `Plan`
-finds those blocks and the order in which their shifts are known, once for a program; `run` walks the blocks for one set
-of durations."""
+An engine's commands form blocks: only the first command of a block has to wait for more than the block before did.
+Within a block the commands run without a pause, so their starts are a running sum of durations plus one shift.
+`make_plan` finds the blocks, and an order in which their shifts can be computed, once for a program. `run` computes
+the shifts for one set of durations."""
 
 from __future__ import annotations
 
@@ -22,26 +23,26 @@ _NEVER = -(1 << 62)
 
 @dataclass(frozen=True)
 class Plan:
-    """Blocks of both engines, numbered from 1 on in an order in which each can be placed; 0 stands for the program's
-    start."""
+    """Blocks of both engines. They are numbered from 1 in an order in which each can be placed: what a block waits for
+    has a smaller number. Number 0 is the program's start."""
 
     first: PerEngine[Ints]
-    """For each engine the place where each of its blocks starts; the first block starts at 0."""
+    """For each block of each engine, the place of its first command in the engine's order."""
     needs: PerEngine[Ints]
     """For each block, how many commands of the other engine must have ended before it starts."""
     number: PerEngine[Ints]
-    """For each block, its number in that order."""
+    """For each block, its number."""
     before: list[int]
-    """For each number, that of the block before it in its engine."""
+    """For each number, the number of the block before it in the same engine."""
     awaited: list[int]
-    """For each number, that of the other engine's block that holds the last command waited for."""
+    """For each number, the number of the other engine's block that holds the last command waited for."""
 
 
 def make_plan(needs: PerEngine[Ints]) -> Plan:
-    """The plan of a program whose i-th TIU command waits for the first `needs.tiu[i]` TDMA commands, and the other way
-    round.
+    """The plan of a program. Its i-th TIU command waits for the first `needs.tiu[i]` TDMA commands, its i-th TDMA
+    command for the first `needs.tdma[i]` TIU commands.
 
-    Raises Deadlock where neither engine can go on.
+    Raises Deadlock if neither engine can go on.
     """
     known = PerEngine(*(np.maximum.accumulate(n) for n in needs))
     for e in _BOTH:
@@ -49,11 +50,11 @@ def make_plan(needs: PerEngine[Ints]) -> Plan:
             raise Deadlock(_never(e, int(np.argmax(known[e] > len(known.other(e))))))
     first = PerEngine(*(np.flatnonzero(np.diff(n, prepend=-1)) for n in known))
     wanted = PerEngine(*(n[f] for n, f in zip(known, first, strict=True)))
-    # holders[e][i] is the block of the other engine, from 1 on, that block i of engine e waits for; 0 for none.
+    # Block i of engine e waits for block holders[e][i] - 1 of the other engine; 0: for none.
     holders = [
         np.where(wanted[e] > 0, np.searchsorted(first.other(e), wanted[e] - 1, side="right"), 0).tolist() for e in _BOTH
     ]
-    # numbers[e][i + 1] is the number of block i of engine e; numbers[e][0] that of nothing.
+    # numbers[e][i + 1] is the number of block i of engine e; numbers[e][0] is the program's start.
     numbers: list[list[int]] = [[0], [0]]
     before, awaited = [0], [0]
     while any(len(numbers[e]) <= len(holders[e]) for e in _BOTH):
@@ -73,17 +74,17 @@ def make_plan(needs: PerEngine[Ints]) -> Plan:
 
 def _never(engine: int, place: int) -> str:
     mine, other = ENGINES[engine].name, ENGINES[1 - engine].name
-    return f"deadlock: {mine} command {place} of its engine waits for a {other} command that cannot run before it"
+    return f"deadlock: {mine} command {place} waits for a {other} command that cannot run before it"
 
 
 def run(
     plan: Plan, durations: PerEngine[Ints], sync: PerEngine[int], gap: int, early: Ints | None = None
 ) -> PerEngine[Ints]:
-    """Start of every TIU and of every TDMA command, in the unit of `durations`.
+    """When every command starts, in the unit of `durations`.
 
-    `sync[e]` is what passes between the end of the other engine's command and the start of the one that waits for it,
-    `gap` what passes between two commands of one engine. `early[i]` is by how much TIU command i may start before what
-    it waits for has ended."""
+    `sync[e]` is the time from the end of the other engine's command to the start of a command of engine e that waits
+    for it, `gap` the time between two commands of one engine. TIU command i may start `early[i]` before the end of
+    the command that it waits for."""
     totals = PerEngine(*(np.concatenate(([0], np.cumsum(d + gap))) for d in durations))
     ready = np.empty(len(plan.before) + 1, np.int64)
     for e in _BOTH:

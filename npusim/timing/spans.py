@@ -1,4 +1,4 @@
-"""Which bytes of a lane's LMEM each command touches: one span an operand, lanes not told apart."""
+"""Which bytes of a lane's LMEM each command touches: one span for each operand, the same for all lanes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LmemUse:
-    """Spans [start, end) of offsets within a lane, empty (0, 0) where a command has no such operand."""
+    """Spans [start, end) of byte offsets within a lane; (0, 0) where a command does not have that operand."""
 
     tiu: Ints
     """Shape (TIU commands, TIU_OPERANDS, 2)."""
     tdma: Ints
     """Shape (TDMA commands, TDMA_OPERANDS, 2)."""
     lanes: int
-    """Most lanes that any operand uses, counted from lane 0 on; more than the chip has where channels go round the
-    lanes."""
+    """The largest number of lanes that an operand uses, counted from lane 0. It is more than the chip has if there are
+    more channels than lanes."""
 
     @property
     def high_water(self) -> int:
@@ -42,15 +42,15 @@ class LmemUse:
 
 
 def lmem_use(tiu: Distinct, tdma: Distinct) -> LmemUse:
-    """The use that both engines' commands make of LMEM."""
+    """LMEM that the commands of both engines touch."""
     tiu_spans, tiu_lanes = _spans(tiu, TIU_OPERANDS)
     tdma_spans, tdma_lanes = _spans(tdma, TDMA_OPERANDS)
     return LmemUse(tiu_spans, tdma_spans, max(tiu_lanes, tdma_lanes))
 
 
 def _spans(commands: Distinct, names: tuple[str, ...]) -> tuple[Ints, int]:
-    """(spans, most lanes) of one engine's commands. Commands of one geometry differ in the offsets of their operands
-    alone."""
+    """(spans, most lanes) of one engine's commands. Spans of one geometry differ only by the offsets of the
+    operands."""
     lane = commands.chip.lmem_bytes
     found = [_spans_of(insn, names) for insn in commands.instructions]
     spans = np.array([spans for spans, _ in found], np.int64).reshape(-1, len(names), 2)
@@ -58,7 +58,7 @@ def _spans(commands: Distinct, names: tuple[str, ...]) -> tuple[Ints, int]:
     used = spans[..., 1:] > 0
     relative = np.where(used, spans - offsets[commands.first], 0)
     result = np.where(used[commands.inverse], relative[commands.inverse] + offsets, 0)
-    # What runs on to another lane does not move with its offset: those few commands are looked at one by one.
+    # An operand that runs over the end of a lane does not move with its offset: such commands are computed one by one.
     for place in np.flatnonzero((result > lane).any(axis=(1, 2))).tolist():
         result[place], lanes = _spans_of(commands.instruction(place), names)
         found.append(([], lanes))

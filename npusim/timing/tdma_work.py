@@ -1,5 +1,4 @@
-"""How much work TDMA descriptors are: bursts and beats on the DRAM side, rows and lines on LMEM's. Bytes and shapes,
-never cycles."""
+"""How much work each TDMA command is: bursts and beats of DRAM, rows and lines of LMEM. No cycles."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from npusim.timing.distinct import Distinct
 
 Ints = NDArray[np.int64]
 MAX_PIECES, MAX_BYTES = 1 << 22, 1 << 32
-"""Of one transfer: more than the elements of the largest LMEM, and all of GMEM."""
+"""The most that one transfer may have: more pieces than the largest LMEM has elements, and as many bytes as GMEM."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,17 @@ class TdmaWork:
     """TransDir."""
     read_bursts: Ints
     read_beats: Ints
-    """16-byte granules of DRAM that are read. For compressed data, those of the plain data."""
+    """16-byte granules of DRAM that are read. For compressed data, those of the decompressed data."""
     write_bursts: Ints
     write_beats: Ints
     splits: Ints
-    """Starts of LMEM pieces that fall into the middle of a beat."""
+    """LMEM pieces that start in the middle of a beat."""
     lines: Ints
-    """16-byte lines of single lanes on the LMEM side."""
+    """16-byte lines of LMEM, each of one lane."""
     elements: Ints
     compressed: NDArray[np.bool_]
     by_channel: NDArray[np.bool_]
-    """The transfer tells the TIU about every channel that has arrived (intra_cmd_paral)."""
+    """The transfer tells the TIU when each channel has arrived (intra_cmd_paral)."""
     channels: Ints
 
     def __len__(self) -> int:
@@ -49,7 +48,8 @@ class TdmaWork:
 def tdma_work(commands: Distinct, columns: Columns) -> TdmaWork:
     """The work of TDMA `commands`, given also as `columns` (npusim.isa.regs.tdma_columns).
 
-    Base registers hold multiples of 4 KiB, so addresses behind them are cut into bursts as they stand.
+    Base registers hold multiples of 4 KiB, so they do not change how an address is cut into bursts. Raises
+    IllegalInstruction for a transfer that is too large to be one.
     """
     c, kind = columns, commands.kind
     direction = c["trans_dir"]
@@ -63,14 +63,14 @@ def tdma_work(commands: Distinct, columns: Columns) -> TdmaWork:
     dst.check(commands.index)
     read_runs, read_bursts, read_beats = src.traffic(reads)
     _, write_bursts, write_beats = dst.traffic(writes)
-    near = {
+    local = {
         name: np.where(from_lmem, getattr(src, name), getattr(dst, name))
         for name in ("n", "c", "h", "row_bytes", "h_str")
     }
-    whole = near["h_str"] == near["row_bytes"]
+    whole = local["h_str"] == local["row_bytes"]
     in_lmem = direction != TransDir.G2G
-    pieces = near["n"] * near["c"] * np.where(whole, 1, near["h"])
-    piece_bytes = near["row_bytes"] * np.where(whole, near["h"], 1)
+    pieces = local["n"] * local["c"] * np.where(whole, 1, local["h"])
+    piece_bytes = local["row_bytes"] * np.where(whole, local["h"], 1)
     return TdmaWork(
         kind=kind,
         direction=direction,
@@ -83,7 +83,7 @@ def tdma_work(commands: Distinct, columns: Columns) -> TdmaWork:
         elements=np.where(general, c["src_n_stride"], np.where(matrix, c["src_c"] * c["src_w"], _product(c, "src"))),
         compressed=compressed,
         by_channel=c.get("intra_cmd_paral", np.zeros_like(kind)) == 1,
-        channels=near["c"],
+        channels=local["c"],
     )
 
 
@@ -106,8 +106,8 @@ class _Side:
         wide = {end: c[f"{end}_fmt"] == TdmaFmt.BF16 for end in ("src", "dst")}
         itemsize = np.where(wide[side] & (wide[other] | (c["trans_dir"] != TransDir.G2G)), 2, 1)
         self.addr = c[f"{side}_base_addr_low"]
-        near = c["trans_dir"] == (TransDir.L2G if side == "src" else TransDir.G2L)
-        self.n = np.where(matrix & ~near, 1, c["src_n"])  # rows of a matrix are n in LMEM and c in GMEM
+        in_lmem = c["trans_dir"] == (TransDir.L2G if side == "src" else TransDir.G2L)
+        self.n = np.where(matrix & ~in_lmem, 1, c["src_n"])  # rows of a matrix are n in LMEM and c in GMEM
         self.c, self.h = c[f"{side}_c"], np.where(matrix, 1, c[f"{side}_h"])
         self.n_str = c[f"{side}_n_stride"]
         self.c_str = c[f"{side}_c_stride_high"] << 16 | c[f"{side}_c_stride_low"]
@@ -121,23 +121,24 @@ class _Side:
         dense = general | compressed
         total = np.where(general, c["src_n_stride"], _product(c, side) * itemsize)
         total = np.where(compressed & matrix, c["src_c"] * c["src_w"] * itemsize, total)
-        dense = dense & (general | ~near)
+        dense = dense & (general | ~in_lmem)
         for name in ("n", "c", "h"):
             setattr(self, name, np.where(dense, 1, getattr(self, name)))
         self.row_bytes = np.where(dense, total, self.row_bytes)
         self.h_str = np.where(dense, total, self.h_str)
 
     def check(self, index: Ints) -> None:
-        """Raises IllegalInstruction for a tensor that no LMEM or GMEM could be the other side of."""
+        """Raises IllegalInstruction for a tensor that is larger than any LMEM or GMEM."""
         pieces = self.n.astype(float) * self.c * self.h
         bad = np.flatnonzero((pieces > MAX_PIECES) | (pieces * self.row_bytes > MAX_BYTES))
         if len(bad):
             at = int(bad[0])
-            rule = (
-                f"{pieces[at]:.0f} pieces of {self.row_bytes[at]} bytes; at most {MAX_PIECES} pieces and "
-                f"{MAX_BYTES} bytes are timed"
+            size = f"{pieces[at]:.0f} pieces of {self.row_bytes[at]} bytes"
+            raise IllegalInstruction(
+                f"command {index[at]}: a transfer of {size}; at most {MAX_PIECES} pieces and {MAX_BYTES} bytes are "
+                "possible",
+                int(index[at]),
             )
-            raise IllegalInstruction(f"command {index[at]}: a transfer of {rule}", int(index[at]))
 
     def traffic(self, active: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
         """(runs, bursts, beats) where `active`, else 0."""

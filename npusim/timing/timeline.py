@@ -1,4 +1,4 @@
-"""`Timeline`: when every command of a workload starts and ends on a board, and what follows from that."""
+"""`Timeline`: when every command of a workload starts and ends on a board, and figures that follow from it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ MAX_PS = 1e18
 
 @dataclass(frozen=True)
 class Timeline:
-    """Times are whole picoseconds from the program's start; the DRAM and the TPU have clocks of their own, so no other
-    unit is exact.
+    """Times are whole picoseconds from the program's start, since DRAM and TPU have different clocks.
 
-    `start_ps[TIU][i]` is when the i-th TIU command of `workload` starts, `start_ps[TDMA][i]` the same for the TDMA.
+    The i-th TIU command of `workload` starts at `start_ps[TIU][i]`, the i-th TDMA command at `start_ps[TDMA][i]`.
     """
 
     workload: Workload
@@ -38,7 +37,7 @@ class Timeline:
 
     @cached_property
     def ps(self) -> int:
-        """From the first start to the last end, in picoseconds; what the PMU calls inference time."""
+        """From the first start to the last end, in picoseconds. The PMU calls this inference time."""
         return int(max((ends.max() for ends in self.end_ps if len(ends)), default=0)) - self.first_ps
 
     @cached_property
@@ -52,7 +51,7 @@ class Timeline:
 
     @property
     def cycles(self) -> float:
-        """The same in cycles of the TPU's clock."""
+        """`ps` in cycles of the TPU's clock."""
         return self.ps / self.board.tick_ps
 
     def start_cycles(self, engine: int) -> NDArray[np.float64]:
@@ -63,7 +62,7 @@ class Timeline:
         return self.end_ps[engine] / self.board.tick_ps
 
     def busy_ps(self, engine: int) -> int:
-        """How long `engine` works."""
+        """How long `engine` (TIU or TDMA) works, in picoseconds."""
         return int((self.end_ps[engine] - self.start_ps[engine]).sum())
 
     @property
@@ -83,7 +82,7 @@ class Timeline:
 
     @cached_property
     def overlap_ps(self) -> int:
-        """How long both engines work at once."""
+        """How long both engines work at the same time, in picoseconds."""
         times = np.concatenate([*self.start_ps, *self.end_ps])
         engine = np.concatenate([np.full(len(self.start_ps[e]), 1 + 2 * e) for e in (TIU, TDMA)])
         order = np.argsort(times, kind="stable")
@@ -92,8 +91,8 @@ class Timeline:
         return int(np.diff(times[order])[busy[:-1] == 4].sum())
 
     def dram_bytes(self, side: str) -> Ints:
-        """Bytes of DRAM that each TDMA command moves, "read" or "write", counted as the PMU counts: whole 16-byte
-        beats."""
+        """Bytes of DRAM that each TDMA command reads or writes (`side` is "read" or "write"), in whole 16-byte beats as
+        the PMU counts them."""
         return self._dram_bytes[side]
 
     @cached_property
@@ -105,7 +104,7 @@ class Timeline:
 
     @cached_property
     def moved_bytes(self) -> Ints:
-        """Bytes of DRAM that each TDMA command moves, read and written."""
+        """Bytes of DRAM that each TDMA command reads and writes together."""
         return self.dram_bytes("read") + self.dram_bytes("write")
 
     @property
@@ -123,7 +122,8 @@ class Timeline:
 
     @property
     def mac_utilisation(self) -> float:
-        """Useful multiply-accumulates over what an int8 convolution without any stall could do in the time, 0 to 1."""
+        """Useful multiply-accumulates, as a share of what an int8 convolution without stalls could do in the time, 0 to
+        1."""
         return self.workload.macs / max(self.board.peak_macs_per_s * self.ps * 1e-12, 1e-9)
 
     @property
@@ -141,8 +141,8 @@ class Timeline:
 
 
 def time_workload(workload: Workload, board: Board, costs: Costs | None = None) -> Timeline:
-    """The timeline of `workload` on `board`. Raises UsageError where the program cannot run there, Deadlock where it
-    never ends."""
+    """The timeline of `workload` on `board`. Raises UsageError if the program cannot run there, Deadlock if it never
+    ends."""
     require_runs(workload, board)
     costs = costs or Costs()
     tick = board.tick_ps
@@ -150,8 +150,8 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
     tiu, tdma = tiu_cycles(workload.tiu, board, costs) * tick, tdma_ps(workload.tdma, board, costs, conflicts)
     if float(tiu.sum()) + float(tdma.sum()) > MAX_PS:
         raise UsageError(
-            f"the program would run for more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}, which no "
-            "real one does"
+            f"the program would take more than {MAX_PS / PS_PER_MS / 3.6e6:.0f} hours on {board.title}, the most that "
+            "can be timed; give a smaller program or a faster board"
         )
     durations = PerEngine(np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
     sync = PerEngine(round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
@@ -161,11 +161,12 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
 
 
 def _hidden(workload: Workload, durations: PerEngine[Ints]) -> Ints | None:
-    """By how much each TIU command may start before the transfer that it waits for has ended: command pre-execution.
+    """Command pre-execution: how long before the end of the transfer that it waits for each TIU command may start, in
+    picoseconds.
 
-    Both sides have to ask for it: the TIU command begins when the first channel has arrived, and cannot end before the
-    last one has, on which it still works as long as on any other. None where no command asks, as in all compiled
-    programs seen so far."""
+    Both commands have to ask for it. The TIU command starts when the first channel has arrived. It cannot end before
+    the last channel has arrived and was worked on, as long as any other. None if no command asks for it, as in all
+    compiled programs seen so far."""
     tiu, tdma = workload.tiu, workload.tdma
     if not (tiu.starts_early.any() and tdma.by_channel.any()):
         return None
@@ -177,12 +178,12 @@ def _hidden(workload: Workload, durations: PerEngine[Ints]) -> Ints | None:
 
 
 def require_runs(workload: Workload, board: Board) -> None:
-    """Raises UsageError where `workload` was compiled for another chip than the board's, or would not mean the same on
-    this variant of it.
+    """Raises UsageError if `workload` was compiled for another chip than the board's, or would compute something else
+    on this variant of the chip.
 
-    LMEM addresses are lane times bytes of a lane plus offset, and channel j of a tensor lies on lane j modulo lanes. So
-    fewer bytes a lane hold a program that stays below them, and another number of lanes holds one whose channels never
-    go round."""
+    An LMEM address is lane * bytes of a lane + offset, and channel j of a tensor is on lane j modulo lanes. So a lane
+    may have fewer bytes if the program does not use them, and there may be another number of lanes if no tensor has
+    more channels than lanes."""
     chip, target = workload.chip, board.chip
     if chip.name != target.name:
         raise UsageError(
@@ -190,11 +191,11 @@ def require_runs(workload: Workload, board: Board) -> None:
         )
     if target.num_lanes != chip.num_lanes and workload.lmem.lanes > min(chip.num_lanes, target.num_lanes):
         raise UsageError(
-            f"the program was compiled for {chip.num_lanes} lanes and its channels go round them: with "
-            f"{target.num_lanes} they would lie elsewhere; compile it for a chip with that many lanes"
+            f"the program was compiled for {chip.num_lanes} lanes and has tensors with more channels, which would lie "
+            f"elsewhere with {target.num_lanes} lanes; compile it for a chip with that many lanes"
         )
     if workload.lmem.high_water > target.lmem_bytes:
         raise UsageError(
-            f"the program uses {workload.lmem.high_water} bytes of each lane's LMEM, but {target.lmem_bytes} are "
-            "asked for; compile it with smaller tiles"
+            f"the program uses {workload.lmem.high_water} bytes of each lane's LMEM, but {target.lmem_bytes} are all "
+            f"that {board.title} has; compile it with smaller tiles"
         )

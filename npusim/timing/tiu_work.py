@@ -1,5 +1,5 @@
-"""How much work TIU descriptors are: units of 16 bytes of results a lane, steps a unit, lines fetched. Shapes and
-bytes, never cycles."""
+"""How much work each TIU command is: units (16 bytes of results on each lane), steps of a unit, LMEM lines. No
+cycles."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class TiuWork:
     units: Ints
     """n * (turns of the lanes) * (rows of EUs of one channel's plane)."""
     taps: Ints
-    """Elements of the kernel window; 1 where there is none."""
+    """Elements of the kernel window; 1 for an instruction without one."""
     depth: Ints
     """Input channels of a convolution, inner dimension of a matrix product, else 1."""
     lines: NDArray[np.float64]
-    """LMEM lines of opd0 that one unit meets, summed over the taps."""
+    """LMEM lines of opd0 that one unit reads, summed over the taps."""
     macs: Ints
     """Multiply-accumulates of useful results."""
     elements: Ints
     """Elements of the result."""
     bf16: NDArray[np.bool_]
     per_channel: NDArray[np.bool_]
-    """Requantised by a multiplier of each channel."""
+    """Each channel is requantised with its own multiplier."""
     double: NDArray[np.bool_]
     """The descriptor asks for two input channels a cycle."""
     wide_source: NDArray[np.bool_]
@@ -47,11 +47,12 @@ class TiuWork:
     constant: NDArray[np.bool_]
     """opd1 is a constant."""
     aligned: NDArray[np.bool_]
-    """Every row of results starts at a multiple of 16 bytes of LMEM, so a unit is written at once."""
+    """Every channel of the result starts at a multiple of 16 bytes of LMEM, so a unit is written at once."""
     partial: Ints
     """ps32 mode: bit 0 reads, bit 1 writes 32-bit partial sums."""
     starts_early: NDArray[np.bool_]
-    """The command may begin with the first channel of what it waits for (cmd_pre_exe bit 0)."""
+    """The command may start when the first channel of the transfer that it waits for has arrived (cmd_pre_exe bit
+    0)."""
     channels: Ints
     """Channels of the result."""
 
@@ -101,7 +102,7 @@ def tiu_work(commands: Distinct, columns: Columns) -> TiuWork:
 
 
 def _check_size(c: Columns, taps: Ints, depth: Ints, index: Ints) -> None:
-    """Raises IllegalInstruction for a command of more work than any chip does in hours; sums of what is left fit 64
+    """Raises IllegalInstruction for a command with more work than a chip does in hours. Sums of the others fit into 64
     bits."""
     elements = c["res0_n"].astype(float) * c["res0_c"] * c["res0_h"] * c["res0_w"]
     bad = np.flatnonzero(elements * np.maximum(taps, 1) * np.maximum(depth, 1) > MAX_STEPS)
@@ -109,7 +110,7 @@ def _check_size(c: Columns, taps: Ints, depth: Ints, index: Ints) -> None:
         at = int(bad[0])
         work = f"{elements[at]:.0f} results of {taps[at]} taps and {depth[at]} inputs each"
         raise IllegalInstruction(
-            f"command {index[at]}: {work} are no work for one command; at most {MAX_STEPS} steps are timed",
+            f"command {index[at]}: {work} are too much for one command; at most {MAX_STEPS} steps are possible",
             int(index[at]),
         )
 
@@ -121,8 +122,8 @@ def members(classes: tuple[type, ...]) -> NDArray[np.bool_]:
 
 
 def _lines_of_row(c: Columns, taps: Ints, eu: Ints) -> NDArray[np.float64]:
-    """LMEM lines under one unit's inputs, summed over the `taps` of a row of the kernel: 1 + (eu - 1) * stride elements
-    from each tap's offset on."""
+    """LMEM lines that hold one unit's inputs, summed over the `taps` of a row of the kernel. Each tap reads
+    1 + (eu - 1) * stride elements from its offset on."""
     stride = np.maximum(c["conv_op_x_str"], 1)
     dilation, insert = c["conv_opd1_x_ins0"] + 1, c["conv_opd0_x_ins0"] + 1
     width = np.minimum(eu, np.maximum(c["res0_h"] * c["res0_w"], 1))

@@ -1,4 +1,4 @@
-"""`Workload`: what a program asks of both engines. It holds no time, so one workload is timed on many boards."""
+"""`Workload`: how much work a program is for both engines. It holds no times, so one workload serves many boards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Workload:
     """Commands of one program, TIU and TDMA each in program order."""
 
     chip: Chip
-    """What the program was compiled for."""
+    """The chip that the program was compiled for."""
     tiu: TiuWork
     tdma: TdmaWork
     index: PerEngine[Ints]
@@ -48,7 +48,7 @@ class Workload:
     needs: PerEngine[Ints]
     """How many commands of the other engine must have ended before each starts (`program.waits`)."""
     waits_for_id: PerEngine[NDArray[np.bool_]]
-    """Which commands need them because of an id, and not only because their ids start over behind them."""
+    """Which commands wait because of a wait id. Others wait only because ids start over in front of them."""
     lmem: LmemUse
     """LMEM that each command touches."""
 
@@ -67,7 +67,8 @@ class Workload:
         return self.lmem.high_water * self.chip.num_lanes
 
     def conflicts(self, chip: Chip) -> NDArray[np.bool_]:
-        """Which TDMA commands meet the TIU in a bank of `chip`'s LMEM; kept for the next board of that kind."""
+        """Which TDMA commands may use an LMEM bank while the TIU uses it (`timing.banks`), with the banks of `chip`.
+        The answer is kept for the next board with the same banks."""
         banks = (chip.lmem_bytes, chip.num_lmem_banks)
         if banks not in self._conflicts:
             self._conflicts[banks] = meets_tiu(self.lmem, self.needs, chip)
@@ -79,12 +80,13 @@ class Workload:
 
     @cached_property
     def plan(self) -> Plan:
-        """The order of waits, found once. Raises Deadlock."""
+        """The blocks of the schedule, found once. Raises Deadlock."""
         return make_plan(self.needs)
 
 
 def workload_of_cmdbuf(cmdbuf: Cmdbuf) -> Workload:
-    """The workload of a parsed command buffer. Raises IllegalInstruction for a command that is no instruction."""
+    """The workload of a parsed command buffer. Raises IllegalInstruction for a command that is not a valid
+    instruction."""
     chip = cmdbuf.chip
     tiu, tdma = tiu_columns(chip, cmdbuf.tiu), tdma_columns(chip, cmdbuf.tdma)
     waits = waits_of(cmdbuf)
@@ -109,15 +111,15 @@ def workload_of_bytes(chip: Chip, data: bytes) -> Workload:
 
 
 def workload_of_model(model: Cvimodel | str | Path, program: int = 0, *, verify_md5: bool = True) -> Workload:
-    """The workload of all TPU routines of a .cvimodel's `program`, one behind the other. CPU routines take no part
-    (`npusim.timing.host` times them). Raises UsageError where `program` does not exist."""
+    """The workload of all TPU routines of program number `program` of a .cvimodel, one after the other. CPU routines
+    are left out (`npusim.timing.host` times them). Raises UsageError if there is no such program."""
     if not isinstance(model, Cvimodel):
         model = load_cvimodel(model, verify_md5=verify_md5)
     return concatenate([workload_of_cmdbuf(cmdbuf) for cmdbuf in cmdbufs_of_model(model, program)])
 
 
 def concatenate(parts: Sequence[Workload]) -> Workload:
-    """One workload that runs `parts` in turn; each waits for both engines to have finished the one before."""
+    """One workload that runs `parts` in turn. Each part waits until both engines have finished the part before."""
     if len(parts) == 1:
         return parts[0]
     done = PerEngine(*(np.cumsum([0, *(len(p.index[e]) for p in parts)]) for e in (TIU, TDMA)))
