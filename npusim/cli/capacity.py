@@ -1,4 +1,4 @@
-"""`npusim capacity`: which boards hold a model, at what speed, and what binds."""
+"""`npusim capacity`: which boards a model fits, how fast it is there, and what limits the speed."""
 
 from __future__ import annotations
 

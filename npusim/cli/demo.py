@@ -1,4 +1,4 @@
-"""`npusim demo`: the whole way on the bundled model, with nothing to download."""
+"""`npusim demo`: the bundled language model on a simulated board, with nothing to download."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class DemoCommand(Command):
             return 0 if result else 1
         out.print(*board_run_renderables(report), sep="\n")
         out.print(
-            "the logits of every step against those that the vendor's functional model gave for the same "
-            "command buffers:"
+            "the logits of every step, compared with those of the vendor's functional model for the same command "
+            "buffers:"
         )
         out.print(comparison_table(result))
         out.print(result.message)

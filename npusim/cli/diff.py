@@ -1,4 +1,4 @@
-"""`npusim diff`: tensors against tensors, or times against times."""
+"""`npusim diff`: compares the tensors of two archives, or the times of two PMU files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from npusim.profile.pmu_csv import is_layer_csv, read_layers, read_pmu
 from npusim.profile.pmu_diff import compare_layers, compare_records
 
 DEFAULT_TOLERANCE = "0.99,0.9"
-TARGET = ArchiveInput(("target",), "archive in question (.npz, .bin), or a PMU file (.csv)", metavar="TARGET")
-REFERENCE = ArchiveInput(("reference",), "archive taken as right, or a PMU file", metavar="REFERENCE")
+TARGET = ArchiveInput(("target",), "archive to judge (.npz, .bin), or a PMU file (.csv)", metavar="TARGET")
+REFERENCE = ArchiveInput(("reference",), "archive with the right values, or a PMU file", metavar="REFERENCE")
 TOLERANCE: Value[str | None] = Value(
     ("--tolerance",),
-    "COSINE,EUCLIDEAN or one absolute error; NAME=TOLERANCE may be added, after blanks; for PMU files the share "
-    "by which times may differ",
+    "COSINE,EUCLIDEAN or one absolute error; after a blank, NAME=TOLERANCE for single tensors; for PMU files the "
+    "share by which times may differ",
     Text("T"),
     default=None,
     default_words=f"{DEFAULT_TOLERANCE}, for PMU files 0.1",
@@ -40,7 +40,7 @@ PROGRAM = ProgramOption[ProgramSource | None](
     ("--cvimodel",),
     only_cvimodel=True,
     required=False,
-    note="its program order tells where the first difference arose",
+    note="its program order shows where the first difference arose",
     aliases=("--model",),
 )
 JSON = JsonOutput()
@@ -98,14 +98,15 @@ def _drawn(result: ComparisonResult, divergence: Divergence | None, name: str | 
     if not compared:
         names = ", ".join(tensor.name for tensor in result.tensors if tensor.errors) or "none"
         which = "tensor" if name is None else f"tensor {name!r}"
-        raise UsageError(f"no {which} was compared, so there is nothing to draw: those that were are {names}")
+        raise UsageError(f"no {which} was compared, so there is nothing to draw; compared were: {names}")
     return max(compared, key=lambda tensor: tensor.errors.max_rel if tensor.errors else 0)
 
 
 def compare_archives(
     target: Mapping[str, Array], reference: Mapping[str, Array], tolerance: str, excepts: str
 ) -> ComparisonResult:
-    """Compares two archives with a progress bar on standard error."""
+    """Compares two archives, with a progress bar on standard error. `tolerance` and `excepts` are the words of
+    --tolerance and --except."""
     parts = tolerance.split()
     named = dict(part.rsplit("=", 1) for part in parts if "=" in part)
     default = next((part for part in parts if "=" not in part), DEFAULT_TOLERANCE)
@@ -119,18 +120,18 @@ def compare_archives(
 
 
 def _diff_times(target: Path, reference: Path, given_tolerance: str | None, json: JsonTarget) -> int:
-    """Two PMU files, both of records or both of layers."""
+    """Compares two PMU files, both _des.csv or both _layer.csv, and returns the exit code."""
     try:
         tolerance = float(given_tolerance or 0.1)
     except ValueError:
         tolerance = -1.0
     if not 0 <= tolerance < 10:
         raise UsageError(
-            f"--tolerance is {given_tolerance}; for PMU files it is a share such as 0.1, from 0 to below 10"
+            f"--tolerance is {given_tolerance}: for PMU files give a share such as 0.1, at least 0 and below 10"
         )
     of_layers = [is_layer_csv(path) for path in (target, reference)]
     if of_layers[0] != of_layers[1]:
-        raise UsageError(f"{target} and {reference} are a _des.csv and a _layer.csv: compare two of one kind")
+        raise UsageError(f"one of {target} and {reference} is a _des.csv, the other a _layer.csv: give two of one kind")
     if of_layers[0]:
         result = compare_layers(read_layers(target), read_layers(reference), tolerance)
     else:
@@ -142,7 +143,7 @@ def _diff_times(target: Path, reference: Path, given_tolerance: str | None, json
 
 
 def _program_order(source: ProgramSource | None) -> list[str]:
-    """Names of tensors in the order in which a program makes them; none without a program."""
+    """Names of tensors in the order in which the program computes them; none without a program."""
     if source is None:
         return []
     return [tensor.name for program in source.open_cvimodel().programs for tensor in program.tensors]

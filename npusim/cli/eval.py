@@ -1,4 +1,4 @@
-"""`npusim eval`: how well a model answers when its cache is pruned, and what each policy moves for it."""
+"""`npusim eval`: how well a model answers when its cache is pruned, and how many bytes each policy moves."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ALL_POLICIES = "all"
 
 @dataclass(frozen=True)
 class RowsOutput(JsonOutput):
-    """--json, with a journal beside a file."""
+    """--json. If it names a file, the journal is another output beside it."""
 
     def outputs(self, value: JsonTarget) -> tuple[Output, ...]:
         journal = _journal_path(value)
@@ -66,31 +66,31 @@ POLICY: Value[str] = policy_option(
     note=f"names from --list, NAME:SETTING=VALUE, or {ALL_POLICIES}",
 )
 BUDGET: Value[tuple[int, ...]] = budget_option(kind=Commas(Tokens("B")), default=(64, 128))
-TASK = TaskOption(("--task",), "what is asked: a name, or NAME:FILE, from --list", Text("T"), default=RECALL)
+TASK = TaskOption(("--task",), "task: a name from --list, or NAME:FILE", Text("T"), default=RECALL)
 CONTEXT: Value[tuple[int, ...] | None] = context_option(
-    kind=Commas(Tokens("L")), default_words="768, or what the model takes for files"
+    kind=Commas(Tokens("L")), default_words="768; for tasks with a file, the model's own context"
 )
 HAYSTACK = InputFile[Path | None](
-    ("--haystack",), "a text that hides the needles of needle and RULER tasks", default=None
+    ("--haystack",), "the text in which needle and RULER tasks hide their needles", default=None
 )
 TEMPLATES = InputFile[Path | None](
     ("--templates",), "prompts of LongBench tasks: its config/dataset2prompt.json", default=None
 )
-SAMPLES = Value(("--samples",), "prompts of each length", Whole(), default=10)
-PAGE_SIZE = Value(("--page-size",), "tokens of a page", Whole(), default=16, metavar="S")
+SAMPLES = Value(("--samples",), "prompts for each context length", Whole(), default=10)
+PAGE_SIZE = Value(("--page-size",), "tokens in a page", Whole(), default=16, metavar="S")
 DENSE_LAYERS = Value(
     ("--dense-layers",), "first layers that no policy prunes, as in Quest's paper", Whole(), default=2, metavar="D"
 )
 DEVICE_TOKENS = Value(
     ("--device-tokens",),
-    "tokens of each layer and head that the device holds",
+    "tokens that the device holds for each layer and head; reading others counts as moved bytes",
     Whole(),
     default=0,
     default_words="0, all",
 )
 SEED: Value[int] = seed_option(note="the prompts")
-JOBS = Value(("--jobs",), "processes that share the samples, each with the model in its memory", Whole(1), default=1)
-JSON = RowsOutput("the rows; FILE.journal keeps finished samples, from which the same command goes on")
+JOBS = Value(("--jobs",), "processes that share the samples; each loads the model", Whole(1), default=1)
+JSON = RowsOutput("the rows; FILE.journal keeps finished samples, so that the same command continues there")
 PLOT = PlotOutput(note="score against bytes a step")
 PLOT_DIRECTORY = PlotDirectory(note="score against bytes a step, a picture a context")
 MARKDOWN = OutputFile[Path | None](("--markdown",), "the tables as Markdown", default=None)
@@ -120,7 +120,7 @@ class EvalCommand(Command):
             model = reference_model.load(given[MODEL])
             task = task_from(given[TASK], model.tokenizer, given[HAYSTACK], given[TEMPLATES])
         if isinstance(task, FileTask):
-            given.refuse((SEED,), "with a task of a file, whose samples come in its order")
+            given.refuse((SEED,), "with a task that reads a file, whose samples are taken in order")
         _warn_of_damage(task)
         plan = _plan(given, model, task)
         path = _journal_path(given[JSON])
@@ -140,7 +140,7 @@ COMMAND = EvalCommand()
 
 
 def _journal_path(json: JsonTarget) -> Path | None:
-    """Where finished samples are kept: beside the file that the rows go to, if it is one."""
+    """The journal's path: beside the file that the rows are written to; None if they do not go to a file."""
     if json.path is None or Output(json.path).is_stream:
         return None
     return json.path.with_name(json.path.name + ".journal")
@@ -192,5 +192,5 @@ def _evaluated(plan: Plan, model: Model, task: Task, journal: Journal | None, jo
         if journal is None:
             raise
         kept = f"{len(journal.done)} of {len(plan.cells)} samples are in {journal.path}"
-        print(f"npusim: interrupted; {kept}, the same command goes on from there", file=sys.stderr)
+        print(f"npusim: interrupted; {kept}, and the same command continues from there", file=sys.stderr)
         raise SystemExit(130) from None

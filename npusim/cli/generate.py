@@ -1,4 +1,4 @@
-"""`npusim generate`: a prompt continued, its text as it comes."""
+"""`npusim generate`: continues a prompt and prints the text as it is generated."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ from reference_model.generation import Sampling, generate, stream_text
 
 PROMPT = Value(("prompt",), "the text to continue; - reads it from standard input", Text("PROMPT"))
 MODEL = ModelOption()
-CHAT = Flag(("--chat",), "put the prompt as a question to a model that was tuned for conversation")
+CHAT = Flag(("--chat",), "give the prompt as a question to a model that was tuned for conversation")
 MAX_TOKENS: Value[int] = max_tokens_option(default=200)
-TEMPERATURE = Value(("--temperature",), "0 takes the likeliest token", Real(), default=0.7, metavar="T")
+TEMPERATURE = Value(
+    ("--temperature",), "sampling temperature; 0 takes the likeliest token", Real(), default=0.7, metavar="T"
+)
 TOP_K = Value(
     ("--top-k",), "draw from the K likeliest tokens only", Whole(), default=0, metavar="K", default_words="0, all"
 )
-TOP_P = Value(("--top-p",), "draw from the likeliest tokens that reach P together", Real(), default=0.95, metavar="P")
+TOP_P = Value(
+    ("--top-p",), "draw from the likeliest tokens whose probabilities add up to P", Real(), default=0.95, metavar="P"
+)
 SEED: Value[int] = seed_option(note="the same seed draws the same text")
 JSON = JsonOutput("text, tokens and times")
 BOARD = BoardOption[Board | None](note="its chip is simulated")
-COMPARE = Flag(("--compare",), "each layer's error on the chip, accumulated and its own")
+COMPARE = Flag(("--compare",), "show each layer's error on the chip, both accumulated and of the layer alone")
 LOWERING = LoweringOption()
 WHAT_IF = WhatIfOption()
 
@@ -89,7 +93,7 @@ def _run_here(given: Given, model: reference_model.Model, prompt: list[int], tim
 def _prompt_text(given: str) -> str:
     text = sys.stdin.read() if given == "-" else given
     if not text.strip():
-        raise UsageError("the prompt is empty: give the text that the model shall continue")
+        raise UsageError("the prompt is empty: give a text for the model to continue")
     return text
 
 
@@ -98,7 +102,7 @@ def _encoded(model: reference_model.Model, text: str, chat: bool) -> list[int]:
         return model.tokenizer.encode(text)
     if model.tokenizer.chat is None:
         raise UsageError(
-            "this model was not tuned for conversation: leave --chat out, or use one that was, such as smollm2"
+            "this model was not tuned for conversation: leave --chat out, or use a model that was, such as smollm2"
         )
     return model.tokenizer.encode(model.tokenizer.chat.render([("user", text)]))
 
@@ -111,7 +115,7 @@ def _reason(model: reference_model.Model, timings: Timings, max_tokens: int) -> 
 
 
 def _timed(produced: Iterator[int], timings: Timings, kept: list[int]) -> Iterator[int]:
-    """Passes tokens on, keeps them, and notes when they came."""
+    """Yields the tokens of `produced`, adds them to `kept`, and measures their times."""
     started = time.perf_counter()
     for token in produced:
         kept.append(token)

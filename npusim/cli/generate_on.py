@@ -1,4 +1,4 @@
-"""`npusim generate --board NAME`: the text comes from the simulated chip, with what it would cost on the board."""
+"""`npusim generate --board NAME`: the simulated chip generates the text, and its speed on the board is predicted."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from reference_model.model import Model
 
 @dataclass(frozen=True)
 class BoardRequest:
-    """What is to be generated and told.
+    """What to generate and what to report.
 
-    compare     whether to tell each layer's error
-    shown       the text that a terminal shows in front of what is generated
+    compare     whether to report each layer's error
+    shown       the text that a terminal shows before the generated text
     """
 
     prompt: list[int]
@@ -37,7 +37,7 @@ class BoardRequest:
 
 
 def run_on_board(model: Model, name: str, setup: Setup, request: BoardRequest) -> int:
-    """Generates with `model`, called `name`, lowered as `setup` says; then reports."""
+    """Generates with `model`, called `name`, lowered as `setup` says, prints the report, and returns the exit code."""
     prompt, json = request.prompt, request.json
     with working(f"quantising {name} and lowering it for {setup.board.title}"):
         run = prepare(model, setup, prompt)

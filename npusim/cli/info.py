@@ -43,7 +43,7 @@ COMMAND = InfoCommand()
 
 
 def describe(model: Cvimodel) -> dict[str, Any]:
-    """Everything that `npusim info` tells, JSON-ready."""
+    """Everything that `npusim info` shows, JSON-ready."""
     return {
         "chip": model.chip.name,
         "name": model.name,

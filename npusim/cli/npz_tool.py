@@ -1,4 +1,4 @@
-"""`npusim npz_tool compare`: the vendor's spelling of `npusim diff`, for scripts and fingers that know it."""
+"""`npusim npz_tool compare`: `npusim diff` with the vendor's name and options, for scripts that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parser of a command line: that of the one command which is called, or of the list where none is."""
+"""Parses the command line: with the parser of the command that is called, or of the whole list if none is."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from npusim.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses with a UsageError of one sentence, and shows examples as they are written."""
+    """An ArgumentParser that raises UsageError instead of exiting, and prints examples as they are written."""
 
     def __init__(self, **about: Any) -> None:
         super().__init__(**about, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """As argparse has it, but a stream that cannot be written is an error."""
+        """As in argparse, except that a stream that cannot be written is an error."""
         if message:
             (file or sys.stderr).write(message)
 
@@ -31,8 +31,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(commands: Sequence[Entry], arguments: Sequence[str]) -> tuple[Command, Given]:
-    """The command that is called, and what it is told. Raises UsageError for what it cannot be told; --help and
-    --version print and raise SystemExit."""
+    """(the command that is called, its options). Raises UsageError for words that the command does not take. --help
+    and --version print and raise SystemExit."""
     called = ["npusim"]
     entry = Entry("npusim", "Runs CVITEK CV18xx TPU programs, bit for bit, without a board.", actions=tuple(commands))
     for word in arguments:
@@ -44,7 +44,7 @@ def parse(commands: Sequence[Entry], arguments: Sequence[str]) -> tuple[Command,
     if entry.actions:
         parser = _group_parser(" ".join(called), entry)
         parser.parse_args(rest)
-        parser.error("the name of a command has to stand in front")
+        parser.error("the name of a command has to come first")
     command = entry.load()
     return command, Given(command.options, _words(_command_parser(" ".join(called), entry, command), rest))
 
@@ -62,8 +62,8 @@ def _words(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _json_alone(arguments: Sequence[str]) -> list[str] | None:
-    """The arguments with the word behind --json as one of the command's own: `check --json FILE` lacks a program
-    otherwise. None where no word follows."""
+    """The arguments with --json taken to have no FILE, so that the next word is the command's: in `check --json X`, X
+    may be the program. None if no word follows --json."""
     for at, word in enumerate(arguments[:-1]):
         if word == "--json" and not arguments[at + 1].startswith("-"):
             return [*arguments[:at], f"--json={ALONE}", *arguments[at + 1 :]]
@@ -71,7 +71,7 @@ def _json_alone(arguments: Sequence[str]) -> list[str] | None:
 
 
 def _group_parser(prog: str, group: Entry) -> Parser:
-    """A parser that shows what a group holds, and refuses whatever is not --help or --version."""
+    """A parser that shows the commands of a group, and refuses everything except --help and --version."""
     whole = prog == group.name
     examples = () if whole else [action.load().example for _, action in every_entry(group.actions)]
     parser = Parser(prog=prog, description=group.summary, epilog=_epilog(*examples) if examples else None)

@@ -1,4 +1,4 @@
-"""What is printed by rich: consoles and tables. Text is printed literally, whatever file it comes from."""
+"""Consoles and tables of rich that print all text literally, since it may come from an untrusted file."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ PIPE_WIDTH = 200
 
 
 class LiteralConsole(Console):
-    """A console to which [red] in a name is five letters, and an escape sequence in one is its letters."""
+    """A console that prints text as it is: markup such as [red] has no effect, and escape sequences are made
+    visible."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """As Console.render_str, with line ends alone obeyed."""
+        """As Console.render_str; of all control characters only line ends have their effect."""
         return super().render_str("\n".join(map(visible, text.split("\n"))), **options)
 
     def on_broken_pipe(self) -> None:
-        """Leaves the BrokenPipeError to `main`; a Console ends the process with exit code 1."""
+        """Raises the BrokenPipeError again, for `main`. rich's own method ends the process with exit code 1."""
         raise
 
 
 def console() -> Console:
-    """Standard output, as wide as the terminal; a pipe gets plain text that is never cut."""
+    """Standard output, as wide as the terminal. A pipe gets plain text in lines of up to PIPE_WIDTH characters."""
     out = LiteralConsole()
     return out if out.is_terminal else LiteralConsole(width=PIPE_WIDTH)
 
@@ -41,14 +42,14 @@ def error_console() -> Console:
 
 
 def bold(*parts: str) -> Text:
-    """Text of which every second part, from the first on, is bold."""
+    """One text of all `parts`; the first, third, fifth ... are bold."""
     return Text.assemble(*((visible(part), "" if at % 2 else "bold") for at, part in enumerate(parts)))
 
 
 class Grid(Table):
-    """A table without lines. What does not fit a column goes on in its next line; nothing is cut.
+    """A table without borders. A cell that is too wide continues in its next line; nothing is cut.
 
-    right       columns whose cells stand on the right
+    right       columns that are right-aligned
     """
 
     def __init__(self, *columns: str, title: str = "", right: Collection[str] = (), **options: Any) -> None:

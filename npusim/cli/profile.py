@@ -26,7 +26,7 @@ from npusim.profile.trace import trace_text
 
 @dataclass(frozen=True)
 class PmuOutput(OutputFile[Path | None]):
-    """--pmu F, which becomes two files."""
+    """--pmu FILE, which writes two files."""
 
     names: tuple[str, ...] = ("--pmu",)
     help: str = "PMU records in the vendor's form: FILE_des.csv, FILE_layer.csv"
@@ -78,7 +78,7 @@ COMMAND = ProfileCommand()
 
 
 def _write_files(given: Given, result: Profile) -> list[Path]:
-    """Writes what was asked for besides JSON; every file completely or not at all."""
+    """Writes the files that were asked for except JSON, each completely or not at all. -> all files, JSON included."""
     texts: list[tuple[Path, str]] = []
     if (path := given[TRACE]) is not None:
         texts.append((path, trace_text(result)))

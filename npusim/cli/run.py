@@ -1,4 +1,4 @@
-"""`npusim run`: a model from inputs to outputs."""
+"""`npusim run`: runs a model on inputs and stores its outputs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PROGRAM = ProgramOption[ProgramSource](only_cvimodel=True)
 INPUT = ArchiveInput(("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
 OUTPUT = ArchiveOutput(("-o", "--output"), "where the result goes", note="the outputs (.npz or .bin)")
 ALL_TENSORS = Flag(("--all-tensors",), "store every tensor that is still in memory, not only outputs")
-RESHAPE = Flag(("--reshape",), "take inputs of the right size but another shape; their elements stay in their order")
+RESHAPE = Flag(("--reshape",), "accept inputs of the right size but another shape; the elements keep their order")
 JSON = JsonOutput("what was done")
 
 MAX_HEADER_BYTES = 64 << 10
-"""Of one .npy array, with room to spare."""
+"""More than the header of a .npy array takes."""
 
 
 class RunCommand(Command):
@@ -55,8 +55,8 @@ def run_model(
     reshape: bool,
     number: int = 0,
 ) -> int:
-    """Runs program `number` of the model of `source` on the arrays in `given`, and tells what it did; the other options
-    as in forward."""
+    """Runs program `number` of the model of `source` on the arrays in the file `given`, writes the results to `output`,
+    prints a report and returns the exit code. `all_tensors` and `reshape` as in Model.forward."""
     started = time.perf_counter()
     with working(f"loading {source.path}"), source.md5():
         model = Model(source.path, program=number, verify_md5=source.verify_md5)
@@ -82,11 +82,14 @@ def run_model(
 
 
 def _most_bytes(info: TensorInfo) -> int:
-    """Of an input in an archive: float64, and a header."""
+    """The most bytes that an input takes in an archive: float64 elements and a header."""
     return MAX_HEADER_BYTES + 8 * max(info.num_elements, info.num_bytes)
 
 
 def _note_nan(inputs: Mapping[str, Array]) -> None:
     for name, array in inputs.items():
         if array.dtype.kind == "f" and (count := int(np.count_nonzero(np.isnan(array)))):
-            say(f"note: input {name} holds {count:,} NaN in {array.size:,} numbers: what they reach is no number")
+            say(
+                f"note: input {name} holds {count:,} NaN in {array.size:,} numbers: results that depend on them mean "
+                "nothing"
+            )

@@ -1,4 +1,4 @@
-"""Standard output and standard error, whatever they are: a terminal, a pipe that ends early, a full disk, nothing."""
+"""Standard output and standard error: a terminal, a pipe that closes early, a file on a full disk, or closed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ASCII = {"█": "#"}
 
 
 def visible(text: str) -> str:
-    """`text` with everything that a terminal would obey, or that cannot be seen, as an escape: line ends, control
-    characters, marks that turn the direction of writing, halves of surrogate pairs."""
+    """`text` with escapes for every character that a terminal acts on or does not show: line ends, control characters,
+    marks that change the direction of writing, halves of surrogate pairs."""
     if text.isprintable():
         return text
     hidden = (category(c)[0] == "C" or c in "\u2028\u2029" for c in text)
@@ -28,7 +28,7 @@ def visible(text: str) -> str:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner on standard error while the block runs; nothing where that is not a terminal."""
+    """A spinner with the text `what` on standard error while the block runs, if that is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -40,7 +40,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def say(what: str) -> None:
-    """One line on standard error. Where that cannot be written, nothing can be said."""
+    """Prints one line on standard error, if that can be written."""
     try:
         print(f"npusim: {visible(what)}", file=sys.stderr, flush=True)
     except OSError:
@@ -48,9 +48,9 @@ def say(what: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Makes standard output and standard error take every character: what their encoding lacks becomes an escape.
+    """Makes standard output and standard error accept every character: what their encoding lacks becomes an escape.
 
-    Raises UsageError where standard output is closed."""
+    Raises UsageError if standard output is closed."""
     _fill_closed()
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  it stays open as long as the process runs
@@ -65,13 +65,13 @@ def prepare_streams() -> None:
 
 
 def abandon(stream: TextIO) -> None:
-    """Sends the rest of a stream that cannot be written to nowhere, so that the interpreter does not try again."""
+    """Discards the rest of a stream that cannot be written, so that the interpreter does not try again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fill_closed() -> None:
-    """Takes the numbers of closed standard streams, which the next file that is opened would get."""
+    """Opens the null device for each closed standard stream, whose number the next opened file would get otherwise."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""`npusim train`: a language model of one's own from a text file."""
+"""`npusim train`: trains a small language model on a text file."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ OUTPUT = OutputDirectory[Path | None](
 )
 CONTEXT: Value[int | None] = context_option(note="the model's", kind=Tokens(least=1))
 HIDDEN = _size("--hidden", "hidden size, a multiple of 32")
-RECALL = Flag(("--recall",), "mix in key-value records: learn to look up what is far back")
+RECALL = Flag(("--recall",), "mix in key-value records, so that the model learns to look up what is far back")
 START: Value[Path | None] = Value(
-    ("--start",), "begin from weights and tokenizer of a model made by this command", PathText("DIR"), default=None
+    ("--start",), "start from the weights and tokenizer of a model made by this command", PathText("DIR"), default=None
 )
 JSON = JsonOutput()
 VOCABULARY = _size("--vocab", "size of the vocabulary")
@@ -53,21 +53,21 @@ FIELDS: dict[Option[Any], str] = {
     _size("--layers", "decoder layers"): "num_layers",
     VOCABULARY: "vocab_size",
     _size("--batch-tokens", "tokens in a step"): "batch_tokens",
-    Value(("--learning-rate",), "its peak, after the warm-up", Real(above=0), default=None): "peak_learning_rate",
+    Value(("--learning-rate",), "peak rate, after the warm-up", Real(above=0), default=None): "peak_learning_rate",
     seed_option(note="weights and batches", kind=Whole(0), default=None): "seed",
 }
-"""Options that say one number of the recipe."""
+"""Options for one number of the recipe, and the name of its field."""
 
 
 class TrainCommand(Command):
     example = "npusim train mytext.txt -o mymodel\n  npusim generate 'Once upon' --model mymodel"
-    notes = """Sizes suit the text unless they are given. Ctrl-C stops after the step at hand; the same command goes on
-from there and ends with the same bits."""
+    notes = """Sizes that are not given are chosen for the text. Ctrl-C stops after the current step; the same command
+continues from there and ends with the same bits."""
     options = (TEXT, OUTPUT, CONTEXT, HIDDEN, *FIELDS, RECALL, START, JSON)
 
     def run(self, given: Given) -> int:
         if given[START] is not None:
-            given.refuse((VOCABULARY,), "with --start, whose tokenizer is taken over")
+            given.refuse((VOCABULARY,), "with --start, whose tokenizer is kept")
         directory = given[OUTPUT] or Path(f"{given[TEXT].stem}-model")
         recipe = _recipe(given, directory)
         with working(f"reading {given[TEXT]}"):
@@ -95,7 +95,7 @@ COMMAND = TrainCommand()
 
 
 def _recipe(given: Given, directory: Path) -> Recipe:
-    """What was given, else what the run in `directory` was begun with, else what suits the text."""
+    """The recipe of the run in `directory`, or else one that suits the text, with the changes that were given."""
     if (base := recorded_recipe(directory)) is None:
         base = recipe_for(len(read_text(given[TEXT])))
     changes: dict[str, Any] = {name: given[option] for option, name in FIELDS.items() if given.typed(option)}
@@ -107,7 +107,7 @@ def _recipe(given: Given, directory: Path) -> Recipe:
 
 
 def _train(run: Run, reporter: TrainingReporter) -> tuple[StepReport | None, bool]:
-    """-> the last step's report, and whether the user asked to stop."""
+    """-> (the last step's report, None if there was no step; whether the user asked to stop)."""
     last = None
     with reporter, _stop_requests() as requests, closing(steps(run)) as reports:
         for last in reports:
@@ -119,8 +119,8 @@ def _train(run: Run, reporter: TrainingReporter) -> tuple[StepReport | None, boo
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """Grows with the first Ctrl-C or SIGTERM, so that the step at hand can end; the second Ctrl-C stops at once, as
-    ever."""
+    """A list that gets an entry at the first Ctrl-C or SIGTERM, so that the current step can end. The second Ctrl-C
+    stops at once."""
     requests: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -136,7 +136,7 @@ def _stop_requests() -> Iterator[list[int]]:
 
 
 def _picture(directory: Path) -> tuple[Path | None, str]:
-    """The loss curve, or why there is none: a missing library must not cost the run."""
+    """(path of the loss curve, ""), or (None, why there is none): a missing library must not fail the run."""
     picture = directory / "loss.png"
     try:
         with working("drawing the loss curve"):

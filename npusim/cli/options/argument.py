@@ -1,4 +1,4 @@
-"""One word or flag of a command line as data."""
+"""One argument of a command line, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Form(Enum):
-    """What follows a name on the command line."""
+    """What follows an argument's name on the command line."""
 
     WORD = "a word"
     FLAG = "nothing"
@@ -19,7 +19,7 @@ class Form(Enum):
 
 
 class File(Enum):
-    """What kind of path a word is."""
+    """What kind of path an argument takes."""
 
     INPUT = "a file that is read"
     OUTPUT = "a file that is written"
@@ -27,18 +27,18 @@ class File(Enum):
 
 
 ALONE = "-"
-"""The word of a Form.MAYBE that was given without one."""
+"""Stands for the word of a Form.MAYBE argument that was given without one."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """What argparse, shell completion and a command's page need to know.
+    """What argparse, shell completion and a manual page need to know.
 
-    names       ("-o", "--output"), or one name without dashes for a word that stands by itself
-    help        what it means; the same under every command that has it
-    note        what there is to add under this command
-    default     in words; "" for none
-    aliases     older names, which go on working and are not shown
+    names       ("-o", "--output"), or one name without dashes for a positional argument
+    help        what it means; the same for every command that has it
+    note        an addition for one command
+    default     the default in words; "" for none
+    aliases     older names, which still work and are not shown
     """
 
     names: tuple[str, ...]
@@ -54,22 +54,22 @@ class Argument:
 
     @property
     def name(self) -> str:
-        """As messages call it: "--output", or "MODEL"."""
+        """The name in messages: "--output", or "MODEL"."""
         return self.names[-1] if self.is_flag else self.metavar
 
     @property
     def key(self) -> str:
-        """By which the parsed words have it: "output"."""
+        """The name in the parsed words: "output"."""
         return self.names[-1].lstrip("-").replace("-", "_")
 
     @property
     def is_flag(self) -> bool:
-        """Whether it has dashes in front."""
+        """Whether its name starts with dashes."""
         return self.names[-1].startswith("-")
 
     @property
     def full_help(self) -> str:
-        """Meaning, note, choices and default in one line."""
+        """Help, note, choices and default in one line."""
         parts = [f"{self.help}: {self.note}" if self.note else self.help]
         if self.choices:
             parts.append(f"one of {', '.join(self.choices)}")
@@ -78,7 +78,7 @@ class Argument:
         return "; ".join(parts) + (f" (default: {self.default})" if self.default else "")
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
-        """Declares the argument. What is not given has no attribute in the parsed namespace."""
+        """Adds the argument to `parser`. An argument that is not given has no attribute in the parsed namespace."""
         how: dict[str, Any] = {"default": argparse.SUPPRESS}
         match self.form:
             case Form.FLAG:

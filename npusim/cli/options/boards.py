@@ -1,4 +1,4 @@
-"""Options that name a board, change it, or say how a language model is lowered for it."""
+"""Options that name a board, change it, or state how a language model is lowered for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from npusim.mem.lmem import align_up
 
 T = TypeVar("T")
 MODEL_BOARDS = tuple(board for board in BOARDS if board.ion_bytes)
-"""Boards whose memory for the chip's buffers is known, which a language model can be lowered for."""
+"""Boards that a language model can be lowered for: those whose memory for the chip's buffers is known."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ MODEL_BOARD = BoardName()
 
 @dataclass(frozen=True)
 class BoardOption(Value[T]):
-    """--board. It was called --on under some commands."""
+    """--board. Some commands called it --on before."""
 
     names: tuple[str, ...] = ("--board",)
-    help: str = "board that the program runs on"
+    help: str = "board to predict for"
     kind: Kind[Any] = MODEL_BOARD
     default: Any = None
     aliases: tuple[str, ...] = ("--on",)
@@ -47,7 +47,7 @@ class BoardOption(Value[T]):
 
 @dataclass(frozen=True)
 class WhatIf:
-    """A board's changes; what is None stays."""
+    """Changes to a board. None: no change."""
 
     clock_mhz: float | None = None
     dram_gbps: float | None = None
@@ -56,7 +56,7 @@ class WhatIf:
     banks: int | None = None
 
     def of(self, board: Board) -> Board:
-        """`board` as it would be. Raises UsageError for values that no such chip could have."""
+        """`board` with the changes. Raises UsageError for values that such a chip cannot have."""
         return board.variant(**vars(self))
 
 
@@ -67,7 +67,7 @@ _SPEED: dict[str, Value[Any]] = {
 _LAYOUT: dict[str, Value[Any]] = {
     "lanes": Value(
         ("--lanes",),
-        "what if: another number of lanes (for programs that do not go round them)",
+        "what if: another number of lanes (for programs without tensors of more channels than lanes)",
         Whole(),
         default=None,
     ),
@@ -80,9 +80,9 @@ _LAYOUT: dict[str, Value[Any]] = {
 
 @dataclass(frozen=True)
 class WhatIfOption(Option[WhatIf]):
-    """--clock and --dram-gbps, which leave every program as it is.
+    """--clock and --dram-gbps, which any program can run with.
 
-    layout      whether there are --lanes, --lmem and --banks too, under which a compiled program may be refused
+    layout      whether there are --lanes, --lmem and --banks too, with which a compiled program may be refused
     """
 
     layout: bool = False
@@ -101,14 +101,14 @@ class WhatIfOption(Option[WhatIf]):
 
 GATHER = Value(
     ("--gather",),
-    "how the chosen pages come before the chip: by addresses that are moved to them, or copied by the CPU",
+    "how the chip reads the chosen pages: patch writes their addresses into the commands, copy lets the CPU copy them",
     Member(Gather),
     default=Gather.PATCH,
 )
 SUBMIT = Value(
     ("--submit",),
-    "how often the chip is started: once a layer, which chooses pages by this step's scores, or once a token, by the "
-    "step before",
+    "how often the chip is started: once a layer, with pages chosen by this step's scores, or once a token, with pages "
+    "chosen by those of the step before",
     Member(Submit),
     default=Submit.LAYER,
 )
@@ -116,8 +116,8 @@ SUBMIT = Value(
 
 @dataclass(frozen=True)
 class Lowering:
-    """How a language model is lowered. `context` is None for as many tokens as are needed, `budget` for everything,
-    `ion_bytes` for what the board's image gives."""
+    """How a language model is lowered. `context` None: as many tokens as are needed. `budget` None: all tokens.
+    `ion_bytes` None: as many as the board's image reserves."""
 
     precision: Precision
     budget: int | None
@@ -127,7 +127,8 @@ class Lowering:
     ion_bytes: int | None
 
     def setup(self, board: Board, needed_tokens: int, model_context: int) -> Setup:
-        """For a board and a model, with room for `needed_tokens` unless the context was given."""
+        """The Setup for `board` and a model whose context is `model_context` tokens. It has room for `needed_tokens`
+        unless a context was given."""
         fitting = min(align_up(needed_tokens, PAGE_SIZE), align_up(model_context, PAGE_SIZE))
         return Setup(
             board,
@@ -151,7 +152,7 @@ class LoweringOption(Option[Lowering]):
     def value(self, words: Words) -> Lowering:
         prunes = _POLICY.value(words) == "quest"
         if not prunes and _BUDGET.argument.key in words:
-            raise UsageError("--budget does nothing with --policy full, which attends to every token: leave one out")
+            raise UsageError("--budget does nothing with --policy full, which attends to all tokens: leave one out")
         ion_mib = _ION.value(words)
         return Lowering(
             _PRECISION.value(words),
@@ -169,7 +170,7 @@ _BUDGET: Value[int] = budget_option(default=256)
 _CONTEXT: Value[int | None] = context_option(default_words="as many as needed")
 _ION: Value[int | None] = Value(
     ("--ion",),
-    "memory for the chip's buffers, if the board's image is built with another",
+    "ION memory for the chip's buffers, if the board's image reserves another size",
     Whole(1),
     default=None,
     metavar="MIB",

@@ -28,7 +28,7 @@ _STANDARD_OUTPUT = (ALONE, "/dev/stdout", "/dev/fd/1")
 
 @dataclass(frozen=True)
 class InputFile(Value[T]):
-    """A file that is read. Whether it can be is for its reader to say."""
+    """A file that is read. Whether it can be read is checked by whoever opens it."""
 
     kind: Kind[Any] = _FILE
     file: File | None = File.INPUT
@@ -39,7 +39,7 @@ class InputFile(Value[T]):
 
 @dataclass(frozen=True)
 class ArchiveInput(InputFile[Path]):
-    """An archive of tensors, or another file in its place."""
+    """An archive of tensors, or another kind of file that the command takes in its place."""
 
     def inputs(self, value: Path) -> tuple[Path, ...]:
         return archive_files(value) if value.suffix == ".bin" else (value,)
@@ -68,7 +68,7 @@ class ArchiveOutput(OutputFile[Path]):
 
 @dataclass(frozen=True)
 class OutputDirectory(Value[T]):
-    """A directory that is made where it is missing."""
+    """A directory that is created if it is missing."""
 
     kind: Kind[Any] = _DIRECTORY
     file: File | None = File.DIRECTORY
@@ -79,7 +79,8 @@ class OutputDirectory(Value[T]):
 
 @dataclass(frozen=True)
 class JsonTarget:
-    """Where a result goes as JSON: nowhere, into a file, or onto standard output, which it then has for itself."""
+    """Where a result is written as JSON: nowhere, to a file, or to standard output, where nothing else is printed
+    then."""
 
     path: Path | None = None
     printed: bool = False
@@ -88,10 +89,10 @@ class JsonTarget:
         return self.printed or self.path is not None
 
     def write(self, data: Any) -> None:
-        """Writes `data` where it was asked for. Raises UsageError where the file cannot be written."""
+        """Writes `data`, if JSON was asked for. Raises UsageError if the file cannot be written."""
         if not self:
             return
-        from golden.result import plain  # here, since few commands write JSON in each run
+        from golden.result import plain  # imported only where JSON is written
 
         text = json.dumps(plain(data), indent=2, allow_nan=False)
         if self.path is None:
@@ -108,7 +109,7 @@ class JsonOutput(Option[JsonTarget]):
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        meaning = "the result as JSON, into FILE, or printed where FILE is - or left out"
+        meaning = "write the result as JSON to FILE, or print it if FILE is - or left out"
         return (Argument(("--json",), meaning, self.note, metavar="FILE", form=Form.MAYBE, file=File.OUTPUT),)
 
     def value(self, words: Words) -> JsonTarget:
@@ -163,7 +164,7 @@ class PlotDirectory(OutputDirectory[Path | None]):
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes `data` to `path` completely or not at all. Raises UsageError."""
-    if str(path) in _STANDARD_OUTPUT[1:]:  # opened once more it would be written from its beginning, over what follows
+    if str(path) in _STANDARD_OUTPUT[1:]:  # if it were opened again, writing would start at its beginning
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         return
@@ -175,17 +176,18 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
-    """NAME.png of each, in a directory that is made where it is missing. Raises UsageError."""
+    """Writes each picture as NAME.png into `directory`, which is created if it is missing. Raises UsageError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the directory {directory}: {error.strerror or error}") from None
+        raise UsageError(f"cannot create the directory {directory}: {error.strerror or error}") from None
     for name, data in pictures.items():
         write_whole(directory / f"{name}{_PICTURE}", data)
 
 
 def _refuse_other_content(path: Path) -> None:
-    """A word behind --json that was meant for something else must not cost the file of that name."""
+    """Raises UsageError for a file that holds no JSON: the word after --json may have been meant as another argument,
+    and that file must not be overwritten."""
     if not os.path.isfile(path):
         return
     try:
@@ -194,7 +196,7 @@ def _refuse_other_content(path: Path) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
     if head and not head.startswith((b"{", b"[")):
-        raise UsageError(f"cannot write {path}: a file is there that holds no JSON; give --json another name")
+        raise UsageError(f"cannot write {path}: the file exists and holds no JSON; give --json another name")
 
 
 def _require_matplotlib(name: str) -> None:

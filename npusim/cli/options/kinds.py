@@ -1,4 +1,4 @@
-"""What a word on the command line may be: read from text, with the rule and the way out where it is something else."""
+"""Kinds of values on the command line. Each reads a value from text, and says what to give if the text is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Kind(Protocol[T_co]):
-    """`metavar` stands for the word in a command's help; `choices` are all words, where they can be listed."""
+    """A kind of value. `metavar` is the value's name in a command's help; `choices` are all possible words, or () if
+    they cannot be listed."""
 
     @property
     def metavar(self) -> str: ...
@@ -23,13 +24,13 @@ class Kind(Protocol[T_co]):
     def choices(self) -> tuple[str, ...]: ...
 
     def read(self, text: str) -> T_co:
-        """Raises ValueError with what to give instead."""
+        """The value. Raises ValueError whose text says what to give instead."""
         ...
 
 
 @dataclass(frozen=True)
 class Text:
-    """Anything."""
+    """Any text."""
 
     metavar: str = "TEXT"
     choices: tuple[str, ...] = ()
@@ -133,7 +134,7 @@ class Member(Generic[E]):
 
 @dataclass(frozen=True)
 class Commas(Generic[T]):
-    """One or several, with commas between them."""
+    """One or more values with commas between them."""
 
     of: Kind[T]
 

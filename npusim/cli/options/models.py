@@ -1,4 +1,4 @@
-"""Options of commands about language models: the model, what is kept of its cache, lengths and seeds."""
+"""Options of commands about language models: the model, the policy of its cache, lengths and seeds."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ context_option = partial(
 precision_option = partial(
     Value[Any], names=("--precision",), help="number format on the chip", kind=OneOf(PRECISIONS, "FORMAT")
 )
-seed_option = partial(Value[Any], names=("--seed",), help="seed of what is drawn", kind=Whole(), default=0)
+seed_option = partial(Value[Any], names=("--seed",), help="seed of random choices", kind=Whole(), default=0)
 max_tokens_option = partial(Value[Any], names=("--max-tokens",), help="stop after N tokens", kind=Whole(1))
-"""Each makes an option of that name; a command gives what differs: `budget_option(default=256)`."""
+"""Each makes an option of that name. A command gives what is different there: `budget_option(default=256)`."""

@@ -1,4 +1,4 @@
-"""What an option is: arguments as data, and the typed value that they come to."""
+"""Options: their arguments as data, and the typed value that was given for them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from npusim.errors import UsageError
 
 T = TypeVar("T")
 Words = Mapping[str, Any]
-"""What stood on the command line, by Argument.key: a text, True for a flag, a list of texts for a repeated one."""
+"""What was given on the command line, by Argument.key: a text, True for a flag, a list of texts for a repeated one."""
 
 
 class Option(Generic[T]):
-    """One thing that a command can be told. Subclasses are frozen dataclasses."""
+    """One thing that the caller of a command can choose. Subclasses are frozen dataclasses."""
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        """By which it is told."""
+        """The arguments that it consists of."""
         raise NotImplementedError
 
     def value(self, words: Words) -> T:
-        """What was given, or the default. Raises UsageError for what it cannot be."""
+        """The value that was given, or the default. Raises UsageError for a value that it cannot have."""
         raise NotImplementedError
 
     def inputs(self, value: T) -> tuple[Path, ...]:
@@ -41,7 +41,7 @@ class Option(Generic[T]):
 
 
 class Required(Enum):
-    """Stands for the default of what must be given."""
+    """In place of a default: the option must be given."""
 
     REQUIRED = "required"
 
@@ -51,10 +51,10 @@ REQUIRED = Required.REQUIRED
 
 @dataclass(frozen=True)
 class Value(Option[T]):
-    """A name with a word behind it, or a word that stands by itself.
+    """A name followed by a word, or a positional word.
 
-    default_words   what the default is called in the help, where the value itself says too little
-    repeats         whether the name may be given again, which adds to a tuple; else the last one counts
+    default_words   the default in the help, if the value itself says too little
+    repeats         whether the name may be given again, which adds to a tuple; otherwise the last one counts
     """
 
     names: tuple[str, ...]
@@ -74,7 +74,7 @@ class Value(Option[T]):
 
     @property
     def argument(self) -> Argument:
-        """The one that it has."""
+        """Its only argument."""
         return Argument(
             self.names,
             self.help,
@@ -106,7 +106,7 @@ class Value(Option[T]):
 
 @dataclass(frozen=True)
 class Flag(Option[bool]):
-    """A name by itself."""
+    """A name without a word: on or off."""
 
     names: tuple[str, ...]
     help: str
@@ -122,7 +122,7 @@ class Flag(Option[bool]):
 
 @dataclass(frozen=True)
 class Rest(Option[tuple[str, ...]]):
-    """Every word to the end of the line, dashes or not; a -- in front of them is left out."""
+    """All words to the end of the line, with or without dashes. A -- in front of them is dropped."""
 
     help: str
     metavar: str
@@ -138,7 +138,7 @@ class Rest(Option[tuple[str, ...]]):
 
 @dataclass(frozen=True)
 class OnlyWith:
-    """Options of which the first decides whether the others do anything: they are refused without it."""
+    """Options that do something only with the option `first`: without it, they are refused."""
 
     title: str
     first: Option[Any]
@@ -146,7 +146,7 @@ class OnlyWith:
 
 
 Listed = Option[Any] | OnlyWith
-"""What a command's list of options is made of."""
+"""An entry of a command's list of options."""
 
 
 def flat(listed: Iterable[Listed]) -> Iterator[Option[Any]]:
@@ -160,9 +160,9 @@ def flat(listed: Iterable[Listed]) -> Iterator[Option[Any]]:
 
 
 class Given:
-    """What a command was told: `given[OPTION]` is the option's typed value.
+    """The options of one call of a command: `given[OPTION]` is the option's typed value.
 
-    Raises UsageError for words that an option refuses, for options that do nothing without another, and for outputs
+    Raises UsageError for values that an option refuses, for options that do nothing without another, and for outputs
     that cannot be written or would replace an input."""
 
     def __init__(self, listed: tuple[Listed, ...], words: Words) -> None:
@@ -180,11 +180,11 @@ class Given:
         return cast(T, self._values[option])
 
     def typed(self, option: Option[Any]) -> bool:
-        """Whether any of the option's arguments stood on the command line."""
+        """Whether any of the option's arguments was given on the command line."""
         return any(argument.key in self._words for argument in option.arguments)
 
     def refuse(self, options: Iterable[Option[Any]], where: str) -> None:
-        """Raises UsageError for the first argument of these that stood on the command line: it does nothing `where`."""
+        """Raises UsageError for the first argument of `options` that was given: it does nothing `where`."""
         for option in options:
             for argument in option.arguments:
                 if argument.key in self._words:

@@ -1,4 +1,4 @@
-"""Outputs are checked before the work starts, which may take hours."""
+"""Checks outputs before the work starts, since that may take hours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from npusim.errors import UsageError
 
 @dataclass(frozen=True)
 class Output:
-    """A file that will be written whole, or a directory that will be made where it is missing.
+    """A file that will be written whole, or a directory that will be created if it is missing.
 
-    holds       suffix of the files that go into a directory under names that are not known yet; "" for none
+    holds       suffix of the files that will be written into the directory, whose names are not known yet; "" for none
     """
 
     path: Path
@@ -23,7 +23,7 @@ class Output:
 
     @property
     def place(self) -> str:
-        """Where it leads through symbolic links."""
+        """Its path with symbolic links followed."""
         return os.path.realpath(self.path)
 
     @property
@@ -33,7 +33,7 @@ class Output:
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path] = ()) -> None:
-    """Refuses an output that has no place, would replace an input, or is named twice. Raises UsageError."""
+    """Raises UsageError for an output that cannot be written, would replace an input, or is given twice."""
     taken: dict[str, Output] = {}
     for output in outputs:
         if output.is_stream:
@@ -47,7 +47,9 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path] = ()) -> Non
     for place, output in taken.items():
         around = taken.get(os.path.dirname(place))
         if around is not None and around.holds and output.path.suffix == around.holds:
-            raise UsageError(f"cannot write {output.path}: {around.path} gets files of that kind; choose another place")
+            raise UsageError(
+                f"cannot write {output.path}: {around.path} will get {around.holds} files; choose another directory"
+            )
 
 
 def _check_place(output: Output) -> None:
@@ -61,7 +63,7 @@ def _check_place(output: Output) -> None:
     elif os.path.isdir(path):
         raise UsageError(f"cannot write {path}: it is a directory; give the name of a file")
     elif not os.path.isdir(folder):
-        raise UsageError(f"cannot write {path}: the directory {folder} does not exist")
+        raise UsageError(f"cannot write {path}: the directory {folder} does not exist; create it")
     num_bytes, most = len(os.fsencode(path.name)), os.pathconf(folder, "PC_NAME_MAX")
     if num_bytes > most:
         raise UsageError(f"cannot write {path}: its name has {num_bytes} bytes, at most {most} are possible")

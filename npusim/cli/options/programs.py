@@ -20,18 +20,18 @@ from npusim.program.open import ProgramFile, open_program
 
 CHIP: Value[str | None] = Value(
     ("--chip",),
-    "chip that the program is for; a dmabuf needs it, since its header does not tell, other files are held against it",
+    "chip that the program is for; a dmabuf needs it, since its header does not name one; other files must match it",
     OneOf(tuple(chip.name for chip in CHIPS)),
     default=None,
 )
 NUMBER = Value(("--program",), "which program of a .cvimodel; there is one for each batch size", Whole(), default=0)
-NO_MD5 = Flag(("--no-md5",), "do not look at the md5 of a .cvimodel; without it, one that does not fit is a warning")
-STRICT = Flag(("--strict",), "refuse a .cvimodel whose md5 does not fit")
+NO_MD5 = Flag(("--no-md5",), "do not check the md5 of a .cvimodel; otherwise a wrong one gives a warning")
+STRICT = Flag(("--strict",), "refuse a .cvimodel whose md5 is wrong")
 
 
 @dataclass(frozen=True)
 class ProgramSource:
-    """A program file to be opened: its path, the chip that it must be for (None: any), and what its md5 counts."""
+    """A program file to open: its path, the chip that it must be for (None: any), and how its md5 is checked."""
 
     path: Path
     chip: str | None = None
@@ -39,7 +39,8 @@ class ProgramSource:
     strict: bool = False
 
     def open(self) -> ProgramFile:
-        """Raises as open_program does, and UsageError where --chip, --no-md5 or --strict do not go with the file."""
+        """Opens it. Raises what open_program raises, and UsageError if --chip, --no-md5 or --strict contradict the
+        file."""
         with self.md5():
             program = open_program(self.path, chip=self.chip, verify_md5=self.verify_md5)
         self.require_chip(program.chip)
@@ -52,9 +53,9 @@ class ProgramSource:
 
     @contextmanager
     def md5(self) -> Iterator[None]:
-        """Tells on standard error of an md5 that does not fit a file that is read inside the block.
+        """Prints a warning on standard error if a file that is read inside the block has a wrong md5.
 
-        Raises FileFormatError instead with --strict."""
+        With --strict it raises FileFormatError instead."""
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always", Md5Warning)
             yield
@@ -67,7 +68,7 @@ class ProgramSource:
                 say(f"warning: {warning.message} ({NO_MD5.names[0]} silences this)")
 
     def open_cvimodel(self) -> Cvimodel:
-        """As `open`. Raises FileFormatError where the file is not a .cvimodel."""
+        """As `open`. Raises FileFormatError if the file is not a .cvimodel."""
         program = self.open()
         if program.model is None:
             raise FileFormatError(
@@ -77,7 +78,7 @@ class ProgramSource:
         return program.model
 
     def require_chip(self, chip: Chip) -> None:
-        """Raises UsageError where `chip`, which the file is for, is not the one that was asked for."""
+        """Raises UsageError if `chip`, which the file is for, is not the one of --chip."""
         if self.chip not in (None, chip.name):
             raise UsageError(f"{self.path} is for {chip.name}: leave --chip {self.chip} out")
 
@@ -89,7 +90,7 @@ S = TypeVar("S", ProgramSource, ProgramSource | None)
 class ProgramOption(Option[S]):
     """A program file, with --chip, --no-md5 and --strict.
 
-    only_cvimodel   whether command buffers and dmabufs are of no use to the command
+    only_cvimodel   whether the command cannot use command buffers and dmabufs
     """
 
     names: tuple[str, ...] = ("model",)

@@ -1,1 +1,1 @@
-"""Drawing: each reporter turns plain data into something that rich prints. They know nothing of arguments or paths."""
+"""Reporters turn results into text, tables and pictures. They know nothing of arguments or paths."""

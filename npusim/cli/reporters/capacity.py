@@ -1,4 +1,4 @@
-"""Answers of `npusim capacity` as a table."""
+"""The results of `npusim capacity` as a table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from npusim.llm.capacity import Capacity
 
 
 def capacity_table(answers: Sequence[Capacity]) -> Grid:
-    """One line a board, precision, context and budget. Speeds of what does not fit are those that it would have with
-    enough memory."""
+    """One line for each board, precision, context and budget. If a model does not fit, the speed is what it would be
+    with enough memory."""
     columns = ("board", "precision", "context", "budget", "fits", "MiB", "of", "tokens/s", "ms", "binds", "")
     table = Grid(*columns, right=("context", "budget", "MiB", "of", "tokens/s", "ms"))
     for answer in answers:

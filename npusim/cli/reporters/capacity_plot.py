@@ -1,4 +1,5 @@
-"""Answers of `npusim capacity` as a picture: speed over context, a line a budget, a panel a board and precision."""
+"""The results of `npusim capacity` as a picture: speed over context, with a line for each budget and a panel for each
+board and precision."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from npusim.llm.capacity import Capacity
 
 
 def draw(answers: Sequence[Capacity], kind: str) -> bytes:
-    """A picture of a `kind`, such as "png". Hollow marks stand for what does not fit the board's memory."""
+    """A picture in the format `kind`, such as "png". A hollow mark: the model does not fit the board's memory."""
     from matplotlib.figure import Figure
 
     panels = list(dict.fromkeys((a.setup.board.name, a.setup.precision) for a in answers))

@@ -13,12 +13,12 @@ from npusim.cli.streams import visible
 
 BINS = 101
 DECADES = 4
-"""Of the colours' scale, down from the largest error."""
+"""Powers of ten that the colours show, below the largest error."""
 EQUAL, UNMATCHABLE = "#e4e4e4", "#e6007a"
 
 
 def draw_errors(tensor: TensorResult, found: ErrorMap, kind: str) -> bytes:
-    """A picture of a `kind`, such as "png"."""
+    """A picture in the format `kind`, such as "png"."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.6), layout="constrained", facecolor="white")
@@ -32,7 +32,7 @@ def draw_errors(tensor: TensorResult, found: ErrorMap, kind: str) -> bytes:
 
 
 def _draw_histogram(axes: Any, found: ErrorMap) -> None:
-    """How many elements have which error, on matplotlib's Axes; those that are equal are told in words alone."""
+    """A histogram of the errors on matplotlib's Axes. How many elements are equal is only in the label."""
     differing = found.errors[found.errors != 0]
     largest = float(np.max(np.abs(differing), initial=0)) or 1.0
     axes.hist(differing, bins=np.linspace(-largest, largest, BINS + 1), color="#2f6db5")
@@ -54,7 +54,7 @@ def _draw_map(figure: Any, axes: Any, found: ErrorMap) -> None:
     bottom = max(float(known.min()) if known.size else 0.1, top / 10**DECADES)
     colours = colormaps["viridis_r"].with_extremes(bad=EQUAL, over=UNMATCHABLE)
     shown = np.ma.masked_equal(found.largest, 0)
-    # Errors below the scale have its lightest colour, which is none of equality.
+    # Errors below the scale have its lightest colour, not the one for equal elements.
     scaled = np.ma.where(shown < bottom, bottom, shown)
     unmatchable = np.isinf(found.largest).any()
     image = axes.imshow(

@@ -1,4 +1,4 @@
-"""An evaluation as it goes on, and its rows as tables."""
+"""The progress of an evaluation, and its rows as tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from npusim.evaluation.row import Row
 
 @dataclass(frozen=True)
 class Measure:
-    """A table's title, the format of its values, and a row's value."""
+    """A table's title, the format of its values, and how to get the value of a row."""
 
     title: str
     form: str
@@ -34,11 +34,11 @@ MEASURES = (
     Measure("descriptors a step", "{:,.0f}", lambda row: row.descriptors_per_step),
 )
 MOVED = Measure("kB moved a step", "{:,.0f}", lambda row: row.moved_bytes_per_step / 1e3)
-"""Shown where the device does not hold everything."""
+"""Shown if the device does not hold the whole cache."""
 
 
 class EvaluationProgress:
-    """A bar with the time left on a terminal; elsewhere a line for each finished sample. On standard error."""
+    """Progress on standard error: on a terminal a bar with the time left, elsewhere a line for each finished sample."""
 
     def __init__(self, cells: Sequence[Cell], num_done: int) -> None:
         self._weights = {cell: float(cell.context) for cell in cells}
@@ -70,7 +70,7 @@ class EvaluationProgress:
         self._bar.stop()
 
     def advance(self, cell: Cell, share: float) -> None:
-        """`cell` is done to this share; a cell that is reported as done without having begun was done in an earlier
+        """The share `share` of `cell` is done. A cell whose first report says that it is done was done in an earlier
         run."""
         resumed = share == 1 and self._shares[cell] == 0
         if self._shares[cell] == 1:
@@ -100,7 +100,8 @@ def _name(cell: Cell) -> str:
 
 
 def result_tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
-    """For each context a headline and one table a measure: policies down, budgets across."""
+    """For each context a heading, and for each measure a table with a row for each policy and a column for each
+    budget."""
     for grid in _grids(rows):
         if grid.heading:
             yield bold(f"\n{grid.heading}")
@@ -128,8 +129,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 @dataclass(frozen=True)
 class _Grid:
-    """One measure of one context: for each policy its values, one a budget. `heading` is the context's, empty but for
-    its first measure."""
+    """One measure of one context: for each policy its values, one for each budget. `heading` is set only for the
+    context's first measure."""
 
     heading: str
     title: str
@@ -164,7 +165,7 @@ def task_table(tasks: list[tuple[str, str]]) -> Grid:
 
 
 def policy_table(policies: Sequence[Policy]) -> Grid:
-    """Name, what it chooses, whether the rest is lost, its paper and what it does."""
+    """Name, what it chooses, whether the rest is lost, its settings, its paper and what it does."""
     table = Grid("--policy", "chooses", "evicts", "settings", "paper", "how", title="policies")
     for policy in policies:
         kind = type(policy.base if isinstance(policy, Wrapper) else policy)

@@ -13,8 +13,8 @@ MARKERS = "os^vDP*XdphH8<>"
 
 
 def draw(rows: Sequence[Row], kind: str) -> bytes:
-    """A picture of a `kind`, such as "png": one panel a context, one line a policy over its budgets; the dense run is a
-    line across at its own traffic."""
+    """A picture in the format `kind`, such as "png": a panel for each context, a line over the budgets for each policy.
+    The dense run is one point at its own traffic."""
     from matplotlib.figure import Figure
 
     contexts = list(dict.fromkeys(row.context for row in rows))
@@ -36,7 +36,7 @@ def draw(rows: Sequence[Row], kind: str) -> bytes:
 
 
 def _draw_panel(panel: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
-    """The rows of one context on a panel, which is matplotlib's Axes; `names` are of all policies."""
+    """Draws the rows of one context on `panel`, which is matplotlib's Axes; `names` has all policies."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for number, name in enumerate(names):

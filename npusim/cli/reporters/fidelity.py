@@ -1,4 +1,4 @@
-"""What quantisation costs a model, as tables."""
+"""How much accuracy a model loses by quantisation, as tables."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from reference_model.quant.fidelity import Fidelity
 
 
 def fidelity_renderables(results: Sequence[Fidelity]) -> list[RenderableType]:
-    """The whole report: one line a precision, then signal-to-noise ratios layer by layer."""
+    """The whole report: a table of precisions, then signal-to-noise ratios layer by layer."""
     first = results[0]
     return [
         f"{first.num_tokens:,} tokens; the float32 model's perplexity is {first.float_perplexity:.4f}",
         _summary(results),
         (
-            "residual stream behind each layer, dB of signal over noise (entire: the noise of all layers so far; "
+            "residual stream after each layer, dB of signal over noise (entire: the noise of all layers so far; "
             "single: of this layer alone)"
         ),
         _layers(results),

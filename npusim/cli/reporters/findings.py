@@ -13,7 +13,8 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity
 
 
 def finding_renderables(findings: Iterable[Finding]) -> Iterator[Text]:
-    """One block a finding: what is wrong, then its commands disassembled. A rule is explained where it first occurs."""
+    """For each finding what is wrong, then its commands disassembled. The first finding of a kind has its meaning
+    too."""
     explained = set()
     for finding in findings:
         section = f" in {finding.section}" if finding.section else ""

@@ -1,4 +1,4 @@
-"""Generated text while it comes, and the line that closes it."""
+"""Generated text while it is written, and the closing line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from npusim.cli.streams import visible
 
 @dataclass
 class Timings:
-    """Of one generation. prefill_s is the time to the first token, decode_s that of the others; stopped_by: what ended
-    it."""
+    """Token counts and times of one generation. prefill_s is the time to the first token, decode_s the time of the
+    others; stopped_by says what ended it."""
 
     prompt_tokens: int
     load_s: float
@@ -34,7 +34,7 @@ class Timings:
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """A text that a model wrote, its tokens and how long they took."""
+    """The text that a model generated, its tokens, and how long they took."""
 
     model: str
     text: str
@@ -54,8 +54,8 @@ class GenerationReport:
 
 
 class TextStream:
-    """Writes pieces of text to standard output at once. On a terminal they follow the prompt in bold; a pipe gets them
-    alone."""
+    """Writes pieces of text to standard output as they come. On a terminal the prompt is printed first, in bold; a pipe
+    gets only the pieces."""
 
     def __init__(self, prompt: str, quiet: bool) -> None:
         self._pieces: list[str] = []
@@ -82,7 +82,7 @@ class TextStream:
             sys.stdout.flush()
 
     def _shown(self, piece: str) -> str:
-        """A model may write anything; a terminal obeys none of it but line ends and tabs."""
+        """`piece`, for a terminal with escapes for all control characters except line ends and tabs."""
         if not self._is_terminal:
             return piece
         return "".join(c if c in "\n\t" else visible(c) for c in piece)
@@ -93,7 +93,7 @@ class TextStream:
 
 
 def closing_line(timings: Timings) -> str:
-    """Such as `60 tokens at 212.4 tokens/s; prompt of 5 tokens at 130.1 tokens/s; loaded in 0.21 s; stopped by
+    """A line such as `60 tokens at 212.4 tokens/s; prompt of 5 tokens at 130.1 tokens/s; loaded in 0.21 s; stopped by
     --max-tokens`."""
     decode = timings.decode_tokens_per_s
     prefill = timings.prefill_tokens_per_s

@@ -11,7 +11,7 @@ from npusim.cli.printing import Grid
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that `--model` knows by name. num_bytes is the size of its file; path is None while it is not on this
+    """A model that `--model` knows by name. num_bytes is the size of its file; path is None if it is not on this
     machine."""
 
     name: str

@@ -13,13 +13,13 @@ from npusim.cli.printing import Grid, bold
 
 def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
     """The whole report; `data` is what the command prints as JSON."""
-    compiler = data["compiler"] or "a compiler that left no name"
+    compiler = data["compiler"] or "an unnamed compiler"
     origin = f"cvimodel {data['version']}, compiled {data['built']} by {compiler}"
     parts: list[RenderableType] = [bold(data["name"], f" for {data['chip']}, {origin}")]
     several = len(data["programs"]) > 1
     if several:
         parts.append(
-            f"{len(data['programs'])} programs, one for each batch size; --program N of run and profile takes one"
+            f"{len(data['programs'])} programs, one for each batch size; --program N of run and profile selects one"
         )
     for number, program in enumerate(data["programs"]):
         parts += _program(f"program {number}" if several else "program", program)
@@ -41,7 +41,7 @@ def _program(title: str, program: dict[str, Any]) -> Iterator[RenderableType]:
         if boards:
             yield f"  {word}: " + ", ".join(f"{b.name} ({b.ion_bytes >> 20} MiB of ION)" for b in boards)
     if not program["fits"]:
-        yield "  whether it fits is not known: of no board with this chip the ION is published"
+        yield "  whether it fits is not known: the ION memory of boards with this chip is not published"
     yield _tensors(program)
     for row in program["inputs"]:
         if row["pixel_format"] or row["mean"]:
@@ -51,7 +51,7 @@ def _program(title: str, program: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _pixels(row: dict[str, Any]) -> str:
-    """Of which pixels an input is made; `mean` and `scale` are one number a channel."""
+    """The pixels that an input takes; `mean` and `scale` have one number for each channel."""
     words = f"{row['pixel_format'] or 'unnamed'} pixels, aligned: {'yes' if row['aligned'] else 'no'}"
     for name in ("mean", "scale"):
         if row[name]:

@@ -40,7 +40,7 @@ def board_run_renderables(report: BoardReport) -> list[RenderableType]:
 
 
 def no_pruning(setup: Setup) -> str:
-    """Of a setup whose budget the cache never reaches."""
+    """The message for a setup whose budget the cache never reaches."""
     return (
         f"a budget of {setup.budget} prunes nothing: the cache holds {setup.context} tokens; give a smaller --budget "
         "or a larger --max-tokens"
@@ -48,7 +48,7 @@ def no_pruning(setup: Setup) -> str:
 
 
 def _pruning(report: BoardReport) -> Iterator[str]:
-    """What the budget did: nothing, or what it gained and cost."""
+    """What pruning gained or cost, or why nothing was pruned."""
     setup, step, whole = report.setup, report.step, report.unpruned
     length = report.prompt_tokens + len(report.tokens)
     if setup.budget and not setup.prunes:
@@ -66,7 +66,7 @@ def _pruning(report: BoardReport) -> Iterator[str]:
 
 
 def memory_table(report: BoardReport) -> Grid:
-    """One line a region, and the sum against the board's ION memory."""
+    """One line for each region, and the sum beside the board's ION memory."""
     table = Grid("memory", "from", "MiB", "what", right=("from", "MiB"))
     for region in report.memory.regions:
         table.add_row(region.name, f"{region.addr:#x}", f"{region.num_bytes / MIB:.2f}", region.what)
@@ -78,7 +78,8 @@ def memory_table(report: BoardReport) -> Grid:
 
 
 def layer_table(layers: Sequence[LayerError]) -> Grid:
-    """SQNR of each layer against the float model, of the worst token: accumulated, and on the chip's own inputs."""
+    """SQNR of each layer against the float model, in dB, of the worst token: accumulated ("entire"), and with the
+    chip's own inputs to the layer ("single")."""
     columns = ("layer", "entire dB", "single dB")
     table = Grid(*columns, right=columns)
     for error in layers:

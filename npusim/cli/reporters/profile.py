@@ -47,13 +47,13 @@ def _figures(profile: Profile) -> Grid:
 
 
 def _times(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
-    """(label, name of the figure in the report, value, remark) of what is about time and DRAM."""
+    """(label, name of the figure in the report, value, remark) of figures about time and DRAM."""
     t = profile.timeline
     share = t.dram_gbps / t.board.peak_gbps
     yield from _host(profile)
     yield "TPU time", "ms", f"{t.ms:.3f} ms", f"{round(t.cycles):,} TPU cycles; waits for: {profile.bound}"
     if (other := profile.other_clock) is not None:
-        open_clock = "boards of this name run at either clock; docs/timing.md says how to find out"
+        open_clock = "boards of this name run at either clock; docs/timing.md says how to find out which"
         yield f"  at {other.board.tpu_mhz:g} MHz", "other_clock", f"{other.ms:.3f} ms", open_clock
     yield "TIU busy", "tiu_busy", f"{t.tiu_busy:.1%}", f"{len(t.workload.tiu):,} commands"
     yield "TDMA busy", "tdma_busy", f"{t.tdma_busy:.1%}", f"{len(t.workload.tdma):,} commands"
@@ -64,7 +64,7 @@ def _times(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _host(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
-    """The same of what a forward takes as a whole and beside the TPU."""
+    """The same of a whole forward, and of its parts beside the TPU's time."""
     host, total = profile.host, profile.total_ms
     names = Counter(routine.function for routine in host.routines)
     what = ", ".join(f"{count} {name}" for name, count in names.items()) or "none in this program"
@@ -76,7 +76,7 @@ def _host(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _memory(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
-    """The same of what is about arithmetic and LMEM."""
+    """The same of figures about arithmetic and LMEM."""
     t, roof = profile.timeline, profile.roofline
     used, there = _bytes(t.lmem_peak_bytes), _bytes(t.workload.chip.lmem_total_bytes)
     never_waits = "of an int8 convolution that never waits"

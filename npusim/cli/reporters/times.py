@@ -1,4 +1,4 @@
-"""Two PMU files held against each other, as tables."""
+"""The comparison of two PMU files as tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOP = 20
 
 def times_renderables(result: PmuComparison) -> list[RenderableType]:
     """Totals, kinds of command, and the layers that differ most."""
-    parts: list[RenderableType] = [_table("in all (ticks, bytes)", result.totals, result.tolerance)]
+    parts: list[RenderableType] = [_table("totals (ticks, bytes)", result.totals, result.tolerance)]
     if result.kinds:
         parts.append(_table("ticks by kind of command", result.kinds, result.tolerance))
     worst = sorted(result.layers, key=lambda d: -abs(d.target - d.reference))

@@ -1,4 +1,4 @@
-"""A training run: a bar with the losses on a terminal, a line now and then elsewhere."""
+"""The progress of a training run: on a terminal a bar with the losses, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINES = 15
 
 
 class TrainingReporter:
-    """Progress goes to standard error, what was made to standard output."""
+    """Prints progress to standard error and the result to standard output."""
 
     def __init__(self, quiet: bool) -> None:
         self._err = error_console()
@@ -36,7 +36,7 @@ class TrainingReporter:
         self._progress.update(self._task, total=num_steps, completed=step)
         if self._quiet:
             return
-        begun = f"going on after step {step:,} of {num_steps:,}" if step else f"{num_steps:,} steps"
+        begun = f"continuing after step {step:,} of {num_steps:,}" if step else f"{num_steps:,} steps"
         if step == num_steps:
             begun = f"all {num_steps:,} steps are done already"
         self._err.print(
