@@ -128,7 +128,7 @@ def _encoded(model: Model, path: Path) -> IntArray:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): give a plain text file") from None
+        raise UsageError(f"{path} is no UTF-8 text (byte {error.start}): give a plain text file") from None
     return np.asarray(model.tokenizer.encode(text), np.int64)
 
 

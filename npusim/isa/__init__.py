@@ -1,1 +1,2 @@
-"""Bits and fields of the descriptors: one declaration each, from which decode, encode, disassembly and tests derive."""
+"""Bits and fields of descriptors. Each descriptor is declared once; decode, encode, disassembly and tests derive from
+the declaration."""

@@ -1,8 +1,8 @@
-"""The four descriptor layouts of the family.
+"""The four descriptor layouts of the chip family.
 
-Sources: wwwuxy/cvikernel include/cvikernel/cv181x/cv181x_tiu_reg.h and cv181x_tdma_reg.h (cv180x and cv182x are the
-same bits), include/bmkernel/bm1880v2/bm1880v2_tiu_reg.h and bm1880v2_tdma_reg.h (cv183x). Field names are the headers'
-own."""
+Sources: wwwuxy/cvikernel include/cvikernel/cv181x/cv181x_tiu_reg.h and cv181x_tdma_reg.h (cv180x and cv182x have the
+same layout), include/bmkernel/bm1880v2/bm1880v2_tiu_reg.h and bm1880v2_tdma_reg.h (cv183x). Field names are those of
+the headers."""
 
 from __future__ import annotations
 
@@ -71,14 +71,16 @@ CV183X_ALIASES = {
     "opt_opd1_int8": "opt_opd1_seg",
     "opt_opd2_int8": "opt_opd2_seg",
 }
-"""cv183x fields that mean what a cv181x field of another name means; semantics are written against the cv181x names."""
+"""cv183x fields and the cv181x fields that mean the same. All code outside this folder uses the cv181x names."""
 
 
 def tiu_layout(chip: Chip) -> Layout:
+    """The layout of `chip`'s TIU descriptors."""
     return TIU_CV183X if chip.tiu_layout == "cv183x" else TIU_CV181X
 
 
 def tdma_layout(chip: Chip) -> Layout:
+    """The layout of `chip`'s TDMA descriptors."""
     return TDMA_CV183X if chip.tiu_layout == "cv183x" else TDMA_CV181X
 
 

@@ -1,4 +1,4 @@
-"""A descriptor's bit layout, declared once as a run of named fields, and its vectorised decode and encode."""
+"""A descriptor's bit layout, declared once as a sequence of named fields; it decodes and encodes whole arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ Columns = dict[str, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Field:
-    """`width` bits from bit `lsb` of the descriptor on (bit 0 is the lowest of the first little-endian word)."""
+    """`width` bits of the descriptor, of which `lsb` is the lowest. Bit 0 is the lowest bit of the first little-endian
+    word."""
 
     name: str
     lsb: int
@@ -59,9 +60,9 @@ class Layout:
         return dict(zip(self.by_name, self.decode_table(descriptors), strict=True))
 
     def decode_table(self, descriptors: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """As decode, shape (fields, N)."""
+        """The same fields as one int64 array of shape (fields, N)."""
         words = np.ascontiguousarray(descriptors).view("<u4").T.astype(np.uint64)
-        pairs = words.copy()  # every word with the next above it: a field of 32 bits at most lies within one
+        pairs = words.copy()  # each word with the next one in the upper half, so that a field lies within one entry
         pairs[:-1] |= words[1:] << np.uint64(32)
         first, shift, mask = self._places
         table = pairs[first]
@@ -70,7 +71,7 @@ class Layout:
         return table.view(np.int64)
 
     def column(self, descriptors: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
-        """One field of `descriptors`, as decode gives it."""
+        """One field of `descriptors` (uint8, shape (N, num_bytes)) as an int64 column of length N."""
         field = self.by_name[name]
         word, shift = divmod(field.lsb, 32)
         words = np.ascontiguousarray(descriptors).view("<u4")
@@ -86,20 +87,22 @@ class Layout:
         return column[:, 0].astype(np.intp), column[:, 1:2], column[:, 2:]
 
     def encode(self, columns: Mapping[str, NDArray[np.int64]], count: int) -> NDArray[np.uint8]:
-        """Inverse of decode: uint8 of shape (count, num_bytes). A field that is absent from `columns` is zero.
+        """Inverse of decode: uint8 of shape (count, num_bytes). A field that is not in `columns` is zero.
 
-        Raises UsageError that names the field, the value and the width where a value does not fit or a name is unknown.
+        Raises UsageError for a name that is unknown or a value that does not fit its field.
         """
         unknown = sorted(set(columns) - set(self.by_name))
         if unknown:
-            raise UsageError(f"{self.name} descriptors have no field {unknown[0]!r}")
+            raise UsageError(f"{self.name} descriptors have no field {unknown[0]!r}; give a name of the declaration")
         words = np.zeros((count, self.num_bytes // 4), np.int64)
         for name, column in columns.items():
             field, values = self.by_name[name], np.asarray(column, np.int64)
             bad = (values < 0) | (values >= field.limit)
             if bad.any():
                 value = int(np.broadcast_to(values, (count,))[int(np.flatnonzero(np.broadcast_to(bad, (count,)))[0])])
-                raise UsageError(f"{self.name} field {name} holds {field.width} bits, which {value} does not fit")
+                raise UsageError(
+                    f"{self.name} field {name} is {value}, but it has {field.width} bits: give 0 to {field.limit - 1}"
+                )
             _insert(words, field, values)
         return words.astype("<u4").view(np.uint8).reshape(count, self.num_bytes)
 

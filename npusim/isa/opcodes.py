@@ -1,4 +1,5 @@
-"""Numbers that select an operation (source: cv181x_tiu_reg.h and src/cv181x/tdma.c of wwwuxy/cvikernel)."""
+"""The engines, and field values that select an operation. Source: cv181x_tiu_reg.h and src/cv181x/tdma.c of
+wwwuxy/cvikernel."""
 
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ class Engine(IntEnum):
 ENGINES = (Engine.TIU, Engine.TDMA)
 """The engines that run commands."""
 TIU, TDMA = range(len(ENGINES))
-"""Places in ENGINES and in all else that has one entry for each of them; not the ids of a command header."""
+"""Places in ENGINES and in a PerEngine. They are not the ids of a command header."""
 
 
 class PerEngine(tuple[_T, _T]):
-    """One thing for each of ENGINES; `pair[TIU]` is `pair.tiu`. (Python 3.10 has no generic NamedTuple.)"""
+    """A pair with one item for the TIU and one for the TDMA: `pair[TIU]` is `pair.tiu`. (Python 3.10 has no generic
+    NamedTuple.)"""
 
     __slots__ = ()
 
@@ -42,13 +44,13 @@ class PerEngine(tuple[_T, _T]):
         return self[TDMA]
 
     def other(self, engine: int) -> _T:
-        """That of the engine which is not `engine`."""
+        """The item of the engine that is not `engine`."""
         return self[1 - engine]
 
 
 TIU_OPCODE = ("tsk_typ", "tsk_eu_typ", "opt_chl_quan", "tens_lookup", "tens_mdsum")
 TDMA_OPCODE = ("trans_dir", "spec_func", "trans_fmt", "sys_dtype", "compress_en", "transpose_md")
-"""Fields that tell instructions apart: descriptors that agree in them are one instruction."""
+"""Fields that select the instruction: descriptors with equal values in them are the same instruction."""
 
 
 class TskTyp(IntEnum):

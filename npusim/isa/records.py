@@ -1,7 +1,7 @@
-"""Decoded descriptors as named tuples: `TiuRegs` and `TdmaRegs`, one set of names for all chips.
+"""Decoded descriptors as named tuples, `TiuRegs` and `TdmaRegs`, with the same names for all chips.
 
-`records.pyi` beside this file tells type checkers the fields, so that a misspelt name is an error. It is generated:
-`python -m npusim.isa.stub` writes it anew after a change of a declaration."""
+Type checkers find the fields in `records.pyi` beside this file, so a misspelt name is an error. The file is generated:
+run `python -m npusim.isa.stub` after changing a declaration."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from npusim.isa.descriptors import CV183X_ALIASES, TDMA_CV181X, TIU_CV181X, TIU_
 _ONLY_CV183X = [name for name in TIU_CV183X.by_name if name not in TIU_CV181X.by_name and name not in CV183X_ALIASES]
 
 TiuRegs = namedtuple("TiuRegs", [*TIU_CV181X.by_name, *_ONLY_CV183X])
-TiuRegs.__doc__ = """A TIU descriptor under the cv181x header's names, then cv183x's own (`tens_lookup`, `opd0_ins_fp`,
-...). A field that the chip does not have is 0."""
+TiuRegs.__doc__ = """A TIU descriptor: the fields of the cv181x header, then those that only cv183x has (`tens_lookup`,
+`opd0_ins_fp`, ...). A field that the chip does not have is 0."""
 
 TdmaRegs = namedtuple("TdmaRegs", [*TDMA_CV181X.by_name])
-TdmaRegs.__doc__ = """A TDMA descriptor under the cv181x header's names. A field that the chip does not have is 0."""
+TdmaRegs.__doc__ = """A TDMA descriptor: the fields of the cv181x header. A field that the chip does not have is 0."""

@@ -1,4 +1,4 @@
-"""From descriptors to their fields: whole columns for timing, one `TiuRegs` or `TdmaRegs` a descriptor for the rest."""
+"""Descriptors to fields: as whole columns, for timing, or as one `TiuRegs` or `TdmaRegs` for each descriptor."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ TDMA_SCHEDULING = (
     *("vld", "eod", "intp_en", "bar_en", "outstanding_en", "intra_cmd_paral"),
     *("cmd_id", "wait_id_tpu", "wait_id_other_tdma", "wait_id_sdma", "layer_ID"),
 )
-"""Fields that say when a command runs and whose it is, and nothing about what it does."""
+"""Fields that say when a command runs and which layer it belongs to, not what it does."""
 
 
 def tiu_columns(chip: Chip, descriptors: NDArray[np.uint8]) -> Columns:
-    """Fields of TIU `descriptors` (uint8, (N, 112)), renamed to the cv181x names."""
+    """Fields of TIU `descriptors` (uint8, shape (N, 112)) under the cv181x names, each an int64 column of length N."""
     columns = tiu_layout(chip).decode(descriptors)
     if chip.tiu_layout == "cv183x":
         columns = {CV183X_ALIASES.get(name, name): column for name, column in columns.items()}
@@ -53,33 +53,33 @@ def tiu_columns(chip: Chip, descriptors: NDArray[np.uint8]) -> Columns:
 
 
 def tdma_columns(chip: Chip, descriptors: NDArray[np.uint8]) -> Columns:
-    """Fields of TDMA `descriptors` (uint8, (N, 64))."""
+    """Fields of TDMA `descriptors` (uint8, shape (N, 64)), each an int64 column of length N."""
     return tdma_layout(chip).decode(descriptors)
 
 
 def tiu_rows(chip: Chip, descriptors: NDArray[np.uint8]) -> list[TiuRegs]:
-    """One TiuRegs a descriptor."""
+    """One TiuRegs for each of `descriptors` (uint8, shape (N, 112))."""
     return list(each_tiu(chip, descriptors))
 
 
 def tdma_rows(chip: Chip, descriptors: NDArray[np.uint8]) -> list[TdmaRegs]:
-    """One TdmaRegs a descriptor."""
+    """One TdmaRegs for each of `descriptors` (uint8, shape (N, 64))."""
     return list(each_tdma(chip, descriptors))
 
 
 def each_tiu(chip: Chip, descriptors: NDArray[np.uint8]) -> Iterator[TiuRegs]:
-    """As tiu_rows, a few hundred at a time."""
+    """As tiu_rows, but decoded a few hundred at a time."""
     return _rows(TiuRegs, tiu_layout(chip), descriptors)
 
 
 def each_tdma(chip: Chip, descriptors: NDArray[np.uint8]) -> Iterator[TdmaRegs]:
-    """As tdma_rows, a few hundred at a time."""
+    """As tdma_rows, but decoded a few hundred at a time."""
     return _rows(TdmaRegs, tdma_layout(chip), descriptors)
 
 
 _R = TypeVar("_R", TiuRegs, TdmaRegs)
 _ROWS_AT_ONCE = 512
-"""Bounds what decoding holds in memory besides its result: some 1,500 bytes a row."""
+"""Bounds the memory that decoding needs besides its result, some 1,500 bytes a row."""
 
 
 def _rows(kind: type[_R], layout: Layout, descriptors: NDArray[np.uint8]) -> Iterator[_R]:
@@ -93,6 +93,6 @@ def _rows(kind: type[_R], layout: Layout, descriptors: NDArray[np.uint8]) -> Ite
 
 @cache
 def _places(names: tuple[str, ...], layout: Layout) -> NDArray[np.intp]:
-    """Which field of `layout` each of `names` is; -1 where the chip has no such field."""
+    """The place in `layout` of each field of `names`; -1 if the chip does not have it."""
     held = [CV183X_ALIASES.get(name, name) for name in layout.by_name]
     return np.array([held.index(name) if name in held else -1 for name in names])

@@ -1,1 +1,1 @@
-"""Tensors in memory: which bytes of LMEM and GMEM a shape, its strides and an address mean."""
+"""Tensors in memory: which bytes of LMEM or GMEM belong to an address, a shape and strides."""

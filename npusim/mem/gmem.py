@@ -1,4 +1,4 @@
-"""Tensors in global memory ("tg"): plain strided bytes behind a base register."""
+"""Tensors in global memory ("tg"), bound to one machine: strided views whose addresses count from a base register."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from npusim.state import State
 
 
 def physical_addr(state: State, base_reg: int, addr: int, num_bytes: int = 1, what: str = "tensor") -> int:
-    """Offset into GMEM of `addr` (40 bits, as a descriptor holds it) behind base register `base_reg`.
+    """Offset into GMEM of `addr`, a descriptor's address of 40 bits that counts from base register `base_reg`.
 
-    Raises AddressError where any of the `num_bytes` bytes from there on lies outside GMEM.
+    Raises AddressError if any of the `num_bytes` bytes that start there is outside GMEM; `what` names the tensor there.
     """
     offset = addr + state.array_base[base_reg] - state.chip.gmem_base
     if offset < 0 or offset + num_bytes > state.gmem.bytes.size:
@@ -27,7 +27,8 @@ def physical_addr(state: State, base_reg: int, addr: int, num_bytes: int = 1, wh
 def physical_range(
     chip: Chip, array_base: Sequence[int], gmem_bytes: int, place: tuple[int, int, int], what: str = "tensor"
 ) -> int:
-    """As physical_addr, for base registers and a size of GMEM. `place` is (base register, address, number of bytes)."""
+    """As physical_addr, without a machine: with its base registers and its size of GMEM. `place` is (base register,
+    address, number of bytes)."""
     base_reg, addr, num_bytes = place
     offset = addr + array_base[base_reg] - chip.gmem_base
     if not 0 <= offset < gmem_bytes:
@@ -44,8 +45,8 @@ def physical_range(
 
 
 def gmem_tensor(state: State, tensor: GlobalTensor, what: str = "tensor") -> TensorGmem:
-    """`tensor` bound to the memory of `state`. Raises AddressError where an extent is below 1 or any byte lies outside
-    GMEM."""
+    """`tensor` bound to the memory of `state`. Raises AddressError if an extent is below 1 or any byte is outside
+    GMEM; `what` names the tensor there."""
     base_reg, addr, shape, stride, fmt = tensor
     num_bytes = fmt.itemsize
     for extent, step in zip(shape, stride, strict=True):
@@ -58,14 +59,13 @@ def gmem_tensor(state: State, tensor: GlobalTensor, what: str = "tensor") -> Ten
 
 
 class TensorGmem:
-    """A strided tensor in GMEM, bound to one machine's memory; the counterpart of TensorLmem, with the axes that it is
-    given."""
+    """A GlobalTensor bound to one machine's memory: what TensorLmem is for a LocalTensor, with any number of axes."""
 
     __slots__ = ("memory", "parts", "shape", "span", "view")
 
     def __init__(self, memory: NDArray[np.uint8], view: NDArray, span: tuple[int, int]) -> None:
-        """`view` is a writable view of GMEM's bytes `memory` that starts at offset `span[0]` and ends in front of
-        `span[1]`."""
+        """`view` is a writable view of `memory`, the bytes of GMEM. It covers offsets `span[0]` up to, but not
+        including, `span[1]`."""
         self.memory = memory
         self.view = view
         self.span = span
@@ -78,7 +78,7 @@ class TensorGmem:
 
     @property
     def is_distinct(self) -> bool:
-        """Whether no two elements share a byte; False where that is not plain from the strides."""
+        """Whether no two elements share a byte. False too if the strides do not show it plainly."""
         return are_apart(zip(self.view.shape, self.view.strides, strict=True), self.view.itemsize)
 
     def load(self) -> NDArray:
@@ -88,15 +88,15 @@ class TensorGmem:
         self.view[...] = values
 
     def element_addrs(self) -> NDArray[np.int64]:
-        """Physical offset of every element, in the tensor's shape."""
+        """Physical offset of every element, int64 in the tensor's shape."""
         addrs = np.full(self.shape, self.span[0], np.int64)
         for axis, (extent, stride) in enumerate(zip(self.shape, self.view.strides, strict=True)):
             addrs += (np.arange(extent) * stride).reshape(-1, *(1,) * (len(self.shape) - axis - 1))
         return addrs
 
     def reshaped(self, shape: tuple[int, ...]) -> TensorGmem:
-        """The same elements in the same order under another shape, or the tensor itself where that needs other than one
-        stride an axis."""
+        """The same elements in the same order under another shape. If the elements are not contiguous, the tensor
+        itself."""
         if not self.view.flags.c_contiguous:
             return self
         return TensorGmem(self.memory, self.view.reshape(shape), self.span)

@@ -1,4 +1,4 @@
-"""Local tensors bound to the LMEM of one machine: views to load from and to store to."""
+"""Tensors in local memory ("tl"), bound to one machine: views to load from and to store to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def align_up(value: int, unit: int) -> int:
 
 
 def default_strides(shape: Shape, itemsize: int, num_lanes: int, eu_num: int = 16, *, eu_align: bool) -> Shape:
-    """Byte strides (n, c, h, w) that the hardware assumes where a descriptor gives none.
+    """Byte strides (n, c, h, w) that the hardware uses if a descriptor gives none.
 
     With `eu_align` every channel starts at a multiple of `eu_num` bytes (cvikernel's eu_align = 1, "stride type 0");
     without, channels are packed ("stride type 2"). Source: tl_default_stride in wwwuxy/cvikernel
@@ -28,9 +28,9 @@ def default_strides(shape: Shape, itemsize: int, num_lanes: int, eu_num: int = 1
 
 
 def lmem_tensor(state: State, tensor: LocalTensor, what: str = "tensor") -> TensorLmem:
-    """`tensor` bound to the memory of `state`, or what was bound before: programs name few tensors, many times.
+    """`tensor` bound to the memory of `state`. Tensors are kept, since programs use a few of them many times.
 
-    Raises AddressError where any byte leaves its lane; `what` names the tensor there.
+    Raises AddressError if any byte is outside its lane; `what` names the tensor there.
     """
     found = state.lmem_tensors.get(tensor)
     if found is None:
@@ -48,7 +48,7 @@ _MAX_KEPT = 4096
 class TensorLmem:
     """A LocalTensor bound to one machine's memory.
 
-    `load` and `store` work on arrays of shape (n, c, h, w) in the tensor's format; both see the bytes as they are at
+    `load` and `store` work on arrays of shape (n, c, h, w) and the tensor's dtype, with the bytes that LMEM holds at
     the time of the call."""
 
     __slots__ = (
@@ -66,17 +66,18 @@ class TensorLmem:
         self.shape = tensor.shape
         self.span = (offset, end)
         self.is_distinct = tensor.is_distinct(state.chip)
-        """Whether no two elements share a byte; False where that is not plain from the strides."""
+        """Whether no two elements share a byte. False too if the strides do not show it plainly."""
         self._chip = state.chip
         self._lane0 = lane0
         self.memory = flat = state.lmem_flat
         self._view: NDArray | None = None
         self._padded: NDArray | None = None
         self._order: NDArray[np.int64] | None = None
-        """Addresses of every element's bytes, where some are shared; made when it is first stored to."""
+        """Addresses of every element's bytes, shape (elements, bytes of one); only for tensors with shared bytes, and
+        computed at the first store."""
         self.parts: list[tuple[slice, NDArray]] = []
-        """(channels, writable view of them): the whole tensor in up to three pieces, each (n, c, h, w) or (n, turns,
-        lanes, h, w)."""
+        """The whole tensor in up to three pieces: (channels, writable view of shape (n, c, h, w) or (n, turns, lanes,
+        h, w))."""
         if turns == 1:
             self._view = np.ndarray(tensor.shape, dtype, flat, tensor.addr, (n_str, lane_bytes, h_str, w_str))
             self.parts.append((slice(None), self._view))
@@ -84,7 +85,7 @@ class TensorLmem:
         self._padded = np.ndarray(
             (n, turns, lanes, h, w), dtype, flat, offset, (n_str, c_str, lane_bytes, h_str, w_str)
         )
-        # Written in up to three runs, since the lanes before lane0 and behind the last channel hold other tensors.
+        # Up to three pieces, since lanes before lane0 and after the last channel hold other tensors.
         first = lanes - lane0 if lane0 else 0
         last = (lane0 + c) % lanes
         if first:
@@ -98,17 +99,17 @@ class TensorLmem:
 
     @property
     def view(self) -> NDArray | None:
-        """The tensor as a writable (n, c, h, w) view of LMEM, where no channel wraps round the lanes; else None."""
+        """The tensor as a writable view of LMEM of shape (n, c, h, w); None if its channels pass the last lane."""
         return self._view
 
     @property
     def cover(self) -> NDArray:
-        """A view of LMEM that covers the tensor, and with wrapped channels the lanes in front of the first and behind
-        the last one too."""
+        """A view of LMEM that covers the tensor. If its channels pass the last lane, it covers other lanes before the
+        first channel and after the last one too."""
         return self._padded if self._view is None else self._view  # type: ignore[return-value]
 
     def element_addrs(self) -> NDArray[np.int64]:
-        """Linear LMEM address of every element, shape (n, c, h, w)."""
+        """Linear LMEM address of every element, int64 of shape (n, c, h, w)."""
         return self.tensor.element_addrs(self._chip)
 
     def load(self) -> NDArray:
@@ -121,8 +122,8 @@ class TensorLmem:
         return self._padded.reshape(n, turns * lanes, h, w)[:, self._lane0 : self._lane0 + c]
 
     def store(self, values: NDArray) -> None:
-        """Writes `values`, which broadcast to (n, c, h, w); of elements that share a byte, the last in that order
-        stays."""
+        """Writes `values`, which broadcast to (n, c, h, w). If elements share a byte, the last one in that order
+        remains."""
         if not self.is_distinct:
             self._store_in_order(values)
             return

@@ -1,5 +1,4 @@
-"""Bytes of one memory as a strided box: runs of bytes that repeat along axes. What an instruction touches is a few of
-these."""
+"""Strided boxes of bytes: a run of bytes that repeats along axes. What an instruction touches is a few of them."""
 
 from __future__ import annotations
 
@@ -12,18 +11,18 @@ from numpy.typing import NDArray
 from npusim.chip import Chip
 
 LMEM = -1
-"""`Region.memory` of local memory; GMEM goes by the base register that an address counts from, 0 to 7."""
-
-
+"""`Region.memory` of local memory. For GMEM it is the base register that the address counts from, 0 to 7."""
 MAX_RUNS = 1 << 20
+"""Boxes of more runs are not compared run by run. No tensor in LMEM has as many."""
 
 
 class Region(NamedTuple):
-    """`run` bytes from `start` on, and again at every combination of `strides` below their `extents`.
+    """`run` bytes at each address start + i * strides[0] + j * strides[1] + ..., with i below extents[0], j below
+    extents[1], and so on.
 
-    Normal form: strides descend, none is 0, no extent is 1, and what is contiguous is one run; so equal boxes compare
-    equal where their axes nest. Addresses in LMEM are linear (lane * bytes a lane + offset); in GMEM they count from
-    the base register, without the chip's `gmem_base`."""
+    Normal form: strides descend, none is 0, no extent is 1, and contiguous bytes are one run. So boxes of the same
+    bytes compare equal if their axes nest. Addresses in LMEM are linear (lane * bytes of a lane + offset). Addresses in
+    GMEM count from the base register, without the chip's `gmem_base`."""
 
     memory: int
     start: int
@@ -42,14 +41,14 @@ class Region(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes, counted once for each combination of indices."""
+        """Bytes of all runs; a byte in several runs counts several times."""
         count = self.run
         for extent in self.extents:
             count *= extent
         return count
 
     def regions(self, chip: Chip) -> tuple[Region]:
-        """Itself: a run of bytes is an operand's place as tensors are."""
+        """The region itself: it can be an operand's place, as a tensor can."""
         return (self,)
 
     @property
@@ -57,34 +56,32 @@ class Region(NamedTuple):
         return self.num_bytes // self.run
 
     def view(self, memory: NDArray, start: int = 0) -> NDArray:
-        """A view of the 1-D `memory`, which holds one element for each byte from address `start` on, shape (*extents,
-        run)."""
+        """A view of shape (*extents, run) of the 1-D array `memory`, which has one element for each byte, from address
+        `start` on."""
         size = memory.itemsize
         strides = (*(stride * size for stride in self.strides), size)
         return np.ndarray((*self.extents, self.run), memory.dtype, memory, (self.start - start) * size, strides)
 
     def starts(self) -> NDArray[np.int64]:
-        """Where every run starts, ascending."""
+        """Address of every run, ascending."""
         starts = np.array([self.start], np.int64)
         for extent, stride in zip(self.extents, self.strides, strict=True):
             starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
         return np.sort(starts)
 
     def overlaps(self, other: Region) -> bool:
-        """Whether any byte lies in both, in time of the number of runs where the spans alone do not tell.
+        """Whether any byte is in both. If the spans alone do not decide it, the time grows with the number of runs.
 
-        Exact up to MAX_RUNS runs a side; of more, which no program for LMEM has, spans that meet count as an overlap.
+        Exact up to MAX_RUNS runs on each side. With more, boxes whose spans overlap count as overlapping.
         """
         if self.memory != other.memory or self.end <= other.start or other.end <= self.start:
             return False
         if (not self.extents and not other.extents) or max(self.num_runs, other.num_runs) > MAX_RUNS:
             return True
         ours, theirs = self.starts(), other.starts()
-        behind = np.searchsorted(
-            theirs + other.run, ours, "right"
-        )  # the first of theirs that ends behind the start of ours
-        found = behind < len(theirs)
-        return bool((theirs[behind[found]] < ours[found] + self.run).any())
+        after = np.searchsorted(theirs + other.run, ours, "right")  # the first of theirs that ends after ours starts
+        found = after < len(theirs)
+        return bool((theirs[after[found]] < ours[found] + self.run).any())
 
 
 def region(memory: int, start: int, axes: Iterable[tuple[int, int]], run: int) -> Region:

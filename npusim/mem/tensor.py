@@ -1,7 +1,8 @@
-"""Where tensors lie: `LocalTensor` in LMEM ("tl") and `GlobalTensor` in GMEM ("tg"), without a machine.
+"""Where a tensor is in memory, without a machine: `LocalTensor` in LMEM ("tl") and `GlobalTensor` in GMEM ("tg").
 
-Channel j of a local tensor lies on lane (lane0 + j) % lanes, one channel stride further for each turn of the lanes.
-Strides and addresses are in bytes; an LMEM address is linear: lane * bytes a lane + offset.
+Channel j of a local tensor is on lane (lane0 + j) % lanes, and (lane0 + j) // lanes channel strides further on. Such a
+round through all lanes is called a turn. Strides and addresses are in bytes. An LMEM address is linear: lane * bytes of
+a lane + offset.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Shape = tuple[int, int, int, int]
 
 
 def call_text(kind: str, fields: Mapping[str, object]) -> str:
-    """The call that makes a tensor, its address in hexadecimal and what is None left out."""
+    """The Python call that makes a tensor, with its address in hexadecimal and without fields that are None."""
     words = (f"{k}={v:#x}" if k == "addr" else f"{k}={v!r}" for k, v in fields.items() if v is not None)
     return f"{kind}({', '.join(words)})"
 
@@ -40,7 +41,7 @@ class Fmt(Enum):
         self.itemsize = 2 if name == "bf16" else 1
         """Bytes of an element."""
         self.dtype: np.dtype = np.dtype({"i8": np.int8, "u8": np.uint8, "bf16": np.uint16}[name])
-        """What NumPy sees: bf16 goes as 16-bit patterns."""
+        """NumPy's dtype; bf16 numbers are uint16 bit patterns."""
 
     def __repr__(self) -> str:
         return f"Fmt.{self.name}"
@@ -56,7 +57,7 @@ class Fmt(Enum):
 
 
 class LocalTensor(NamedTuple):
-    """Elements in LMEM: shape and byte strides (n, c, h, w) from a linear address on."""
+    """A tensor in LMEM: its linear address, shape and byte strides (n, c, h, w), and format."""
 
     addr: int
     shape: Shape
@@ -71,7 +72,7 @@ class LocalTensor(NamedTuple):
         return self.fmt.itemsize
 
     def reach(self, chip: Chip) -> tuple[int, int, int]:
-        """(first lane, offset of the first byte in a lane, offset behind the last one), lanes not told apart."""
+        """(first lane, offset of the first byte within its lane, offset after the last byte of any lane)."""
         lane0, offset = divmod(self.addr, chip.lmem_bytes)
         (n, c, h, w), (n_str, c_str, h_str, w_str) = self.shape, self.stride
         turns = -(-(lane0 + c) // chip.num_lanes)
@@ -79,11 +80,11 @@ class LocalTensor(NamedTuple):
         return lane0, offset, offset + last + self.fmt.itemsize
 
     def span(self, chip: Chip) -> tuple[int, int]:
-        """Offsets within a lane between which every byte lies, whatever the lane."""
+        """[start, end) of offsets within a lane that hold every byte of the tensor, on any lane."""
         return self.reach(chip)[1:]
 
     def require_fits(self, chip: Chip, what: str = "tensor") -> None:
-        """Raises AddressError where an extent is below 1 or any byte leaves its lane."""
+        """Raises AddressError if an extent is below 1 or any byte is outside its lane; `what` names the tensor."""
         lane0, offset, end = self.reach(chip)
         if min(self.shape) < 1:
             raise AddressError(f"{what}: shape {self.shape} has an extent below 1")
@@ -94,7 +95,7 @@ class LocalTensor(NamedTuple):
             )
 
     def regions(self, chip: Chip) -> Iterator[Region]:
-        """Up to three, where channels go round the lanes."""
+        """The tensor's bytes as regions: one, or up to three if its channels pass the last lane."""
         lanes, lane_bytes = chip.num_lanes, chip.lmem_bytes
         (n, c, h, w), (n_str, c_str, h_str, w_str) = self.shape, self.stride
         lane0, start = divmod(self.addr, lane_bytes)
@@ -114,7 +115,7 @@ class LocalTensor(NamedTuple):
             yield region(LMEM, start + turns * c_str, ((rest, lane_bytes), *inner), size)
 
     def is_distinct(self, chip: Chip) -> bool:
-        """Whether no two elements share a byte; False where that is not plain from the strides."""
+        """Whether no two elements share a byte. False too if the strides do not show it plainly."""
         (n, c, h, w), (n_str, c_str, h_str, w_str) = self.shape, self.stride
         turns = -(-(self.addr // chip.lmem_bytes + c) // chip.num_lanes)
         lanes = c if turns == 1 else chip.num_lanes
@@ -122,7 +123,7 @@ class LocalTensor(NamedTuple):
         return are_apart(axes, self.fmt.itemsize)
 
     def element_addrs(self, chip: Chip) -> NDArray[np.int64]:
-        """Linear LMEM address of every element, shape (n, c, h, w)."""
+        """Linear LMEM address of every element, int64 of shape (n, c, h, w)."""
         lane0, start = divmod(self.addr, chip.lmem_bytes)
         turn, lane = np.divmod(lane0 + np.arange(self.shape[1]), chip.num_lanes)
         n, _, h, w = (np.arange(extent) * stride for extent, stride in zip(self.shape, self.stride, strict=True))
@@ -130,7 +131,7 @@ class LocalTensor(NamedTuple):
         return channel[:, None, None] + n[:, None, None, None] + h[:, None] + w
 
     def channels(self, first: int, count: int, chip: Chip) -> LocalTensor:
-        """Channels `first` to `first + count`."""
+        """The tensor's `count` channels from `first` on."""
         lane, offset = divmod(self.addr, chip.lmem_bytes)
         turn, lane = divmod(lane + first, chip.num_lanes)
         n, _, h, w = self.shape
@@ -138,15 +139,16 @@ class LocalTensor(NamedTuple):
         return LocalTensor(addr, (n, count, h, w), self.stride, self.fmt)
 
     def view(self, shape: Shape, stride: Shape | None = None, offset: int = 0) -> LocalTensor:
-        """The same memory under another shape, `offset` bytes on; strides default to packed rows within this tensor's
-        channels."""
+        """A tensor of another shape in the same memory, `offset` bytes further on. By default its rows are packed
+        within this tensor's channels."""
         if stride is None:
             size = self.fmt.itemsize
             stride = (self.stride[0], self.stride[1], shape[3] * size, size)
         return LocalTensor(self.addr + offset, shape, stride, self.fmt)
 
     def broadcast(self, shape: Shape) -> LocalTensor:
-        """This tensor under `shape`: extents of 1 are repeated (stride 0). Only TIU arithmetic reads such a tensor."""
+        """This tensor broadcast to `shape`: extents of 1 are repeated (stride 0). Only TIU arithmetic can read such a
+        tensor. Raises UsageError for another shape."""
         if any(have not in (1, want) for have, want in zip(self.shape, shape, strict=True)):
             raise UsageError(
                 f"a tensor of shape {self.shape} cannot be broadcast to {shape}; extents must be equal or 1"
@@ -158,7 +160,8 @@ class LocalTensor(NamedTuple):
 
 
 def are_apart(axes: Iterable[tuple[int, int]], reach: int) -> bool:
-    """Whether elements of `reach` bytes along `axes` of (extent, stride) plainly lie apart."""
+    """Whether the strides show that elements of `reach` bytes, repeated along `axes` of (extent, stride), do not
+    overlap."""
     for stride, extent in sorted((stride, extent) for extent, stride in axes if extent > 1):
         if stride < reach:
             return False
@@ -167,7 +170,7 @@ def are_apart(axes: Iterable[tuple[int, int]], reach: int) -> bool:
 
 
 class GlobalTensor(NamedTuple):
-    """Elements in GMEM: shape and byte strides from an address of 40 bits behind a base register on."""
+    """A tensor in GMEM: a base register, an address of 40 bits that counts from it, shape, byte strides and format."""
 
     base_reg: int
     addr: int
@@ -183,6 +186,6 @@ class GlobalTensor(NamedTuple):
         return self.fmt.itemsize
 
     def regions(self, chip: Chip) -> Iterator[Region]:
-        """One; it counts from the base register, without the chip's `gmem_base`."""
+        """The tensor's bytes as one region. It counts from the base register, without the chip's `gmem_base`."""
         axes = zip(self.shape, self.stride, strict=True)
         yield region(self.base_reg, self.addr - chip.gmem_base, axes, self.fmt.itemsize)
