@@ -1,4 +1,4 @@
-"""Errors that a user of npusim can cause. Our own mistakes are asserts, never one of these."""
+"""Errors that a user of npusim can cause. Mistakes of npusim itself are failed asserts, never one of these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FileFormatError(NpusimError):
 class IllegalInstruction(NpusimError):
     """A descriptor breaks a rule of the chip.
 
-    `index` is its place in the command buffer, or -1 where that is not known."""
+    `index` is its place in the command buffer, or -1 if that is not known."""
 
     def __init__(self, message: str, index: int = -1) -> None:
         super().__init__(message)
@@ -24,11 +24,11 @@ class IllegalInstruction(NpusimError):
 
 
 class Deadlock(NpusimError):
-    """Both engines wait for an id that never arrives."""
+    """Both engines wait for an id that never comes."""
 
 
 class AddressError(NpusimError):
-    """An address or a range lies outside GMEM or LMEM."""
+    """An address or a range is outside GMEM or LMEM."""
 
 
 class UsageError(NpusimError):

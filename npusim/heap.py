@@ -1,7 +1,7 @@
 """Keeps the C library from returning memory that NumPy frees.
 
-By default glibc gives large blocks back to the kernel and asks for them anew, page by page. In a program of large
-temporary arrays that costs more than the arithmetic."""
+By default glibc gives large blocks back to the kernel and then has to get them again, page by page. In a program with
+large temporary arrays that takes longer than the arithmetic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEPT_BYTES = 16 << 20
 def keep_freed_memory() -> None:
     """Makes the process keep up to 16 MiB of freed memory for its next arrays.
 
-    Does nothing where the C library has no mallopt."""
+    Does nothing if the C library has no mallopt."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):

@@ -7,7 +7,7 @@ from html import escape
 
 
 def html_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A title above a table; every cell is text, escaped here."""
+    """HTML of a title and a table. Title, columns and cells are plain text and are escaped."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
     return f"<p>{escape(title)}</p><table><tr>{head}</tr>{body}</table>"

@@ -10,8 +10,8 @@ from typing import Any
 def names_from(
     package: dict[str, Any], module_of: Mapping[str, str], rooms: Collection[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` for a package whose globals() are `package`: `module_of` says in which of its modules
-    each name lives, and `rooms` are subpackages."""
+    """`__getattr__` and `__dir__` for the package whose globals() are `package`. `module_of` has the module of each
+    name, relative to the package; `rooms` are its subpackages."""
     here = package["__name__"]
 
     def get(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""`ERRORS`: everything that this project's packages raise on purpose, for `except npusim.ERRORS as error`.
+"""`ERRORS`: the base classes of everything that this project's packages raise on purpose, for `except npusim.ERRORS`.
 
-The packages have an error class each, since none of them may import the others. A tuple joins them without making any
-of them a ValueError, which NumPy raises too and which would hide our own mistakes from whoever catches it."""
+Each package has an error class of its own, since none of them may import the others. Their common base would have to be
+a built-in class such as ValueError. NumPy raises that too, so catching it would hide mistakes of npusim itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Machine`: a chip with its memory, driven by raw command buffers."""
+"""`Machine`: a chip with its memory, which runs raw command buffers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from npusim.state import NUM_BASE_REGS, Gmem, State
 
 
 class Machine:
-    """One chip. GMEM, LMEM and base registers start as zeros and persist between calls, as in the vendor's functional
-    model.
+    """One chip. GMEM, LMEM and base registers are zero at first and keep their content between calls, as in the
+    vendor's functional model.
 
     >>> machine = Machine("cv181x")
     >>> machine.gmem.write(0x1000000, b"weights")
@@ -26,8 +26,8 @@ class Machine:
     """
 
     def __init__(self, chip: str | Chip, gmem_bytes: int | None = None) -> None:
-        """`chip` is a name such as "cv181x"; `gmem_bytes` caps GMEM, which else spans the chip's 4 GiB (only touched
-        pages cost memory)."""
+        """`chip` is a Chip or a name such as "cv181x". `gmem_bytes` is the size of GMEM, by default the chip's 4 GiB;
+        only pages that are touched cost memory. Raises UsageError for a chip or a size that does not exist."""
         self.state = State(chip_named(chip) if isinstance(chip, str) else chip, gmem_bytes)
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Machine:
 
     @property
     def array_base(self) -> tuple[int, ...]:
-        """The eight base registers that TDMA addresses are relative to."""
+        """The eight base registers that TDMA addresses count from."""
         return self.state.array_base
 
     @array_base.setter
@@ -61,10 +61,10 @@ class Machine:
         self.state.array_base = tuple(int(b) for b in bases)
 
     def run_cmdbuf(self, data: bytes | bytearray | memoryview, array_base: Sequence[int] | None = None) -> None:
-        """Runs a command buffer to its end; `array_base` is written to the base registers first.
+        """Runs a command buffer to its end. If `array_base` is given, it is written to the base registers first.
 
         The whole buffer is validated before any memory is written. Raises FileFormatError, IllegalInstruction,
-        AddressError or Deadlock, each naming the command."""
+        AddressError or Deadlock with the command's index, and UsageError for `array_base`."""
         before = self.array_base
         try:
             if array_base is not None:

@@ -1,4 +1,4 @@
-"""What a chip's memory holds: LMEM, GMEM and the eight array base registers."""
+"""The memory of a machine: LMEM, GMEM and the eight array base registers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from npusim.numerics.vlc_kept import KeptStreams
 
 NUM_BASE_REGS = 8
 MOST_KEPT_BYTES = 64 << 20
-"""What decoded weights take at most where GMEM is larger than a model needs."""
+"""The most memory that kept decoded weights may take."""
 
 
 class Gmem:
     """DRAM as the TPU sees it, addressed by physical offset; all zeros at first.
 
-    The pages are anonymous and come into being when touched, so 4 GiB cost what a program uses.
+    The operating system provides a page when it is first touched, so 4 GiB cost only what a program uses.
     """
 
     def __init__(self, num_bytes: int) -> None:
@@ -36,20 +36,21 @@ class Gmem:
         return self.bytes.size
 
     def write(self, addr: int, data: bytes | bytearray | memoryview | NDArray) -> None:
-        """Stores `data` (anything with a buffer, taken as bytes) from physical offset `addr` on."""
+        """Stores the bytes of `data`, an array or another buffer, from physical offset `addr` on. Raises AddressError
+        if they do not fit GMEM."""
         raw = np.frombuffer(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data, np.uint8)
         self._check(addr, raw.size)
         self.bytes[addr : addr + raw.size] = raw
 
     def read(self, addr: int, nbytes: int) -> bytes:
-        """The `nbytes` bytes from physical offset `addr` on."""
+        """The `nbytes` bytes from physical offset `addr` on. Raises AddressError if they are not all in GMEM."""
         self._check(addr, nbytes)
         return self.bytes[addr : addr + nbytes].tobytes()
 
     def _check(self, addr: int, nbytes: int) -> None:
         if addr < 0 or nbytes < 0 or addr + nbytes > self.bytes.size:
             raise AddressError(
-                f"GMEM range [{addr:#x}, {addr + nbytes:#x}) leaves the {self.bytes.size:#x} bytes of GMEM"
+                f"the range [{addr:#x}, {addr + nbytes:#x}) is not inside GMEM, which has {self.bytes.size:#x} bytes"
             )
 
 
@@ -58,16 +59,16 @@ class State:
 
     def __init__(self, chip: Chip, gmem_bytes: int | None = None) -> None:
         if gmem_bytes is not None and not 0 <= gmem_bytes <= chip.gmem_bytes:
-            raise UsageError(f"gmem_bytes is {gmem_bytes}, but {chip.name} can address 0 to {chip.gmem_bytes} bytes")
+            raise UsageError(f"gmem_bytes is {gmem_bytes}: give 0 to {chip.gmem_bytes}, which {chip.name} can address")
         keep_freed_memory()
         self.chip = chip
         self.lmem: NDArray[np.uint8] = np.zeros((chip.num_lanes, chip.lmem_bytes), np.uint8)
         self.gmem = Gmem(chip.gmem_bytes if gmem_bytes is None else gmem_bytes)
         self.array_base: tuple[int, ...] = (0,) * NUM_BASE_REGS
         self.lmem_tensors: dict[tuple, Any] = {}
-        """Views of LMEM by (address, shape, strides, dtype), kept by npusim.mem.lmem."""
+        """Bound tensors by LocalTensor, kept by npusim.mem.lmem."""
         self.streams = KeptStreams(min(len(self.gmem), MOST_KEPT_BYTES))
-        """Decoded weights. They take at most as much as GMEM, which is a model's memory map."""
+        """Decoded weights. They take no more memory than GMEM has, which for a model is its memory map."""
 
     @property
     def lmem_flat(self) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What the vendor's binding `pyruntime_cvi` offers to Python, on npusim. Source: the binding of tpu-mlir 1.30.2."""
+"""The classes of the vendor's binding `pyruntime_cvi`, on npusim. Source: the binding of tpu-mlir 1.30.2."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Tensor:
 
     name          as in the file
     dtype         "f32", "i32", "u32", "bf16", "i16", "u16", "i8" or "u8"
-    qscale        as in the file: an input is multiplied by it, another tensor's integers too
+    qscale        as in the file: a factor for an input's numbers, or for another tensor's integers
     qzero_point   the integer that stands for 0
     aligned       whether rows and planes of a camera frame are padded
-    size          elements, padding included
-    shape         of `data`: (n, c, h, w), or (1, 1, 1, size) where it is aligned
-    data          the tensor's memory itself, bf16 as uint16: write inputs into it, read results from it
+    size          number of elements, padding included
+    shape         of `data`: (n, c, h, w), or (1, 1, 1, size) if it is aligned
+    data          array on the tensor's memory, bf16 as uint16: write inputs into it, read results from it
     """
 
     def __init__(self, info: TensorInfo, data: NDArray) -> None:
@@ -50,11 +50,11 @@ class Tensor:
 class Model:
     """A .cvimodel, loaded and ready to run.
 
-    `inputs` are in the file's order. So are `outputs`, unless all tensors are asked for: these are sorted by name, and
-    are every tensor, inputs among them, whose memory nothing else uses."""
+    `inputs` and `outputs` are in the file's order. If all tensors are asked for, `outputs` are all tensors whose memory
+    nothing else uses, inputs included, sorted by name."""
 
     def __init__(self, cvimodel: str, program_id: int = 0, output_all_tensors: bool = True) -> None:
-        """Loads the file; raises what npusim.Model raises (where the vendor's binding ends the process)."""
+        """Loads the file. Raises what npusim.Model raises; the vendor's binding ends the process instead."""
         self._model = model = LoadedModel(cvimodel, program=program_id)
         tensors = {info.name: Tensor(info, model.memory(info.name)) for info in model.tensors}
         names = [info.name for info in model.outputs]

@@ -13,17 +13,17 @@ from pathlib import Path
 from npusim.errors import UsageError
 
 _FRONT = Path(__file__).parents[1] / "data" / "as_runtime"
-"""Python finds pyruntime_cvi.py here, and sitecustomize.py, which keeps it in front. Not a package: nothing imports it
-that was not started with this folder on its PYTHONPATH."""
+"""The folder with npusim's pyruntime_cvi.py, and sitecustomize.py, which makes Python prefer it to another one. It is
+not a package: only processes with this folder on PYTHONPATH import from it."""
 _JOURNAL = "NPUSIM_AS_RUNTIME"
-"""Environment variable with the file into which each process that imports pyruntime_cvi writes a line."""
+"""Environment variable with the path of a file. Each process that imports pyruntime_cvi writes a line into it."""
 
 
 def run_as_runtime(words: Sequence[str]) -> tuple[int, bool]:
-    """Runs the command `words`: (its exit code, 128 and the signal's number where one ended it; whether any of its
-    processes imported pyruntime_cvi).
+    """Runs the command `words`. -> (exit code, whether any of its processes imported pyruntime_cvi). The exit code is
+    128 plus the signal's number if a signal ended it.
 
-    Raises UsageError where there is no such command, OSError where it cannot be started."""
+    Raises UsageError if there is no such command, OSError if it cannot be started."""
     line = _command_line(words)
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "imported"
@@ -33,7 +33,8 @@ def run_as_runtime(words: Sequence[str]) -> tuple[int, bool]:
 
 
 def _command_line(words: Sequence[str]) -> list[str]:
-    """`words` with what the first stands for: a command, or a Python file, which need not be executable."""
+    """`words` with the first one resolved: to a command on PATH, or to Python and a Python file, which need not be
+    executable."""
     if not words:
         raise UsageError("there is no command to run: name it, as in `npusim as-runtime -- model_deploy.py --help`")
     name, *rest = words

@@ -1,4 +1,4 @@
-"""Policies under a language model: the same prompts under each, scored with traffic beside accuracy.
+"""Evaluates policies on a language model: the same prompts with each policy, scored by accuracy and by memory traffic.
 
 >>> import reference_model
 >>> from npusim.evaluation import Plan, evaluate, rows, task_from

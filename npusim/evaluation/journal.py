@@ -1,4 +1,4 @@
-"""What an evaluation has done so far, on disk, so that it goes on where it was interrupted."""
+"""A file of the samples that an evaluation has finished, so that it can continue after an interruption."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TYPES = {field.name: _KINDS[str(field.type)] for field in fields(Outcome)}
 
 
 class Journal:
-    """A file of one run's settings and finished samples. It is replaced as a whole after each sample, so it is never
-    half written.
+    """The file `path` with the plan's settings and the finished samples. The whole file is replaced after each sample,
+    so it is never half written.
 
-    Raises UsageError when the file is of a run with other settings, or is not a journal.
+    Raises UsageError if the file is of a plan with other settings, or is not a journal.
     """
 
     def __init__(self, path: Path, plan: Plan) -> None:
@@ -29,7 +29,7 @@ class Journal:
         self.done: Outcomes = self._read() if path.exists() else {}
 
     def add(self, cell: Cell, outcomes: list[Outcome]) -> None:
-        """Records a finished sample."""
+        """Records a finished sample. Raises UsageError if the file cannot be written."""
         self.done[cell] = outcomes
         done = [
             {"context": c, "sample": s, "outcomes": [asdict(o) for o in found]} for (c, s), found in self.done.items()
@@ -41,7 +41,7 @@ class Journal:
             raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from None
 
     def remove(self) -> None:
-        """The run is over and its result stored."""
+        """Deletes the file, after the result was stored."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> Outcomes:
@@ -56,7 +56,7 @@ class Journal:
                 for cell in held["done"]
             }
         except OSError as error:
-            raise UsageError(f"{self.path} cannot be read: {error.strerror or error}") from None
+            raise UsageError(f"cannot read {self.path}: {error.strerror or error}") from None
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UsageError(f"{self.path} is not the journal of an evaluation ({error}): {way_out}") from None
         wanted = self._plan.settings()
@@ -64,8 +64,8 @@ class Journal:
             if settings.get(name) != wanted[name]:
                 theirs, ours = json.dumps(settings.get(name)), json.dumps(wanted[name])
                 raise UsageError(
-                    f"{self.path} holds an unfinished run with {name} {theirs}, this one has {ours}: repeat "
-                    f"its settings, {way_out}"
+                    f"{self.path} holds an unfinished run with {name} {theirs}, but this one has {ours}: repeat its "
+                    f"settings, {way_out}"
                 )
         return done
 

@@ -1,4 +1,4 @@
-"""One prompt under many policies and budgets: prefilled once, then all of them decoded side by side."""
+"""Answers one prompt with many policies and budgets: it is prefilled once, then all of them decode side by side."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ from npusim.evaluation.prompts import Prompt
 from reference_model.model import Model
 
 CHUNK = 256
-"""Tokens prefilled at once: their attention weights, [q_heads, CHUNK, context], are held for the policies that look at
-them."""
+"""Tokens prefilled at once. Their attention weights, [q_heads, CHUNK, context], are kept for policies that use them."""
 
 LANES_AT_ONCE = 24
-"""Lanes decoded side by side: each has its own copy of what its policy keeps of the prompt, so this bounds memory."""
+"""Lanes decoded side by side. Each has its own copy of what its policy keeps of the prompt, so this bounds memory."""
 PREFILL_SHARE = 0.5
-"""Of the time that a prompt takes, roughly."""
+"""Share of a prompt's time that prefill takes, roughly."""
 
 FloatArray = NDArray[np.float32]
 OnProgress = Callable[[float], None]
@@ -46,13 +45,13 @@ class LaneKey:
 
 @dataclass
 class Lane:
-    """What one policy under one budget did with a prompt.
+    """What one policy with one budget did with a prompt.
 
-    activity    of its store
-    kl          KL(dense || pruned) of the next token after each of the question's tokens, in nats
-    log_probs   of each of the question's tokens but the first
-    traffic     of each step that gives a token of the answer, all layers together
-    moved       bytes that each of these steps would bring to a device that cannot hold everything
+    activity    the activity of its store
+    kl          KL(dense || pruned) of the next token after each token of the question, in nats
+    log_probs   log probability of each token of the question except the first
+    traffic     traffic of each step that gives a token of the answer, all layers together
+    moved       bytes that each of these steps would move to a device that does not hold the whole cache
     """
 
     activity: Activity
@@ -66,15 +65,15 @@ class Lane:
 
 @dataclass(frozen=True)
 class _Running:
-    """A lane, the store that it runs on, and what of each layer is on the device (nothing where the device holds
-    everything)."""
+    """A lane, its store, and for each layer what is on the device; `residency` is empty if the device holds the whole
+    cache."""
 
     lane: Lane
     store: PagedKV
     residency: list[Residency]
 
     def count(self, answers: bool) -> None:
-        """Keep the books of a step that was just done; `answers`: it gives a token of the answer."""
+        """Counts the traffic of the last step. `answers`: whether the step gives a token of the answer."""
         brought = sum(layer.touch(self.store.pages_read(index)) for index, layer in enumerate(self.residency))
         if answers:
             cache = self.store.cache
@@ -84,12 +83,12 @@ class _Running:
 
 @dataclass(frozen=True, kw_only=True)
 class LaneSettings:
-    """How every lane runs.
+    """Settings of all lanes.
 
-    max_new_tokens  of an answer
-    page_size       tokens of a page
-    device_tokens   tokens of each layer and KV head that a device holds, 0 for all
-    is_decided      whether an answer's text is one already, so that its lane may stop
+    max_new_tokens  the most tokens of an answer
+    page_size       tokens in a page
+    device_tokens   tokens that a device holds for each layer and KV head, 0 for all
+    is_decided      whether the text of an answer so far decides its score, so that its lane may stop
     """
 
     max_new_tokens: int
@@ -100,19 +99,19 @@ class LaneSettings:
 
 @dataclass(frozen=True)
 class Lanes:
-    """One prompt under many policies and budgets, answered greedily.
+    """Answers one prompt with many policies and budgets, greedily.
 
-    Nothing of a prompt depends on the policy, so it is computed once. From the question on every lane has its own
-    tokens."""
+    The prompt's context does not depend on the policy, so it is computed once. Each lane computes the question and the
+    answer by itself."""
 
     model: Model
     prompt: Prompt
     settings: LaneSettings
 
     def run(self, keys: Sequence[LaneKey], on_progress: OnProgress = lambda share: None) -> list[Lane]:
-        """A lane for each key, and one more: the dense run. on_progress is told the share of the work that is done,
-        from 0 to 1."""
-        gc.collect()  # the prompt before
+        """The lanes of `keys`, and as the last one the dense run. `on_progress` is called with the share of the work
+        that is done, from 0 to 1."""
+        gc.collect()  # frees what the prompt before left
         prefix = self._prefilled(keys, lambda share: on_progress(PREFILL_SHARE * share))
         starts = range(0, max(len(keys), 1), LANES_AT_ONCE)
         done: list[Lane] = []
@@ -122,20 +121,20 @@ class Lanes:
                 on_progress(PREFILL_SHARE + (1 - PREFILL_SHARE) * (number + step / self._num_steps) / len(starts))
 
             lanes = self._run_group(prefix, [*keys[start : start + LANES_AT_ONCE], self._dense(keys)], step_done)
-            done[-1:] = lanes  # in place of the dense run of the group before
+            done[-1:] = lanes  # replaces the dense run of the group before
         on_progress(1)
         return done
 
     @property
     def _num_steps(self) -> int:
-        """That a lane takes at most."""
+        """The most steps that a lane takes."""
         return len(self.prompt.question) + self.settings.max_new_tokens
 
     def _dense(self, keys: Sequence[LaneKey]) -> LaneKey:
         return LaneKey(Full(), max((key.budget for key in keys), default=self.settings.page_size))
 
     def _prefilled(self, keys: Sequence[LaneKey], on_progress: OnProgress) -> PagedKV:
-        """The prompt's context under every policy at once."""
+        """A store of the prompt's context that serves every policy."""
         c, context = self.model.config, self.prompt.context
         geometry = Geometry(c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, self.settings.page_size)
         num_pages = geometry.pages(len(context)) + (LANES_AT_ONCE + 1) * (geometry.pages(self._num_steps) + 2)
@@ -149,7 +148,7 @@ class Lanes:
         return prefix
 
     def _run_group(self, prefix: PagedKV, keys: Sequence[LaneKey], step_done: Callable[[int], None]) -> list[Lane]:
-        """`keys` side by side, each from a fork of `prefix`; the last is the dense one."""
+        """Runs the lanes of `keys` side by side, each from a fork of `prefix`. The last key is the dense one."""
         stores = [prefix.under(index, key.policy, key.budget) for index, key in enumerate(keys)]
         running = [_Running(Lane(store.activity), store, self._residency(prefix)) for store in stores]
         logits = self._ask(running, step_done)
@@ -160,7 +159,8 @@ class Lanes:
         return [one.lane for one in running]
 
     def _residency(self, prefix: PagedKV) -> list[Residency]:
-        """Of each layer, before a lane's first step; none where the device holds everything."""
+        """What is on the device for each layer before a lane's first step; empty if the device holds the whole
+        cache."""
         g, tokens = prefix.cache.geometry, self.settings.device_tokens
         num_layers = g.num_layers if tokens else 0
         return [Residency(g.num_kv_heads, g.pages(prefix.length), tokens // g.page_size) for _ in range(num_layers)]
@@ -169,8 +169,8 @@ class Lanes:
         return self.model.step(tokens, [one.store for one in running])
 
     def _ask(self, running: Sequence[_Running], step_done: Callable[[int], None]) -> FloatArray:
-        """Feeds the question's tokens to every lane, the last of which is the dense one; logits [lanes, vocab] after
-        the last token."""
+        """Feeds the question's tokens to every lane. -> logits, float32 [lanes, vocab], after the last token. The last
+        lane is the dense one."""
         question = self.prompt.question
         for step, token in enumerate(question):
             logits = self._step([token] * len(running), running)
@@ -185,7 +185,7 @@ class Lanes:
         return logits
 
     def _answer(self, running: Sequence[_Running], logits: FloatArray, step_done: Callable[[int], None]) -> None:
-        """Lets every lane take its likeliest token until its answer is decided, ends, or is as long as it may be."""
+        """Lets every lane take its likeliest token until its answer is decided, has ended, or has max_new_tokens."""
         for step in range(self.settings.max_new_tokens):
             running = [one for one, row in zip(running, logits, strict=True) if self._goes_on(one.lane, row)]
             step_done(step + 1)
@@ -196,7 +196,8 @@ class Lanes:
                 one.count(answers=True)
 
     def _goes_on(self, lane: Lane, logits: FloatArray) -> bool:
-        """Whether a lane needs another token after its likeliest one, which it takes unless it ends the text."""
+        """Adds the likeliest token to the lane's answer, unless it ends the text. -> whether the lane needs another
+        token."""
         token = int(logits.argmax())
         if token in self.model.tokenizer.eos:
             return False

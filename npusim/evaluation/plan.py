@@ -1,4 +1,4 @@
-"""What is to be evaluated."""
+"""What to evaluate: policies, budgets, contexts and the samples of a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULL = "full"
 
 
 class Cell(NamedTuple):
-    """One sample of a plan: its length in tokens, and its number among those of that length."""
+    """One sample of a plan: its length in tokens, and its number among the samples of that length."""
 
     context: int
     sample: int
@@ -28,14 +28,14 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Every policy under every budget on the same samples of every context length. UsageError for a field that cannot
-    be.
+    """Every policy with every budget on the same samples of every context length. Raises UsageError for a field with an
+    impossible value.
 
-    dense_layers    first layers that attend to everything, under every policy (Quest's evaluation: 2); their traffic
+    dense_layers    the first layers attend to all tokens with every policy (2 in Quest's evaluation); their traffic
                     counts
-    seed            of the samples: equal seeds give equal samples
-    device_tokens   tokens of each layer and KV head that the device holds, 0 for all. Anything beyond that counts as
-                    moved.
+    seed            seed of the samples: equal seeds give equal samples
+    device_tokens   tokens that the device holds for each layer and KV head, 0 for all. Reading others counts as moved
+                    bytes.
     haystack, templates     files that the task was made with
     """
 
@@ -76,7 +76,7 @@ class Plan:
             )
 
     def check_model(self, config: ModelConfig) -> None:
-        """Refuses what this model cannot do, before anything is computed."""
+        """Raises UsageError if the plan asks for something that this model cannot do."""
         with _refusals_as_usage_errors():
             Geometry(config.num_layers, config.num_heads, config.num_kv_heads, config.head_dim, self.page_size)
         for context in self.contexts:
@@ -89,12 +89,11 @@ class Plan:
 
     @property
     def cells(self) -> list[Cell]:
-        """The short contexts first, so that there is something to look at early."""
+        """All samples, with short contexts first, so that there are results early."""
         return [Cell(context, sample) for context in sorted(self.contexts) for sample in range(self.samples)]
 
     def lanes(self) -> dict[LaneKey, str]:
-        """What is decoded side by side, and the policy's name. The dense run is there in any case, so it is not among
-        them."""
+        """The lanes to decode, and the policy's name of each. FULL is left out, since Lanes adds the dense run."""
         return {
             LaneKey(self._policy(name), budget): name
             for name in self.policies
@@ -107,13 +106,13 @@ class Plan:
         return PerLayer(policy, self.dense_layers) if self.dense_layers else policy
 
     def settings(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The fields as JSON-ready data."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @contextmanager
 def _refusals_as_usage_errors() -> Iterator[None]:
-    """A field that kv refuses is the caller's error as any other field is."""
+    """Raises UsageError in place of KVError, as for the other fields of a plan."""
     try:
         yield
     except KVError as error:

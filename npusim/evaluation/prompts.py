@@ -1,5 +1,5 @@
-"""From a task's sample to the tokens that a model is given: those prefilled, and those that a policy acts on one by
-one."""
+"""Turns a task's sample into tokens for a model: the context, which is prefilled, and the question, which is fed token
+by token with a policy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from npusim.errors import UsageError
 from reference_model.tokenizer import Tokenizer
 
 SEAM_TOKENS = 4
-"""Texts that are encoded in parts may take a few tokens more than as a whole."""
+"""A text that is encoded in parts may take a few more tokens than as a whole."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """context is stored densely; question is fed token by token, as Quest's evaluation does, since a policy acts at
-    decode time only."""
+    """The context is computed densely. The question is fed token by token, as in Quest's evaluation, since a policy
+    only acts in decode steps."""
 
     context: list[int]
     question: list[int]
@@ -27,7 +27,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a model's chat format puts before a question and between it and the answer; nothing for a base model."""
+    """The text that a model's chat format puts before a question, and between it and the answer; empty for a base
+    model."""
 
     before: str = ""
     after: str = ""
@@ -50,10 +51,10 @@ class Frame:
 def draw_sample(
     tokenizer: Tokenizer, task: Task, frame: Frame, *, num_tokens: int, number: int, seed: int = 0
 ) -> Sample:
-    """Sample `number` of a task, such that prompt and answer together take at most num_tokens. KVError if it cannot be
-    so short.
+    """Sample `number` of a task, whose prompt and answer together have at most `num_tokens` tokens. Raises KVError if
+    it cannot be so short.
 
-    A file's samples come in its order; a generator's are drawn, the same from the same seed.
+    Samples of a file are in its order. Other tasks draw them: equal seeds give equal samples.
     """
 
     def count_tokens(text: str) -> int:
@@ -70,11 +71,11 @@ def draw_sample(
 
 
 def check_fits(prompt: Prompt, max_new_tokens: int, context_length: int) -> None:
-    """Refuses a prompt that leaves no room for its answer."""
+    """Raises UsageError for a prompt that leaves no room for its answer, or that has an empty part."""
     needed = len(prompt.context) + len(prompt.question) + max_new_tokens
     if needed > context_length:
         raise UsageError(
-            f"a sample takes {needed} tokens, the model's context has {context_length}: ask for a shorter --context"
+            f"a sample takes {needed} tokens, but the model's context has {context_length}: give a shorter --context"
         )
     if not prompt.context or not prompt.question:
-        raise UsageError("a sample has an empty context or question: there is nothing to store or nothing to ask")
+        raise UsageError("a sample has an empty context or question: give a task whose samples have both")

@@ -1,4 +1,4 @@
-"""What comes out of an evaluation: an outcome a sample, policy and budget, and a row of means over samples."""
+"""Results of an evaluation: an Outcome for each sample, policy and budget, and a Row of means over samples."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from npusim.evaluation.plan import FULL, Cell, Plan
 
 @dataclass(frozen=True)
 class Outcome:
-    """One sample under one policy and budget. Bytes and descriptors are of all layers in one decode step, mean over the
-    answer's tokens; kl in nats."""
+    """The result of one sample with one policy and budget. Bytes and descriptors are those of all layers in one decode
+    step, as the mean over the answer's tokens. kl is in nats."""
 
     policy: str
     budget: int
@@ -34,7 +34,7 @@ Outcomes = dict[Cell, list[Outcome]]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One context, policy and budget: means over its samples of what an Outcome holds, and the answers.
+    """The result for one context, policy and budget: means of the fields of Outcome over its samples, and the answers.
 
     score_error     standard error of the mean score
     """
@@ -62,15 +62,15 @@ class Row:
 
 
 MEANS = tuple(name for name in Outcome.__dataclass_fields__ if name not in ("policy", "budget", "answer"))
-"""Fields of an Outcome whose mean is a Row's field of the same name."""
+"""Fields of Outcome whose mean is the field of Row with the same name."""
 _OF_PLAN = tuple(field.name for field in fields(Row) if field.name in Plan.__dataclass_fields__.keys() - {"samples"})
-"""Fields that a Row takes over from its Plan."""
+"""Fields of Row that are copied from the Plan."""
 
 
 def rows(plan: Plan, outcomes: Mapping[Cell, Sequence[Outcome]]) -> list[Row]:
-    """One row for each context, policy and budget of which there is a sample.
+    """A row for each context, policy and budget that has a sample.
 
-    `full` ignores the budget, so its row is repeated for every budget.
+    The policy `full` does not depend on the budget, so its row is repeated for every budget.
     """
     return [row for context in sorted(plan.contexts) for row in _rows_of(plan, context, outcomes)]
 

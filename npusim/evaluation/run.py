@@ -1,4 +1,4 @@
-"""Works a plan off, sample by sample."""
+"""Carries out a plan, sample by sample."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ def evaluate(
     *,
     jobs: int = 1,
 ) -> Outcomes:
-    """Outcomes of every sample, those of the journal included. What is finished is in the journal, whatever happens
-    after it.
+    """The outcomes of every sample, including those that the journal already has. Each finished sample is added to the
+    journal at once.
 
-    With several `jobs`, so many processes share the samples, with the same outcomes. Each loads the model and the task
-    that the plan names; progress is then told whole samples at a time. Raises UsageError where one of them ends."""
+    With `jobs` above 1, that many processes share the samples, and the outcomes are the same. Each process loads the
+    model and the task that the plan names, and progress is reported only for whole samples. Raises UsageError if one
+    of them ends early, or if the plan asks for something that the model or the task cannot do."""
     plan.check_model(model.config)
     if isinstance(task, FileTask) and plan.samples > len(task.samples):
         raise UsageError(f"{plan.samples} samples of {task.name}: the file has {len(task.samples)}, ask for no more")
@@ -58,7 +59,7 @@ def evaluate(
 
 
 def evaluate_apart(plan: Plan, cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, list[Outcome]]]:
-    """Samples in `jobs` other processes, in the order in which they are finished."""
+    """(sample, its outcomes) of `cells`, computed in `jobs` other processes, in the order in which they finish."""
     workers = ProcessPoolExecutor(jobs, get_context("spawn"))
     try:
         running = {workers.submit(_evaluate_named, plan, cell): cell for cell in cells}
@@ -66,7 +67,7 @@ def evaluate_apart(plan: Plan, cells: Sequence[Cell], jobs: int) -> Iterator[tup
             yield running[finished], finished.result()
     except BrokenProcessPool:
         raise UsageError(
-            f"one of {jobs} processes has ended, which may be for want of memory: give fewer with --jobs"
+            f"one of {jobs} processes has ended early, perhaps for lack of memory: give a smaller --jobs"
         ) from None
     finally:
         workers.shutdown(cancel_futures=True)
@@ -91,7 +92,7 @@ def evaluate_sample(
     cell: Cell,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> list[Outcome]:
-    """One sample under every policy and budget of the plan."""
+    """The outcomes of one sample with every policy and budget of the plan."""
     context, number = cell
     frame = Frame.of(model.tokenizer, task)
     sample = draw_sample(model.tokenizer, task, frame, num_tokens=context, number=number, seed=plan.seed)
@@ -116,7 +117,7 @@ def evaluate_sample(
 
 
 def _score(task: Task, sample: Sample, lane: Lane) -> float:
-    """The task's score of the answer; without one, the perplexity of the question."""
+    """The task's score of the answer; for a task without answers, the perplexity of the question."""
     return task.score(lane.text, sample) if sample.max_new_tokens else float(np.exp(-np.mean(lane.log_probs)))
 
 

@@ -1,4 +1,4 @@
-"""Tasks by the names that a command line uses."""
+"""Tasks by their names on the command line."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from reference_model.tokenizer import Tokenizer
 from reference_model.train.recall import Recall
 
 OF_FILES: dict[str, tuple[Callable[[Path], Task], str]] = {
-    "longbench": (longbench_file, "a LongBench v1 file, named after its task as hotpotqa.jsonl"),
-    "infinitebench": (infinitebench_file, "an InfiniteBench file, named after its task as kv_retrieval.jsonl"),
+    "longbench": (longbench_file, "a LongBench v1 file, named after its task, such as hotpotqa.jsonl"),
+    "infinitebench": (infinitebench_file, "an InfiniteBench file, named after its task, such as kv_retrieval.jsonl"),
     "qa_1": (read_squad, "RULER's question answering, from a SQuAD file"),
     "qa_2": (read_hotpotqa, "RULER's question answering, from a HotpotQA file with distractors"),
     "perplexity": (
@@ -30,17 +30,18 @@ OF_FILES: dict[str, tuple[Callable[[Path], Task], str]] = {
         "perplexity of the end of passages of a text file; lower is better",
     ),
 }
-"""NAME:FILE -> who reads the file, and what it is."""
+"""For each NAME of NAME:FILE, the function that reads the file, and what the file is."""
 
 RECALL = "recall"
 
 
 def task_from(spec: str, tokenizer: Tokenizer, haystack: Path | None = None, templates: Path | None = None) -> Task:
-    """NAME or NAME:FILE -> a task. UsageError or KVError for a name that is not known, or a file that is damaged or of
-    another kind.
+    """The task of `spec`, which is NAME or NAME:FILE. Raises UsageError or KVError for a name that is not known, or a
+    file that is damaged or of another kind.
 
-    haystack    a text whose sentences hide the needles of `needle` and of RULER's tasks; else the passkey's noise
-    templates   prompts of the LongBench tasks, as its config/dataset2prompt.json; else context and question as they are
+    haystack    a text whose sentences hide the needles of `needle` and of RULER's tasks; by default the passkey's noise
+    templates   prompts of the LongBench tasks, such as its config/dataset2prompt.json; by default context and question
+                are not changed
     """
     name, colon, file = spec.partition(":")
     name = name.replace("-", "_")
@@ -48,7 +49,7 @@ def task_from(spec: str, tokenizer: Tokenizer, haystack: Path | None = None, tem
         if not file:
             raise UsageError(f"task {name!r} needs a file: write {name}:FILE, {OF_FILES[name][1]}")
         if haystack:
-            raise UsageError(f"task {name!r} takes its texts from its own file: leave the haystack out")
+            raise UsageError(f"task {name!r} takes its texts from its own file: leave --haystack out")
         if templates and name != "longbench":
             raise UsageError(f"task {name!r} has no templates: only longbench:FILE does")
         if name == "longbench" and templates:
@@ -82,7 +83,7 @@ def _template(path: Path, name: str) -> str:
 
 
 def record_recall(tokenizer: Tokenizer) -> RecordRecall:
-    """Records of words that are one token of this tokenizer, if it has enough of them."""
+    """The recall task with words that are one token of this tokenizer, if it has enough of them."""
     try:
         words = tuple(tokenizer.decode([word]).strip() for word in Recall.of(tokenizer.backend).words)
     except ModelError:

@@ -1,5 +1,5 @@
-"""A language model on the chip: a Llama-family decoder with a paged, pruned cache is lowered to static programs, and a
-session drives them token by token.
+"""A language model on the chip. A decoder of the Llama family with a paged, pruned cache is lowered to static programs,
+and a session runs them token by token.
 
 >>> import reference_model
 >>> from npusim.board import board_named

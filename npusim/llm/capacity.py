@@ -1,7 +1,8 @@
-"""Which boards can hold a model, at what speed, and what binds, for every precision, context length and page budget.
+"""Which boards a model fits, how fast it is there, and what limits the speed, for every precision, context length and
+page budget.
 
-A layer's programs differ from another layer's in addresses alone, so two and three layers are lowered and timed, and
-the others follow."""
+The programs of two layers differ only in addresses. So models of two and of three layers are lowered and timed, and the
+figures of a model with more layers follow from the difference."""
 
 from __future__ import annotations
 
@@ -29,11 +30,11 @@ _ENOUGH = 1 << 32
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a board can do with a model under one setup.
+    """Whether a model fits a board with one setup, and how fast it is.
 
-    needed_bytes    of ION memory; without the programs where these do not fit LMEM
-    step            at a full context; None where the programs do not fit LMEM
-    reason          why something does not fit, or empty
+    needed_bytes    ION memory that is needed; without that of the programs if these do not fit LMEM
+    step            time of a decode step at a full context; None if the programs do not fit LMEM
+    reason          why the model does not fit; "" if it does
     """
 
     setup: Setup
@@ -43,11 +44,11 @@ class Capacity:
 
     @property
     def fits(self) -> bool:
-        """Whether the programs fit LMEM, and everything the board's ION memory."""
+        """Whether the programs fit LMEM and everything fits the board's ION memory."""
         return not self.reason
 
     def json(self) -> dict[str, Any]:
-        """JSON-ready. Speeds of what does not fit the memory are those that it would have with enough of it."""
+        """JSON-ready data. If the model does not fit the memory, the speed is what it would be with enough of it."""
         setup, step = self.setup, self.step
         return {
             "board": setup.board.name,
@@ -68,7 +69,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class _Timed:
-    """Lowerings of two and of three layers, on a board."""
+    """Times and sizes of a model of two layers and of one of three, on a board."""
 
     steps: tuple[StepTime, StepTime]
     command_bytes: tuple[int, int]
@@ -82,7 +83,7 @@ class _Timed:
         )
 
     def step(self, num_layers: int) -> StepTime:
-        """A decode step of a model of so many layers."""
+        """The time of a decode step of a model of `num_layers` layers."""
         two, three = self.steps
         values = {
             f.name: getattr(two, f.name) + (num_layers - 2) * (getattr(three, f.name) - getattr(two, f.name))
@@ -91,13 +92,13 @@ class _Timed:
         return StepTime(**values)
 
     def commands(self, num_layers: int) -> int:
-        """Bytes of all command buffers of a model of so many layers."""
+        """Bytes of all command buffers of a model of `num_layers` layers."""
         two, three = self.command_bytes
         return two + (num_layers - 2) * (three - two)
 
 
 def contexts_of(config: ModelConfig) -> list[int]:
-    """The lengths asked by default: CONTEXTS as far as the model goes, and its own where that is shorter."""
+    """The default context lengths: CONTEXTS, none longer than the model's own context."""
     longest = min(align_up(config.context_length, PAGE_SIZE), CONTEXTS[-1])
     return sorted({min(context, longest) for context in CONTEXTS})
 
@@ -111,7 +112,7 @@ def capacities(
     gather: Gather = Gather.PATCH,
     submit: Submit = Submit.LAYER,
 ) -> Iterator[Capacity]:
-    """Every answer, as it is found; boards with the same chip share lowerings."""
+    """Yields a Capacity for every combination as it is found. Boards with the same chip share lowerings."""
     for precision, context, budget in product(precisions, contexts, BUDGETS):
         if budget is None or budget < context:
             setups = [Setup(board, precision, context, budget, gather=gather, submit=submit) for board in boards]
@@ -119,7 +120,7 @@ def capacities(
 
 
 def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]:
-    """For setups that differ in the board alone."""
+    """The capacities of `setups`, which differ only in the board."""
     small: dict[str, tuple[LoweredModel, LoweredModel] | NpusimError] = {}
     for setup in setups:
         chip = setup.board.chip.name
@@ -140,7 +141,8 @@ def _answers(config: ModelConfig, setups: Sequence[Setup]) -> Iterator[Capacity]
 
 
 def _from_storage(step: StepTime, weight_bytes: int, board: Board) -> str:
-    """What reading the weights for every token would come to, where anybody has published how fast that is."""
+    """In words, the speed if the weights are read from storage for every token; "" if the storage's speed is not
+    known."""
     if not board.host.storage_bytes_per_s:
         return ""
     return (

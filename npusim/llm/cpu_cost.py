@@ -1,9 +1,9 @@
-"""What the board's CPU does around the chip, in microseconds.
+"""How long the board's CPU takes for its part of a step, in microseconds.
 
 Source: measurements on a CV1800B board (C906) published in the YorHamodelnumbernine LLM-deploy repository, SUMMARY.md
-and REPORT_*: a prebuilt command buffer is submitted and waited for in 0.115 ms, in 0.140 to 0.145 ms with the cache
-invalidated; 256 KiB are invalidated in 0.020 to 0.052 ms; ION memory is written at 753 MB/s and read at about 2,200
-MB/s. What has no published figure is counted in CPU cycles and said to be an estimate."""
+and REPORT_*. Submitting a prebuilt command buffer and waiting for it takes 0.115 ms, or 0.140 to 0.145 ms with
+invalidating the cache; invalidating 256 KiB takes 0.020 to 0.052 ms; ION memory is written at 753 MB/s and read at
+about 2,200 MB/s. Costs without a published figure are estimated in CPU cycles, and are marked so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PUBLISHED_MHZ = 1000
 
 @dataclass(frozen=True)
 class CpuCosts:
-    """A board's host, and the constants that `Host` does not hold."""
+    """Costs on a board's host, with constants that `Host` does not have. Every method gives microseconds."""
 
     host: Host
     invalidate_us_per_kib: float = 36 / 256
@@ -34,11 +34,11 @@ class CpuCosts:
         return self.host.cpu_mhz or _PUBLISHED_MHZ
 
     def submit(self) -> float:
-        """Starting a command buffer and waiting for its end, without the chip's own time."""
+        """Starts a command buffer and waits for its end, without the chip's own time."""
         return self.host.submit_us
 
     def invalidate(self, num_bytes: float) -> float:
-        """Making what the chip wrote visible to the CPU, or what the CPU wrote to the chip."""
+        """Makes what the chip wrote visible to the CPU, or what the CPU wrote visible to the chip."""
         return self.invalidate_call_us + self.invalidate_us_per_kib * num_bytes / 1024 if num_bytes else 0.0
 
     def read(self, num_bytes: float) -> float:
@@ -48,23 +48,24 @@ class CpuCosts:
         return self.read(num_bytes) + num_bytes / self.host.copy_bytes_per_s * 1e6
 
     def patches(self, count: int) -> float:
-        """Setting `count` addresses of a command buffer and flushing their descriptors (64 bytes each)."""
+        """Sets `count` addresses in a command buffer and flushes their descriptors (64 bytes each)."""
         return count * self.cycles_per_patch / self.mhz + self.invalidate(count * 64)
 
     def compares(self, count: float) -> float:
         return count * self.cycles_per_compare / self.mhz
 
     def argmax(self, num_logits: int, itemsize: int = 2) -> float:
-        """Greedy choice of a token, with the invalidation in front."""
+        """Chooses the likeliest token, after invalidating the logits."""
         num_bytes = num_logits * itemsize
         return self.invalidate(num_bytes) + self.read(num_bytes) + self.compares(num_logits)
 
     def choose_pages(self, rows: int, group: int, blocks: int, slots: int) -> float:
-        """Group maximum and top-k (a heap of `slots`) of `rows` lists of `blocks` float32 scores."""
+        """Chooses `slots` pages for each of `rows` KV heads: the maximum over `group` query heads of `blocks` float32
+        scores, then a top-k with a heap."""
         num_bytes = rows * group * blocks * 4
         per_row = self.compares(group * blocks + blocks + slots * max(1, slots.bit_length()))
         return self.invalidate(num_bytes) + self.read(num_bytes) + rows * per_row
 
     def embed(self, row_bytes: int) -> float:
-        """One row of the embedding into the io region."""
+        """Copies one row of the embedding into the io region."""
         return self.copy(row_bytes) + self.invalidate(row_bytes)

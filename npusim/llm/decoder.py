@@ -1,4 +1,4 @@
-"""A decoder layer as commands: what stands before the choice of pages, and what follows it."""
+"""A decoder layer as commands, in two parts: before and after pages are chosen."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from npusim.llm.weights import WeightStrip
 class Context:
     """What all layers of one program share: the builder, the stream of weights, and what stays in LMEM.
 
-    rows        new tokens
-    num_slots   pages that each KV head attends to
+    rows        number of new tokens
+    num_slots   number of pages that each KV head attends to
+    x           residual stream of the new tokens, bf16
     turns       cos and sin of the new tokens' positions
-    softmax, gate   tables that stay in LMEM; None: each layer loads them where it needs them, for many rows need the
+    softmax, gate   tables that stay in LMEM. None: each layer loads them when it needs them, since many rows need the
                     room
     """
 
@@ -44,11 +45,11 @@ class Context:
     gate: InterpolatedTable | None
 
     def scratch(self, columns: int) -> Tg:
-        """Rows in GMEM that a product may go through."""
+        """Rows of `columns` numbers in GMEM that a product may use as scratch."""
         return tg(self.layout.memory["scratch"].addr, (1, self.rows, 1, columns), BF16)
 
     def gain(self, layer: int, name: str) -> Tg:
-        """Of the norm in front of a layer's "attention" or "mlp"."""
+        """The gain of the norm before a layer's "attention" or "mlp" (`name`)."""
         layout = self.layout
         addr = layout.memory["weights"].addr + layout.weights.gains[layer][name]
         return tg(addr, (1, 1, 1, layout.config.hidden_size), BF16)
@@ -69,12 +70,13 @@ def start(
     attends: bool = True,
     sync: str = "hazards",
 ) -> Context:
-    """A program that will multiply by `matrices` in that order. The residual stream is loaded from the io region.
+    """Starts a program that will multiply by `matrices` in that order, and loads the residual stream from the io
+    region.
 
-    num_buffers     tiles of weights in LMEM: with one, loads and products take turns
-    begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in
-                        the program
-    sync            what a command waits for, as KernelBuilder takes it
+    num_buffers     tiles of weights in LMEM; with one, loads and products take turns
+    begins          whether the program has a layer's part before the choice of pages
+    attends         whether the program has a layer's part after the choice of pages
+    sync            KernelBuilder's `sync`
     """
     b = KernelBuilder(layout.setup.board.chip, sync=sync)
     weights = layout.memory["weights"].addr
@@ -99,7 +101,7 @@ def start(
 
 
 def whole_layer(ctx: Context, layer: int) -> None:
-    """A layer whose pages were chosen before the program started."""
+    """Emits a whole layer, whose pages were chosen before the program started."""
     ctx.b.set_layer_id(layer)
     with ctx.b.lmem_scope():
         q = queries(ctx)
@@ -109,14 +111,14 @@ def whole_layer(ctx: Context, layer: int) -> None:
 
 
 def queries(ctx: Context) -> Tl:
-    """Room for the queries of the new tokens."""
+    """LMEM for the queries of the new tokens."""
     c = ctx.layout.config
     return alloc_rows(ctx.b, ctx.rows, c.num_heads * c.head_dim)
 
 
 def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
-    """Norm, queries, keys and values, rope; keys and values go into their page; scores of pages. `q` gets the queries
-    if wanted."""
+    """Emits a layer's part before the choice of pages: norm, queries, keys and values, rope, storing keys and values
+    into their page, and the scores of pages. The queries go into `q`, unless it is None."""
     b, layout = ctx.b, ctx.layout
     c, shape = layout.config, layout.cache_shape
     q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
@@ -153,7 +155,7 @@ def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
 
 
 def attend(ctx: Context, layer: int, q: Tl) -> None:
-    """Attention over the chosen pages and its projection, added to the residual stream."""
+    """Emits attention over the chosen pages and its projection, which is added to the residual stream."""
     b, c = ctx.b, ctx.layout.config
     with b.lmem_scope():
         mixed = alloc_rows(b, ctx.rows, c.num_heads * c.head_dim)
@@ -163,7 +165,7 @@ def attend(ctx: Context, layer: int, q: Tl) -> None:
 
 
 def mlp(ctx: Context, layer: int) -> None:
-    """The gated MLP, added to the residual stream."""
+    """Emits the gated MLP, which is added to the residual stream."""
     b, layout = ctx.b, ctx.layout
     c = layout.config
     with b.lmem_scope():
@@ -181,7 +183,7 @@ def mlp(ctx: Context, layer: int) -> None:
 
 
 def head(ctx: Context) -> None:
-    """Final norm and the logits, strip by strip."""
+    """Emits the final norm and the logits, strip by strip."""
     b, layout = ctx.b, ctx.layout
     c = layout.config
     with b.lmem_scope():
@@ -209,7 +211,8 @@ def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
 
 
 def _page(ctx: Context, layer: int, kv_head: int, side: int, slot: int) -> PageAddress:
-    """Where the page in a slot lies: wherever its label is moved, or, in a decode step, where the CPU copied it."""
+    """Address of the page in a slot: a label that the driver moves, or in a decode step the place that the CPU copies
+    it to."""
     staging = ctx.layout.staging
     if staging and ctx.rows == 1:
         return staging.addr(layer, kv_head, side, slot), None
@@ -217,11 +220,11 @@ def _page(ctx: Context, layer: int, kv_head: int, side: int, slot: int) -> PageA
 
 
 def softmax_tables(b: KernelBuilder, layout: ModelLayout) -> Softmax:
-    """What softmax looks up, in LMEM."""
+    """Loads the tables of softmax into LMEM."""
     return Softmax(load_interpolated(b, "exp", layout.table("exp")), load_scientific(b, layout.table("reciprocal")))
 
 
 def gate_table(b: KernelBuilder, layout: ModelLayout) -> InterpolatedTable:
-    """What the MLP's gate looks up, in LMEM: a sigmoid or GELU's gate, as the model's activation has it."""
+    """Loads the table of the MLP's gate into LMEM: a sigmoid or GELU's gate, according to the model's activation."""
     function = "sigmoid" if layout.config.activation == "silu" else "gelu_gate"
     return load_interpolated(b, function, layout.table(function))

@@ -1,5 +1,5 @@
-"""The demonstration: what the bundled model is asked, on which board, and the logits that the vendor's model gave for
-it."""
+"""The demonstration: the bundled model, its prompt and board, and the logits of the vendor's functional model for
+them."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ PROMPT = (
     " And the angel said unto them, Fear not: for, behold, I bring you good tidings of great joy, which shall be to "
     "all people. [ king"
 )
-"""The value that it asks for stands more than a budget back: Quest has to find its page."""
+"""The value that is asked for is further back than the budget, so Quest has to find its page."""
 STEPS = 12
 GOLDEN = files("golden") / "data" / "llm" / "demo.npz"
 
 
 def demo_run() -> Generation:
-    """The bundled model in bf16 on a Duo 256M with a cache of 256 tokens, of which a step attends to 64."""
+    """The bundled model in bf16 on a Duo 256M, with a cache of 256 tokens of which a step attends to 64."""
     model = load("builtin")
     return prepare(model, Setup(board_named("duo256m"), "bf16", context=256, budget=64), model.tokenizer.encode(PROMPT))
 
 
 def demo_tokens(run: Generation, device: Device | None = None) -> Iterator[int]:
-    """The likeliest tokens, one at a time; run.logits then holds what GOLDEN does."""
+    """Yields the likeliest tokens. Afterwards run.logits should equal golden_logits()."""
     return run.generate(STEPS, GREEDY, device)
 
 
 def golden_logits() -> np.ndarray:
-    """Float32 [STEPS, vocab]."""
+    """The logits of the vendor's functional model, float32 [STEPS, vocab]."""
     with as_file(GOLDEN) as path:
         return np.asarray(read_archive(path)["logits"])

@@ -1,4 +1,4 @@
-"""What a driver needs of a chip: memory to write and read, programs to load once, move labels in and run."""
+"""The interface between a driver and a chip: memory, and programs that are loaded once, edited and run."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from npusim.state import State
 
 
 class Device(Protocol):
-    """A chip with its memory; addresses are offsets from the start of its DRAM."""
+    """A chip with its memory. Addresses are offsets from the start of its DRAM."""
 
     def load(self, name: str, program: Program) -> None:
-        """Keeps a program under a name."""
+        """Keeps `program` under the name `name`."""
 
     def write(self, addr: int, data: bytes) -> None: ...
 
     def read(self, addr: int, num_bytes: int) -> bytes: ...
 
     def run(self, name: str, addrs: Mapping[str, int]) -> int:
-        """Moves labels (those not named stay), runs the program to its end and returns how many descriptors changed."""
+        """Sets labels of the program to the addresses in `addrs`; other labels keep theirs. Then runs it to its end.
+        -> how many descriptors changed."""
 
 
 class SimulatedDevice:
-    """npusim's own chip."""
+    """A chip that npusim simulates."""
 
     def __init__(self, chip: Chip, gmem_bytes: int | None = None) -> None:
         self.state = State(chip, gmem_bytes)

@@ -1,4 +1,4 @@
-"""Generation on the simulated chip, with what it would cost on the board."""
+"""Generates text on the simulated chip, and predicts how long it takes on the board."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from reference_model.quant.twin import TwinModel
 
 @dataclass
 class Generation:
-    """A model on a board. `tokens` and `logits` fill up while it generates: logits[i] is what tokens[i] was chosen
-    from."""
+    """A model on a board. While it generates, `tokens` and `logits` grow: tokens[i] was chosen from logits[i], float32
+    [vocab]."""
 
     lowered: LoweredModel
     twin: TwinModel
@@ -33,11 +33,12 @@ class Generation:
     logits: list[FloatArray] = field(default_factory=list)
 
     def session(self, device: Device | None = None) -> Session:
-        """A new sequence, on the simulated chip unless `device` is another."""
+        """A new sequence on `device`, by default a new simulated chip."""
         return Session(self.lowered, self.twin, device or SimulatedDevice(self.lowered.setup.board.chip))
 
     def generate(self, max_tokens: int, sampling: Sampling = GREEDY, device: Device | None = None) -> Iterator[int]:
-        """At most max_tokens tokens, up to an end-of-text token (not given out) or the end of the cache."""
+        """Yields tokens: at most `max_tokens`, until an end-of-text token, which is not yielded, or until the cache is
+        full."""
         setup = self.lowered.setup
         session = self.session(device)
         rng = np.random.default_rng(sampling.seed)
@@ -55,11 +56,12 @@ class Generation:
                 logits = session.decode(token)
 
     def step_time(self) -> StepTime:
-        """The predicted time of a decode step at the middle of what was generated."""
+        """The predicted time of a decode step in the middle of the generated text."""
         return Predictor(self.lowered).decode(self._middle)
 
     def step_time_without_pruning(self) -> StepTime | None:
-        """The same of a program that attends to the whole cache; None where this one does, or that one does not fit."""
+        """The same for a program that attends to the whole cache. None if this one does, or if that one does not
+        fit."""
         setup = self.lowered.setup
         if not setup.prunes:
             return None
@@ -79,6 +81,6 @@ class Generation:
 
 
 def prepare(model: Model, setup: Setup, prompt: Sequence[int], by_layer: bool | None = None) -> Generation:
-    """`model` quantised and lowered for `setup`; see lower for `by_layer`."""
+    """`model` quantised and lowered for `setup`, with `by_layer` as in lower. Raises what quantise and lower raise."""
     twin = quantise(model, setup.precision)
     return Generation(lower(model.config, setup, by_layer), twin, list(prompt))

@@ -1,4 +1,4 @@
-"""Where everything of a lowered model lies in GMEM, and what is written there before the first token."""
+"""Where everything of a lowered model is in GMEM, and what is written there before the first token."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from reference_model.quant.twin import TwinModel
 
 FORMATS = {"bf16": Fmt.BF16, "int8": Fmt.I8}
 EMPTY_BOX = 1e30
-"""A box that holds no key yet reaches from +EMPTY_BOX down to -EMPTY_BOX: any key is inside, and no product
-overflows."""
+"""A box without keys has +EMPTY_BOX as its minimum and -EMPTY_BOX as its maximum. Any key changes both, and no product
+with it overflows."""
 
 
 @dataclass(frozen=True)
 class Addresses:
     """GMEM addresses that the driver itself needs.
 
-    x          residual stream of the new tokens, bf16 [chunk, hidden]: the embedding goes in here
-    queries    bf16 [q_heads * head_dim], between two programs of a step
+    x          residual stream of the new tokens, bf16 [chunk, hidden]; the driver writes the embedding here
+    queries    bf16 [q_heads * head_dim], kept between two programs of a step
     logits     bf16 [vocab]
-    scores     of each layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of float32
-               numbers
-    rope       rows of (cos, sin), rope_bytes a position
-    mask       as masks lays them out
+    scores     for each layer [kv_heads][2][group][num_pages], the upper and then the lower halves of float32 numbers;
+               layers are score_bytes apart
+    rope       a row of (cos, sin) for each position, rope_bytes apart
+    mask       the rows of `masks`
     boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
     """
 
@@ -55,10 +55,11 @@ class Addresses:
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """Addresses are offsets from the start of the board's ION block, which base register 0 holds.
+    """Where everything of a lowered model is. Addresses are offsets from the start of the board's ION block, whose
+    address is in base register 0.
 
-    pages       of the cache; page 0 is the null page, all zeros, which stands in for a slot that is not used
-    staging     where the CPU copies the page of each slot; None where it copies none
+    pages       the cache's pages. Page 0 is the null page, all zeros, for slots that are not used
+    staging     where the CPU copies the page of each slot; None if it copies none
     """
 
     setup: Setup
@@ -71,12 +72,12 @@ class ModelLayout:
 
     @property
     def cache_shape(self) -> CacheShape:
-        """Of one layer, as the cache's kernels take it."""
+        """The shape of one layer's cache, for the cache's kernels."""
         c = self.config
         return CacheShape(c.num_kv_heads, c.group_size, c.head_dim, self.pages.head_stride)
 
     def boxes(self, layer: int) -> Boxes:
-        """Relative to the label that names a block's column."""
+        """The boxes of a layer, relative to the label of a block's column."""
         return Boxes(layer * _box_bytes(self.setup, self.config), self.setup.num_pages)
 
     def table(self, function: str) -> int:
@@ -85,11 +86,11 @@ class ModelLayout:
 
     @property
     def norm_eps(self) -> int:
-        """What RMSNorm adds to a sum of squares, a bf16 pattern."""
+        """The number that RMSNorm adds to a sum of squares, as a bf16 pattern."""
         return int(ops.rms_norm_constants(np.ones(self.config.hidden_size, np.float32), self.config.norm_eps)[1])
 
     def constants(self, twin: TwinModel) -> tuple[tuple[int, bytes], ...]:
-        """(address, bytes) of weights, tables, and an empty cache, to be written before the first token."""
+        """(address, bytes) of weights, tables and an empty cache, which are written before the first token."""
         weights = np.zeros(self.weights.num_bytes, np.uint8)
         self.weights.write(twin, weights)
         boxes = np.full(self.memory["page boxes"].num_bytes // 2, pattern(EMPTY_BOX), np.uint16)
@@ -102,7 +103,7 @@ class ModelLayout:
         )
 
     def _tables(self) -> bytes:
-        """Function tables, then the rope's rows, then the masks."""
+        """Bytes of the region "tables": function tables, the rope's rows, the masks."""
         c, setup = self.config, self.setup
         cos, sin = ops.rope_rows(np.arange(setup.context), c.head_dim, c.rope_theta)
         parts = {self.table(function): table_bytes(function) for function in FUNCTIONS}
@@ -115,8 +116,8 @@ class ModelLayout:
 
 
 def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayout:
-    """The layout of a model of configuration `c` under `setup`, whose tiles of weights take buffer_bytes of LMEM a
-    lane."""
+    """The layout of a model of configuration `c` for `setup`. Its tiles of weights take `buffer_bytes` of each lane's
+    LMEM. Raises UsageError for a model that cannot be lowered."""
     weights = lay_out_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
     pages = PageLayout.of(c, 1 + setup.num_pages)
     staging = PageLayout.of(c, setup.num_slots) if setup.gather is Gather.COPY else None
@@ -152,7 +153,7 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
 
 
 def _table_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
-    return _one_behind_the_other(
+    return _offsets(
         functions=TABLE_BYTES * len(FUNCTIONS),
         rope=setup.context * _rope_bytes(c),
         mask=setup.chunk * mask_row_bytes(setup),
@@ -160,7 +161,7 @@ def _table_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
 
 
 def _io_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
-    return _one_behind_the_other(
+    return _offsets(
         x=align_up(2 * setup.chunk * c.hidden_size, 64),
         queries=align_up(2 * c.num_heads * c.head_dim, 64),
         logits=align_up(2 * c.vocab_size, 64),
@@ -168,28 +169,28 @@ def _io_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
     )
 
 
-def _one_behind_the_other(**sizes: int) -> dict[str, int]:
-    """Where each of these byte counts begins, and "end": all of them."""
+def _offsets(**sizes: int) -> dict[str, int]:
+    """The offset of each part, of which `sizes` has the bytes, if the parts follow one another; "end" is the total."""
     return dict(zip((*sizes, "end"), accumulate(sizes.values(), initial=0), strict=True))
 
 
 def _score_bytes(setup: Setup, c: ModelConfig) -> int:
-    """Of one layer's page scores, float32 as two planes of 16 bits."""
+    """Bytes of one layer's page scores, float32 numbers as two planes of 16 bits."""
     return align_up(2 * 2 * c.num_heads * setup.num_pages, 64)
 
 
 def _rope_bytes(c: ModelConfig) -> int:
-    """Of one position's (cos, sin)."""
+    """Bytes of one position's (cos, sin)."""
     return 2 * 2 * c.head_dim
 
 
 def _box_bytes(setup: Setup, c: ModelConfig) -> int:
-    """Of one layer's boxes."""
+    """Bytes of one layer's boxes."""
     return 2 * c.num_kv_heads * 2 * c.head_dim * setup.num_pages
 
 
 def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
-    """What a product or the attention of a chunk's rows may put between two operators."""
+    """Scratch bytes that a product or attention over a chunk's rows needs at most."""
     shapes = (
         AttentionShape(rows, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages) for rows in (1, setup.chunk)
     )
@@ -199,15 +200,15 @@ def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
 
 
 def mask_row_bytes(setup: Setup) -> int:
-    """Of one row of `masks`."""
+    """Bytes of one row of `masks`."""
     return 2 * 2 * setup.context
 
 
 def masks(setup: Setup) -> Patterns:
-    """[chunk, 2 * context]: row t is 0 up to place context + t, then MASKED.
+    """bf16 patterns of shape [chunk, 2 * context]: row t is 0 up to place context + t, then MASKED.
 
-    A chunk that starts at position p reads from place context - p on: its token t sees slots 0 to p + t of those that
-    it attends to."""
+    A chunk that starts at position p reads each row from place context - p on. So its token t sees slots 0 to p + t of
+    those that it attends to."""
     place = np.arange(2 * setup.context)
     return np.where(place <= setup.context + np.arange(setup.chunk)[:, None], np.uint16(0), ops.MASKED).astype(
         np.uint16

@@ -1,4 +1,4 @@
-"""A lowered model: its programs, and where everything lies."""
+"""A lowered model: its programs, and where everything is in GMEM."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reference_model.config import ModelConfig
 
 @dataclass(frozen=True)
 class PrefillProgram:
-    """A program that takes `chunk` tokens at once and attends to at most `num_slots` pages, those of the chunk
-    included."""
+    """The name of a program that computes a chunk of tokens at once and attends to at most `num_slots` pages, those of
+    the chunk included."""
 
     name: str
     num_slots: int
@@ -24,8 +24,8 @@ class PrefillProgram:
 
 @dataclass(frozen=True)
 class LoweredModel:
-    """`decode` names the programs of one step in order; where pages are chosen a layer at a time, program i ends with
-    layer i's scores."""
+    """A model's programs by name, and its layout. `decode` has the names of the programs of one decode step, in order.
+    If pages are chosen layer by layer, program i ends with the scores of layer i."""
 
     layout: ModelLayout
     programs: dict[str, Program]
@@ -53,10 +53,10 @@ class LoweredModel:
         return self.layout.addresses
 
     def prefill_for(self, length: int) -> PrefillProgram | None:
-        """The smallest program that sees `length` tokens."""
+        """The smallest program that attends to `length` tokens; None if there is none."""
         return next((p for p in self.prefills if p.num_slots * PAGE_SIZE >= length), None)
 
     @property
     def command_bytes(self) -> int:
-        """Of all command buffers."""
+        """Bytes of all command buffers."""
         return sum(len(cmdbuf) for program in self.programs.values() for cmdbuf in program.cmdbufs)

@@ -1,4 +1,4 @@
-"""A model lowered to the fixed set of programs that a board runs."""
+"""Lowers a model to the fixed set of programs that a board runs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from npusim.llm.weights import MATRICES, WeightStrip
 from reference_model.config import ModelConfig
 
 BUFFER_BYTES = (8192, 4096, 2048)
-"""LMEM a lane of one weight buffer, largest first: whole banks, so that loads and products do not meet in one; small
-ones leave room."""
+"""Bytes of each lane's LMEM for one weight buffer, largest first. They are whole banks, so that loads and products do
+not use the same bank. Smaller ones leave more room."""
 
 MAX_PAGES = 255
-"""That attention takes: the TIU's extents have 12 bits. What a prompt has beyond goes through decode."""
+"""The most pages that attention takes, since the TIU's extents have 12 bits. Longer prompts use decode for the rest."""
 PREFILLS = tuple((chunk, num_buffers) for num_buffers in (2, 1) for chunk in CHUNKS)
-"""Tokens of a prefill chunk and its weight buffers, fastest first."""
+"""(tokens of a prefill chunk, number of weight buffers), fastest first."""
 
 
 def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefill: bool = True) -> LoweredModel:
-    """Programs and memory map of a model under `setup`. Raises UsageError or DoesNotFit where the board cannot hold it.
+    """The programs and the memory map of a model for `setup`. Raises UsageError or DoesNotFit if the board cannot hold
+    it.
 
-    The largest tiles of weights are taken that leave room in LMEM for what else there is, and then the fastest prefill.
+    It takes the largest tiles of weights that fit LMEM, and then the fastest prefill that fits.
 
-    by_layer    whether a decode step is a program a layer; None: where the CPU has to do with pages between layers
-    prefill     whether there are programs for chunks of a prompt; else it goes token by token
+    by_layer    whether a decode step has a program for each layer. None: if the CPU handles pages between layers
+    prefill     whether there are programs for chunks of a prompt; otherwise prompts are fed token by token
     """
     if by_layer is None:
         by_layer = (setup.prunes and setup.submit is Submit.LAYER) or setup.gather is Gather.COPY
@@ -48,9 +49,9 @@ def lower(config: ModelConfig, setup: Setup, by_layer: bool | None = None, prefi
 
 
 def _roomiest(config: ModelConfig, setup: Setup, by_layer: bool, prefill: bool) -> tuple[int, int, int]:
-    """The first (chunk, bytes of a weight buffer, weight buffers of prefill or 0) whose programs fit LMEM.
+    """The first (chunk, bytes of a weight buffer, number of weight buffers of prefill or 0) whose programs fit LMEM.
 
-    All layers need the same room, so two of them are tried. UsageError of the last try where nothing fits.
+    All layers need the same room, so two of them are tried. Raises the UsageError of the last try if nothing fits.
     """
     few = min(config.num_layers, 2)
     config = replace(config, num_layers=few, sliding_layers=config.sliding_layers[:few])
@@ -83,7 +84,7 @@ def _prefill_programs(layout: ModelLayout, num_buffers: int) -> dict[PrefillProg
 
 
 def prefill_slots(setup: Setup) -> list[int]:
-    """Pages that the prefill programs attend to: a quarter of the context and all of it, as far as one operator can."""
+    """Numbers of pages that the prefill programs attend to: a quarter of the context, and all of it or MAX_PAGES."""
     most = min(setup.num_pages, MAX_PAGES)
     return sorted({max(most // 4, 1), most})
 
@@ -105,7 +106,8 @@ def _decode_at_once(layout: ModelLayout) -> Program:
 
 
 def _decode_by_layer(layout: ModelLayout) -> dict[str, Program]:
-    """One program a choice of pages: what follows the choice in one layer, and what stands before it in the next."""
+    """A program for each choice of pages: it has the part after the choice of one layer, and the part before the choice
+    of the next layer."""
     num_layers = layout.config.num_layers
     programs = {}
     for index in range(num_layers + 1):
@@ -132,8 +134,8 @@ def _decode_by_layer(layout: ModelLayout) -> dict[str, Program]:
 
 
 def _prefill(layout: ModelLayout, num_slots: int, num_buffers: int) -> Program:
-    """A chunk of tokens up to the last layer's keys and values: no more is asked for, since a prompt's last token goes
-    through decode."""
+    """A program for a chunk of tokens, up to the last layer's keys and values. No more is needed, since a prompt's last
+    token is fed through decode."""
     last, rows = layout.config.num_layers - 1, layout.setup.chunk
     matrices = [m for index in range(last) for m in _layer(layout, index)] + _layer(layout, last, names=MATRICES[:1])
     ctx = decoder.start(layout, matrices, rows, num_slots, num_buffers=num_buffers)
@@ -145,5 +147,5 @@ def _prefill(layout: ModelLayout, num_slots: int, num_buffers: int) -> Program:
 
 
 def _spilled(layout: ModelLayout, q: Tl) -> Tg:
-    """Where queries wait while the CPU chooses."""
+    """Where queries are kept while the CPU chooses pages."""
     return tg(layout.addresses.queries, q.shape, BF16)

@@ -1,4 +1,4 @@
-"""What a run on the chip is held against: the float model's logits after the same tokens, and its residual stream."""
+"""Compares a run on the chip with the float model: logits after the same tokens, and the residual stream."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from reference_model.quant.compare import LayerError, compare_layers
 
 @dataclass(frozen=True)
 class Agreement:
-    """Over all generated tokens: how often the likeliest token is the same, and the mean KL divergence from the float
-    model, in nats."""
+    """Agreement with the float model over all generated tokens: the share (0 to 1) for which the likeliest token is the
+    same, and the mean KL divergence in nats."""
 
     argmax: float
     kl: float
 
 
 def agreement(model: Model, prompt: Sequence[int], tokens: Sequence[int], logits: Sequence[FloatArray]) -> Agreement:
-    """`logits` [len(tokens)] of [vocab]: those that each of `tokens` was chosen from, behind `prompt`."""
+    """The agreement of `logits` with `model` on the same tokens. tokens[i], which follow `prompt`, was chosen from
+    logits[i], float32 [vocab]."""
     ids = [*prompt, *tokens[: len(logits) - 1]]
     hidden = model.hidden(ids)[len(prompt) - 1 :]
     reference = model.head(hidden)
@@ -33,8 +34,8 @@ def agreement(model: Model, prompt: Sequence[int], tokens: Sequence[int], logits
 
 
 def residual_streams(run: Generation) -> list[FloatArray]:
-    """The prompt token by token through a lowering by layers: the stream in front of each layer and behind the last, [L
-    + 1] of [T, d]."""
+    """The residual stream before each layer and after the last, as layers + 1 arrays [tokens, hidden], for the prompt
+    fed token by token. `run` must be lowered with by_layer."""
     streams: list[list[FloatArray]] = [[] for _ in range(run.lowered.config.num_layers + 1)]
     session = run.session()
     session.watch = lambda index, x: streams[index].append(x)
@@ -44,6 +45,6 @@ def residual_streams(run: Generation) -> list[FloatArray]:
 
 
 def layer_errors(model: Model, run: Generation) -> list[LayerError]:
-    """Each layer's accumulated ("entire") and own ("single") error on the chip against the float model, in dB, over the
-    prompt."""
+    """Each layer's error on the chip against the float model over the prompt, in dB: accumulated ("entire"), and of the
+    layer alone ("single"). `run` must be lowered with by_layer."""
     return compare_layers(model, run.prompt, residual_streams(run))

@@ -1,4 +1,4 @@
-"""Where everything lies in GMEM, and whether it fits the board."""
+"""Regions of GMEM, and whether they fit the board."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from npusim.errors import NpusimError, UsageError
 from npusim.mem.lmem import align_up
 
 ALIGNMENT = 4096
-"""Of a region: a page of the CPU, so that each can be flushed on its own."""
+"""Alignment of a region: a page of the CPU, so that each region can be flushed alone."""
 
 
 class DoesNotFit(NpusimError):
@@ -19,7 +19,7 @@ class DoesNotFit(NpusimError):
 
 @dataclass(frozen=True)
 class Region:
-    """`num_bytes` from offset `addr` of GMEM on."""
+    """`num_bytes` bytes of GMEM from offset `addr` on, and in words what they hold."""
 
     name: str
     addr: int
@@ -33,14 +33,14 @@ class Region:
 
 @dataclass(frozen=True)
 class MemoryMap:
-    """Regions in ascending order, none overlapping; `base` is where the first may begin."""
+    """Regions in ascending order, which do not overlap. `base` is the address of the first."""
 
     base: int
     regions: tuple[Region, ...]
 
     @property
     def num_bytes(self) -> int:
-        """From the base to the last region's end: what has to be allocated in one piece."""
+        """From the base to the last region's end: the block that has to be allocated."""
         return self.regions[-1].end - self.base if self.regions else 0
 
     @property
@@ -55,7 +55,8 @@ class MemoryMap:
 
 
 def lay_out_regions(sizes: Iterable[tuple[str, int, str]], base: int = 0) -> MemoryMap:
-    """A map of (name, bytes, what) in that order, each at a multiple of ALIGNMENT behind `base`."""
+    """A map with a region for each (name, bytes, what) of `sizes`, in that order from `base` on, at multiples of
+    ALIGNMENT."""
     regions, at = [], align_up(base, ALIGNMENT)
     for name, num_bytes, what in sizes:
         regions.append(Region(name, at, num_bytes, what))
@@ -64,7 +65,8 @@ def lay_out_regions(sizes: Iterable[tuple[str, int, str]], base: int = 0) -> Mem
 
 
 def require_fit(memory: MemoryMap, command_bytes: int, budget_bytes: int, who: str) -> None:
-    """Raises DoesNotFit with the numbers where the map and the command buffers exceed the board's ION memory."""
+    """Raises DoesNotFit, with the numbers, if the map and the command buffers need more than `budget_bytes` of ION
+    memory. `who` is the subject of its message."""
     needed = memory.num_bytes + command_bytes
     if needed <= budget_bytes:
         return

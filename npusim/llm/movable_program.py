@@ -1,4 +1,4 @@
-"""A program bound to a machine once; when labels move, only the commands that they name are bound again."""
+"""A program that is bound to a machine once. When labels move, only the commands that use them are bound again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from npusim.state import State
 
 
 class MovableProgram:
-    """`move` labels, then `run`: as a driver on the board edits addresses in a command buffer and submits it again."""
+    """A program whose labels can be moved: as a driver on a board edits addresses in a command buffer and submits it
+    again, `move` sets labels and `run` runs the program."""
 
     def __init__(self, state: State, program: Program) -> None:
         self.program = program
@@ -22,7 +23,7 @@ class MovableProgram:
         self._now: dict[str, int] = {}
 
     def move(self, addrs: Mapping[str, int]) -> int:
-        """Sets the GMEM addresses of labels and returns how many descriptors changed."""
+        """Sets the GMEM addresses of labels. -> how many descriptors changed."""
         count = 0
         for label, addr in addrs.items():
             if self._now.get(label) == addr:

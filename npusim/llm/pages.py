@@ -1,6 +1,6 @@
-"""Pages of keys and values in GMEM, and the choice of those that a step attends to.
+"""Pages of keys and values in GMEM, and the choice of the pages that a step attends to.
 
-The address of a page is computed here alone; a bundle's manifest holds the same base and strides."""
+Only this module computes the address of a page. A bundle's manifest has the same base and strides."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ KEYS, VALUES = SIDES = (0, 1)
 
 @dataclass(frozen=True)
 class PageLayout:
-    """Where pages of bf16 numbers lie: [layer][head][side][page], the side being KEYS or VALUES. `base` is the address
-    of the first; a stride is the bytes from one layer, head, side, page, or token of a page, to the next.
+    """Where pages of bf16 numbers are: [layer][head][side][page], with KEYS and VALUES as the sides. `base` is the
+    address of the first page. A stride is the number of bytes from one layer, head, side, page, or token of a page, to
+    the next.
 
-    Keys lie dim-major, [head_dim, PAGE_SIZE], so that a page is one descriptor into columns of a right-hand matrix;
-    values lie token-major, [PAGE_SIZE, head_dim], so that a page is rows of one."""
+    A page of keys is [head_dim, PAGE_SIZE], so that one descriptor loads it into columns of a right-hand matrix. A page
+    of values is [PAGE_SIZE, head_dim], so that one descriptor loads it into rows of such a matrix."""
 
     base: int
     layer_stride: int
@@ -35,13 +36,13 @@ class PageLayout:
     side_stride: int
     page_stride: int
     token_strides: tuple[int, int]
-    """Of keys and of values."""
+    """Those of keys and of values."""
     num_bytes: int
-    """Of all pages."""
+    """Bytes of all pages."""
 
     @classmethod
     def of(cls, config: ModelConfig, num_pages: int, base: int = 0) -> PageLayout:
-        """For `num_pages` pages of keys, and as many of values, for each KV head of each layer."""
+        """The layout of `num_pages` pages of keys, and as many of values, for each KV head of each layer."""
         page = config.head_dim * PAGE_SIZE * BF16.itemsize
         side = num_pages * page
         head = len(SIDES) * side
@@ -57,7 +58,7 @@ class PageLayout:
         )
 
     def addr(self, layer: int, head: int, side: int, page: int) -> int:
-        """Of a page's first byte."""
+        """Address of a page's first byte."""
         return (
             self.base
             + layer * self.layer_stride
@@ -67,7 +68,7 @@ class PageLayout:
         )
 
     def token_addr(self, side: int, page: int, slot: int) -> int:
-        """Of the first element of a token's key or value, in layer 0 and head 0."""
+        """Address of the first element of a token's key or value, in layer 0 and head 0."""
         return self.addr(0, 0, side, page) + slot * self.token_strides[side]
 
 
@@ -78,11 +79,12 @@ def page_label(layer: int, head: int, side: int, slot: int) -> str:
 
 @dataclass(frozen=True)
 class PageChoice:
-    """What each KV head of one layer attends to: logical blocks int [kv_heads, slots], ascending, then -1; tokens valid
-    in front."""
+    """What each KV head of one layer attends to."""
 
     blocks: IntArray
+    """Logical blocks, int64 [kv_heads, slots]: ascending, then -1 for slots that are not used."""
     num_valid: int
+    """Number of tokens in those blocks, which fill the first slots."""
 
 
 def num_blocks(length: int) -> int:
@@ -91,7 +93,7 @@ def num_blocks(length: int) -> int:
 
 
 def every_block(num_kv_heads: int, num_slots: int, length: int) -> PageChoice:
-    """All blocks of a sequence of `length` tokens, which must fit the slots."""
+    """The choice of all blocks of a sequence of `length` tokens, which must fit the slots."""
     count = num_blocks(length)
     assert count <= num_slots, "the caller chooses where there are more blocks than slots"
     blocks = np.full((num_kv_heads, num_slots), -1, np.int64)
@@ -100,8 +102,8 @@ def every_block(num_kv_heads: int, num_slots: int, length: int) -> PageChoice:
 
 
 def best_blocks(scores: FloatArray, num_slots: int, length: int) -> PageChoice:
-    """The last block and the highest-scored others, as kv.policies chooses. scores: float32 [kv_heads, blocks], one a
-    block so far."""
+    """The choice of the last block and the others with the highest scores, as kv.policies chooses. `scores`: float32
+    [kv_heads, blocks], with every block of the sequence."""
     kept = choose(scores, min(num_slots, scores.shape[1]))
     table = table_of(kept, num_slots).units
     skipped = scores.shape[1] - int(kept[0].sum())

@@ -1,4 +1,4 @@
-"""How long a token takes on the board, by share: the chip's programs, the CPU's work between them, and submitting."""
+"""Predicts how long a token takes on the board: the chip's programs, the CPU's work between them, and submits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from npusim.timing import TDMA, TIU, Timeline, time_workload, workload_of_bytes
 
 @dataclass(frozen=True)
 class StepTime:
-    """One decode step. Milliseconds, except where a name says otherwise.
+    """The time of one decode step.
 
     chip_ms     from the first to the last command of each program, added up
     submit_ms   starting programs and waiting for them
     cpu_ms      embedding, choice of pages, patching or copying, choice of the token
-    tiu_ms, tdma_ms   of chip_ms, how long each engine works
+    tiu_ms, tdma_ms   how long each engine works during chip_ms
+    dram_bytes  read and written by the chip
+    num_patched descriptors that the CPU may have to patch
     """
 
     chip_ms: float
@@ -36,7 +38,7 @@ class StepTime:
 
     @property
     def ms(self) -> float:
-        """Of the whole step: chip, CPU, submits and storage follow one another."""
+        """Time of the whole step: chip, CPU, submits and storage follow one another."""
         return self.chip_ms + self.cpu_ms + self.submit_ms + self.storage_ms
 
     @property
@@ -45,7 +47,7 @@ class StepTime:
 
     @property
     def binds(self) -> str:
-        """What takes most of the time: DRAM, TIU, CPU, submit or storage."""
+        """What takes most of the time: "DRAM", "TIU", "CPU", "submit" or "storage"."""
         chip = "DRAM" if self.tdma_ms >= self.tiu_ms else "TIU"
         return max(
             ((self.chip_ms, chip), (self.cpu_ms, "CPU"), (self.submit_ms, "submit"), (self.storage_ms, "storage"))
@@ -53,25 +55,26 @@ class StepTime:
 
 
 def streamed(step: StepTime, weight_bytes: int, host: Host) -> StepTime:
-    """The step where all weights come from the board's storage for every token, one layer after the other, before the
-    chip computes."""
+    """`step` if all weights are read from the board's storage for every token, before the chip computes. Raises
+    UsageError if the storage's speed is not known."""
     if not host.storage_bytes_per_s:
-        raise UsageError("nobody has published how fast this board's storage is")
+        raise UsageError("the speed of this board's storage is not known: give a board whose storage was measured")
     return replace(step, storage_ms=weight_bytes / host.storage_bytes_per_s * 1000)
 
 
 class Predictor:
-    """Timelines of a lowered model's programs, each computed once."""
+    """Predicts times of a lowered model. Each program's timelines are computed once."""
 
     def __init__(self, lowered: LoweredModel, board: Board | None = None) -> None:
-        """On the board that the model was lowered for, or on another one with the same chip."""
+        """`board`: the one to predict for, by default the one that the model was lowered for. It must have the same
+        chip."""
         self.lowered = lowered
         self.board = board or lowered.setup.board
         self.cpu = CpuCosts(self.board.host)
         self._timelines: dict[str, tuple[Timeline, ...]] = {}
 
     def timelines(self, name: str) -> tuple[Timeline, ...]:
-        """One a command buffer of the program called `name`."""
+        """A timeline for each command buffer of the program called `name`."""
         if name not in self._timelines:
             program, board = self.lowered.programs[name], self.board
             self._timelines[name] = tuple(
@@ -80,12 +83,12 @@ class Predictor:
         return self._timelines[name]
 
     def program_ms(self, name: str) -> float:
-        """The chip's time for the program called `name`, all its command buffers, without submitting them."""
+        """The chip's time for all command buffers of the program called `name`, without submits."""
         return sum(timeline.ms for timeline in self.timelines(name))
 
     def decode(self, length: int) -> StepTime:
-        """A step that makes the sequence `length` tokens long. The chip's part does not depend on it: its programs are
-        static."""
+        """The time of a step after which the sequence has `length` tokens. The chip's part does not depend on the
+        length, since its programs are static."""
         lowered, setup, config = self.lowered, self.lowered.setup, self.lowered.config
         timelines = [timeline for name in lowered.decode for timeline in self.timelines(name)]
         blocks = num_blocks(length)
@@ -112,11 +115,11 @@ class Predictor:
 
     @cached_property
     def _moved_labels(self) -> int:
-        """Descriptors that a step may have to patch."""
+        """Number of descriptors that a step may have to patch."""
         return sum(len(self.lowered.programs[name].relocations) for name in self.lowered.decode)
 
     def prefill_ms(self, num_tokens: int) -> float:
-        """A prompt, in chunks and, for what is left over, in decode steps."""
+        """The time of a prompt: in chunks, and in decode steps for the rest."""
         chunk, done, ms = self.lowered.setup.chunk, 0, 0.0
         while num_tokens - done > chunk and (program := self.lowered.prefill_for(done + chunk)):
             done += chunk

@@ -1,4 +1,4 @@
-"""What is reported of a generation on a simulated board."""
+"""The report of a generation on a simulated board."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from reference_model.quant.compare import LayerError
 
 @dataclass(frozen=True, kw_only=True)
 class BoardReport:
-    """A generation's text and speed. Times are predictions for the board, but for simulated_s.
+    """A generation's text and speed. All times except simulated_s are predictions for the board.
 
-    step        a decode step at the middle of what was generated
-    unpruned    the same with every token attended to; None where nothing is pruned
-    agreement   with the float model on the same tokens; None where no token was generated
-    layers      each layer's error against the float model, empty where none was asked for
+    step        a decode step in the middle of the generated text
+    unpruned    the same if every token is attended to; None if nothing is pruned
+    agreement   with the float model on the same tokens; None if no token was generated
+    layers      each layer's error against the float model; empty if it was not asked for
     """
 
     setup: Setup
@@ -42,7 +42,8 @@ class BoardReport:
     def of(
         cls, run: Generation, model: Model, *, text: str, simulated_s: float, layers: Sequence[LayerError] = ()
     ) -> BoardReport:
-        """Of `run`, which wrote `text` in `simulated_s`; runs the float `model` on the same tokens."""
+        """The report of `run`, which generated `text` in `simulated_s` seconds. Runs the float `model` on the same
+        tokens."""
         return cls(
             setup=run.lowered.setup,
             prompt_tokens=len(run.prompt),
@@ -65,7 +66,7 @@ class BoardReport:
         return setup.prunes and self.prompt_tokens + len(self.tokens) > (setup.budget or setup.context)
 
     def json(self) -> dict[str, Any]:
-        """JSON-ready; "layers" is there where they were asked for."""
+        """JSON-ready data. It has "layers" only if they were asked for."""
         setup, step, measured = self.setup, self.step, self.agreement
         report: dict[str, Any] = {
             "board": setup.board.name,

@@ -1,4 +1,4 @@
-"""The driver: what the board's CPU does to run a sequence through the chip's programs, token by token."""
+"""The driver: the work of the board's CPU to run a sequence through the chip's programs, token by token."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ SEQUENCE = "sequence"
 
 
 class Session:
-    """One sequence on one device. `decode` takes a token and gives the logits after it, as the chip left them in
+    """One sequence on one device. `decode` takes a token and gives the logits after it, which the chip computed in
     bf16."""
 
     def __init__(self, lowered: LoweredModel, twin: TwinModel, device: Device) -> None:
         self.lowered = lowered
         self.device = device
         self.num_patched = 0
-        """Descriptors whose address changed, so far."""
+        """Number of descriptors whose address was changed so far."""
         self.choices: list[PageChoice] = []
-        """What each layer attended to in the last decode step."""
+        """The choice of each layer in the last decode step."""
         self.watch: Callable[[int, FloatArray], None] | None = None
-        """Shown the residual stream [hidden] in front of layer 0, 1, ..., and behind the last, where a step is a
-        program a layer."""
+        """If a step has a program for each layer, this is called with each layer's number and the residual stream
+        before it, float32 [hidden], and then with the number of layers and the stream after the last."""
         self._twin = twin
         self._scores: list[FloatArray] = []
         for name, program in lowered.programs.items():
@@ -54,12 +54,13 @@ class Session:
 
     @property
     def length(self) -> int:
-        """Tokens that the cache holds."""
+        """Number of tokens in the cache."""
         return self._blocks.tables[SEQUENCE].length
 
     def prefill(self, tokens: Sequence[int]) -> FloatArray:
-        """Feeds a prompt: whole chunks densely by the prefill programs, what is left over token by token. Logits
-        [vocab] after the last."""
+        """Feeds a prompt: whole chunks with the prefill programs, which attend to everything, and the rest token by
+        token. -> logits, float32 [vocab], after the last token. Raises UsageError for an empty prompt or one that does
+        not fit the cache."""
         if not len(tokens):
             raise UsageError("the prompt is empty: give at least one token")
         self._require_room(len(tokens))
@@ -77,7 +78,7 @@ class Session:
         return logits
 
     def decode(self, token: int) -> FloatArray:
-        """One token in, float32 logits [vocab] out (values of bf16 numbers). Raises UsageError where the cache is
+        """Feeds one token. -> logits, float32 [vocab] with values of bf16 numbers. Raises UsageError if the cache is
         full."""
         self._require_room(1)
         self._append(1)
@@ -90,7 +91,8 @@ class Session:
         return self._floats(self.lowered.addresses.logits, self.lowered.config.vocab_size)
 
     def _decode_by_layer(self, moves: dict[str, int]) -> None:
-        """Program i attends in layer i - 1 to what was chosen by the scores with which program i - 1 ended."""
+        """Runs a program for each layer. Program i attends, in layer i - 1, to pages chosen by the scores that program
+        i - 1 has computed."""
         self.choices = []
         for index, name in enumerate(self.lowered.decode):
             if index:
@@ -104,7 +106,7 @@ class Session:
                 self.watch(index, self._floats(self.lowered.addresses.x, self.lowered.config.hidden_size))
 
     def _decode_at_once(self, moves: dict[str, int]) -> None:
-        """One program for all layers, which attend to what the scores of the step before say."""
+        """Runs one program for all layers, which attend to pages chosen by the scores of the step before."""
         layers = range(self.lowered.config.num_layers)
         self.choices = [self._choose(self._old_scores(layer)) for layer in layers]
         for layer, choice in enumerate(self.choices):
@@ -114,15 +116,15 @@ class Session:
             self._scores = [self._read_scores(layer) for layer in layers]
 
     def _choose(self, scores: FloatArray) -> PageChoice:
-        """scores: float32 [kv_heads, blocks so far]."""
+        """The pages to attend to. `scores`: float32 [kv_heads, blocks of the sequence]."""
         num_slots = self.lowered.setup.num_slots
         if scores.shape[1] <= num_slots:
             return every_block(len(scores), num_slots, self.length)
         return best_blocks(scores, num_slots, self.length)
 
     def _old_scores(self, layer: int) -> FloatArray:
-        """The scores of the step before. Blocks that had none, or were incomplete then, count as recent: they are
-        kept."""
+        """The scores of the step before, float32 [kv_heads, blocks of the sequence]. Blocks that had no score then, or
+        were incomplete, have infinity, so that they are kept."""
         count = num_blocks(self.length)
         scores = np.full((self.lowered.config.num_kv_heads, count), np.inf, np.float32)
         if self._scores:
@@ -133,7 +135,7 @@ class Session:
         return scores
 
     def _read_scores(self, layer: int) -> FloatArray:
-        """Largest score among the query heads of each KV head, float32 [kv_heads, blocks so far]."""
+        """The largest score among the query heads of each KV head, float32 [kv_heads, blocks of the sequence]."""
         config, addresses = self.lowered.config, self.lowered.addresses
         shape = (config.num_kv_heads, 2, config.group_size, self.lowered.setup.num_pages)
         raw = self.device.read(addresses.scores + layer * addresses.score_bytes, 2 * math.prod(shape))
@@ -152,7 +154,7 @@ class Session:
         self._run(program.name, moves)
 
     def _step_moves(self, position: int) -> dict[str, int]:
-        """Addresses that follow from the position of the first new token."""
+        """Addresses of labels that depend on the position of the first new token."""
         pages, addresses = self.lowered.pages, self.lowered.addresses
         block, slot = divmod(position, PAGE_SIZE)
         page = int(self._physical[block])
@@ -164,7 +166,8 @@ class Session:
         }
 
     def _decode_page_moves(self, layer: int, choice: PageChoice) -> dict[str, int]:
-        """Addresses of the pages that one layer of a decode step attends to; where the CPU copies them, none move."""
+        """Addresses of the pages that one layer of a decode step attends to. If the CPU copies pages, it copies them
+        and there are no addresses to move."""
         pages, staging = self.lowered.pages, self.lowered.layout.staging
         moves = self._page_moves(layer, choice)
         if staging is None:
@@ -184,7 +187,7 @@ class Session:
         }
 
     def _mask_move(self, num_before: int) -> dict[str, int]:
-        """The mask of new tokens with `num_before` others in front of them among the slots."""
+        """Address of the mask of new tokens that come after `num_before` others in the slots."""
         return {"mask": self.lowered.addresses.mask + 2 * (self.lowered.setup.context - num_before)}
 
     def _run(self, name: str, moves: Mapping[str, int]) -> None:
@@ -193,7 +196,7 @@ class Session:
 
     @property
     def _physical(self) -> NDArray[np.int64]:
-        """Physical page of each block; block -1, which stands for none, is the null page 0."""
+        """Physical page of each block, int64; the last entry, for block -1 (none), is the null page 0."""
         return np.array([*self._blocks.tables[SEQUENCE].pages, 0], np.int64)
 
     def _append(self, count: int) -> None:
@@ -203,7 +206,7 @@ class Session:
         self.device.write(self.lowered.addresses.x, self._twin.embed(np.asarray(tokens, np.int64)).tobytes())
 
     def _floats(self, addr: int, count: int) -> FloatArray:
-        """bf16 numbers in GMEM."""
+        """`count` bf16 numbers at `addr` in GMEM, as float32."""
         raw = np.frombuffer(self.device.read(addr, 2 * count), np.uint16)
         return (raw.astype(np.uint32) << 16).view(np.float32)
 
@@ -211,6 +214,5 @@ class Session:
         context = self.lowered.setup.context
         if self.length + count > context:
             raise UsageError(
-                f"{self.length + count} tokens do not fit the {context} that the cache was laid out for: use "
-                "a longer context"
+                f"{self.length + count} tokens do not fit the cache, which has room for {context}: use a longer context"
             )

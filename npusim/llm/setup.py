@@ -1,4 +1,4 @@
-"""What a model is lowered for: board, precision, lengths, and how pages are chosen, gathered and submitted."""
+"""The settings of a lowering: board, precision, lengths, and how pages are gathered and programs submitted."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from npusim.errors import UsageError
 from npusim.kernels.cache import PAGE_SIZE
 
 Precision = Literal["int8", "bf16"]
-"""Of the weights in GMEM; int8 has a scale for each output."""
+"""Format of the weights in GMEM. int8 has a scale for each output."""
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CHUNKS = (PAGE_SIZE, PAGE_SIZE // 2)
-"""Tokens that a prefill program may take at once."""
+"""Numbers of tokens that a prefill program may take at once."""
 
 
 class Gather(Enum):
-    """How the chosen pages come before the chip."""
+    """How the chip reads the chosen pages."""
 
     PATCH = "patch"
-    """Their addresses are written into the descriptors."""
+    """The CPU writes their addresses into the descriptors."""
     COPY = "copy"
-    """The CPU copies them into one place, whose address never changes."""
+    """The CPU copies them to a place whose address never changes."""
 
 
 class Submit(Enum):
-    """When the CPU may choose pages."""
+    """How often programs are submitted, which decides when the CPU can choose pages."""
 
     LAYER = "layer"
-    """One submit a layer: scores of this step, chosen by the CPU between two submits."""
+    """A submit for each layer. Between two submits the CPU chooses pages by the scores of this step."""
     TOKEN = "token"
-    """One submit a token: pages chosen by the scores of the step before."""
+    """One submit for each token. Pages are chosen by the scores of the step before."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A lowering. Lengths are tokens.
+    """The settings of a lowering. Raises UsageError for impossible ones.
 
-    context     that the cache holds
-    budget      that a decode step attends to, the new one included; None: everything
-    chunk       tokens that a prefill program takes at once, of CHUNKS
-    ion_bytes   memory for the chip's buffers; None: what the board's image gives
+    context     tokens that the cache holds
+    budget      tokens that a decode step attends to, the new one included; None: all
+    chunk       tokens that a prefill program takes at once, one of CHUNKS
+    ion_bytes   memory for the chip's buffers; None: as much as the board's image reserves
     """
 
     board: Board
@@ -57,18 +57,17 @@ class Setup:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise UsageError(
-                f"precision {self.precision!r} has no decode program: use {' or '.join(sorted(PRECISIONS))}"
-            )
+            raise UsageError(f"precision {self.precision!r} cannot be lowered: use {' or '.join(sorted(PRECISIONS))}")
         if self.chunk not in CHUNKS:
             most, half = CHUNKS
             raise UsageError(f"chunk is {self.chunk}: a prefill program takes {half} or {most} tokens at once")
         for name, value in (("context", self.context), ("budget", self.budget)):
             if value is not None and (value < PAGE_SIZE or value % PAGE_SIZE):
-                raise UsageError(f"{name} is {value}: it must be a multiple of the page's {PAGE_SIZE} tokens")
+                raise UsageError(f"{name} is {value}: it must be a multiple of {PAGE_SIZE} tokens, which is one page")
         if self.gather is Gather.COPY and self.submit is Submit.TOKEN:
             raise UsageError(
-                "pages that are copied before a step lack the step's own key: gather by patch, or submit by layer"
+                "pages that are copied before a step do not have the step's own key: gather by patch, or submit by "
+                "layer"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Functions by table: their bytes in GMEM, and their way into LMEM."""
+"""Functions that are computed by tables: the tables' bytes in GMEM, and loading them into LMEM."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ FUNCTIONS = (*INTERPOLATED, *SCIENTIFIC)
 
 
 def table_bytes(function: str) -> bytes:
-    """Both tables of one of FUNCTIONS, kernels.tables.TABLE_BYTES long, as load_interpolated and load_scientific find
-    them in GMEM."""
+    """The bytes in GMEM of both tables of `function`, one of FUNCTIONS: kernels.tables.TABLE_BYTES in all."""
     if function in INTERPOLATED:
         interpolated = INTERPOLATED[function]()
         return interpolated.base.tobytes() + interpolated.slope.tobytes()
@@ -25,12 +24,12 @@ def table_bytes(function: str) -> bytes:
 
 
 def load_interpolated(b: KernelBuilder, function: str, addr: int) -> InterpolatedTable:
-    """The table of one of INTERPOLATED, which lies at a GMEM address."""
+    """Loads the table of `function`, one of INTERPOLATED, from GMEM address `addr`."""
     table = INTERPOLATED[function]()
     base, slope = load_tables(b, tg(addr, (1, 1, 1, 1), BF16))
     return InterpolatedTable(base, slope, int(table.low), int(table.high), int(pattern(table.scale)))
 
 
 def load_scientific(b: KernelBuilder, addr: int) -> ScientificTable:
-    """The table of one of SCIENTIFIC, which lies at a GMEM address."""
+    """Loads the table of one of SCIENTIFIC from GMEM address `addr`."""
     return ScientificTable(*load_tables(b, tg(addr, (1, 1, 1, 1), BF16)))

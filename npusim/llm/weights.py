@@ -1,4 +1,4 @@
-"""A twin's matrices and gains as bytes of GMEM, in the order in which the programs read them."""
+"""The matrices and gains of a TwinModel as bytes of GMEM, in the order in which the programs read them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from reference_model.quant.linear import Bf16Linear, Int8Linear, Linear
 from reference_model.quant.twin import TwinModel
 
 ALIGNMENT = 64
-"""Of each matrix: a DRAM burst's."""
+"""Alignment of each matrix: that of a DRAM burst."""
 HEAD_LANE_COLUMNS = 1024
-"""The head's columns a lane that one product gives; the vocabulary is multiplied in strips of as many."""
+"""The head is cut into strips of this many columns for each lane, one product each."""
 GATE_LANE_COLUMNS = 64
-"""The same for the gate, and for what it opens: the activation works on so many at once."""
+"""The same for gate and up, since the activation works on one strip at once."""
 MATRICES = ("qkv", "output", "gate_up", "down")
 
 
 @dataclass(frozen=True)
 class WeightStrip:
-    """A strip of a matrix: its plan, and where its packed bytes lie behind the start of the weights."""
+    """A strip of a matrix: its plan, and the offset of its packed bytes from the start of the weights."""
 
     plan: WeightPlan
     offset: int
     columns: slice
-    """Of the whole matrix; where gate and up are one, of each of them."""
+    """Its columns in the whole matrix; for gate and up, in each of the two."""
     gated: GatedPlan | None = None
 
     def packed(self, linear: Linear) -> bytes:
-        """The strip of a bf16 or int8 matrix, as its plan lays it out. A gated one is of gate and up side by side."""
+        """The strip's bytes, of a bf16 or int8 matrix, in the order of its plan. If it is gated, `linear` has gate and
+        up side by side."""
         assert isinstance(linear, Bf16Linear | Int8Linear)
         sides = [self.columns]
         if self.gated:
@@ -59,19 +60,19 @@ class WeightStrip:
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """Where all matrices and gains lie. A matrix is one strip or several."""
+    """Where all matrices and gains are. A matrix is one strip or several."""
 
     layers: tuple[dict[str, tuple[WeightStrip, ...]], ...]
     head: tuple[WeightStrip, ...]
     gains: tuple[dict[str, int], ...]
-    """For each layer the offsets of its norms' gains ("attention", "mlp")."""
+    """For each layer, the offsets of its norms' gains ("attention", "mlp")."""
     final_gain: int
     num_bytes: int
     matrix_bytes: int
-    """What one step must read: all matrices with their scales."""
+    """Bytes of all matrices with their scales, which a step has to read."""
 
     def write(self, twin: TwinModel, out: NDArray[np.uint8]) -> None:
-        """Packs the twin's weights into `out`, uint8 [num_bytes]."""
+        """Packs the weights of `twin` into `out`, uint8 [num_bytes]."""
         for placed, gains, layer in zip(self.layers, self.gains, twin.layers, strict=True):
             for name in MATRICES:
                 for strip in placed[name]:
@@ -84,7 +85,7 @@ class WeightLayout:
 
 
 def lay_out_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> WeightLayout:
-    """Places a model of these sizes: gains and matrices of a layer one behind the other, then the head."""
+    """The layout for a model of these sizes: the gains and matrices of each layer, then the final gain and the head."""
     at = _Cursor()
 
     def strips(name: str) -> tuple[WeightStrip, ...]:
@@ -116,7 +117,7 @@ def lay_out_weights(chip: Chip, shapes: Shapes, fmt: Fmt, buffer_bytes: int) -> 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The sizes that decide where weights lie: matrices are (in, out)."""
+    """The sizes of a model's weights; matrices are (inputs, outputs)."""
 
     num_layers: int
     hidden: int
@@ -124,11 +125,11 @@ class Shapes:
 
     @classmethod
     def of(cls, c: ModelConfig) -> Shapes:
-        """UsageError for a model that has no lowering."""
+        """The sizes of a model of configuration `c`. Raises UsageError for a model that cannot be lowered."""
         if c.qk_norm or c.post_norms or any(c.sliding_layers):
             raise UsageError(
-                "norms of queries and keys, and sliding windows (Gemma 3), have no program yet: use a model "
-                "of the Llama family"
+                "models with norms of queries and keys, or with sliding windows (Gemma 3), cannot be lowered: use a "
+                "model of the Llama family"
             )
         q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
         matrices = {
@@ -141,7 +142,7 @@ class Shapes:
         return cls(c.num_layers, c.hidden_size, matrices)
 
     def cuts(self, chip: Chip, name: str) -> tuple[int, list[slice]]:
-        """Rows of a matrix, and the columns of each of its strips."""
+        """(rows of the matrix called `name`, the columns of each of its strips)."""
         k, n = self.matrices[name]
         width = {"head": HEAD_LANE_COLUMNS * chip.num_lanes, "gate_up": GATE_LANE_COLUMNS * chip.num_lanes}.get(name, n)
         return k, [slice(start, min(start + width, n)) for start in range(0, n, width)]

@@ -1,4 +1,4 @@
-"""Where a program's time goes: one Profile of a timeline, and what prints it.
+"""Where a program's time goes: a Profile of a timeline, and the modules that write it as text, JSON, page and files.
 
 >>> from npusim.profile import profile_program
 >>> result = profile_program("golden/data/functional/step_cv181x_int8.cvimodel", "duo256m")

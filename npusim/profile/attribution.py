@@ -1,7 +1,7 @@
-"""Whose time it is: the program's time cut into pieces that belong to one command each.
+"""Attributes the program's time to commands: the time is cut into pieces that belong to one command each.
 
-While the TIU works, the time is its command's; what is left of the TDMA's time is exposed and belongs to the TDMA's
-command. So the pieces do not overlap, and together with the time in which both engines wait they make up the whole."""
+While the TIU works, the time belongs to the TIU's command. While only the TDMA works, it belongs to the TDMA's command.
+So the pieces do not overlap, and together with the time in which both engines wait they add up to the whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pieces of time in order, none overlapping another; `place` counts the commands of `engine` in program order."""
+    """Pieces of time in order, which do not overlap. A piece belongs to the command at `place` among those of `engine`
+    (TIU or TDMA) in program order."""
 
     start_ps: Ints
     end_ps: Ints
@@ -29,13 +30,14 @@ class Pieces:
         return self.end_ps - self.start_ps
 
     def of_commands(self, values: tuple[Ints, Ints]) -> Ints:
-        """For each piece, the value of its command: `values` has one for each TIU and one for each TDMA command."""
+        """For each piece, the value of its command. `values` is (values of TIU commands, values of TDMA commands)."""
         places = [np.zeros_like(self.place) if not len(v) else v.take(self.place, mode="clip") for v in values]
         return np.where(self.engine == TIU, places[TIU], places[TDMA])
 
 
 def pieces_of(timeline: Timeline) -> Pieces:
-    """The pieces of a timeline: every TIU command, and of every TDMA command what lies in no TIU command."""
+    """The pieces of a timeline: every TIU command, and the parts of every TDMA command in which the TIU does not
+    work."""
     tiu, tdma = (
         np.stack(
             [
@@ -62,7 +64,7 @@ def pieces_of(timeline: Timeline) -> Pieces:
 
 @dataclass(frozen=True)
 class LayerRuns:
-    """Runs of neighbouring pieces that belong to one layer, in order; they do not overlap."""
+    """Runs of neighbouring pieces of one layer, in order. They do not overlap."""
 
     start_ps: Ints
     end_ps: Ints
@@ -70,7 +72,7 @@ class LayerRuns:
 
 
 def layer_runs(timeline: Timeline, pieces: Pieces) -> LayerRuns:
-    """The runs of a timeline that was cut into `pieces`."""
+    """The runs of `pieces`, which are the pieces of `timeline`."""
     layer = pieces.of_commands(timeline.workload.layer)
     first = np.flatnonzero(np.diff(layer, prepend=-1))
     last = np.append(first, len(layer))[1:] - 1

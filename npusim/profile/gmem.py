@@ -1,4 +1,4 @@
-"""Which regions of GMEM a program moves bytes from and to, and how large a .cvimodel's are."""
+"""How many bytes a program reads and writes in each region of GMEM, and how large a .cvimodel's regions are."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from npusim.runtime.memory_map import PRIVATE, SHARED, WEIGHT, split_offset
 from npusim.timing.timeline import Timeline
 
 REGIONS = {SHARED: "shared", WEIGHT: "weights", PRIVATE: "private"}
-"""By base register; every higher one is a model's input or output."""
+"""Names by base register. All higher base registers are for a model's inputs and outputs."""
 IO, ACTIVATIONS = "io", "activations"
 
 
 @dataclass(frozen=True)
 class Region:
-    """One region of GMEM. None stands for what is not known of it."""
+    """One region of GMEM. None: not known."""
 
     name: str
     read_bytes: int | None
-    """Moved out of it by the whole program."""
+    """Bytes that the whole program reads from it."""
     write_bytes: int | None
     num_bytes: int | None
-    """How large it is."""
+    """Its size."""
 
 
 def regions_of(
     timeline: Timeline, cmdbufs: Sequence[Cmdbuf], model: Cvimodel | None, program: int
 ) -> tuple[Region, ...]:
-    """The regions by base register; for a .cvimodel with their sizes, and one more that no base register stands for:
-    its activations as large as they are before memory is reused."""
+    """The regions by base register. For a .cvimodel they have sizes, and a last region ACTIVATIONS has the size of all
+    activations together, as if no memory were reused."""
     columns = [tdma_columns(cmdbuf.chip, cmdbuf.tdma) for cmdbuf in cmdbufs]
     names = [REGIONS.get(i, IO) for i in range(len(REGIONS) + 1)]
     read, written = (

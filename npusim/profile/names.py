@@ -1,8 +1,8 @@
-"""Which tensor of a .cvimodel each command works for, by the memory that it moves data through.
+"""Which tensor of a .cvimodel each command works for.
 
-A file names the tensors that lie in DRAM, not the layers between them, so a command carries the name of the tensor that
-its result ends in. That is found backwards through LMEM: a store wants the lines that it reads for the tensor that it
-writes, the command that made those lines works for the same tensor and wants its own operands, and so on."""
+A file names the tensors in DRAM, but not the layers between them. So a command gets the name of the tensor that its
+result ends in. That is found backwards through LMEM. A store writes a tensor and reads lines of LMEM for it. The
+command that wrote those lines works for the same tensor, and so do the commands that wrote its operands, and so on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from npusim.timing.workload import Workload
 Ints = NDArray[np.int64]
 LINE_BYTES = 16
 MAX_CELLS, MAX_BLOCKS = 1 << 20, 1 << 5
-"""Pairs of a store and a tensor that are looked at in one go, and how often; of a file with more, later stores have no
-name of their own."""
+"""Pairs of a store and a tensor that are compared at once, and how many such blocks. In a file with more pairs, later
+stores get no name of their own."""
 _RESULT = PerEngine(TIU_OPERANDS.index("res0"), TDMA_OPERANDS.index("dst"))
 _TO_DRAM = (TransDir.L2G, TransDir.G2G)
 _COLUMNS = (
@@ -37,8 +37,7 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class TensorNames:
-    """`of[engine][i]` is the place in `names` of the tensor that the engine's i-th command works for; NOBODY where
-    there is none."""
+    """The engine's i-th command works for the tensor `names[of[engine][i]]`, or for none if that place is NOBODY."""
 
     names: tuple[str, ...]
     of: PerEngine[Ints]
@@ -47,7 +46,7 @@ class TensorNames:
         return self.names[place] if place != NOBODY else ""
 
     def of_layers(self, workload: Workload) -> dict[int, str]:
-        """For each layer number, the tensor that the layer's first command works for."""
+        """For each layer number, the name of the tensor that the layer's first command works for."""
         order = np.lexsort((np.concatenate(workload.index), np.concatenate(workload.routine)))
         layers, first = np.unique(np.concatenate(workload.layer)[order], return_index=True)
         places = np.concatenate(self.of)[order[first]].tolist()
@@ -55,7 +54,8 @@ class TensorNames:
 
 
 def names_of(workload: Workload, cmdbufs: Sequence[Cmdbuf], model: Cvimodel, program: int) -> TensorNames:
-    """The tensors that the commands of `program` work for."""
+    """The tensors that commands work for, in program number `program` of `model`. `workload` is that of `cmdbufs` in
+    turn."""
     tensors = [tensor for tensor in model.programs[program].tensors if tensor.offset >= 0]
     parts = [tdma_columns(cmdbuf.chip, cmdbuf.tdma) for cmdbuf in cmdbufs]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
@@ -65,10 +65,11 @@ def names_of(workload: Workload, cmdbufs: Sequence[Cmdbuf], model: Cvimodel, pro
 
 
 def _stored_tensors(columns: Columns, elements: Ints, tensors: Sequence[Tensor]) -> Ints:
-    """For each TDMA command of so many `elements`, the tensor that it writes; NOBODY for one that writes none.
+    """For each TDMA command, the place in `tensors` of the tensor that it writes, or NOBODY; `elements` has the number
+    that each command moves.
 
-    Memory is reused, so several tensors may lie where it writes. It is the one of its strides that is not complete yet
-    and that is next to the one written last: tensors stand in the order of the program."""
+    Memory is reused, so several tensors may be at the address. Of these it is one that is not complete yet, then one
+    with the command's strides, then the one nearest to the tensor written last: tensors are in the program's order."""
     found = np.full(len(elements), NOBODY, np.int64)
     if not tensors:
         return found
@@ -96,7 +97,7 @@ def _stored_tensors(columns: Columns, elements: Ints, tensors: Sequence[Tensor])
 
 
 def _backwards(workload: Workload, stored: Ints) -> PerEngine[Ints]:
-    """For each command, the tensor that its result ends in."""
+    """For each command, the place of the tensor that its result ends in; `stored` is that of each TDMA command."""
     spans = workload.lmem
     lines = [np.stack([s[..., 0] // LINE_BYTES, -(-s[..., 1] // LINE_BYTES)], axis=2) for s in (spans.tiu, spans.tdma)]
     wanted_by = np.full(int(max(part.max(initial=0) for part in lines)) + 1, NOBODY, np.int64)

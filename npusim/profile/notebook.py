@@ -11,7 +11,7 @@ TOP = 12
 
 
 def layers_table(title: str, layers: Sequence[Share]) -> str:
-    """`title` above the TOP layers that take the most time."""
+    """A table of the TOP layers that take the most time, below `title`."""
     slowest = sorted(layers, key=lambda layer: -layer.ps)[:TOP]
     columns = ("layer", "for tensor", "commands", "ms", "share", "TIU ms", "TDMA ms")
     rest = f"<p>the slowest {len(slowest)} of {len(layers)} layers</p>" if len(slowest) < len(layers) else ""

@@ -1,4 +1,4 @@
-"""A profile as one HTML page that needs nothing else: data/profile.html with the data in it."""
+"""A profile as one HTML page that needs no other file: data/profile.html with the data filled in."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from npusim.profile.report import report_data
 from npusim.timing.timeline import TDMA, TIU
 
 POINTS = 2000
-"""Most points of the LMEM curve; more than a screen shows."""
+"""At most this many points of the LMEM curve, more than a screen shows."""
 _PS_PER_STEP = 100
-"""The page's times are whole tenths of a nanosecond: they are shorter than fractions, and faster to write and read."""
+"""Times in the page are whole tenths of a nanosecond, since whole numbers are shorter and faster to write and read."""
 
 
 def profile_page(profile: Profile) -> str:
-    """The page."""
+    """The page as HTML text."""
     template = (files("npusim") / "data" / "profile.html").read_text(encoding="utf-8")
     data = {"report": report_data(profile), "events": _events(profile)}
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
@@ -66,7 +66,7 @@ def _steps(times_ps: NDArray[Any], first_ps: int) -> list[int]:
 
 
 def _thinned(curve: LmemCurve) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """At most POINTS points of a curve of steps, each the highest of those that it stands for."""
+    """(times, bytes) of at most POINTS points of `curve`, each with the largest value of those that it replaces."""
     step = -(-len(curve.times_ps) // POINTS)
     if step <= 1:
         return curve.times_ps, curve.num_bytes

@@ -1,7 +1,7 @@
-"""PMU records: what the chip's performance monitor writes of every command, measured on a board or predicted.
+"""PMU records: what the chip's performance monitor writes for every command, measured on a board or predicted.
 
 A record holds the engine, the descriptor's id, start and end in TPU ticks, and for the DMA its bursts and 16-byte
-beats. Records come in the order in which commands end. A copy within DRAM has two, a load and a store
+beats. Records are in the order in which commands end. A copy within DRAM has two records, a load and a store
 (sophgo/cviruntime src/soc/*/tpu_pmu.cpp)."""
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TDMA_FIELDS = (
     "src_h_stride",
     "src_c_stride_low", "src_n_stride", "dst_c", "src_c", "dst_w", "dst_h", "src_w", "src_h", "src_n",
 )  # fmt: skip
-"""Fields of a TDMA descriptor that stand in the vendor's file, in its order, behind the two addresses."""
+"""Fields of a TDMA descriptor that follow the two addresses in the vendor's file, in its order."""
 
 
 @dataclass(frozen=True)
 class PmuRecords:
-    """One entry a record."""
+    """PMU records as columns, with one entry for each record."""
 
     kind: Ints
     """PmuType."""
@@ -49,17 +49,16 @@ class PmuRecords:
     end: Ints
     layer: Ints
     description: tuple[str, ...]
-    """The vendor's words for the command, as in "TIU PerChannel Convolution"."""
+    """The vendor's name for the command, such as "TIU PerChannel Convolution"."""
     tdma: Columns = field(default_factory=dict)
-    """Of TDMA records, `src_addr`, `dst_addr`, `base_reg` and TDMA_FIELDS; 0 for the TIU. Empty where they are not
-    known."""
+    """`src_addr`, `dst_addr`, `base_reg` and TDMA_FIELDS of TDMA records, 0 for TIU records. Empty if not known."""
 
     def __len__(self) -> int:
         return len(self.kind)
 
     @property
     def ticks(self) -> int:
-        """From the first start to the last end: inference_tick."""
+        """Ticks from the first start to the last end; the vendor's inference_tick."""
         return int(self.end.max() - self.start.min()) if len(self) else 0
 
     @property
@@ -67,7 +66,7 @@ class PmuRecords:
         return self.beats * BEAT_BYTES
 
     def busy(self, *kinds: PmuType) -> int:
-        """Ticks that commands of these kinds take together; a copy within DRAM counts once, as a load."""
+        """Ticks that commands of these kinds take together. A copy within DRAM counts once, as a load."""
         chosen = np.isin(self.kind, kinds)
         if PmuType.LOAD in kinds:
             chosen &= ~self.second_of_copy
@@ -75,7 +74,8 @@ class PmuRecords:
 
     @property
     def second_of_copy(self) -> NDArray[np.bool_]:
-        """The stores that belong to the load before them: same descriptor, same time."""
+        """bool: the store records of copies within DRAM, which have the descriptor and the times of the load before
+        them."""
         again = np.zeros(len(self), bool)
         again[1:] = (np.diff(self.des_id) == 0) & (np.diff(self.start) == 0) & (np.diff(self.end) == 0)
         return again & (self.kind == PmuType.STORE)
@@ -83,7 +83,7 @@ class PmuRecords:
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """A run of records of one layer, as a row of the vendor's `_layer.csv`. Times in ticks."""
+    """A run of records of one layer: a row of the vendor's `_layer.csv`. Times are in ticks."""
 
     layer: int
     start: int
@@ -102,8 +102,8 @@ class LayerRecord:
 
 
 def layer_records(records: PmuRecords) -> list[LayerRecord]:
-    """Runs of neighbouring records with the same layer. Loads from base register 0 are neurons, from 1 weights; every
-    store is neurons."""
+    """Runs of neighbouring records of the same layer. Loads from base register 0 count as neurons, from 1 as weights;
+    every store counts as neurons."""
     if not len(records):
         return []
     bounds = [0, *(np.flatnonzero(np.diff(records.layer)) + 1).tolist(), len(records)]

@@ -1,8 +1,8 @@
-"""PMU records as the vendor's runtime writes them: `<name>_des.csv`, one row a record, and `<name>_layer.csv`, one row
-a run of a layer.
+"""PMU files as the vendor's runtime writes them: `<name>_des.csv` with a row for each record, and `<name>_layer.csv`
+with a row for each run of records of one layer.
 
-The board's files come from TPU_PMUBUF_OUTPUT_FILE (sophgo/cviruntime src/soc/*/tpu_pmu.cpp). They hold no clock: times
-are TPU ticks, in 32 bits that go round."""
+On a board, TPU_PMUBUF_OUTPUT_FILE makes the runtime write them (sophgo/cviruntime src/soc/*/tpu_pmu.cpp). They do not
+say how fast the clock is: times are TPU ticks, in 32 bits that wrap around."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TICKS = 1 << 32
 _HEAD = ("pmutype", "desID", "event0", "event1", "", "start", "duration", "end", "layerID", "desType")
 _NUMBERS = ("pmutype", "desID", "event0", "event1", "start", "duration", "layerID")
 _FIELDS = ("src_addr", "dst_addr", *TDMA_FIELDS)
-"""Of a TDMA record, behind _HEAD."""
+"""Columns that follow _HEAD in a TDMA record."""
 DES_HEADER = (*_HEAD, "srcAddr", "dstAddr", *TDMA_FIELDS)
 LAYER_HEADER = (
     "layerID", "start", "duration", "end", "duration(%)", "parallelism(%)", "TIU(%)", "loadNeuron(%)",
@@ -32,7 +32,7 @@ _COLUMN_OF_LAYER = {
 }  # fmt: skip
 _EXCEL_TYPE = {PmuType.LOAD: 1, PmuType.STORE: 2, PmuType.MOVE: 2, PmuType.TIU: 3}
 MAX_RECORDS = 65535 * 6
-"""What the vendor's runtime has room for; more is no file of its."""
+"""The most lines that the vendor's runtime writes."""
 
 
 def des_csv(records: PmuRecords) -> str:
@@ -46,7 +46,7 @@ def des_csv(records: PmuRecords) -> str:
     columns = [column.tolist() for column in head]
     rows = list(map(("%d, " * len(head) + "%s").__mod__, zip(*columns, records.description, strict=True)))
     if records.tdma:
-        # The vendor prints addresses in decimal behind a 0x.
+        # The vendor prints addresses in decimal, with 0x in front.
         template = ", 0x%d, 0x%d" + ", %d" * len(TDMA_FIELDS)
         at = np.flatnonzero(records.kind != PmuType.TIU)
         fields = zip(*(records.tdma[name][at].tolist() for name in _FIELDS), strict=True)
@@ -56,7 +56,7 @@ def des_csv(records: PmuRecords) -> str:
 
 
 def layer_csv(records: PmuRecords, clock_hz: float) -> str:
-    """`records` summed over runs of one layer, as the text of a `_layer.csv`; `clock_hz` is the TPU's, for the
+    """`records`, summed over runs of one layer, as the text of a `_layer.csv`. `clock_hz` is the TPU's clock, for the
     throughput."""
     layers = layer_records(records)
     total = max(sum(layer.ticks for layer in layers), 1)
@@ -76,8 +76,8 @@ def layer_csv(records: PmuRecords, clock_hz: float) -> str:
 
 
 def read_pmu(path: Path) -> PmuRecords:
-    """The records in a `_des.csv`. Raises UsageError where it cannot be read and FileFormatError, with the line, where
-    it is none."""
+    """The records of a `_des.csv`. Raises UsageError if it cannot be read, and FileFormatError, with the line, if it is
+    not such a file."""
     rows = _rows(path, DES_HEADER)
     numbers: list[list[int]] = []
     words: list[str] = []
@@ -113,7 +113,7 @@ def read_pmu(path: Path) -> PmuRecords:
 
 
 def read_layers(path: Path) -> list[LayerRecord]:
-    """The rows of a `_layer.csv`, with the errors of read_pmu."""
+    """The rows of a `_layer.csv`. Raises what read_pmu raises."""
     out = []
     for line, row in _rows(path, LAYER_HEADER):
         if len(row) != len(LAYER_HEADER):
@@ -128,7 +128,7 @@ def read_layers(path: Path) -> list[LayerRecord]:
 
 
 def is_layer_csv(path: Path) -> bool:
-    """Whether the file at `path` begins as a `_layer.csv` does."""
+    """Whether the file at `path` begins like a `_layer.csv`. Raises what read_pmu raises."""
     return _text(path).split("\n", 1)[0].split(",")[0].strip() == LAYER_HEADER[0]
 
 
@@ -136,7 +136,8 @@ def _rows(path: Path, header: Sequence[str]) -> list[tuple[int, list[str]]]:
     lines = _text(path).splitlines()
     if not lines or [cell.strip() for cell in lines[0].split(",")] != list(header):
         raise FileFormatError(
-            f"{path} does not begin with the header of the runtime's PMU file ({', '.join(header[:4])}, ...)"
+            f"{path} does not begin with the header of the runtime's PMU file ({', '.join(header[:4])}, ...); give a "
+            "_des.csv or _layer.csv"
         )
     if len(lines) > MAX_RECORDS:
         raise FileFormatError(f"{path} has {len(lines)} lines; the runtime writes at most {MAX_RECORDS}")
@@ -161,7 +162,7 @@ def _number(path: Path, line: int, text: str) -> int:
 
 
 def _unwrapped(ticks: Ints) -> Ints:
-    """Ticks that went round at 2**32, made to go on."""
+    """`ticks`, which wrap around at 2**32, as numbers that go on rising."""
     steps = np.diff(ticks, prepend=ticks[:1])
     rounds: Ints = np.cumsum(steps < -(_TICKS // 2)) - np.cumsum(steps > _TICKS // 2)
     return ticks + rounds * _TICKS

@@ -1,5 +1,5 @@
-"""Two sets of PMU records held against each other: in total, by kind of command and by layer. One may be measured, the
-other predicted."""
+"""Compares two sets of PMU records, in total, by kind of command and by layer. One may be measured and the other
+predicted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from npusim.profile.pmu import LayerRecord, PmuRecords, PmuType
 
 MINOR_SHARE = 0.01
-"""A layer that takes less than this of the reference's time decides nothing."""
+"""A layer that takes a smaller share of the reference's time does not decide the result."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One quantity in both sets. Unit: TPU ticks, or bytes."""
+    """One quantity in both sets, in TPU ticks or bytes."""
 
     name: str
     target: int
@@ -25,7 +25,7 @@ class Difference:
 
     @property
     def relative(self) -> float | None:
-        """target / reference - 1; None where the reference has nothing."""
+        """target / reference - 1; None if the reference is 0."""
         return self.target / self.reference - 1 if self.reference else None
 
     def within(self, tolerance: float) -> bool:
@@ -34,11 +34,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class PmuComparison:
+    """The differences of two PMU files. It is true if no failure was found."""
+
     totals: tuple[Difference, ...]
     kinds: tuple[Difference, ...]
-    """Ticks of each kind of command; empty for files of layers."""
+    """Ticks of each kind of command; empty for `_layer.csv` files."""
     layers: tuple[Difference, ...]
-    """Ticks of each layer, TIU and TDMA added up, in the reference's order."""
+    """Ticks of each layer, TIU and TDMA together, in the reference's order."""
     tolerance: float
 
     @property
@@ -98,7 +100,7 @@ def compare_layers(target: Sequence[LayerRecord], reference: Sequence[LayerRecor
 
 
 def _sums(records: PmuRecords, keys: Sequence[Any]) -> dict[Any, int]:
-    """Ticks by key; the second record of a copy within DRAM does not count."""
+    """Ticks by key, of which `keys` has one for each record. The second record of a copy within DRAM counts 0."""
     out: dict[Any, int] = {}
     ticks = np.where(records.second_of_copy, 0, records.end - records.start).tolist()
     for key, value in zip(keys, ticks, strict=True):

@@ -1,4 +1,4 @@
-"""The PMU records that a board would write of a program, from its timeline."""
+"""Predicts the PMU records that a board would write for a program, from its timeline."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ DIRECTIONS = {
     PmuType.STORE: (TransDir.L2G, TransDir.G2G),
     PmuType.MOVE: (TransDir.L2L,),
 }
-"""Which transfers have a record of which type."""
+"""The transfers that have a record of each type."""
 
 
 def records_of(timeline: Timeline, cmdbufs: Sequence[Cmdbuf]) -> PmuRecords:
-    """The records that the PMU would write of `timeline`, whose workload is that of `cmdbufs` in turn."""
+    """The records that the PMU would write for `timeline`, whose workload is that of `cmdbufs` in turn."""
     parts = [tdma_columns(cmdbuf.chip, cmdbuf.tdma) for cmdbuf in cmdbufs]
     tdma = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     rows = {kind: np.flatnonzero(np.isin(tdma["trans_dir"], which)) for kind, which in DIRECTIONS.items()}
     parts = [_tdma_part(timeline, kind, at) for kind, at in rows.items()] + [_tiu_part(timeline)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((columns["kind"], columns["end"]))
-    # Descriptor fields and words of the DMA by record; the TIU's records, which stand last, have no such fields.
+    # Descriptor fields and names of TDMA records; TIU records, which come last, have no such fields.
     row, num_tdma = np.concatenate(list(rows.values())), sum(map(len, rows.values()))
     num_tiu = len(order) - num_tdma
     fields = {name: np.append(column[row], np.zeros(num_tiu, np.int64))[order] for name, column in _shown(tdma).items()}
@@ -104,7 +104,7 @@ _WORDS = {
     "tiu_mdsum": "Mdsum",
 } | {f"tiu_{name}": f"Element-wise {name.upper()}" for name in ("and", "or", "xor")}
 _NO_FORMAT = ("tiu_lookup_table", "tiu_mdsum", "tiu_mul_qm", "tiu_arith_shift")
-"""Commands that the vendor's file calls the same in bf16."""
+"""Commands whose name in the vendor's file is the same in bf16."""
 
 
 def _tiu_words(timeline: Timeline) -> list[str]:

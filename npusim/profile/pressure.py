@@ -1,4 +1,4 @@
-"""How hard memory is worked over time: DRAM bandwidth, and bytes of LMEM whose contents are still wanted."""
+"""Use of memory over time: DRAM bandwidth, and bytes of LMEM whose contents are still needed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from npusim.timing.timeline import TDMA, Timeline
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 BINS = 2000
-"""Most bins of a DRAM curve; more than a screen shows."""
+"""At most this many bins of a DRAM curve, more than a screen shows."""
 MIN_BINS = 10
 GRANULES = 128
-"""Pieces of a lane's LMEM that are told apart; at most 256, so that a byte holds their number."""
+"""A lane's LMEM is divided into this many granules; at most 256, so that a byte holds a granule's number."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class DramCurve:
     """Mean DRAM bandwidth in bins of equal time."""
 
     edges_ps: Floats
-    """One more than there are bins."""
+    """Edges of the bins, one more than there are bins."""
     gbps: Floats
     """GB/s in each bin."""
 
 
 @dataclass(frozen=True)
 class LmemCurve:
-    """Bytes of LMEM in use, over all lanes: `num_bytes[i]` from `times_ps[i]` on until the next time."""
+    """Bytes of LMEM in use, over all lanes: `num_bytes[i]` from `times_ps[i]` until `times_ps[i + 1]`."""
 
     times_ps: Ints
-    """Rising; each is a time at which the figure changes."""
+    """Times at which the number changes, ascending."""
     num_bytes: Ints
 
     @property
@@ -44,8 +44,8 @@ class LmemCurve:
 
 
 def dram_curve(timeline: Timeline, bins: int | None = None) -> DramCurve:
-    """The bandwidth in `bins` bins, by default one a command but at least MIN_BINS and at most BINS. A command's bytes
-    are spread evenly over its time."""
+    """The bandwidth in `bins` bins; by default as many as there are commands, but at least MIN_BINS and at most BINS. A
+    command's bytes are spread evenly over its time."""
     bins = bins or min(BINS, max(timeline.workload.num_commands, MIN_BINS))
     edges = np.linspace(timeline.first_ps, timeline.first_ps + max(timeline.ps, 1), bins + 1)
     knots = np.stack([timeline.start_ps[TDMA], timeline.end_ps[TDMA]], axis=1).ravel()
@@ -56,19 +56,19 @@ def dram_curve(timeline: Timeline, bins: int | None = None) -> DramCurve:
 
 
 def lmem_curve(timeline: Timeline) -> LmemCurve:
-    """The LMEM in use.
+    """The LMEM in use over time.
 
-    A granule, a 128th of a lane's LMEM, is in use from a write until the last read before the next write. Lanes are not
-    told apart, so the figure is a little high."""
+    A granule, a 128th of a lane's LMEM, is in use from a write until the last read before the next write. A granule
+    counts for all lanes, so the number is a little high."""
     chip = timeline.workload.chip
     granule = chip.lmem_bytes // GRANULES
-    # Every start and every end is a moment; from here on a time is its moment's number.
+    # A moment is a start or an end of a command; from here on times are numbers of moments.
     moments, number = np.unique(np.concatenate([*timeline.start_ps, *timeline.end_ps]), return_inverse=True)
     starts, ends = np.split(number, 2)
     touch = _touches(timeline.workload.lmem, granule, starts)
     begun, writes = starts[touch.command], touch.writes
-    # A granule stays in use up to its next access if that reads it; else to the end of this one, or less where it is
-    # overwritten before.
+    # A granule stays in use until its next access if that is a read; else until the end of this access, or until it is
+    # overwritten, if that is earlier.
     following = np.where(touch.is_last, len(moments), np.roll(begun, -1))
     read_next = ~touch.is_last & ~np.roll(writes, -1)
     until = np.maximum(np.where(read_next, following, np.minimum(ends[touch.command], following)), begun)
@@ -79,18 +79,19 @@ def lmem_curve(timeline: Timeline) -> LmemCurve:
 
 @dataclass(frozen=True)
 class _Touches:
-    """Commands that touch a granule, granule by granule and in the order of their starts; a read comes before a write
-    that starts with it."""
+    """Accesses to granules: granule by granule, and in the order of the commands' starts. A read comes before a write
+    with the same start."""
 
     command: Ints
-    """All TIU commands are counted first, then all TDMA commands."""
+    """The command's number: all TIU commands first, then all TDMA commands."""
     writes: NDArray[np.bool_]
     is_last: NDArray[np.bool_]
-    """Nothing touches this granule later."""
+    """Whether nothing touches this granule later."""
 
 
 def _touches(use: LmemUse, granule: int, starts: Ints) -> _Touches:
-    """`starts` has a number for every command, TIU first, that rises with its start."""
+    """The accesses to granules of `granule` bytes. `starts` has the number of the moment at which each command starts,
+    TIU commands first."""
     num_tiu, num_tdma = len(use.tiu), len(use.tdma)
     spans = np.concatenate([use.tiu.reshape(-1, 2), use.tdma.reshape(-1, 2)])
     command = np.repeat(

@@ -1,5 +1,5 @@
-"""`Profile`: what follows from a timeline, each part computed when it is first asked for and then kept; and
-`profile_program`, which makes one from a program."""
+"""`Profile`: what follows from a timeline. Each part is computed when it is first used, and kept. `profile_program`
+makes a Profile of a program."""
 
 from __future__ import annotations
 
@@ -29,49 +29,50 @@ from npusim.timing.workload import concatenate, workload_of_cmdbuf
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile:
-    """Where the time of one program on one board goes. Text, JSON, trace, HTML page and PMU files are printers of this
-    object; none of them computes anything of a timeline by itself."""
+    """Where the time of one program on one board goes. Text, JSON, trace, HTML page and PMU files are written from this
+    object, and none of them computes anything from the timeline itself."""
 
     name: str
-    """What is profiled; a file's name."""
+    """Name of the program; that of its file, if it has one."""
     timeline: Timeline
     cmdbufs: tuple[Cmdbuf, ...]
     """The command buffers of `timeline.workload`, in turn."""
     model: Cvimodel | None = None
-    """The .cvimodel that the program is from, which says how large its parts of GMEM are."""
+    """The .cvimodel that holds the program. It has the sizes of the regions of GMEM and the names of tensors."""
     program: int = 0
-    """Which program of `model`."""
+    """Number of the program in `model`."""
 
     @cached_property
     def pieces(self) -> Pieces:
-        """The time cut into pieces that belong to one command each."""
+        """The time, cut into pieces that belong to one command each."""
         return pieces_of(self.timeline)
 
     @cached_property
     def layers(self) -> tuple[Share, ...]:
-        """What each layer takes, in the order in which they begin."""
+        """The time and work of each layer, in the order in which the layers begin."""
         return layer_shares(self.timeline, self.pieces, self.names)
 
     @cached_property
     def tensors(self) -> tuple[Share, ...]:
-        """What each tensor that the file names takes, in the order in which they begin; nothing without a .cvimodel."""
+        """The time and work for each tensor that the file names, in the order in which they begin. Empty without a
+        .cvimodel."""
         return () if self.names is None else tensor_shares(self.timeline, self.pieces, self.names)
 
     @cached_property
     def names(self) -> TensorNames | None:
-        """Which tensor each command works for; None without a .cvimodel."""
+        """The tensor that each command works for; None without a .cvimodel."""
         if self.model is None:
             return None
         return names_of(self.timeline.workload, self.cmdbufs, self.model, self.program)
 
     @cached_property
     def instructions(self) -> tuple[Share, ...]:
-        """What each kind of instruction takes, the longest first."""
+        """The time and work of each kind of instruction, the longest first."""
         return instruction_shares(self.timeline, self.pieces)
 
     @cached_property
     def layer_runs(self) -> LayerRuns:
-        """When the program works on which layer."""
+        """When the program works on each layer."""
         return layer_runs(self.timeline, self.pieces)
 
     @cached_property
@@ -81,24 +82,25 @@ class Profile:
 
     @cached_property
     def lmem(self) -> LmemCurve:
-        """LMEM whose content is still wanted, over time."""
+        """Bytes of LMEM whose contents are still needed, over time."""
         return lmem_curve(self.timeline)
 
     @cached_property
     def host(self) -> HostTime:
-        """CPU routines and the runtime, which a forward takes beside the TPU; modelled."""
+        """The parts of a forward beside the TPU's time: CPU routines and the runtime. They are modelled."""
         return host_time(self.timeline.board, self.model, self.program)
 
     @property
     def total_ms(self) -> float | None:
-        """One call of the runtime's forward: TPU, CPU routines and runtime; None where CPU routines are not known."""
+        """Milliseconds of one call of the runtime's forward: TPU, CPU routines and runtime. None if the time of a CPU
+        routine is not known."""
         if self.host.cpu_ps is None:
             return None
         return (self.timeline.ps + self.host.cpu_ps + self.host.runtime_ps) / PS_PER_MS
 
     @cached_property
     def other_clock(self) -> Timeline | None:
-        """The same program at the board's other TPU clock, where it is open which of two the board runs at."""
+        """The same program at the board's other TPU clock. None if the board runs at one clock only."""
         board = self.timeline.board
         if board.other_mhz is None:
             return None
@@ -107,22 +109,23 @@ class Profile:
 
     @cached_property
     def records(self) -> PmuRecords:
-        """What the chip's performance monitor would write."""
+        """The records that the chip's performance monitor would write."""
         return records_of(self.timeline, self.cmdbufs)
 
     @cached_property
     def gmem(self) -> tuple[Region, ...]:
-        """What the program moves from and to each region of GMEM."""
+        """Bytes that the program reads and writes in each region of GMEM."""
         return regions_of(self.timeline, self.cmdbufs, self.model, self.program)
 
     @cached_property
     def roofline(self) -> Roofline:
-        """Where the program stands between the two roofs of its board."""
+        """The program's arithmetic intensity and speed, beside the limits of its board."""
         return roofline_of(self.timeline)
 
     @property
     def bound(self) -> str:
-        """Which engine the program waits for: "TIU", "TDMA", or "latency" where neither works for half of the time."""
+        """The engine that the program waits for: "TIU" or "TDMA", or "latency" if neither works for half of the
+        time."""
         share, name = max((self.timeline.tiu_busy, "TIU"), (self.timeline.tdma_busy, "TDMA"))
         return name if share >= 0.5 else "latency"
 
@@ -149,11 +152,11 @@ def profile_program(
     """The profile of `program` on `board`.
 
     `program` is the path of a .cvimodel, a command buffer or a dmabuf (`chip` and `verify_md5` as in open_program), an
-    opened ProgramFile, or what KernelBuilder.build gives. `board` is a Board or the name of one; without it, the
-    evaluation board of the program's chip. `number` picks one of several programs of a .cvimodel.
+    opened ProgramFile, or the result of KernelBuilder.build. `board` is a Board or the name of one; by default the
+    evaluation board of the program's chip. `number` selects one of several programs of a .cvimodel.
 
     Raises UsageError for a board or a program that does not exist and for a program that cannot run on that board,
-    Deadlock for one that never ends, and the errors of open_program."""
+    Deadlock for one that never ends, and what open_program raises."""
     if isinstance(program, str | Path):
         program = open_program(program, chip=chip, verify_md5=verify_md5)
     if isinstance(program, Program):

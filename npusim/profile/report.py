@@ -1,7 +1,7 @@
-"""A profile as JSON-ready data, with a tag on every figure. `ms` and all that is not of the host is the TPU's.
+"""A profile as JSON-ready data, with a tag for every figure. Except for those of the host, all times are the TPU's.
 
-Tags: `exact` follows from the descriptors alone; `modelled` from a description of the hardware that was not fitted;
-`calibrated` from constants that were fitted to measurements."""
+Tags: an `exact` figure follows from the descriptors alone, a `modelled` one from a description of the hardware that was
+not fitted, a `calibrated` one from constants that were fitted to measurements."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TAGS = {
         "bound",
     ),
 }
-"""Which figure of the report is of which kind. DRAM bytes are exact where nothing is compressed."""
+"""The figures of the report by tag. DRAM bytes are exact if nothing is compressed."""
 TAG_OF = {figure: tag for tag, figures in TAGS.items() for figure in figures}
 
 
@@ -85,7 +85,7 @@ def report_data(profile: Profile) -> dict[str, Any]:
 
 
 def host_data(profile: Profile) -> dict[str, Any]:
-    """The report's part on what a forward takes beside the TPU; None stands for what is not known."""
+    """The report's figures about a whole forward and its parts beside the TPU's time; None: not known."""
     routines = profile.host.routines
     return {
         "total_ms": profile.total_ms,

@@ -1,4 +1,4 @@
-"""Where a program stands between the two roofs of its board, arithmetic and DRAM."""
+"""The roofline model: a program's speed beside the two limits of its board, arithmetic and DRAM bandwidth."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from npusim.timing.timeline import Timeline
 
 @dataclass(frozen=True)
 class Roofline:
-    """Where a program stands between the two roofs of its board."""
+    """A program's arithmetic intensity (MACs for each byte of DRAM) and speed, and the limits of its board."""
 
     macs_per_byte: float
     macs_per_s: float
     peak_macs_per_s: float
-    """int8 convolution; bf16 and other operations have lower roofs."""
+    """Limit for int8 convolution. bf16 and other operations have lower limits."""
     peak_bytes_per_s: float
     bf16_peak_macs_per_s: float
 
     @property
     def ridge(self) -> float:
-        """MACs a byte from which on the TIU is the roof."""
+        """MACs for each byte above which the TIU is the limit, below which DRAM is."""
         return self.peak_macs_per_s / self.peak_bytes_per_s
 
     @property
     def roof_macs_per_s(self) -> float:
-        """What the board allows at this intensity."""
+        """The board's limit at this intensity."""
         return min(self.peak_macs_per_s, self.macs_per_byte * self.peak_bytes_per_s)
 
 

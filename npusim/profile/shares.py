@@ -1,4 +1,4 @@
-"""What each layer, tensor and kind of instruction takes of a program."""
+"""The time and work of each layer, tensor and kind of instruction of a program."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Share:
-    """What one layer, tensor or kind of instruction takes of a program."""
+    """The time and work of one layer, tensor or kind of instruction."""
 
     name: str
     """The layer's number, the tensor's name, or the instruction's mnemonic."""
     num_commands: int
     ps: int
-    """Its pieces of the program's time, in picoseconds."""
+    """Its pieces of the program's time (profile.attribution), in picoseconds."""
     share: float
-    """The same as a share of the program's time, 0 to 1."""
+    """`ps` as a share of the program's time, 0 to 1."""
     tiu_ps: int
-    """How long its TIU commands run, whether the TDMA works or not."""
+    """How long its TIU commands run, in picoseconds."""
     tdma_ps: int
     macs: int
     dram_bytes: int
     start_ps: int
-    """When its first command starts, from the program's start."""
+    """When its first command starts, counted from the program's start."""
     end_ps: int
     """When its last command ends."""
     tensor: str = ""
-    """Of a layer: the tensor of the file that its first command works for."""
+    """The tensor of the file that a layer's first command works for; "" otherwise."""
 
     @property
     def ms(self) -> float:
@@ -61,7 +61,7 @@ class Share:
 
 
 def layer_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames | None) -> tuple[Share, ...]:
-    """One Share a layer number, in the order in which they begin."""
+    """A Share for each layer number, in the order in which the layers begin."""
     shares = _shares(timeline, pieces, timeline.workload.layer, str)
     if tensors is None:
         return shares
@@ -70,12 +70,12 @@ def layer_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames | None
 
 
 def tensor_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames) -> tuple[Share, ...]:
-    """One Share a tensor of the file that commands work for, in the order in which they begin."""
+    """A Share for each tensor of the file that commands work for, in the order in which they begin."""
     return _shares(timeline, pieces, tensors.of, tensors.name)
 
 
 def instruction_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:
-    """One Share a kind of instruction, the longest first."""
+    """A Share for each kind of instruction, the longest first."""
     kinds = (timeline.workload.tiu.kind, timeline.workload.tdma.kind)
     shares = _shares(timeline, pieces, kinds, lambda kind: INSTRUCTIONS[kind].mnemonic)
     return tuple(sorted(shares, key=lambda share: -share.ps))
@@ -84,7 +84,7 @@ def instruction_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:
 def _shares(
     timeline: Timeline, pieces: Pieces, key: tuple[Ints, Ints], name: Callable[[int], str]
 ) -> tuple[Share, ...]:
-    """One Share a value of `key`, which has one for each TIU and each TDMA command."""
+    """A Share for each value of `key`, which is (values of TIU commands, values of TDMA commands)."""
     work, num_tiu = timeline.workload, len(key[TIU])
     keys, inverse = np.unique(np.concatenate(key), return_inverse=True)
     group = (inverse[:num_tiu], inverse[num_tiu:])

@@ -1,7 +1,7 @@
-"""A profile in Chrome's trace event format, which Perfetto and chrome://tracing open.
+"""A profile in Chrome's trace event format ("Trace Event Format", Google 2016), for Perfetto and chrome://tracing.
 
-Tracks: layers, TIU, TDMA. Counters: DRAM bandwidth, LMEM in use. Times are microseconds ("Trace Event Format", Google
-2016). A trace has an event for every command, so events are written by one template a track."""
+Tracks: layers, TIU, TDMA. Counters: DRAM bandwidth, LMEM in use. Times are in microseconds. There is an event for every
+command, so each track's events are written with one template, which is fast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PS_PER_US = 1e6
 
 
 def trace_text(profile: Profile) -> str:
-    """The whole trace, as JSON."""
+    """The whole trace as JSON text."""
     other = {"tpu_mhz": profile.timeline.board.tpu_mhz, "kind": "predicted"}
     other |= {key: value for key, value in host_data(profile).items() if key != "cpu_routines"}
     return f'{{"traceEvents":[{",".join(_events(profile))}],"displayTimeUnit":"ns","otherData":{_json(other)}}}'
@@ -61,7 +61,7 @@ def _slices(
     times_ps: tuple[NDArray[np.int64], NDArray[np.int64]],
     arguments: dict[str, NDArray[np.int64]],
 ) -> Iterator[str]:
-    """One event an entry of the columns. Names and categories are text as it stands between JSON's quotes."""
+    """One event for each entry of the columns. `names` and `category` are already escaped for JSON."""
     start, end = times_ps
     shown = ",".join(f'"{name}":%d' for name in arguments)
     template = (

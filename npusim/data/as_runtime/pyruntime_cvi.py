@@ -1,4 +1,4 @@
-"""The vendor's Python binding by its own name, on npusim (docs/as_runtime.md)."""
+"""npusim under the name of the vendor's Python binding (docs/as_runtime.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ try:
     from npusim.compat import Model, Tensor
 except ModuleNotFoundError as error:
     raise ImportError(
-        f"pyruntime_cvi was to be npusim's, but {sys.executable} has no module {error.name!r}: install npusim for that "
+        f"pyruntime_cvi should be npusim's, but {sys.executable} has no module {error.name!r}: install npusim for that "
         "Python"
     ) from None
 

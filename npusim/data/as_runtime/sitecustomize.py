@@ -1,5 +1,5 @@
-"""Python runs this file at its start, because its folder is on PYTHONPATH: `pyruntime_cvi` then comes from here, even
-where another folder that has one is further in front."""
+"""Python runs this file when it starts, because its folder is on PYTHONPATH. It makes `pyruntime_cvi` come from this
+folder, even if another folder with one comes earlier on the path."""
 
 from __future__ import annotations
 
