@@ -9,8 +9,9 @@
 >>> kv.select(0, rng.standard_normal((1, 4, 8), np.float32)).k.shape  # what one query of 4 heads attends to
 (2, 64, 8)
 
-Rooms, low to high: pages (ids and reference counts), memory (arrays and tiers), policies, sequence (PagedKV: what a
-model appends to and reads from). Beside them: tasks (long prompts with answers to score), metrics."""
+The packages, each of which imports only those before it: pages (ids and reference counts), memory (arrays and tiers),
+policies, sequence (PagedKV, which a model appends to and reads from). Besides: tasks (long prompts with answers to
+score) and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for the kinds of arrays that kv works on."""
+"""Type aliases for arrays."""
 
 from __future__ import annotations
 

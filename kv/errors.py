@@ -1,4 +1,4 @@
-"""The one error that a user of kv can cause. Our own mistakes are asserts and are never this."""
+"""The error that a user of kv can cause. Mistakes of kv itself are failed asserts, never this error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a pruned run is from the dense one, and how well either predicts a text."""
+"""Measures of how far a pruned run is from the dense one, and of how well a run predicts a text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def log_softmax(logits: NDArray[np.floating]) -> Float64Array:
 
 
 def kl_divergence(dense: NDArray[np.floating], pruned: NDArray[np.floating]) -> Float64Array:
-    """KL(dense || pruned) in nats of the next-token distributions of logits [..., vocabulary]: 0 where they are equal,
-    never negative."""
+    """KL(dense || pruned) in nats, at least 0, of the next-token distributions of logits [..., vocabulary]. Raises
+    KVError for different shapes."""
     if dense.shape != pruned.shape:
         raise KVError(
             f"logits of shapes {dense.shape} and {pruned.shape} cannot be compared: they must be of the same "
@@ -30,8 +30,8 @@ def kl_divergence(dense: NDArray[np.floating], pruned: NDArray[np.floating]) -> 
 
 
 def perplexity(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
-    """exp of the mean negative log probability of targets [T] under logits [T, vocabulary]; logits[t] predict
-    targets[t]."""
+    """exp of the mean negative log probability of targets [T] with logits [T, vocabulary], where logits[t] predict
+    targets[t]. Raises KVError if the lengths differ or are 0."""
     if logits.shape[:1] != targets.shape or not len(targets):
         raise KVError(
             f"{len(logits)} rows of logits do not predict {len(targets)} targets: one row for each of at "

@@ -1,4 +1,5 @@
-"""Arrays behind page ids: the pool of pages, the tiers that pages move between, and the cache of many sequences."""
+"""The arrays that page ids stand for: the pool of pages, the tiers that pages move between, and the cache of many
+sequences."""
 
 from kv.memory.cache import CacheSize, PagedCache
 from kv.memory.geometry import Geometry

@@ -1,4 +1,4 @@
-"""The paged cache of many sequences: block tables over ids (BlockManager) and the arrays behind them, kept in step."""
+"""The paged cache of many sequences: the block tables of page ids (BlockManager) with the arrays of the pages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from kv.pages.block_manager import BlockManager
 
 @dataclass(frozen=True)
 class CacheSize:
-    """What a cache holds, in bytes: the whole pool, and the part that sequences use (shared pages once)."""
+    """Sizes of a cache in bytes: the whole pool, and the pages that sequences use, shared ones counted once."""
 
     pool_bytes: int
     used_bytes: int
     wasted_bytes: int
-    """Of used_bytes, slots of last pages that hold nothing; a last page that is shared counts once for each
-    sequence."""
+    """The part of used_bytes in unused slots of last pages. A shared last page counts once for each sequence."""
 
 
 class PagedCache:
@@ -48,9 +47,10 @@ class PagedCache:
         tiers: Sequence[Tier] = (),
         replacement: Replacement = Replacement.LRU,
     ) -> None:
-        """`dtype` of the stored elements: FLOAT32 or BF16. `tiers`: where pages live, from fast to slow; without them
-        all are on the device. A tier's capacity is in pages of one layer and KV head. `watermark_pages` stay free when
-        a sequence is admitted."""
+        """A cache of `num_pages` pages. `dtype`: of the stored elements, FLOAT32 or BF16. `watermark_pages`: pages that
+        stay free when a sequence is admitted. `tiers`: memories for the pages, from fast to slow, whose capacities are
+        in pages of one layer and KV head; without them all pages are on the device. Raises KVError for impossible
+        values."""
         dtype = np.dtype(dtype)
         if dtype not in DTYPES:
             names = " or ".join(known.name for known in DTYPES)
@@ -67,42 +67,42 @@ class PagedCache:
         return f"<PagedCache of {self.pool.dtype.name}: {self.manager.summary}>"
 
     def allocate(self, seq: Hashable, tokens: Sequence[int] = (), salt: str = "") -> int:
-        """Admit a sequence with slots for `tokens`; returns how many of them are in the cache already. KVError if it
+        """Admits a sequence with slots for `tokens`. -> how many of them are in the cache already. Raises KVError if it
         does not fit."""
         return self.manager.allocate(seq, tokens, salt).num_cached
 
     def append(self, seq: Hashable, num_tokens: int) -> None:
-        """Give slots to num_tokens more positions, copying a shared last page."""
+        """Adds slots for `num_tokens` more positions, and copies a last page that is shared."""
         self.pool.copy(self.manager.append(seq, num_tokens))
 
     def publish(self, seq: Hashable, tokens: Sequence[int]) -> None:
-        """Let others share the full pages of `tokens`, the sequence's first tokens, now that every layer has stored
-        them."""
+        """Allows others to share the full pages of `tokens`, the sequence's first tokens, which every layer must have
+        stored."""
         self.manager.publish(seq, tokens)
 
     def fork(self, parent: Hashable, child: Hashable) -> None:
-        """A second sequence with the same content, sharing every page until one of them writes."""
+        """Adds a second sequence with the same content. Both share every page until one of them writes to it."""
         self.manager.fork(parent, child)
 
     def truncate(self, seq: Hashable, length: int) -> None:
-        """Forget the positions from `length` on."""
+        """Removes the positions from `length` on."""
         self.manager.truncate(seq, length)
 
     def free(self, seq: Hashable) -> None:
-        """Forget a sequence."""
+        """Removes a sequence."""
         self.manager.free(seq)
 
     def write(self, seq: Hashable, layer: int, start: int, k: FloatArray, v: FloatArray) -> None:
-        """Store the keys and values, float32 [T, kv_heads, head_dim], of positions start.. of one layer; their slots
-        must exist."""
+        """Stores keys and values, float32 [T, kv_heads, head_dim], of one layer at the positions from `start` on, which
+        must have slots."""
         table = self.manager.tables[seq]
         stop = start + len(k)
         assert stop <= table.length
         self.pool.write(layer, table.slots(start, stop), k, v)
 
     def read(self, seq: Hashable, layer: int, start: int, stop: int) -> tuple[FloatArray, FloatArray]:
-        """Keys and values of positions start..stop as float32 [kv_heads, stop - start, head_dim]; views where the pages
-        are consecutive."""
+        """Keys and values of positions start to stop - 1 as float32 [kv_heads, stop - start, head_dim]; views if the
+        pages are consecutive."""
         g = self.geometry
         first = start // g.page_size
         k, v = self.pool.read(layer, self._pages(seq, first, stop))
@@ -111,18 +111,18 @@ class PagedCache:
         return k.reshape(shape)[:, window], v.reshape(shape)[:, window]
 
     def read_keys(self, seq: Hashable, layer: int, stop: int) -> FloatArray:
-        """Keys of the first `stop` positions as float32 [kv_heads, stop, head_dim]; a view where the pages are
+        """Keys of the first `stop` positions as float32 [kv_heads, stop, head_dim]; a view if the pages are
         consecutive."""
         g = self.geometry
         return self.pool.read_keys(layer, self._pages(seq, 0, stop)).reshape(g.num_kv_heads, -1, g.head_dim)[:, :stop]
 
     @property
     def moves(self) -> dict[str, Moves]:
-        """What entered each tier from another one so far; empty without tiers."""
+        """The pages that entered each tier from another one so far, by the tier's name; empty without tiers."""
         return self.pool.tiers.moves if isinstance(self.pool, TieredPool) else {}
 
     def size(self) -> CacheSize:
-        """Memory, to the byte."""
+        """The memory that the cache takes."""
         page_bytes = self.geometry.page_bytes(self.pool.dtype.itemsize)
         wasted_slots = sum(table.wasted_slots for table in self.manager.tables.values())
         return CacheSize(
@@ -132,5 +132,5 @@ class PagedCache:
         )
 
     def _pages(self, seq: Hashable, first: int, stop: int) -> IntArray:
-        """The pages of blocks `first`.. that hold the positions before `stop`."""
+        """The pages of the blocks from `first` on that hold positions before `stop`."""
         return np.asarray(self.manager.tables[seq].pages[first : self.geometry.pages(stop)], np.int64)

@@ -1,4 +1,4 @@
-"""The numbers that fix the shape of a cache."""
+"""The sizes that determine the shape of a cache."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from kv.errors import KVError
 
 @dataclass(frozen=True)
 class Geometry:
-    """Layers, heads and page size of a cache. Tokens are counted in positions, pages in blocks of `page_size`
-    positions."""
+    """Layers, heads and page size of a cache; `page_size` is in tokens. Raises KVError for impossible sizes."""
 
     num_layers: int
     num_q_heads: int
@@ -31,11 +30,11 @@ class Geometry:
 
     @property
     def group(self) -> int:
-        """Query heads that read one KV head."""
+        """Number of query heads that read one KV head."""
         return self.num_q_heads // self.num_kv_heads
 
     def pages(self, num_tokens: int) -> int:
-        """Pages that hold num_tokens: ceil(num_tokens / page_size)."""
+        """Number of pages for num_tokens tokens: ceil(num_tokens / page_size)."""
         return -(-num_tokens // self.page_size)
 
     def head_page_bytes(self, element_bytes: int) -> int:
@@ -43,5 +42,5 @@ class Geometry:
         return 2 * self.page_size * self.head_dim * element_bytes
 
     def page_bytes(self, element_bytes: int) -> int:
-        """Bytes of the keys and values of one page in all layers and KV heads, scales not counted."""
+        """Bytes of the keys and values of one page in all layers and KV heads."""
         return 2 * self.num_layers * self.num_kv_heads * self.page_size * self.head_dim * element_bytes

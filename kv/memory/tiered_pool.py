@@ -1,5 +1,5 @@
-"""A pool whose pages live in tiers: a step brings the pages that it reads to the device, and what has no room there
-moves down."""
+"""A pool whose pages are in tiers of memory. A step moves the pages that it reads to the device, the first tier, and
+others move down to make room."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kv.pages.block_manager import Copies
 
 
 class TieredPool:
-    """Stands in for a PagePool. What moves is the keys and values of one page in one layer and KV head, since each head
-    chooses for itself.
+    """Replaces a PagePool. The unit that moves is a piece: the keys and values of one page in one layer and KV head,
+    since each head chooses its own pages.
 
-    Reading more than the first tier holds, as a dense step does, streams through it.
+    A step that reads more than the first tier holds, as a dense one may, moves pieces through it in turn.
     """
 
     def __init__(
@@ -47,12 +47,11 @@ class TieredPool:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of what has been written, wherever it is."""
+        """Bytes of all pieces that were written, in all tiers."""
         return len(self.tiers) * self.tiers.page_bytes
 
     def write(self, layer: int, slots: IntArray, k: FloatArray, v: FloatArray) -> None:
-        """Store T tokens of one layer at flat slots. k, v: float32 [T, kv_heads, head_dim]; slots of a page
-        ascending."""
+        """As PagePool.write."""
         pages, offsets = np.divmod(slots, self.geometry.page_size)
         kv = np.stack([k, v], 2)  # [T, kv_heads, 2, head_dim]
         starts = np.flatnonzero(np.diff(pages, prepend=-1))
@@ -64,12 +63,12 @@ class TieredPool:
     def read(
         self, layer: int, pages: IntArray, heads: IntArray | None = None, scratch: FloatArray | None = None
     ) -> tuple[FloatArray, FloatArray]:
-        """As PagePool.read; a copy."""
+        """As PagePool.read, but always a copy."""
         heads = np.arange(self.geometry.num_kv_heads) if heads is None else heads
         ids = self._id(layer, heads[:, None], np.broadcast_to(pages, (len(heads), pages.shape[-1])))
         wanted = ids.ravel().tolist()
         out = np.zeros((len(wanted), *self._shape), np.float32)
-        # what is in no tier is padding, or not written yet
+        # a piece that is in no tier is padding, or not written yet
         stored = [place for place, piece in enumerate(wanted) if piece in self.tiers]
         for start in range(0, len(stored), self._at_once):
             places = stored[start : start + self._at_once]
@@ -83,7 +82,7 @@ class TieredPool:
         return self.read(layer, pages)[0]
 
     def read_slots(self, layer: int, slots: IntArray, heads: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
-        """As PagePool.read_slots; whole pages move even so."""
+        """As PagePool.read_slots, but whole pieces move."""
         heads = np.arange(self.geometry.num_kv_heads) if heads is None else heads
         pages, offsets = np.divmod(np.broadcast_to(slots, (len(heads), slots.shape[-1])), self.geometry.page_size)
         out = np.empty((2, *pages.shape, self.geometry.head_dim), np.float32)
@@ -94,7 +93,7 @@ class TieredPool:
         return out[0], out[1]
 
     def copy(self, copies: Copies) -> None:
-        """Copy whole pages, in all layers and heads."""
+        """As PagePool.copy."""
         for page, twin in copies:
             for layer in range(self.geometry.num_layers):
                 for head in range(self.geometry.num_kv_heads):
@@ -102,16 +101,16 @@ class TieredPool:
                     self._piece(layer, head, twin)[...] = held
 
     def tier_of(self, layer: int, head: int, page: int) -> str:
-        """Name of the tier that holds a page of one layer and KV head. KVError if it was never written."""
+        """Name of the tier that holds a page of one layer and KV head. Raises KVError if it was never written."""
         return self.tiers.tier_of(self._id(layer, head, page))
 
     def _id(self, layer: int, head: Any, page: Any) -> Any:
-        """Of a piece, or of arrays of them."""
+        """The id of a piece, or of arrays of pieces."""
         return (layer * self.geometry.num_kv_heads + head) * (self.num_pages + 1) + page
 
     def _piece(self, layer: int, head: int, page: int) -> np.ndarray:
-        """The keys and values of a page in the first tier, [2, page_size, head_dim], to be changed in place before the
-        next call."""
+        """Moves a piece to the first tier. -> its keys and values there, [2, page_size, head_dim], which may be changed
+        in place until the next call."""
         assert page != NULL_PAGE
         piece = self._id(layer, head, page)
         if piece not in self.tiers:

@@ -1,4 +1,4 @@
-"""Where pages live: device, host, file. Pages move between tiers on demand, and every move is counted."""
+"""Tiers of memory for pages: device, host, file. Pages move between them on demand, and every move is counted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Tier:
-    """One kind of memory. Bandwidth is that of the link over which pages enter it.
+    """One kind of memory. The bandwidth is that of the link over which pages enter it.
 
-    path    file that backs it, created when it is first needed and removed at the end; None for memory
+    path    file that holds the pages, created when it is needed and removed by TieredPages.close; None for memory
     """
 
     name: str
@@ -37,16 +37,17 @@ class Tier:
 
 
 class Replacement(Enum):
+    """Which page moves down if a tier is full."""
+
     LRU = "lru"
-    """Moves down the page that was used longest ago."""
+    """The page that was used longest ago."""
     LFU = "lfu"
-    """Moves down the page that was used least often, and of these the one used longest ago."""
+    """The page that was used least often; of several, the one that was used longest ago."""
 
 
 @dataclass
 class Moves:
-    """What entered a tier. A run is a stretch of neighbouring places that one transfer fills from neighbouring
-    places."""
+    """Counts of what entered a tier. A run is one transfer, from neighbouring places to neighbouring places."""
 
     pages: int = 0
     bytes: int = 0
@@ -56,7 +57,7 @@ class Moves:
 
 @dataclass
 class _Level:
-    """One tier's memory and who is where in it, in the order of use."""
+    """One tier's memory, and the place of each of its pages, in the order in which they were used."""
 
     tier: Tier
     array: Bytes
@@ -67,10 +68,10 @@ class _Level:
 
 
 class TieredPages:
-    """Fixed-size pages of bytes, by id, over tiers from fast to slow. What does not fit moves down, what is needed
-    moves to the top.
+    """Pages of a fixed number of bytes, by id, in tiers from fast to slow. A page that is needed moves to the top tier,
+    and others move down to make room.
 
-    A page is in one tier at a time. Pinned pages never leave the top tier.
+    A page is in one tier at a time. Pinned pages stay in the top tier.
     """
 
     def __init__(self, page_bytes: int, tiers: Iterable[Tier], replacement: Replacement = Replacement.LRU) -> None:
@@ -87,7 +88,7 @@ class TieredPages:
         self._pinned: set[int] = set()
 
     def put(self, page: int, content: Bytes) -> None:
-        """Store a new page in the top tier. KVError if every tier is full: nothing changes."""
+        """Stores a new page in the top tier. Raises KVError if every tier is full; then nothing changes."""
         if page in self._uses:
             raise KVError(f"page {page} is stored already: drop it first")
         content = np.ascontiguousarray(content).view(np.uint8).ravel()
@@ -100,7 +101,8 @@ class TieredPages:
         self._uses[page] = 1
 
     def get(self, pages: list[int]) -> Bytes:
-        """Bring pages to the top tier and return their bytes, uint8 [len(pages), page_bytes], as a copy."""
+        """Moves pages to the top tier. -> a copy of their bytes, uint8 [len(pages), page_bytes]. Raises KVError for a
+        page that is in no tier, or for more pages than the top tier holds."""
         top = self._levels[0]
         wanted = set(pages)
         unknown = sorted(wanted - self._uses.keys())
@@ -108,9 +110,8 @@ class TieredPages:
             raise KVError(f"page {unknown[0]} is in no tier: it was never put, or was dropped")
         if len(wanted | self._pinned) > top.tier.capacity_pages:
             raise KVError(
-                f"{len(wanted)} pages at once and {len(self._pinned)} pinned exceed the {top.tier.capacity_pages} of "
-                "tier "
-                f"{top.tier.name!r}: ask for fewer or enlarge it"
+                f"{len(wanted)} pages at once and {len(self._pinned)} pinned ones exceed the "
+                f"{top.tier.capacity_pages} of tier {top.tier.name!r}: ask for fewer or enlarge it"
             )
         for page in dict.fromkeys(pages):
             self._uses[page] += 1
@@ -122,7 +123,7 @@ class TieredPages:
         return result
 
     def raised(self, page: int) -> Bytes:
-        """Bring a page to the top tier; its bytes there, to be changed in place before the next call."""
+        """Moves a page to the top tier. -> its bytes there, which may be changed in place until the next call."""
         self.get([page])
         top = self._levels[0]
         content: Bytes = top.array[top.place[page]]
@@ -135,14 +136,14 @@ class TieredPages:
         return len(self._uses)
 
     def drop(self, page: int) -> None:
-        """Forget a page."""
+        """Removes a page."""
         level = self._level_of(page)
         level.free.append(level.place.pop(page))
         del self._uses[page]
         self._pinned.discard(page)
 
     def pin(self, page: int) -> None:
-        """Keep a page in the top tier from now on."""
+        """Keeps a page in the top tier from now on. Raises KVError if no place would be left for others."""
         if len(self._pinned | {page}) > self._levels[0].tier.capacity_pages - 1:
             raise KVError(
                 f"cannot pin page {page}: tier {self._levels[0].tier.name!r} needs one place that pages can "
@@ -160,16 +161,16 @@ class TieredPages:
 
     @property
     def moves(self) -> dict[str, Moves]:
-        """What entered each tier from another one, by the tier's name."""
+        """Counts of the pages that entered each tier from another one, by the tier's name."""
         return {level.tier.name: level.moves for level in self._levels}
 
     @property
     def hits(self) -> int:
-        """Pages that were wanted and were in the top tier."""
+        """How often a page that was needed was already in the top tier."""
         return self._levels[0].hits
 
     def close(self) -> None:
-        """Remove the files."""
+        """Removes the tiers' files. The pages are lost."""
         for level in self._levels:
             level.array = np.zeros((0, self.page_bytes), np.uint8)
             if level.tier.path:

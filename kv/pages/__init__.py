@@ -1,4 +1,4 @@
-"""Page ids: which pages are free, which sequence holds which, and which prefix is found again. No arrays here."""
+"""Page ids, without arrays: which pages are free, which pages each sequence holds, and which hold a known prefix."""
 
 from kv.pages.allocator import NULL_PAGE, PageAllocator
 from kv.pages.block_manager import Admission, BlockManager

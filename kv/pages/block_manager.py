@@ -1,5 +1,5 @@
-"""Sequences and the pages that they hold: admission, growth, fork, copy on write, prefix sharing. Ids only (vLLM:
-BlockSpaceManager, KVCacheManager)."""
+"""Sequences and the ids of the pages that they hold: admission, growth, fork, copy on write, prefix sharing (as vLLM's
+BlockSpaceManager and KVCacheManager)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ Copies = list[tuple[int, int]]
 
 
 class Admission(Enum):
+    """Whether a sequence can be admitted."""
+
     OK = auto()
     LATER = auto()
     """Too few pages are free now."""
     NEVER = auto()
-    """More than the pool less its watermark: waiting does not help."""
+    """It needs more pages than the pool has without its watermark, so waiting does not help."""
 
 
 class BlockManager:
-    """The block tables of many sequences over one pool of pages.
+    """The block tables of many sequences that share one pool of pages.
 
-    watermark_pages     pages that stay free when a sequence is admitted, so that those that run can grow
-    sharing             whether published pages are found again
+    watermark_pages     pages that stay free when a sequence is admitted, so that running sequences can grow
+    sharing             whether published pages are found and shared
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class BlockManager:
             raise KVError(f"page_size is {page_size}: it must be at least 1")
         if not 0 <= watermark_pages < num_pages:
             raise KVError(
-                f"watermark_pages is {watermark_pages}: it must be from 0 to {num_pages - 1}, one below the pool's size"
+                f"watermark_pages is {watermark_pages}: it must be from 0 to {num_pages - 1}, below the pool's size"
             )
         self.page_size = page_size
         self.allocator = PageAllocator(num_pages)
@@ -56,13 +58,13 @@ class BlockManager:
 
     @property
     def summary(self) -> str:
-        """What it holds, in words."""
+        """How many pages and sequences it holds, in words."""
         used, pages = self.allocator.num_used, self.allocator.num_pages
         return f"{used} of {pages} pages of {self.page_size} tokens used, sequences: {len(self.tables)}"
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of the longest sequence that can be admitted."""
+        """Number of tokens of the longest sequence that can be admitted."""
         return (self.allocator.num_pages - self._watermark) * self.page_size
 
     def admission(self, tokens: Sequence[int], salt: str = "") -> Admission:
@@ -70,10 +72,10 @@ class BlockManager:
         return self._admission(len(tokens), self._hits(tokens, salt))
 
     def allocate(self, seq: Hashable, tokens: Sequence[int], salt: str = "") -> BlockTable:
-        """Admit a sequence: share the longest cached prefix of full pages and take fresh pages for the rest.
+        """Admits a sequence: it shares the longest cached prefix of full pages and takes new pages for the rest.
 
-        At least one token is left to compute (its output is what is asked for), so a prefix that is cached whole drops
-        its last page."""
+        At least one token is left to compute, because its output is needed. So if the whole prompt is cached, its last
+        page is not shared. Raises KVError if the sequence exists or does not fit."""
         self._require_unknown(seq)
         hits = self._hits(tokens, salt)
         state = self._admission(len(tokens), hits)
@@ -97,14 +99,15 @@ class BlockManager:
         return table
 
     def can_append(self, seq: Hashable, num_tokens: int) -> bool:
+        """Whether append(seq, num_tokens) would find enough free pages."""
         return self.allocator.can_take(self._growth(self._table(seq), num_tokens))
 
     def append(self, seq: Hashable, num_tokens: int) -> Copies:
-        """Give slots to num_tokens more positions. A shared, partly filled last page is replaced by a copy first (copy
-        on write)."""
+        """Adds slots for `num_tokens` more positions. A last page that is shared and partly filled is first replaced by
+        a copy (copy on write). -> the copies to make. Raises KVError if too few pages are free."""
         table = self._table(seq)
         if num_tokens < 1:
-            raise KVError(f"cannot append {num_tokens} tokens to sequence {seq!r}: at least 1")
+            raise KVError(f"cannot append {num_tokens} tokens to sequence {seq!r}: give at least 1")
         fresh = self.allocator.take(self._growth(table, num_tokens))
         copies: Copies = []
         if table.wasted_slots:
@@ -120,7 +123,7 @@ class BlockManager:
         return copies
 
     def publish(self, seq: Hashable, tokens: Sequence[int]) -> None:
-        """Let others share the full pages of `tokens`, the sequence's first tokens, which are now computed."""
+        """Allows others to share the full pages of `tokens`, the sequence's first tokens, which must be computed."""
         table = self._table(seq)
         if len(tokens) > table.length:
             raise KVError(
@@ -140,7 +143,7 @@ class BlockManager:
             table.keys.append(published or key)
 
     def fork(self, parent: Hashable, child: Hashable) -> BlockTable:
-        """A second sequence with the same content: every page is shared, none is copied or taken."""
+        """Adds a second sequence with the same content. Every page is shared; none is copied or taken."""
         table = self._table(parent)
         self._require_unknown(child)
         self.allocator.take(0, table.pages)
@@ -148,11 +151,11 @@ class BlockManager:
         return self.tables[child]
 
     def truncate(self, seq: Hashable, length: int) -> None:
-        """Take back the slots from position `length` on."""
+        """Removes the slots from position `length` on."""
         table = self._table(seq)
         if not 0 <= length <= table.length:
             raise KVError(
-                f"cannot truncate sequence {seq!r} of {table.length} tokens to {length}: from 0 to {table.length}"
+                f"cannot truncate sequence {seq!r} to {length} tokens: give a length from 0 to {table.length}"
             )
         kept = self._num_pages(length)
         self.allocator.release(table.pages[kept:])
@@ -162,7 +165,7 @@ class BlockManager:
         table.num_cached = min(table.num_cached, length)
 
     def free(self, seq: Hashable) -> None:
-        """Give back every page of a sequence. Keyed pages can still be hit until they are reused."""
+        """Removes a sequence and releases its pages. Pages with a key can still be found until they are reused."""
         self.allocator.release(self._table(seq).pages)
         del self.tables[seq]
 
@@ -170,7 +173,7 @@ class BlockManager:
         return -(-num_tokens // self.page_size)
 
     def _growth(self, table: BlockTable, num_tokens: int) -> int:
-        """Pages that an append takes: ceil((n + a) / S) - ceil(n / S), and one more if the last page must be copied."""
+        """Number of pages that an append takes, including one for copying a shared last page."""
         shared = table.wasted_slots > 0 and self.allocator.ref_count(table.pages[-1]) > 1
         return self._num_pages(table.length + num_tokens) - len(table.pages) + shared
 
@@ -182,10 +185,11 @@ class BlockManager:
         return Admission.OK if fits else Admission.LATER
 
     def _hits(self, tokens: Sequence[int], salt: str) -> dict[int, PageKey]:
-        """The longest cached prefix, less the last token: its pages in order, each with its key.
+        """The pages of the longest cached prefix, in order, each with its key. The prompt's last token is never part of
+        it.
 
-        The chain goes on from the key that was found, not from an equal one, so that each comparison stops after one
-        page."""
+        Each key is made from the key that was found for the page before, not from an equal one. So each comparison of
+        keys stops after one page."""
         hits: dict[int, PageKey] = {}
         parent: PageKey | None = None
         size = self.page_size

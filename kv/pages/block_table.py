@@ -1,4 +1,4 @@
-"""One sequence's map from logical blocks to physical pages."""
+"""A sequence's map from logical blocks to physical pages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kv.pages.page import PageKey
 
 @dataclass
 class BlockTable:
-    """Block i of the sequence lives in page pages[i]; position t in slot pages[t // page_size] * page_size + t %
-    page_size of the pool.
+    """Block i of the sequence is in page pages[i]. Position t is in the pool's slot pages[t // page_size] * page_size +
+    t % page_size.
 
-    length      positions that have a slot; the last page alone may be partly filled
-    num_cached  positions that were found in the prefix cache when the sequence was admitted
-    keys        keys of the leading full pages that are computed and whose tokens are known
+    length      number of positions that have a slot; only the last page may be partly filled
+    num_cached  number of positions that were found in the prefix cache when the sequence was admitted
+    keys        keys of the first full pages, those that are computed and whose tokens are known
     """
 
     page_size: int
@@ -28,7 +28,7 @@ class BlockTable:
     salt: str = ""
 
     def slots(self, start: int, stop: int) -> IntArray:
-        """Flat slot of each position in [start, stop): int64 [stop - start]."""
+        """The pool's slot of each position in [start, stop): int64 [stop - start]."""
         positions = np.arange(start, stop)
         first = start // self.page_size
         pages = np.asarray(self.pages[first : -(-stop // self.page_size)], np.int64)
@@ -36,7 +36,7 @@ class BlockTable:
 
     @property
     def wasted_slots(self) -> int:
-        """Slots of the last page that hold nothing: at most page_size - 1."""
+        """Number of unused slots of the last page, at most page_size - 1."""
         return len(self.pages) * self.page_size - self.length
 
     def copy(self) -> BlockTable:

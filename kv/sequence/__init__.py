@@ -1,4 +1,5 @@
-"""One sequence of a cache under a policy: what is appended, chosen, gathered and attended to, and what that moves."""
+"""One sequence of a cache with a policy: what is appended, chosen, gathered and attended to, and how many bytes that
+moves."""
 
 from kv.sequence.decode_step import Activity
 from kv.sequence.paged_kv import PagedKV

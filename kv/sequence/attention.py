@@ -1,4 +1,4 @@
-"""Attention of one token over a selection, and its weights as the weights of all positions."""
+"""Attention of one token over a selection, and the attention weights of all positions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from kv.sequence.selection import Selection
 
 
 def attend(q: FloatArray, selection: Selection) -> tuple[FloatArray, FloatArray]:
-    """softmax(q k' / sqrt(head_dim)) v of one token's queries, float32 [q_heads, head_dim].
+    """softmax(q k' / sqrt(head_dim)) v for one token's queries `q`, float32 [q_heads, head_dim].
 
-    -> output [q_heads, head_dim], softmax weights [q_heads, S]
+    -> (output, float32 [q_heads, head_dim]; softmax weights, float32 [q_heads, S])
     """
     num_heads, dim = q.shape
     heads = len(selection.k)
@@ -25,8 +25,8 @@ def attend(q: FloatArray, selection: Selection) -> tuple[FloatArray, FloatArray]
 
 
 def spread(weights: FloatArray, positions: IntArray, valid: BoolArray | None, length: int) -> FloatArray:
-    """Weights of a selection's slots, float32 [q_heads, T, S], as those of all positions, [q_heads, T, length]: zero
-    where nothing was attended."""
+    """The weights of all positions, float32 [q_heads, T, length], given those of a selection's slots, float32 [q_heads,
+    T, S]. A position that is not in the selection has weight 0."""
     if positions.shape == (length,):
         return weights
     rows = np.atleast_2d(positions if valid is None else np.where(valid, positions, length))

@@ -1,4 +1,4 @@
-"""The last decode step of one layer, for whoever keeps books: what was chosen, which pages were read, what moved."""
+"""The last decode step of one layer, for statistics: what was chosen, which pages were read, and the traffic."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from kv.sequence.traffic import StepTraffic, dense_traffic, table_traffic
 
 @dataclass
 class Activity:
-    """What a sequence did, so that a benchmark cannot take a dense run for a sparse one."""
+    """Counts of what a sequence did, which show whether a run was dense or sparse."""
 
     decode_steps: int = 0
-    """Layers times tokens that were attended one token at a time."""
+    """Decode steps, each layer of each token counted."""
     sparse_steps: int = 0
-    """Of these, those that left something out."""
+    """The decode steps that left tokens out."""
     tokens_skipped: int = 0
-    """Tokens left out, mean over the rows of a selection, summed over steps."""
+    """Tokens that were left out: the mean over the rows of a selection, summed over steps."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a policy chose in a step: its table, the table resolved to slots of the pool, and the bytes read for its
-    scores."""
+    """What a policy chose in a step: its table, the table resolved to slots of the pool, and the bytes that were read
+    for the scores."""
 
     table: UnitTable
     gather: Gather
@@ -39,7 +39,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class DecodeStep:
-    """Of one layer of a sequence of `length` tokens. `chosen` is None where everything was attended to."""
+    """A decode step of one layer of a sequence of `length` tokens. `chosen` is None if everything was attended to."""
 
     length: int
     chosen: Chosen | None
@@ -59,7 +59,7 @@ class DecodeStep:
         return read
 
     def traffic(self, cache: PagedCache, seq: Hashable) -> StepTraffic:
-        """What it moved."""
+        """The traffic of the step."""
         if self.chosen is None:
             return dense_traffic(cache, seq, self.length)
         gather = self.chosen.gather

@@ -1,4 +1,4 @@
-"""From a policy's table, in logical blocks, to the keys and values in the pool."""
+"""Reads the keys and values of a policy's table, which is in logical blocks, from the pool."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kv.sequence.selection import Selection
 
 
 class Scratch:
-    """Memory for gathered keys and values, used again and again: it stays in the CPU's cache and costs no page
+    """Memory for gathered keys and values that is reused, so that it stays in the CPU's cache and costs no page
     faults."""
 
     def __init__(self) -> None:
         self._memory = np.empty(0, np.float32)
 
     def of(self, size: int) -> FloatArray:
-        """Float32 [size] with any content; the last one handed out is overwritten."""
+        """Float32 [size] with any content. It is the same memory as that of the call before."""
         if self._memory.size < size:
             self._memory = np.empty(size, np.float32)
         return self._memory[:size]
@@ -32,12 +32,12 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Gather:
-    """One layer's table, resolved through the block table.
+    """One layer's table, resolved with the block table.
 
-    heads       int [rows]: the KV head of each row, or None when one row serves all heads
-    slots       int [rows, width]: first slot in the pool of each unit, in the null page for padding
-    positions   int [rows, width * unit_tokens]
-    valid       bool, of the shape of positions
+    heads       int64 [rows]: the KV head of each row; None if one row serves all heads
+    slots       int64 [rows, width]: the first slot of each unit in the pool; padding is in the null page
+    positions   int64 [rows, width * unit_tokens]
+    valid       bool [rows, width * unit_tokens]: False for padding
     """
 
     heads: IntArray | None
@@ -47,7 +47,7 @@ class Gather:
     unit_tokens: int
 
     def row(self, row: int) -> Gather:
-        """The gather of one row alone."""
+        """The gather of a single row."""
         assert self.heads is not None
         one = slice(row, row + 1)
         return replace(
@@ -55,7 +55,7 @@ class Gather:
         )
 
     def read(self, pool: PagePool | TieredPool, layer: int, scratch: Scratch) -> Selection:
-        """The keys and values, as a model takes them; in scratch memory unless one row serves all heads."""
+        """The keys and values for a model. Unless one row serves all heads, they are in scratch memory."""
         g = pool.geometry
         slots = self.slots[0] if self.heads is None else self.slots
         if self.unit_tokens == 1:
@@ -71,7 +71,7 @@ class Gather:
             return Selection(k[:, :kept], v[:, :kept], self.positions[0, :kept])
         if self.valid.all():
             return Selection(k, v, self.positions)
-        # a slot that nobody wrote may hold NaN, which a weight of zero does not silence
+        # a slot that was never written may hold NaN, and 0 * NaN is NaN
         k[~self.valid] = v[~self.valid] = 0
         return Selection(k, v, self.positions, self.valid)
 

@@ -1,4 +1,4 @@
-"""One sequence as a model sees it: append, select, observe. It has the members of the reference model's KVStore."""
+"""One sequence as a model uses it: append, select, observe. It has the members of the reference model's KVStore."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from kv.sequence.selection import Selection
 from kv.sequence.traffic import StepTraffic
 
 UNLIMITED = 1 << 62
-"""A budget, in tokens."""
+"""The budget, in tokens, if none is given."""
 
 
 @dataclass
 class _Layer:
     """One layer of a sequence.
 
-    length      tokens that it holds
+    state       the policy's state
+    length      number of tokens that it holds
     attended    positions and valid of the last selection
     step        the last decode step
     """
@@ -40,10 +41,11 @@ class _Layer:
 
 
 class PagedKV:
-    """A sequence of a PagedCache under a policy.
+    """A sequence of a PagedCache with a policy.
 
-    Several queries at once are a prefill and see everything; a single query sees what the policy chooses within
-    budget_tokens. To have a policy act on a question, feed the question token by token, as Quest's evaluation does."""
+    Several queries at once are a prefill and attend to everything. A single query attends to what the policy chooses
+    within budget_tokens. So if the policy should act on a question, feed the question token by token, as Quest's
+    evaluation does."""
 
     def __init__(
         self,
@@ -53,8 +55,9 @@ class PagedKV:
         budget_tokens: int | None = None,
         computed: int = 0,
     ) -> None:
-        """`computed` leading positions of an existing sequence are stored already (a prefix hit, a fork); else the
-        sequence is created. KVError where the budget is below one page."""
+        """Creates the sequence in the cache, unless it exists. `policy` None: Full. `budget_tokens` None: no limit.
+        `computed`: how many of the first positions of an existing sequence are stored already, as after a prefix hit.
+        Raises KVError for a budget below one page."""
         policy = policy or Full()
         budget_tokens = UNLIMITED if budget_tokens is None else budget_tokens
         g = cache.geometry
@@ -82,24 +85,24 @@ class PagedKV:
 
     @property
     def wants_weights(self) -> bool:
-        """Whether observe is to be called."""
+        """Whether observe must be called after each select."""
         return self.policy.wants_weights
 
     @property
     def length(self) -> int:
-        """Tokens that every layer holds."""
+        """Number of tokens that every layer holds."""
         return min(layer.length for layer in self._layers)
 
     @property
     def last_traffic(self) -> list[StepTraffic | None]:
-        """What the last decode step moved in each layer, None where there was none. Counted when asked for: ask before
-        the next append."""
+        """The traffic of the last decode step in each layer; None if there was none. It is counted when this is called,
+        which must be before the next append."""
         steps = [layer.step for layer in self._layers]
         return [None if step is None else step.traffic(self.cache, self.seq) for step in steps]
 
     @property
     def last_table(self) -> list[UnitTable | None]:
-        """What the last decode step chose in each layer, None where that was everything."""
+        """The table that the last decode step chose in each layer; None if it attended to everything."""
         chosen = [None if layer.step is None else layer.step.chosen for layer in self._layers]
         return [None if choice is None else choice.table for choice in chosen]
 
@@ -109,12 +112,12 @@ class PagedKV:
         return (held.step or DecodeStep(held.length, None)).pages_read(self.cache.geometry)
 
     def state(self, layer: int) -> State:
-        """What the policy keeps for a layer."""
+        """The policy's state for a layer."""
         return self._layers[layer].state
 
     def append(self, layer: int, k: FloatArray, v: FloatArray) -> None:
-        """Add T tokens to a layer. k, v: float32 [T, kv_heads, head_dim], keys after RoPE. KVError if the pool is full
-        or a number is not finite: nothing changes."""
+        """Adds T tokens to a layer. k, v: float32 [T, kv_heads, head_dim], keys after RoPE. Raises KVError for another
+        shape, a number that is not finite, or a full pool; then nothing changes."""
         held = self._layers[layer]
         self._require_whole(layer, k, v)
         start, stop = held.length, held.length + len(k)
@@ -128,8 +131,8 @@ class PagedKV:
         held.state.append(start, k)
 
     def select(self, layer: int, q: FloatArray) -> Selection:
-        """What the queries, float32 [T, q_heads, head_dim] after RoPE, attend to. Good until the next call of append or
-        select."""
+        """What the queries `q`, float32 [T, q_heads, head_dim] after RoPE, attend to. The result is valid until the
+        next call of append or select. Raises KVError for several queries after the policy has evicted tokens."""
         state = self._layers[layer].state
         if len(q) == 1:
             return self._read(layer, self._choose(layer, q[0]))
@@ -142,10 +145,10 @@ class PagedKV:
         return self._read(layer, None)
 
     def attend(self, layer: int, q: FloatArray) -> FloatArray:
-        """Select, attend and observe in one, for one token: [q_heads, head_dim] queries to an output of that shape.
+        """Select, attend and observe at once for one token. `q` and the result: float32 [q_heads, head_dim].
 
-        Goes through the heads one by one, as a paged attention kernel does, so that what is gathered is still in the
-        CPU's cache when used."""
+        It works on one head after the other, as a paged attention kernel does, so that gathered data is still in the
+        CPU's cache when it is used."""
         gather = self._choose(layer, q)
         if gather is None or gather.heads is None:
             parts = [attend(q, self._read(layer, gather))]
@@ -161,28 +164,29 @@ class PagedKV:
         return out
 
     def observe(self, layer: int, weights: FloatArray) -> None:
-        """The softmax weights of the last select, float32 [q_heads, T, S] (zero where masked)."""
+        """Tells the policy the softmax weights of the last select, float32 [q_heads, T, S], 0 for masked positions."""
         held, g = self._layers[layer], self.cache.geometry
         assert held.attended is not None
         weights = spread(weights, *held.attended, held.length)
         held.state.observe(weights.reshape(g.num_kv_heads, g.group, *weights.shape[1:]).sum(1))
 
     def learn(self) -> None:
-        """Let the policy build what decoding needs from the prompt, before forks copy it."""
+        """Lets the policy build from the prompt what decoding needs, so that forks get a copy of it."""
         for layer, held in enumerate(self._layers):
             held.state.learn(self._keys(layer))
 
     def truncate(self, length: int) -> None:
-        """Forget every token from position `length` on, in all layers."""
+        """Removes every token from position `length` on, in all layers."""
         if not 0 <= length <= self.length:
-            raise KVError(f"cannot truncate a sequence of {self.length} tokens to {length}: from 0 to {self.length}")
+            raise KVError(f"cannot truncate a sequence to {length} tokens: give a length from 0 to {self.length}")
         for layer, held in enumerate(self._layers):
             held.state.truncate(length, self._keys(layer))
             held.length = length
         self.cache.truncate(self.seq, length)
 
     def fork(self, seq: Hashable) -> PagedKV:
-        """A second sequence with the same tokens and the same policy state, sharing pages until one of them writes."""
+        """A second sequence with the same tokens and the same policy state. Both share pages until one of them writes
+        to them."""
         return self._child(seq, self.policy, self.budget_tokens, [layer.state for layer in self._layers])
 
     def under(self, seq: Hashable, policy: Policy, budget_tokens: int) -> PagedKV:
@@ -224,7 +228,7 @@ class PagedKV:
         return lambda: self.cache.read_keys(self.seq, layer, self._layers[layer].length)
 
     def _read(self, layer: int, gather: Gather | None) -> Selection:
-        """What a gather names, or everything."""
+        """The keys and values of `gather`, or of the whole layer if it is None."""
         held = self._layers[layer]
         if gather:
             selection = gather.read(self.cache.pool, layer, self._scratch)
@@ -235,7 +239,7 @@ class PagedKV:
         return selection
 
     def _choose(self, layer: int, q: FloatArray) -> Gather | None:
-        """What one token's queries, [q_heads, head_dim], attend to; None if it is everything."""
+        """What one token's queries `q`, [q_heads, head_dim], attend to; None if it is everything."""
         held, g = self._layers[layer], self.cache.geometry
         state, length = held.state, held.length
         unit_tokens = state.context.unit_tokens(self.policy.unit)

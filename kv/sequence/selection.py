@@ -1,4 +1,4 @@
-"""What one layer attends to in one step, as a model takes it."""
+"""What one layer attends to in one step, in the form that a model takes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kv.arrays import BoolArray, FloatArray, IntArray
 class Selection:
     """The keys and values that one layer attends to in one step.
 
-    k, v        float32 [heads, S, head_dim]; heads is kv_heads, or q_heads where each query head has its own; a view
-                when it is dense
-    positions   int, ascending but for padding, [S] when all heads share a selection, else [heads, S]
-    valid       bool of the shape of positions, False for padding; None when every slot is real
+    k, v        float32 [heads, S, head_dim]; heads is kv_heads, or q_heads if each query head has its own selection. A
+                view if it is everything
+    positions   int64 [S] if all heads share a selection, else [heads, S]; ascending except for padding
+    valid       bool of the shape of positions, False for padding; None if there is no padding
     """
 
     k: FloatArray

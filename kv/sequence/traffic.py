@@ -1,4 +1,4 @@
-"""What one decode step of one layer moves: bytes, descriptors, padding. The same rules for every policy."""
+"""The traffic of one decode step of one layer: bytes, descriptors, padding. It is counted alike for every policy."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from kv.memory.cache import PagedCache
 from kv.policies.table import UnitTable
 
 INDEX_BYTES = 4
-"""Of one entry of a page table."""
+"""Bytes of one entry of a page table."""
 
 
 @dataclass(frozen=True)
 class StepTraffic:
-    """Of one layer and step, keys and values together.
+    """The traffic of one layer in one step, keys and values together.
 
-    metadata_bytes  read to choose: boxes, codes, centroids, or the keys themselves
-    page_bytes      of the keys and values attended to
-    index_bytes     of the table
-    padding_bytes   moved only because the table has a fixed shape: padding entries, and slots past the end of the
-                    sequence
-    descriptors     transfers, each of one run of memory: one for keys and one for values of each stretch of
-                    neighbouring units, per head
-    longest_run     bytes of the longest run
+    metadata_bytes  bytes that are read in order to choose: boxes, codes, centroids, or the keys themselves
+    page_bytes      bytes of the keys and values that are attended to
+    index_bytes     bytes of the table
+    padding_bytes   bytes that are moved only because the table has a fixed shape: padding entries, and slots after the
+                    end of the sequence
+    descriptors     number of transfers, each of contiguous memory. For each head, neighbouring units take one for keys
+                    and one for values
+    longest_run     bytes of the longest transfer
     """
 
     metadata_bytes: int
@@ -41,7 +41,7 @@ class StepTraffic:
         return self.metadata_bytes + self.page_bytes + self.index_bytes + self.padding_bytes
 
     def __add__(self, other: StepTraffic) -> StepTraffic:
-        """Both, one after the other."""
+        """The traffic of both together."""
         sums = {field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)}
         return StepTraffic(**(sums | {"longest_run": max(self.longest_run, other.longest_run)}))
 
@@ -55,8 +55,8 @@ def table_traffic(
     kept_tokens: int,
     metadata_bytes: int,
 ) -> StepTraffic:
-    """Of gathering the units of a table. `slots` is the first slot of each unit; rows of 1 are read by every KV
-    head."""
+    """The traffic of gathering the units of a table. `slots`, int64 [rows, width], has the first slot of each unit. If
+    there is one row, every KV head reads it."""
     g = cache.geometry
     sharers = g.num_kv_heads if len(slots) == 1 else 1
     row_bytes = g.head_dim * cache.pool.dtype.itemsize
@@ -77,7 +77,7 @@ def table_traffic(
 
 
 def dense_traffic(cache: PagedCache, seq: Hashable, length: int) -> StepTraffic:
-    """Of attending to everything through the block table."""
+    """The traffic of attending to everything through the block table."""
     size = cache.geometry.page_size
     pages = np.asarray(cache.manager.tables[seq].pages[: -(-length // size)], np.int64)[None]
     table = UnitTable(np.arange(pages.shape[1])[None], np.array([pages.shape[1]]))

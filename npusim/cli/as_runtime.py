@@ -22,7 +22,7 @@ class AsRuntimeCommand(Command):
         words = given[COMMAND_LINE]
         code, imported = run_as_runtime(words)
         if not imported:
-            say(f"{words[0]} never imported pyruntime_cvi, so it did not use npusim")
+            say(f"{words[0]} never imported pyruntime_cvi, so nothing of it ran on npusim")
         return code
 
 
