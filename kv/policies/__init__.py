@@ -1,7 +1,7 @@
-"""What a step attends to: the policies, and wrappers around any of them.
+"""The policies, which choose what a decode step attends to, and wrappers around them.
 
-A policy is a frozen dataclass of hyper-parameters; its State, one for each layer of a sequence, scores pages or tokens
-(base.py). From scores to a table of fixed shape: table.py. A new policy is one file here and a line in POLICIES."""
+A policy is a frozen dataclass of hyper-parameters. Its State, one for each layer of a sequence, scores pages or tokens
+(base.py). The scores become a table of fixed shape (table.py). A new policy is one file here and a line in POLICIES."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ POLICIES: tuple[Policy, ...] = (
     ArkVale(),
     Twilight(Quest()),
 )
-"""In the order in which tables show them, with the defaults that a comparison starts from. Quest chooses for each KV
-head here; Quest() alone does for each query head."""
+"""The policies with their default settings, in the order in which tables show them. Quest chooses for each KV head
+here; Quest() alone chooses for each query head."""
 
 
 def policy_named(spec: str) -> Policy:
-    """NAME or NAME:FIELD=VALUE[:FIELD=VALUE...], as "twilight:p=0.95": a policy of POLICIES, some hyper-parameters set.
-    Or KVError."""
+    """The policy of `spec`, NAME or NAME:FIELD=VALUE[:FIELD=VALUE...], such as "twilight:p=0.95": a policy of POLICIES
+    with some hyper-parameters changed. Raises KVError for what does not exist."""
     name, *settings = spec.split(":")
     for policy in POLICIES:
         if policy.name == name:
@@ -90,7 +90,7 @@ def policy_named(spec: str) -> Policy:
 
 
 def _setting(policy: Policy, setting: str) -> tuple[str, Any]:
-    """A field's name and its value, of the kind that it has now."""
+    """(name, value) of a setting FIELD=VALUE; the value has the type of the field's default."""
     name, _, text = setting.partition("=")
     now = {
         field.name: getattr(policy, field.name)

@@ -1,4 +1,4 @@
-"""ArkVale: Quest's boxes drawn around their mean, and one choice for a whole layer."""
+"""ArkVale: pages are described by a centre and a mean distance, and one choice serves a whole layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kv.policies.page_vectors import PageVectors
 
 
 class DigestState(PageVectors):
-    """Centre of the keys of each full page, and their mean distance from it."""
+    """For each full page, the centre of its keys and their mean distance from it."""
 
     def __init__(self, context: LayerContext, policy: ArkVale) -> None:
         super().__init__(context)
@@ -58,9 +58,10 @@ class DigestState(PageVectors):
 
 @dataclass(frozen=True)
 class ArkVale(Policy):
-    """Ranks pages by q.centre + |q|.mean distance, summed over all heads. Tighter than Quest's score and not a bound.
+    """Ranks pages by q.centre + |q|.mean distance, summed over all heads. That is closer to q.k than Quest's score, but
+    not a bound.
 
-    sinks, window   first and last pages that are always kept, if the budget holds them
+    sinks, window   the first and last pages are always kept, if the budget has room for them
     """
 
     sinks: int = 1

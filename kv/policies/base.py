@@ -1,8 +1,8 @@
-"""What a policy is: a frozen dataclass of hyper-parameters, and the state that it keeps for one layer of one sequence.
+"""The base classes of policies: a frozen dataclass of hyper-parameters, and the state of one layer of one sequence.
 
-A policy sees logical blocks and positions only, never a physical page, so it cannot reach what another sequence holds
-or a freed page. A state is plain data: where it needs the stored keys it is handed a way to read them, so a copy of it
-can go on over another sequence."""
+A policy sees only logical blocks and positions, never a physical page, so it cannot read a freed page or one of another
+sequence. A state is plain data: if it needs the stored keys, it is given a function that reads them. So a copy of it
+can be used with another sequence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from kv.errors import KVError
 from kv.memory.geometry import Geometry
 
 ReadKeys = Callable[[], FloatArray]
-"""Reads the stored keys of a layer, float32 [kv_heads, length, head_dim]. Who calls it in a step has read them all."""
+"""Reads the stored keys of a layer, float32 [kv_heads, length, head_dim]. A policy that calls it in a step has to count
+all keys as read."""
 
 
 class Unit(Enum):
@@ -32,8 +33,8 @@ class Unit(Enum):
 class LayerContext:
     """What a state is made from.
 
-    budget_tokens   tokens that a decode step may attend to, the one being computed included
-    element_bytes   of a stored key or value; page maxima and minima are stored keys themselves, so they take no more
+    budget_tokens   number of tokens that a decode step may attend to, including the token that is being computed
+    element_bytes   bytes of a stored element; metadata of a policy is counted with elements of the same size
     """
 
     geometry: Geometry
@@ -42,15 +43,15 @@ class LayerContext:
     element_bytes: int
 
     def unit_tokens(self, unit: Unit) -> int:
-        """Tokens in one page or one token."""
+        """Number of tokens in one unit."""
         return self.geometry.page_size if unit is Unit.PAGE else 1
 
 
 class State:
-    """One layer of one sequence under a policy. The defaults are those of a policy that looks at nothing."""
+    """The state of a policy for one layer of one sequence. By default it ignores everything that it is told."""
 
     dense = False
-    """Whether this layer attends to everything, whatever the budget."""
+    """Whether this layer attends to everything, with any budget."""
 
     def __init__(self, context: LayerContext) -> None:
         self.context = context
@@ -65,8 +66,7 @@ class State:
 
     @property
     def pruned(self) -> bool:
-        """Whether some token is gone for ever, so that not even a budget above the length brings the dense result
-        back."""
+        """Whether a token was evicted, so that even with a budget above the length the result is not the dense one."""
         return False
 
     @property
@@ -74,45 +74,46 @@ class State:
         return self.geometry.pages(self.length)
 
     def append(self, start: int, keys: FloatArray) -> None:
-        """Keys as stored, float32 [T, kv_heads, head_dim], of the positions from `start` on, which is the length so
-        far."""
+        """Adds keys as they are stored, float32 [T, kv_heads, head_dim], at the positions from `start` on; `start` is
+        the length so far."""
         self.length = start + len(keys)
 
     def prefill(self, q: FloatArray) -> None:
-        """Queries of a dense step, float32 [T, q_heads, head_dim]."""
+        """Tells the queries of a dense step, float32 [T, q_heads, head_dim]."""
 
     def observe(self, weights: FloatArray) -> None:
-        """Softmax weights, summed over the query heads of each KV head: float32 [kv_heads, T, length], zero where not
-        attended."""
+        """Tells the softmax weights, summed over the query heads of each KV head: float32 [kv_heads, T, length], 0 for
+        positions that were not attended to."""
 
     def learn(self, read_keys: ReadKeys) -> None:
-        """Build what decoding needs from the prompt now, rather than when the first token is decoded: a copy then has
-        it too."""
+        """Builds from the prompt what decoding needs. Otherwise that happens at the first decoded token; after this
+        call copies of the state have it too."""
 
     def member(self, policy: Policy) -> State:
-        """Of several policies that saw the same prompt, the state of one. KVError where it is none of them."""
+        """The state of `policy`, if this is the state of several policies that saw the same prompt. Raises KVError if
+        `policy` is not one of them."""
         raise KVError(f"{policy.name} did not see the prompt: store it under Several, with {policy.name} among them")
 
     def rebudget(self, budget_tokens: int) -> None:
-        """Go on under another budget: a prompt that was stored once is decoded under several."""
+        """Changes the budget: a prompt that was stored once can be decoded with several budgets."""
         self.context = replace(self.context, budget_tokens=budget_tokens)
 
     def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
-        """What each unit is worth to the query, float32 [q_heads, head_dim].
+        """The score of each unit for the queries `q`, float32 [q_heads, head_dim].
 
-        -> float32 [rows, units], rows being q_heads, kv_heads or 1; +inf must be kept, -inf must not. The last unit is
-        kept in any case."""
+        -> float32 [rows, units], where rows is q_heads, kv_heads or 1. A unit with +inf must be kept, one with -inf
+        must not be. The last unit is always kept."""
         raise NotImplementedError
 
     def width(self, count: int, num_units: int) -> int:
-        """Entries of the table when `count` units fit the budget."""
+        """Number of entries of the table if `count` units fit the budget."""
         return min(count, num_units)
 
     def chosen(self, kept: BoolArray) -> None:
-        """What was kept, bool [rows, units]. A policy that evicts forgets the rest."""
+        """Tells which units were kept, bool [rows, units]. A policy that evicts marks the others as lost."""
 
     def truncate(self, length: int, read_keys: ReadKeys) -> None:
-        """Forget the positions from `length` on; `read_keys` may still read them."""
+        """Removes the positions from `length` on. `read_keys` can still read them."""
         self.length = length
 
     @property
@@ -122,30 +123,31 @@ class State:
 
     @property
     def metadata_bytes(self) -> int:
-        """Bytes that the policy keeps beside the keys and values."""
+        """Bytes that the policy keeps in addition to the keys and values."""
         return 0
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Hyper-parameters. `start` makes the state of one layer; a policy itself never changes."""
+    """The hyper-parameters of a policy, which never change. `start` makes the state of one layer."""
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     unit: ClassVar[Unit]
     wants_weights: ClassVar[bool] = False
     evicts: ClassVar[bool] = False
-    """Whether what was not kept is lost for later steps."""
+    """Whether later steps cannot use what was not kept."""
     dense_within_budget: ClassVar[bool] = True
-    """Whether a budget of at least the length gives the dense result bit for bit."""
+    """Whether the result is bit for bit the dense one if the budget is at least the length."""
 
     def start(self, context: LayerContext) -> State:
+        """A new state. Raises KVError if the policy cannot work in this context."""
         raise NotImplementedError
 
 
 def grown(array: np.ndarray, needed: int, axis: int) -> np.ndarray:
-    """The array, or a copy of at least twice the length along `axis` if that is below `needed`; new entries are
-    zero."""
+    """The array, or if it has fewer than `needed` entries along `axis`, a copy with at least twice as many. New entries
+    are zero."""
     if array.shape[axis] >= needed:
         return array
     shape = list(array.shape)
@@ -156,12 +158,12 @@ def grown(array: np.ndarray, needed: int, axis: int) -> np.ndarray:
 
 
 def softmax(scores: FloatArray) -> FloatArray:
-    """Along the last axis."""
+    """Softmax along the last axis."""
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
 
 
 def group_scores(q: FloatArray, keys: FloatArray) -> FloatArray:
-    """q.k of each query head with each key of its KV head: float32 [kv_heads, group, L] from [q_heads, dim] and
-    [kv_heads, L, dim]."""
+    """q.k of each query head and each key of its KV head: float32 [kv_heads, group, L]. `q`: float32 [q_heads, dim],
+    `keys`: float32 [kv_heads, L, dim]."""
     return q.reshape(len(keys), -1, q.shape[-1]) @ keys.swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""What all policies share whose unkept tokens are lost for ever."""
+"""The common part of policies that evict: tokens that were not kept are lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from kv.policies.base import LayerContext, ReadKeys, State, grown
 
 
 class EvictingState(State):
-    """Ranks living tokens. `rows` is kv_heads, or 1 where all heads of a layer lose the same tokens."""
+    """Ranks the tokens that were not evicted. `rows` is kv_heads, or 1 if all heads of a layer evict the same
+    tokens."""
 
     def __init__(self, context: LayerContext, rows: int) -> None:
         super().__init__(context)
@@ -25,8 +26,8 @@ class EvictingState(State):
         return ranks
 
     def ranks(self) -> FloatArray:
-        """Float32 [rows, length], the caller's to change; +inf must be kept. The entries of dead tokens do not
-        matter."""
+        """Float32 [rows, length], which the caller may change. A token with +inf must be kept. Entries of evicted
+        tokens are ignored."""
         raise NotImplementedError
 
     def chosen(self, kept: BoolArray) -> None:

@@ -1,4 +1,4 @@
-"""Attend to everything."""
+"""Full: attends to everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DenseState(State):
 
 @dataclass(frozen=True)
 class Full(Policy):
-    """The dense run that all others are measured against. The budget is ignored."""
+    """The dense run that all others are compared with. The budget is ignored."""
 
     name: ClassVar[str] = "full"
     unit: ClassVar[Unit] = Unit.PAGE

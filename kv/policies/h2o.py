@@ -1,4 +1,4 @@
-"""H2O: the tokens that received most attention so far, and the last ones."""
+"""H2O: keeps the tokens that received the most attention so far, and the last ones."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ class HeavyHitterState(EvictingState):
 
 @dataclass(frozen=True)
 class H2O(Policy):
-    """Accumulates each token's softmax weight per KV head and evicts the lightest that is not recent, at every step.
+    """Adds up each token's softmax weights for each KV head. Every step evicts the token with the smallest sum that is
+    not recent.
 
-    recent_share    of the budget that is a sliding window (the paper splits evenly)
+    recent_share    share of the budget for a sliding window (half in the paper)
     """
 
     recent_share: float = 0.5

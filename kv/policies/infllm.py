@@ -1,4 +1,4 @@
-"""InfLLM: pages stood for by their few most attended tokens."""
+"""InfLLM: pages are represented by the few tokens in them that received the most attention."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RepresentativeState(State):
         self._mass = np.zeros((context.geometry.num_kv_heads, 0), np.float32)
         self._means = np.zeros((context.geometry.num_kv_heads, 0, context.geometry.head_dim), np.float32)
         self._settled = 0
-        """Leading pages whose representatives are final."""
+        """Number of first pages whose representatives are final."""
 
     @property
     def _local(self) -> int:
@@ -31,7 +31,7 @@ class RepresentativeState(State):
         self._mass = grown(self._mass, self.length, axis=1)
 
     def observe(self, weights: FloatArray) -> None:
-        """Only what the next queries give counts: a token's own and those at most voters - 1 positions later."""
+        """Adds up the weights that a token gets from its own query and from those up to voters - 1 positions later."""
         num_queries, length = weights.shape[1:]
         first = max(0, length - num_queries - self._policy.voters + 1)
         distance = np.arange(length - num_queries, length)[:, None] - np.arange(first, length)
@@ -50,7 +50,7 @@ class RepresentativeState(State):
         return scores
 
     def _settle(self, num_pages: int, read_keys: ReadKeys) -> None:
-        """Choose the representatives of pages that have left the local window; they are not revised."""
+        """Chooses the representatives of pages that have left the local window. They do not change later."""
         g, first = self.geometry, self._settled
         if num_pages <= first:
             return
@@ -79,17 +79,18 @@ class RepresentativeState(State):
 
 @dataclass(frozen=True)
 class InfLLM(Policy):
-    """A page's key is the mean of its `representatives` most attended tokens; q.key, summed over heads, makes one
+    """A page's key is the mean key of its `representatives` most attended tokens. q.key, summed over heads, gives one
     choice for the layer.
 
-    Left out: the paper's block of 128 tokens is the cache's page here (set page_size), its prefill is sparse too, and
-    it gives all distant tokens one rotary distance, which keys that are cached after RoPE do not allow. Its 128 sinks
-    and 4,096 local tokens become shares.
+    Differences from the paper: a block is the cache's page here, not 128 tokens (set page_size); prefill is dense;
+    distant tokens keep their rotary distances, since keys are cached after RoPE. The 128 sinks and 4,096 local tokens
+    of the paper are `sinks` and a share of the budget.
 
-    representatives     tokens that stand for a page
-    sinks               first tokens that are always kept
-    local_share         of the budget that is a sliding window
-    voters              queries after a token whose attention to it counts when representatives are chosen
+    representatives     number of tokens that represent a page
+    sinks               the first tokens, which are always kept
+    local_share         share of the budget for a sliding window
+    voters              number of queries, from a token's own on, whose attention to it counts for the choice of
+                        representatives
     """
 
     representatives: int = 4

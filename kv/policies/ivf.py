@@ -1,4 +1,4 @@
-"""An inverted file over keys: the plain approximate index that RetrievalAttention is compared with."""
+"""IVF: an inverted file over keys, the simple approximate index that RetrievalAttention is compared with."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class InvertedFileState(State):
 
     @property
     def score_bytes(self) -> int:
-        """Of the centroids, and of the keys in the lists that the last query visited."""
+        """Bytes of the centroids, and of the keys in the lists that the last query visited."""
         vectors = sum(map(len, self._centroids)) + self._visited
         return vectors * self.geometry.head_dim * self.context.element_bytes
 
@@ -68,12 +68,12 @@ class InvertedFileState(State):
 
 @dataclass(frozen=True)
 class IVF(Policy):
-    """Clusters the prompt's keys when decoding begins; each query head visits its `probes` nearest lists, and the best
-    tokens there win.
+    """Clusters the prompt's keys into lists when decoding begins. Each query head visits its `probes` nearest lists,
+    and the tokens there with the largest weights are kept.
 
-    list_tokens     tokens of an average list
-    probes          lists that a query head visits
-    sinks, recent   first and last tokens that are always kept (at most a quarter and a half of the budget)
+    list_tokens     mean number of tokens in a list
+    probes          number of lists that a query head visits
+    sinks, recent   the first and last tokens, which are always kept (at most a quarter and a half of the budget)
     """
 
     list_tokens: int = 32

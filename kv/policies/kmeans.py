@@ -1,4 +1,4 @@
-"""Lloyd's algorithm, for the indexes that need centroids."""
+"""k-means (Lloyd's algorithm), for indexes that need centroids."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from kv.arrays import FloatArray, IntArray
 
 
 def nearest(points: FloatArray, centroids: FloatArray) -> IntArray:
-    """Index of the closest centroid of each point: int [n] from float32 [n, dim] and [c, dim]."""
+    """Index of the closest centroid of each point: int64 [n]. points: float32 [n, dim], centroids: float32 [c, dim]."""
     return np.argmin((centroids**2).sum(1) - 2 * points @ centroids.T, axis=1)
 
 
 def kmeans(points: FloatArray, count: int, iterations: int = 10, seed: int = 0) -> FloatArray:
-    """`count` centroids of float32 [n, dim] points; exact if there are no more distinct points than that. Float32 [<=
-    count, dim]."""
+    """At most `count` centroids, float32 [c, dim], of `points`, float32 [n, dim]. If there are no more than `count`
+    distinct points, these are the centroids."""
     distinct = np.unique(points, axis=0)
     if len(distinct) <= count:
         return distinct
@@ -25,7 +25,6 @@ def kmeans(points: FloatArray, count: int, iterations: int = 10, seed: int = 0) 
         order = np.argsort(member, kind="stable")
         occupied = sizes > 0
         starts = (np.cumsum(sizes) - sizes)[occupied]
-        centroids[occupied] = (
-            np.add.reduceat(points[order], starts, axis=0) / sizes[occupied, None]
-        )  # an empty one stays where it was
+        # a centroid without points does not move
+        centroids[occupied] = np.add.reduceat(points[order], starts, axis=0) / sizes[occupied, None]
     return centroids

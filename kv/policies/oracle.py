@@ -1,4 +1,5 @@
-"""Exact top-k: the ceiling of every estimator, and the exact index that RetrievalAttention is compared with."""
+"""Exact top-k: the upper limit for policies that estimate weights, and the exact index that RetrievalAttention is
+compared with."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ class OracleState(State):
 
 @dataclass(frozen=True)
 class OracleTopK(Policy):
-    """The tokens of each KV head with the largest softmax weight, summed over its query heads. Reads every key to find
-    them."""
+    """Keeps the tokens of each KV head with the largest softmax weight, summed over its query heads. It reads every key
+    to find them."""
 
     name: ClassVar[str] = "oracle"
     unit: ClassVar[Unit] = Unit.TOKEN

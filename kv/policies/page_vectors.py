@@ -1,4 +1,4 @@
-"""Two vectors for each page, by which all pages are scored in one product: what Quest and ArkVale share."""
+"""Two vectors for each page, by which all pages are scored in one product. Quest and ArkVale use them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from kv.policies.base import LayerContext, State, grown
 
 
 class PageVectors(State):
-    """Float32 [kv_heads, 2, head_dim, pages], beside the keys.
+    """A state with the vectors of pages, float32 [kv_heads, 2, head_dim, pages].
 
-    Pages are the innermost axis, which makes a score a sum of long rows: the order in which BLAS multiplies by one
-    vector fastest."""
+    Pages are the last axis, since BLAS multiplies a vector by such a matrix fastest."""
 
     def __init__(self, context: LayerContext) -> None:
         super().__init__(context)
@@ -21,22 +20,22 @@ class PageVectors(State):
 
     @property
     def num_described(self) -> int:
-        """Leading pages that have vectors."""
+        """Number of first pages that have vectors."""
         return self.num_pages
 
     @property
     def vectors(self) -> FloatArray:
-        """Of the pages that have them."""
+        """The vectors, float32 [kv_heads, 2, head_dim, num_described]."""
         return self._vectors[..., : self.num_described]
 
     def describe(self, first: int, fresh: FloatArray) -> None:
-        """Store the vectors, [kv_heads, 2, head_dim, n], of pages first.."""
+        """Stores the vectors `fresh`, float32 [kv_heads, 2, head_dim, n], of the pages from `first` on."""
         self._vectors = grown(self._vectors, first + fresh.shape[-1], axis=3)
         self._vectors[..., first : first + fresh.shape[-1]] = fresh
 
     def weigh(self, by_first: FloatArray, by_second: FloatArray) -> FloatArray:
-        """by_first . first vector + by_second . second vector of each page, from [q_heads, head_dim] each: float32
-        [q_heads, pages]."""
+        """by_first . first vector + by_second . second vector of each page, float32 [q_heads, pages]. Both arguments:
+        float32 [q_heads, head_dim]."""
         heads, pages = self.geometry.num_kv_heads, self.num_described
         both = np.concatenate([by_first, by_second], 1).reshape(heads, self.geometry.group, -1)
         rows = self._vectors.reshape(heads, both.shape[-1], -1)[..., :pages]

@@ -1,4 +1,4 @@
-"""Dense first layers."""
+"""A wrapper that leaves the first layers dense."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kv.policies.wrapper import Wrapper
 
 @dataclass(frozen=True)
 class PerLayer(Wrapper):
-    """Attends to everything in the first layers, where attention is not sparse (Quest, section 3.3: below 10 % in the
-    first two).
+    """Attends to everything in the first layers, where attention is not sparse (Quest, section 3.3: sparsity below 10 %
+    in the first two).
 
-    dense_layers    how many
+    dense_layers    number of dense layers
     """
 
     base: Policy

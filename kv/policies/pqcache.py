@@ -1,4 +1,4 @@
-"""PQCache: tokens ranked by their product-quantised keys."""
+"""PQCache: ranks tokens by their product-quantised keys."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ class CodebookState(State):
         self.learn(read_keys)
         assert self._codebook is not None
         g = self.geometry
-        parts = q.reshape(g.num_kv_heads, g.group, *self._parts[1:]).swapaxes(
-            1, 2
-        )  # [kv_heads, subspaces, group, dim / subspaces]
+        # [kv_heads, subspaces, group, dim / subspaces]
+        parts = q.reshape(g.num_kv_heads, g.group, *self._parts[1:]).swapaxes(1, 2)
         table = parts @ self._codebook.swapaxes(2, 3)  # [kv_heads, subspaces, group, centroids]
         codes = self._codes[:, :, None, : self.length].astype(np.intp)
         dots = np.take_along_axis(table, np.broadcast_to(codes, (*table.shape[:3], self.length)), 3).sum(1)
@@ -80,16 +79,16 @@ class CodebookState(State):
 
 @dataclass(frozen=True)
 class PQCache(Policy):
-    """Splits keys into sub-vectors, each coded by its nearest of 2**bits centroids, learnt from the prompt when
-    decoding begins.
+    """Splits keys into sub-vectors. Each is coded by the nearest of 2**bits centroids, which are learnt from the prompt
+    when decoding begins.
 
-    A token's score is its softmax weight under the coded keys, summed over the query heads of its KV head.
+    A token's score is its softmax weight computed with the coded keys, summed over the query heads of its KV head.
 
-    subspaces       sub-vectors of a key; must divide head_dim
-    bits            of a code
-    iterations      of k-means
-    sinks           first tokens that are always kept (at most a quarter of the budget)
-    recent_share    of the rest of the budget that is a sliding window
+    subspaces       number of sub-vectors of a key; it must divide head_dim
+    bits            bits of a code
+    iterations      iterations of k-means
+    sinks           the first tokens, which are always kept (at most a quarter of the budget)
+    recent_share    share of the rest of the budget for a sliding window
     """
 
     subspaces: int = 2
@@ -104,7 +103,7 @@ class PQCache(Policy):
     def start(self, context: LayerContext) -> State:
         if context.geometry.head_dim % self.subspaces:
             raise KVError(
-                f"{self.subspaces} subspaces do not divide a head of {context.geometry.head_dim} elements: "
+                f"subspaces is {self.subspaces}, which does not divide a head of {context.geometry.head_dim} elements: "
                 "choose a divisor"
             )
         return CodebookState(context, self)

@@ -1,4 +1,4 @@
-"""Always keep the first and the last tokens, whatever the policy inside says."""
+"""A wrapper that always keeps the first and the last tokens."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kv.policies.wrapper import WrappedState, Wrapper
 
 
 def keep_ends(scores: FloatArray, unit_tokens: int, length: int, sinks: int, recent: int) -> None:
-    """Give +inf to the units that hold one of the first `sinks` or last `recent` of `length` tokens, in scores [rows,
-    units]."""
+    """Sets the scores, float32 [rows, units], of the units that hold one of the first `sinks` or the last `recent` of
+    `length` tokens to +inf, in place."""
     scores[:, : -(-sinks // unit_tokens)] = np.inf
     scores[:, max(0, length - recent) // unit_tokens :] = np.inf
 
 
 def within_budget(sinks: int, recent: int, budget_tokens: int) -> tuple[int, int]:
-    """Of a policy's own sinks and recent tokens at most a quarter and a half of the budget, so that something is left
-    to choose."""
+    """(sinks, recent) of a policy, reduced to at most a quarter and a half of the budget, so that some of it is left
+    for choosing."""
     return min(sinks, budget_tokens // 4), min(recent, budget_tokens // 2)
 
 
@@ -39,9 +39,10 @@ class ProtectedState(WrappedState):
 
 @dataclass(frozen=True)
 class Protected(Wrapper):
-    """Sinks and a recent window inside the budget, around any policy.
+    """Keeps sinks and a recent window, within the budget, with any policy.
 
-    sinks, recent   tokens; the budget must hold them, and sinks win where the pages they lie in do not all fit
+    sinks, recent   numbers of tokens, which the budget must have room for; if their pages do not all fit, the sinks'
+                    pages are kept
     """
 
     base: Policy

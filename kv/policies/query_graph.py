@@ -1,4 +1,4 @@
-"""A graph over keys whose edges come from queries, and best-first search in it."""
+"""A graph of keys whose edges are made from queries, and best-first search in it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Links = NDArray[np.int32]
 
 
 def query_graph(keys: FloatArray, queries: FloatArray, links: int, degree: int) -> tuple[Links, Links]:
-    """Neighbours of each key, int32 [L, degree + 2] padded with PAD, and where a search starts, int32 [degree + 16],
-    padded too.
+    """(neighbours of each key, int32 [L, degree + 2]; keys where a search starts, int32 [degree + 16]), both padded
+    with PAD. keys: float32 [L, dim], queries: float32 [n, dim].
 
-    Decode queries lie far from keys, so a key's nearest keys are a poor way towards them (RetrievalAttention, section
-    3). Instead each of the prompt's queries, float32 [n, dim], joins the `links` keys that it matches best: the best
-    with each of the others, as RoarGraph projects them. Keys keep their most frequent neighbours, and are joined with
-    the ones before and after, so that all can be reached."""
+    Decode queries are far from keys, so edges between nearest keys do not lead to the best keys for a query
+    (RetrievalAttention, section 3). Instead, each of the prompt's queries connects the `links` keys that it matches
+    best: the best one with each of the others, as in RoarGraph's projection. A key keeps its most frequent neighbours.
+    It is also connected with the keys before and after it, so that all keys can be reached."""
     num_keys = len(keys)
     links = min(links, num_keys)
     dots = queries @ keys.T
@@ -44,12 +44,12 @@ def query_graph(keys: FloatArray, queries: FloatArray, links: int, degree: int) 
 
 
 def search(q: FloatArray, keys: FloatArray, graphs: Links, starts: Links, beam: int) -> FloatArray:
-    """Best-first search for the largest q.k, from all query heads at once.
+    """Best-first search for the largest q.k, for all query heads at once.
 
-    q [heads, group, dim], keys [heads, L, dim], graphs [heads, L, neighbours], starts [heads, n]
-    -> dot products float32 [heads, group, L], -inf of keys that were not visited
+    q: float32 [heads, group, dim], keys: float32 [heads, L, dim], graphs: int32 [heads, L, neighbours], starts: int32
+    [heads, n] -> q.k, float32 [heads, group, L], with -inf for keys that were not visited
 
-    Each query keeps the best `beam` keys that it has seen, and looks at the neighbours of those not yet expanded.
+    Each query keeps the best `beam` keys that it has visited, and visits the neighbours of those in turn.
     """
     heads, group, dim = q.shape
     num_keys = keys.shape[1]

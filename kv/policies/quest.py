@@ -1,4 +1,4 @@
-"""Quest: the pages whose keys could match the query best."""
+"""Quest: keeps the pages whose keys could match the query best."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kv.policies.page_vectors import PageVectors
 
 
 class PageBoxes(PageVectors):
-    """The box around the keys of each page: element-wise maximum and minimum, per KV head.
+    """The box around the keys of each page: element-wise maximum and minimum, for each KV head.
 
-    They are elements of the stored keys, so they are exact in the storage's own format: metadata is 1 / page_size of
+    They are elements of stored keys, so the storage's format holds them exactly, and metadata takes 1 / page_size of
     the cache."""
 
     def append(self, start: int, keys: FloatArray) -> None:
@@ -37,7 +37,7 @@ class PageBoxes(PageVectors):
         return self.vectors
 
     def upper(self, q: FloatArray) -> FloatArray:
-        """Of each page, a bound that q.k of no key in it exceeds: float32 [q_heads, pages], not divided by
+        """For each page, an upper bound of q.k for its keys: float32 [q_heads, pages], not divided by
         sqrt(head_dim)."""
         return self.weigh(np.maximum(q, 0), np.minimum(q, 0))
 
@@ -50,10 +50,10 @@ class QuestState(PageBoxes):
 @dataclass(frozen=True)
 class Quest(Policy):
     """Ranks pages by the largest q.k that their box allows (Tang et al., section 3): sum_i max(q_i max_i, q_i min_i),
-    per query head.
+    for each query head.
 
-    A rollback leaves the boxes of the tokens that are gone, which only loosens the bound.
-    The paper keeps its first two layers dense: PerLayer(Quest(), 2).
+    After a rollback, boxes still contain the removed tokens. So the bound is less tight, but still a bound.
+    The paper keeps the first two layers dense: PerLayer(Quest(), 2).
     """
 
     name: ClassVar[str] = "quest"

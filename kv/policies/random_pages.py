@@ -1,4 +1,4 @@
-"""Attend to pages drawn by lot."""
+"""RandomPages: keeps pages that are drawn at random."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RandomState(State):
 
 @dataclass(frozen=True)
 class RandomPages(Policy):
-    """The control: what a budget is worth without a reason. The draw depends on seed, layer and length only.
+    """The control: what a budget gives without any criterion. The choice depends only on seed, layer and length.
 
-    seed    of the draw
+    seed    seed of the random choice
     """
 
     seed: int = 0

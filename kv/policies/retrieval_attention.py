@@ -1,4 +1,4 @@
-"""RetrievalAttention: keys found by a search in a graph whose edges come from queries."""
+"""RetrievalAttention: finds keys by searching a graph whose edges are made from queries."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from kv.policies.table import PAD
 
 
 class QuerySample:
-    """Between n and 2 n of the queries of a prompt, evenly spread whatever its length and the parts in which it
-    comes."""
+    """Keeps between n and 2 n of a prompt's queries, evenly spread, for any length and any parts in which they are
+    added."""
 
     def __init__(self, least: int) -> None:
         self._least, self._stride = least, 1
         self._queries: list[FloatArray] = []
 
     def add(self, start: int, q: FloatArray) -> None:
-        """q: float32 [T, q_heads, head_dim] of positions start.."""
+        """Adds queries `q`, float32 [T, q_heads, head_dim], of the positions from `start` on."""
         self._queries += map(np.copy, q[-(start + 1) % self._stride :: self._stride])
         while len(self._queries) >= 2 * self._least:
             self._queries = self._queries[1::2]
             self._stride *= 2
 
     def all(self) -> FloatArray:
-        """Float32 [n, q_heads, head_dim]."""
+        """The queries that are kept, float32 [n, q_heads, head_dim]."""
         return np.array(self._queries, np.float32)
 
 
@@ -81,7 +81,8 @@ class GraphState(State):
         self._indexed = self.length
 
     def _extend(self) -> None:
-        """Tokens decoded since have no query to vote for them: they join the chain of positions."""
+        """Adds tokens that were decoded since. No query of the prompt has edges to them, so they are only connected
+        with their neighbours in position."""
         if self._graphs is None or self._indexed == self.length:
             return
         fresh = np.arange(self._indexed, self.length)
@@ -93,12 +94,12 @@ class GraphState(State):
 
     def truncate(self, length: int, read_keys: ReadKeys) -> None:
         super().truncate(length, read_keys)
-        self._graphs = None  # edges may lead beyond the end; rebuilt when the next token is decoded
+        self._graphs = None  # edges may lead past the end; it is built again when the next token is decoded
         self._indexed = 0
 
     @property
     def score_bytes(self) -> int:
-        """Of the keys and neighbour lists that the last query visited."""
+        """Bytes of the keys and neighbour lists that the last query visited."""
         return self._visited * (self.geometry.head_dim * self.context.element_bytes + 4 * (self._policy.degree + 2))
 
     @property
@@ -108,19 +109,18 @@ class GraphState(State):
 
 @dataclass(frozen=True)
 class RetrievalAttention(Policy):
-    """Searches a graph over each KV head's keys, built from the prompt's queries when decoding begins, from every query
-    head.
+    """Every query head searches a graph of its KV head's keys, which is built from the prompt's queries when decoding
+    begins.
 
-    Left out: attention on the host of what was found there (only its bytes are counted), and RoarGraph's pruning of
+    Not done: attention on the host for what was found there (only its bytes are counted), and RoarGraph's pruning of
     occluded edges.
 
-    links           keys that a query of the prompt joins
-    degree          neighbours of a key
-    beam            least width of the search; a quarter of the budget where that is more, since each key brings its
-                    neighbours
-    train_queries   positions of the prompt whose queries build the graph: between this many and twice as many, evenly
-                    spread
-    sinks, recent   first and last tokens that are always kept (at most a quarter and a half of the budget)
+    links           number of keys that a query of the prompt connects
+    degree          number of neighbours of a key
+    beam            width of the search; at least a quarter of the budget
+    train_queries   number of positions of the prompt whose queries build the graph: between this and twice as many,
+                    evenly spread
+    sinks, recent   the first and last tokens, which are always kept (at most a quarter and a half of the budget)
     """
 
     links: int = 32

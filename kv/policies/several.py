@@ -1,4 +1,4 @@
-"""One dense prompt for several policies: each sees what it would have seen alone."""
+"""One dense prompt for several policies. Each is told what it would have been told alone."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class SeveralState(State):
 
 @dataclass(frozen=True)
 class Several(Policy):
-    """Dense itself. PagedKV.under goes on from it under one of its policies, so that a prompt is computed once for all
-    of them.
+    """Attends to everything, and keeps the states of several policies. PagedKV.under continues with one of them, so
+    that a prompt is computed only once.
 
-    policies    different ones
+    policies    the policies, each once
     """
 
     policies: tuple[Policy, ...]

@@ -1,4 +1,4 @@
-"""Which heads share a selection: it decides the bytes and the run length of every gather."""
+"""A wrapper that lets heads share a selection. That decides how many bytes a gather moves, and in how long runs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from kv.policies.wrapper import WrappedState, Wrapper
 
 
 class Sharing(Enum):
+    """Which heads share a selection, and how their scores are joined."""
+
     Q_HEAD = "q_head"
-    """Each query head has its own (Quest's kernels)."""
+    """Each query head has its own selection (as in Quest's kernels)."""
     KV_MAX = "kv_max"
-    """One for a KV head, by the largest score among its query heads: still a bound if the scores are (ShadowKV,
-    imp)."""
+    """The query heads of a KV head share one, by their largest score, which is a bound if the scores are (as in
+    ShadowKV, imp)."""
     KV_SUM = "kv_sum"
-    """By the sum (sparse-frontier, PQCache)."""
+    """The same by the sum of their scores (as in sparse-frontier, PQCache)."""
     KV_MEAN = "kv_mean"
+    """The same by the mean of their scores."""
     LAYER = "layer"
-    """One for a layer, by the sum over all heads (InfLLM, ArkVale)."""
+    """All heads of a layer share one, by the sum over all heads (as in InfLLM, ArkVale)."""
     UNION = "union"
-    """One for a KV head: all that its query heads chose, up to group times the budget."""
+    """The query heads of a KV head share everything that any of them chose, up to group times the budget."""
 
     def __repr__(self) -> str:
         return f"Sharing.{self.name}"
@@ -66,10 +69,10 @@ class SharedState(WrappedState):
 
 @dataclass(frozen=True)
 class Shared(Wrapper):
-    """Reduces scores per query head before the choice. Scores that the policy gives per KV head or per layer stay as
-    they are.
+    """Joins the scores of query heads before the choice. Scores that the policy gives for KV heads are only joined with
+    Sharing.LAYER.
 
-    sharing     who shares, and how scores are joined
+    sharing     which heads share a selection, and how their scores are joined
     """
 
     base: Policy

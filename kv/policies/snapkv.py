@@ -1,4 +1,4 @@
-"""SnapKV: the prompt's tokens that its last queries attended to."""
+"""SnapKV: keeps the prompt's tokens that its last queries attended to most."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class SnapState(EvictingState):
         super().__init__(context, rows=context.geometry.num_kv_heads)
         self._most_window = window
         self._kernel = kernel
-        self._queries = np.zeros(
-            (context.geometry.num_kv_heads, 0, 0), np.float32
-        )  # weights of the prompt's last queries
+        # weights of the prompt's last queries
+        self._queries = np.zeros((context.geometry.num_kv_heads, 0, 0), np.float32)
         self._votes: FloatArray | None = None
 
     @property
@@ -46,7 +45,8 @@ class SnapState(EvictingState):
         return ranks
 
     def _pooled_votes(self) -> FloatArray:
-        """Each token takes the best vote of its neighbourhood, so that a token is kept with what surrounds it."""
+        """Each token gets the largest vote among its neighbours, so that a token is kept together with those around
+        it."""
         votes = self._queries[:, -self._window :].sum(1)
         before = self._kernel // 2
         padded = np.pad(votes, ((0, 0), (before, self._kernel - 1 - before)))
@@ -60,13 +60,12 @@ class SnapState(EvictingState):
 
 @dataclass(frozen=True)
 class SnapKV(Policy):
-    """Once, when the first token is decoded: keeps the prompt's last `window` tokens and those they attended to most,
-    per KV head.
+    """When the first token is decoded, it keeps the prompt's last `window` tokens and the tokens that they attended to
+    most, for each KV head.
 
-    The original then keeps every generated token; under an absolute budget these take at most half of it, the latest
-    first.
+    The original keeps every generated token. Here generated tokens take at most half of the budget, the latest first.
 
-    window  last queries of the prompt that vote (at most half of the budget)
+    window  number of the prompt's last queries that vote (at most half of the budget)
     kernel  width of the max pooling over votes
     """
 

@@ -1,4 +1,4 @@
-"""StreamingLLM: the first tokens and the last ones."""
+"""StreamingLLM: keeps the first tokens and the last ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class StreamingState(EvictingState):
 
 @dataclass(frozen=True)
 class StreamingLLM(Policy):
-    """Keeps attention sinks and a sliding window; the middle is lost.
+    """Keeps attention sinks and a sliding window. Tokens between them are lost.
 
-    Left out: the original rotates keys by their place in the cache, here they keep the position they were rotated for.
+    The original rotates keys by their place in the cache; here keys keep the rotation of their position.
 
-    sinks   first tokens that always stay; the rest of the budget is the window
+    sinks   number of first tokens that are always kept; the rest of the budget is the window
     """
 
     sinks: int = 4

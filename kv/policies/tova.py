@@ -1,4 +1,4 @@
-"""TOVA: the tokens that the last query attended to."""
+"""TOVA: keeps the tokens that the last query attended to most."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LastQueryState(EvictingState):
         self._last = weights[:, -1].sum(0) / self.geometry.num_q_heads
 
     def ranks(self) -> FloatArray:
-        ranks = np.full((1, self.length), np.inf, np.float32)  # a token that no query has seen is not the weakest
+        ranks = np.full((1, self.length), np.inf, np.float32)  # a token that no query has seen yet is kept
         known = min(len(self._last), self.length)
         ranks[0, :known] = self._last[:known]
         return ranks
@@ -29,8 +29,8 @@ class LastQueryState(EvictingState):
 
 @dataclass(frozen=True)
 class TOVA(Policy):
-    """Evicts the token with the lowest weight from the last query, averaged over all heads: one set for a whole
-    layer."""
+    """Evicts the token with the lowest weight from the last query, averaged over all heads, so that all heads of a
+    layer keep the same tokens."""
 
     name: ClassVar[str] = "tova"
     paper: ClassVar[str] = "arXiv 2401.06104"

@@ -1,4 +1,4 @@
-"""Twilight: of what another policy chose, only as many tokens as the attention needs."""
+"""Twilight: keeps only as many of the tokens that another policy chose as the attention needs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LEVELS = 15
 
 
 def top_p(weights: FloatArray, p: float) -> BoolArray:
-    """The smallest set of each row whose weights, largest first, sum to at least p of 1: bool of the shape [rows,
-    n]."""
+    """The smallest set of weights of each row that sums to at least p, as bool of the shape of `weights`, float32
+    [rows, n], whose rows sum to 1."""
     order = np.argsort(-weights, axis=1, kind="stable")
     ranked = np.take_along_axis(weights, order, 1)
     before = np.cumsum(ranked, axis=1) - ranked
@@ -30,7 +30,7 @@ def top_p(weights: FloatArray, p: float) -> BoolArray:
 
 
 class TopPState(WrappedState):
-    """Holds a 4-bit copy of the keys, coded between each token's least and largest element."""
+    """A state with a 4-bit copy of the keys: codes between each token's smallest and largest element."""
 
     def __init__(self, base: State, policy: Twilight) -> None:
         super().__init__(base)
@@ -66,7 +66,7 @@ class TopPState(WrappedState):
         return worth[:, : self.length].reshape(g.num_kv_heads, g.group, -1).max(1)
 
     def _estimate(self, q: FloatArray, table: np.ndarray) -> FloatArray:
-        """q.k of the coded keys at the table's positions: float32 [q_heads, width]."""
+        """q.k of the coded keys at the positions in `table`: float32 [q_heads, width]."""
         heads = np.arange(len(q))[:, None] // self.geometry.group
         least, step = np.moveaxis(self._ranges[heads, table], -1, 0)
         coded = np.einsum("hd,hwd->hw", q, self._codes[heads, table].astype(np.float32))
@@ -78,7 +78,7 @@ class TopPState(WrappedState):
 
     @property
     def _token_bytes(self) -> int:
-        """Of one token's code and range in one KV head."""
+        """Bytes of one token's code and range in one KV head."""
         return self.geometry.head_dim // 2 + 2 * self.context.element_bytes
 
     @property
@@ -93,14 +93,14 @@ class TopPState(WrappedState):
 
 @dataclass(frozen=True)
 class Twilight(Policy):
-    """Lets `base` choose within the budget, estimates those tokens' weights from 4-bit keys, and keeps the fewest whose
-    weights sum to p.
+    """Lets `base` choose tokens within the budget, estimates their weights from 4-bit keys, and keeps the fewest tokens
+    whose weights sum to p.
 
-    A KV head keeps what any of its query heads kept, so how many are kept changes with every step and head: the table
-    stays as wide as the budget and its count tells.
+    A KV head keeps what any of its query heads kept. So the number of kept tokens changes with every step and head. The
+    table is always as wide as the budget, and its count has the number.
 
     base    any policy that does not evict
-    p       share of the estimated softmax mass
+    p       share of the estimated softmax weights to keep
     """
 
     base: Policy = field(default_factory=Quest)
@@ -112,11 +112,11 @@ class Twilight(Policy):
 
     def __post_init__(self) -> None:
         if not 0 < self.p <= 1:
-            raise KVError(f"p is {self.p}: the kept share of the mass must be above 0 and at most 1")
+            raise KVError(f"p is {self.p}: the kept share of the weights must be above 0 and at most 1")
         if self.base.evicts:
             raise KVError(
-                f"{self.base.name} evicts, and Twilight prunes anew in every step: give it a policy that "
-                "keeps everything"
+                f"{self.base.name} evicts, but Twilight chooses again in every step: give it a policy that keeps "
+                "everything"
             )
         object.__setattr__(self, "wants_weights", self.base.wants_weights)
 

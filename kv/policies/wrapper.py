@@ -1,4 +1,4 @@
-"""A policy around another one."""
+"""Base classes of policies that wrap another policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kv.policies.base import Policy, ReadKeys, State
 
 
 class WrappedState(State):
-    """Passes everything on to the state inside; a wrapper overrides what it changes."""
+    """Calls the wrapped state for everything. A wrapper overrides what it changes."""
 
     def __init__(self, base: State) -> None:
         super().__init__(base.context)
@@ -61,7 +61,7 @@ class WrappedState(State):
 
 @dataclass(frozen=True)
 class Wrapper(Policy):
-    """Has the name, unit and other class attributes of the policy inside, which decides them."""
+    """A policy that wraps `base`. It has the name, unit and other class attributes of `base`."""
 
     base: Policy
 

@@ -1,4 +1,4 @@
-"""Tasks that need no file. Those that do: longbench, infinitebench, qa."""
+"""Tasks for long contexts. TASKS has those that need no file; longbench, infinitebench and qa read files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TASKS: tuple[Task, ...] = (Passkey(), Needle(), KeyValueRecall(), *ruler_tasks()
 
 
 def task_named(name: str) -> Task:
-    """The task of TASKS with this name, or KVError."""
+    """The task of TASKS with this name. Raises KVError if there is none."""
     for task in TASKS:
         if task.name == name:
             return task

@@ -1,4 +1,5 @@
-"""Benchmark files as tasks: their samples in order, cut in the middle where they are too long."""
+"""Tasks whose samples are read from a benchmark's file, in order, and are shortened in the middle if they are too
+long."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from kv.tasks.prompts import PLAIN_TEMPLATE, infinitebench_samples, longbench_sa
 
 @dataclass(frozen=True, kw_only=True)
 class FileTask(Task):
-    """samples as the file has them; damaged: (line number, what is wrong) of the lines that were left out or cut."""
+    """A task with the samples of a file. `damaged` has (line number, what is wrong) of lines that were left out or
+    shortened."""
 
     name: str  # type: ignore[misc]
     samples: tuple[Sample, ...]
@@ -29,8 +31,8 @@ class FileTask(Task):
         return self.fitted(int(rng.integers(len(self.samples))), num_tokens, count_tokens)
 
     def fitted(self, index: int, num_tokens: int, count_tokens: CountTokens) -> Sample:
-        """Sample `index` in at most num_tokens: of a context that is too long the beginning and the end stay, as in
-        LongBench."""
+        """Sample `index` with at most `num_tokens` tokens. If its context is too long, only the beginning and the end
+        are kept, as in LongBench."""
         sample = self.samples[index]
         text = sample.context
         if count_tokens(text + sample.question) <= num_tokens:
@@ -47,8 +49,8 @@ class FileTask(Task):
 
 
 def longbench_file(path: Path, max_samples: int | None = None, template: str = PLAIN_TEMPLATE) -> FileTask:
-    """The LongBench task that the file is named after, as hotpotqa.jsonl. KVError if there is none or the file is no
-    such file."""
+    """The LongBench task that the file is named after, such as hotpotqa.jsonl. Raises KVError if there is no such task
+    or the file has another form."""
     task = longbench.longbench_task(path.stem)
 
     def score(prediction: str, sample: Sample) -> float:
@@ -60,7 +62,8 @@ def longbench_file(path: Path, max_samples: int | None = None, template: str = P
 
 
 def infinitebench_file(path: Path, max_samples: int | None = None) -> FileTask:
-    """The InfiniteBench task that the file is named after, as passkey.jsonl. KVError as above."""
+    """The InfiniteBench task that the file is named after, such as passkey.jsonl. Raises KVError if there is no such
+    task or the file has another form."""
     task = infinitebench.infinitebench_task(path.stem)
 
     def score(prediction: str, sample: Sample) -> float:

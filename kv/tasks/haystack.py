@@ -1,4 +1,4 @@
-"""What needles are hidden in, and words to make them of."""
+"""Haystacks in which needles are hidden, and words for needles."""
 
 from __future__ import annotations
 
@@ -35,37 +35,39 @@ ADJECTIVES, NOUNS = _ADJECTIVES.split(), _NOUNS.split()
 
 
 def read_sentences(path: Path) -> tuple[str, ...]:
-    """Sentences of a plain text file, for a haystack. KVError if it cannot be read, is too large or has none."""
+    """The sentences of a plain text file, for a haystack. Raises KVError if it cannot be read, is too large or has
+    none."""
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise KVError(f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB: take a part of it")
+            raise KVError(f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB: give a part of it")
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise KVError(f"{path} cannot be read: {error.strerror or error}") from error
     sentences = tuple(" ".join(part.split()) for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip())
     if not sentences:
-        raise KVError(f"{path} has no sentences: a haystack needs at least one")
+        raise KVError(f"{path} has no sentences: give a text with at least one")
     return sentences
 
 
 def word_pairs(rng: np.random.Generator, count: int) -> list[str]:
-    """Different keys of an adjective and a noun: `count`, or as many as there are."""
+    """`count` different keys of an adjective and a noun, or all that there are."""
     num_pairs = len(ADJECTIVES) * len(NOUNS)
     drawn = rng.choice(num_pairs, min(count, num_pairs), replace=False)
     return [f"{ADJECTIVES[i // len(NOUNS)]}-{NOUNS[i % len(NOUNS)]}" for i in drawn.tolist()]
 
 
 def numbers(rng: np.random.Generator, count: int, digits: int = 7) -> list[str]:
-    """Numbers with this many digits."""
+    """`count` random numbers with `digits` digits, as text."""
     return [str(number) for number in rng.integers(10 ** (digits - 1), 10**digits, count).tolist()]
 
 
 def uuids(rng: np.random.Generator, count: int) -> list[str]:
+    """`count` random UUIDs."""
     return [str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(count)]
 
 
 def pseudo_words(rng: np.random.Generator, count: int, syllables: int = 3) -> list[str]:
-    """Different words that mean nothing, of consonants and vowels in turn."""
+    """`count` different invented words, in which consonants and vowels alternate."""
     consonants, vowels = "bdfgklmnprstvz", "aeiou"
     base = len(consonants) * len(vowels)
     drawn = rng.choice(base**syllables, count, replace=False)[:, None] // base ** np.arange(syllables) % base

@@ -1,8 +1,8 @@
-"""InfiniteBench (OpenBMB/InfiniteBench): its files and its twelve scorers, with the original's quirks or without.
+"""InfiniteBench (OpenBMB/InfiniteBench): its files and its twelve scorers.
 
-strict_original=True gives the published numbers. Without it, what is plainly a mistake of the scorer is mended: labels
-of another type than expected, negative and decimal numbers, names of several words, a prediction that merely begins
-with the letter A, B, C or D."""
+strict_original=True scores exactly as the original does, which gives the published numbers. Without it, obvious
+mistakes of the original are corrected: labels of another type than expected, negative and decimal numbers, names of
+several words, and a prediction that only happens to begin with the letter A, B, C or D."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def _spaced(text: str, characters: Sequence[str]) -> str:
 
 
 def _after(text: str, prefixes: Sequence[str]) -> str | None:
-    """What follows the first of these prefixes that occurs, and one more character; "" if nothing does; None if no
-    prefix occurs."""
+    """The text from the second character after the first of `prefixes` that occurs in `text`; None if none occurs."""
     for prefix in prefixes:
         if (place := text.find(prefix)) != -1:
             return text[place + len(prefix) + 1 :]
@@ -39,15 +38,14 @@ def _after(text: str, prefixes: Sequence[str]) -> str | None:
 
 
 def first_digits(prediction: str, label: Any, strict: bool) -> float:
-    """passkey, number_string: whether the first run of digits is the label. Strict: a label that is a number never
-    matches."""
+    """passkey, number_string: whether the first number is the label. Strict: a label that is not text never matches."""
     digits = re.search("[0-9]+", prediction)
     found = digits.group() if digits else ""
     return float((_first(label) if strict else str(_first(label))) == found)
 
 
 def kv_retrieval(prediction: str, label: Any, strict: bool) -> float:
-    """Whether the label is one of the words. Strict: a label in a list never is."""
+    """Whether the label is one of the words. Strict: a label in a list never matches."""
     return float((label if strict else _first(label)) in _spaced(prediction, PUNCTUATION).split())
 
 
@@ -63,8 +61,8 @@ def code_run(prediction: str, label: Any, strict: bool) -> float:
 
 
 def code_debug(prediction: str, label: Any, strict: bool) -> float:
-    """Label: [function, letter]. Whether it begins with "letter." or "letter:", or either follows "answer is:" and
-    such."""
+    """Label: [function, letter]. Whether the prediction begins with "letter." or "letter:", or one of both follows
+    words such as "answer is:"."""
     function, letter = label
     if prediction.strip()[:2] in (f"{letter}.", f"{letter}:"):
         return 1.0
@@ -74,8 +72,8 @@ def code_debug(prediction: str, label: Any, strict: bool) -> float:
 
 
 def math_find(prediction: str, label: Any, strict: bool) -> float:
-    """Whether the first number is the label. Strict: signs are not seen, and a decimal for a whole label raises
-    ValueError."""
+    """Whether the first number is the label. Strict: signs are ignored, and a decimal number raises ValueError if the
+    label is a whole number."""
     label = _first(label)
     number = re.search(r"\d+\.\d+|\d+" if strict else r"-?\d+\.\d+|-?\d+", prediction)
     if number is None:
@@ -86,7 +84,7 @@ def math_find(prediction: str, label: Any, strict: bool) -> float:
 
 
 def math_calc(prediction: str, label: Any, strict: bool, skip: int = 0) -> float:
-    """Length of the right beginning of the sequence over its whole length. Strict: signs are not seen."""
+    """The share of the sequence that is right from its start on. Strict: signs are ignored."""
     wanted = label[0] if isinstance(label[0], list) else label
     numbers = [int(number) for number in re.findall("[0-9]+" if strict else "-?[0-9]+", prediction)][skip:]
     right = 0
@@ -96,7 +94,7 @@ def math_calc(prediction: str, label: Any, strict: bool, skip: int = 0) -> float
 
 
 def dialogue(prediction: str, label: Any, strict: bool) -> float:
-    """Whether the label is among the words in upper case. Strict: a name of several words never is."""
+    """Whether the label is among the words, in upper case. Strict: a name of several words never matches."""
     words = _spaced(prediction.strip(), PUNCTUATION).upper().split()
     if strict:
         return float(_first(label) in words)
@@ -104,8 +102,8 @@ def dialogue(prediction: str, label: Any, strict: bool) -> float:
 
 
 def choice(prediction: str, label: Any, strict: bool) -> float:
-    """Label: [text, letter]. Strict: a prediction that begins with A, B, C or D, as in "A man", counts as that
-    letter."""
+    """Label: [text, letter]. Whether the prediction chooses either. Strict: a prediction that begins with A, B, C or D,
+    such as "A man", counts as that letter."""
     text = prediction.strip()
     if not text:
         return 0.0
@@ -122,12 +120,12 @@ def choice(prediction: str, label: Any, strict: bool) -> float:
 
 
 def qa(prediction: str, label: Any, strict: bool) -> float:
-    """Best F1 over normalised words."""
+    """The best F1 of normalised words over the answers."""
     return max(token_f1(normalise(prediction).split(), normalise(truth).split()) for truth in label)
 
 
 def qa_chinese(prediction: str, label: Any, strict: bool) -> float:
-    """Best F1 over normalised characters."""
+    """The best F1 of normalised characters over the answers."""
     return max(token_f1(normalise_chinese(prediction), normalise_chinese(truth)) for truth in label)
 
 
@@ -171,8 +169,8 @@ def infinitebench_task(name: str) -> InfiniteBenchTask:
 def score(
     name: str, prediction: str, label: Any, strict_original: bool = False, skip_first_number: bool = False
 ) -> float:
-    """Score from 0 to 1 of one prediction. skip_first_number: math_calc leaves out the first number, as the original
-    does for GPT-4."""
+    """The score of one prediction, from 0 to 1. skip_first_number: math_calc ignores the first number, as the original
+    does for GPT-4. Raises KVError for an unknown task."""
     task = infinitebench_task(name)
     if task.scorer is math_calc:
         return math_calc(prediction, label, strict_original, int(skip_first_number))
@@ -189,8 +187,8 @@ class FileScore:
 def score_predictions(
     path: Path, name: str, strict_original: bool = False, skip_first_number: bool = False
 ) -> FileScore:
-    """Mean over a file whose lines hold `prediction` or `pred`, and `ground_truth` or `label`; KVError names one that
-    cannot be scored."""
+    """The mean score of a file whose lines have `prediction` or `pred`, and `ground_truth` or `label`. Raises KVError,
+    with the line, for one that cannot be scored."""
     lines = read_jsonl(path)
     total = 0.0
     for number, row in lines.rows:

@@ -1,4 +1,4 @@
-"""Files of one JSON object a line, from anywhere: damaged lines are named, not fatal, and nothing is executed."""
+"""Reads untrusted files with one JSON object on each line. Damaged lines are reported, and the others are used."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from kv.errors import KVError
 
 MAX_LINE_BYTES = 64 << 20
-"""A context of InfiniteBench has up to some 10 MB."""
+"""Longer lines are refused. A context of InfiniteBench has up to about 10 MB."""
 
 
 @dataclass
 class JsonLines:
-    """What a file holds.
+    """The content of a file.
 
-    rows        (line number from 1, object) of each line that begins with a whole object
-    damaged     (line number, what is wrong with it)
+    rows        (line number from 1, object) of each line that begins with a complete object
+    damaged     (line number, what is wrong) of each damaged line
     """
 
     path: Path
@@ -27,8 +27,8 @@ class JsonLines:
     damaged: list[tuple[int, str]] = field(default_factory=list)
 
     def require(self, *names: str, **kinds: type | tuple[type, ...]) -> None:
-        """KVError, with the line number, if an object lacks one of the fields `names`, or has one of another kind than
-        `kinds` says."""
+        """Raises KVError, with the line number, if an object does not have one of the fields `names`, or has a field of
+        another type than in `kinds`."""
         for number, row in self.rows:
             for name in names:
                 if name not in row:
@@ -39,14 +39,14 @@ class JsonLines:
             for name, kind in kinds.items():
                 if name in row and not isinstance(row[name], kind):
                     raise KVError(
-                        f"{self.path.name}, line {number}: {name} is a {type(row[name]).__name__}, which it is in no "
-                        "such file"
+                        f"{self.path.name}, line {number}: {name} is a {type(row[name]).__name__}: give a file of the "
+                        "benchmark"
                     )
 
 
 def read_jsonl(path: Path, max_rows: int | None = None) -> JsonLines:
-    """Reads up to max_rows objects. A line with a whole object and something after it is kept and reported. KVError if
-    nothing is left."""
+    """Reads up to `max_rows` objects. A line with a complete object and something after it is kept and reported. Raises
+    KVError if the file has no object or cannot be read."""
     found = JsonLines(path)
     decoder = json.JSONDecoder()
     try:
@@ -82,6 +82,6 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             number += 1
             if len(line) > MAX_LINE_BYTES:
                 raise KVError(
-                    f"{path.name}, line {number} is longer than {MAX_LINE_BYTES >> 20} MiB: this is no task file"
+                    f"{path.name}, line {number} is longer than {MAX_LINE_BYTES >> 20} MiB: give a benchmark's file"
                 )
             yield number, line

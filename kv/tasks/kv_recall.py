@@ -1,4 +1,4 @@
-"""Key-value recall: one entry of a long JSON object of random pairs (InfiniteBench's kv_retrieval)."""
+"""Key-value recall: the value of one key in a long JSON object of random pairs (InfiniteBench's kv_retrieval)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kv.tasks.haystack import uuids
 
 @dataclass(frozen=True)
 class KeyValueRecall(Task):
-    """As many pairs of UUIDs as fit; the value of one of them is asked for."""
+    """As many pairs of UUIDs as fit. The value of one of them is asked for."""
 
     name: ClassVar[str] = "kv_recall"
 
@@ -37,5 +37,5 @@ class KeyValueRecall(Task):
         return Sample(context, question, (values[asked],), 50, depth=asked / count, answer_prefix=prefix)
 
     def is_decided(self, prediction: str, sample: Sample) -> bool:
-        """Once the quotation mark is closed."""
+        """Whether the closing quotation mark has come."""
         return '"' in prediction

@@ -17,12 +17,12 @@ Metric = Callable[..., float]
 
 
 def qa_f1(prediction: str, truth: str, **_: Any) -> float:
-    """F1 over normalised words."""
+    """F1 of normalised words."""
     return token_f1(normalise(prediction).split(), normalise(truth).split())
 
 
 def qa_f1_chinese(prediction: str, truth: str, **_: Any) -> float:
-    """F1 over normalised jieba words."""
+    """F1 of normalised words as jieba separates them."""
     said, true = (
         [word for word in map(normalise_chinese, chinese_words(text)) if word] for text in (prediction, truth)
     )
@@ -30,8 +30,8 @@ def qa_f1_chinese(prediction: str, truth: str, **_: Any) -> float:
 
 
 def rouge(prediction: str, truth: str, **_: Any) -> float:
-    """ROUGE-L F of whole texts. The original gives 0 where it meets an error, as for sentences of about 1,000 words;
-    this does not."""
+    """ROUGE-L F of whole texts. The original gives 0 if an error occurs, for example with sentences of about 1,000
+    words; this function does not."""
     return rouge_l(prediction, truth)
 
 
@@ -42,11 +42,11 @@ def rouge_chinese(prediction: str, truth: str, **_: Any) -> float:
 def classification(
     prediction: str, truth: str, all_classes: Sequence[str] | None = None, strict_original: bool = False, **_: Any
 ) -> float:
-    """1 / number of class names in the prediction if the true one is among them, names that are part of the true one
-    not counted.
+    """1 / number of class names in the prediction, if the true one is among them, else 0. Names that are part of the
+    true one are not counted.
 
-    The original removes those names from the list it is walking over, so every second one of a row of them stays:
-    strict_original."""
+    The original removes those names from the list while it iterates over it, so some of them stay. strict_original does
+    the same."""
     named = [name for name in all_classes or () if name in prediction]
     if strict_original:
         for name in named:
@@ -63,7 +63,7 @@ def _share_of_numbers(prediction: str, wanted: str) -> float:
 
 
 def count(prediction: str, truth: str, **_: Any) -> float:
-    """Share of the numbers in the prediction that are the true one."""
+    """The share of the numbers in the prediction that are the true one."""
     return _share_of_numbers(prediction, str(truth))
 
 
@@ -83,7 +83,8 @@ def retrieval_chinese(prediction: str, truth: str, **_: Any) -> float:
 
 
 def code_similarity(prediction: str, truth: str, **_: Any) -> float:
-    """Likeness of the first line without "`", "#" or "//", in hundredths, as fuzzywuzzy computes it with difflib."""
+    """Similarity of the first line that has no "`", "#" or "//", in whole hundredths, as fuzzywuzzy computes it with
+    difflib."""
     lines = prediction.lstrip("\n").split("\n")
     line = next((line for line in lines if not any(mark in line for mark in ("`", "#", "//"))), "")
     return round(100 * difflib.SequenceMatcher(None, line, truth).ratio()) / 100
@@ -93,8 +94,8 @@ def code_similarity(prediction: str, truth: str, **_: Any) -> float:
 class LongBenchTask:
     """How one of the 21 data sets is run and scored.
 
-    first_line  only the first line of a prediction counts
-    chat        the prompt goes through the model's chat template
+    first_line  whether only the first line of a prediction counts
+    chat        whether the prompt is put into the model's chat format
     """
 
     name: str
@@ -130,7 +131,8 @@ LONGBENCH_TASKS = (
 
 
 def longbench_task(name: str) -> LongBenchTask:
-    """The task of this name, or of its LongBench-E file "<name>_e"."""
+    """The task with this name, or with the name of its LongBench-E file, "<name>_e". Raises KVError if there is
+    none."""
     for task in LONGBENCH_TASKS:
         if name in (task.name, f"{task.name}_e"):
             return task
@@ -146,7 +148,7 @@ def score_sample(
     all_classes: Sequence[str] | None = None,
     strict_original: bool = False,
 ) -> float:
-    """Best score from 0 to 1 over the answers."""
+    """The best score over the answers, from 0 to 1."""
     if task.first_line:
         prediction = prediction.lstrip("\n").split("\n")[0]
     scores = (
@@ -157,7 +159,7 @@ def score_sample(
 
 @dataclass(frozen=True)
 class Scores:
-    """Of a file of predictions: percent, and the lines that could not be read whole."""
+    """The mean score of a file of predictions in percent, also by length (`buckets`), and the damaged lines."""
 
     percent: float
     num_samples: int
@@ -166,10 +168,10 @@ class Scores:
 
 
 def score_predictions(path: Path, task_name: str, strict_original: bool = False) -> Scores:
-    """Scores a file with `pred`, `answers`, `all_classes` and, for LongBench-E, `length` on each line, rounded to 2
-    decimals.
+    """Scores a file whose lines have `pred`, `answers`, `all_classes` and, for LongBench-E, `length`. Scores are
+    rounded to 2 decimals. Raises KVError for another file.
 
-    Under strict_original the class names of the last line serve for the whole file. Buckets are LongBench-E's, by
+    With strict_original, the class names of the last line are used for the whole file. Buckets are LongBench-E's, by
     length in words."""
     task = longbench_task(task_name)
     lines = read_jsonl(path)

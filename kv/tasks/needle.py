@@ -1,4 +1,4 @@
-"""Needle in a haystack (gkamradt): one strange sentence in a book, over a grid of depths and lengths."""
+"""Needle in a haystack (gkamradt): one sentence in a long text that does not belong there."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NEEDLE = "The best thing to do in San Francisco is eat a sandwich and sit in Dol
 
 @dataclass(frozen=True)
 class Needle(Task):
-    """Sentences of a haystack, from its start and over again, with the needle between two of them.
+    """The sentences of a haystack, repeated as often as needed, with the needle between two of them.
 
-    depth       where, from 0 to 1; None for a place drawn by lot
-    haystack    sentences; see haystack.read_sentences for those of a file
+    depth       place of the needle, from 0 to 1; None: a random place
+    haystack    sentences, such as haystack.read_sentences gives
     """
 
     depth: float | None = None
@@ -42,10 +42,10 @@ class Needle(Task):
         return Sample(build(count), question, answers, 32, depth=depth, answer_prefix=prefix)
 
     def score(self, prediction: str, sample: Sample) -> float:
-        """ROUGE-L F of the first line against the answer, without the full stop."""
+        """ROUGE-L F of the first line, without the full stop, and the answer."""
         return rouge_l(prediction.strip().split("\n")[0].rstrip(". "), sample.answers[0])
 
 
 def grid(depths: int) -> tuple[float, ...]:
-    """`depths` places from the start to the end, evenly (RULER takes 40)."""
+    """`depths` evenly spread places from the start to the end (40 in RULER)."""
     return tuple(np.linspace(0, 1, depths).tolist())

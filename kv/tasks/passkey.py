@@ -1,4 +1,4 @@
-"""Passkey retrieval: five digits in the middle of nothing (Landmark Attention, InfiniteBench, Quest)."""
+"""Passkey retrieval: five digits in a long text without content (Landmark Attention, InfiniteBench, Quest)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ INTRODUCTION = (
 
 @dataclass(frozen=True)
 class Passkey(Task):
-    """Noise lines, as many as fit, with "The pass key is ..." between two of them; the key has 5 digits.
+    """As many lines of noise as fit, with "The pass key is ..." between two of them. The key has 5 digits.
 
-    depth   where, from 0 to 1; None for a place drawn by lot
+    depth   place of the key, from 0 to 1; None: a random place
     """
 
     depth: float | None = None
@@ -45,6 +45,6 @@ class Passkey(Task):
         return float(number is not None and number.group() in sample.answers)
 
     def is_decided(self, prediction: str, sample: Sample) -> bool:
-        """Once the first number has ended, or is longer than the key."""
+        """Whether the first number has ended, or is longer than the key."""
         number = re.search(r"\d+", prediction)
         return number is not None and (number.end() < len(prediction) or len(number.group()) > len(sample.answers[0]))

@@ -1,5 +1,5 @@
-"""Benchmark files as samples: a row's fields put into a prompt, cut in two after the context so that the question can
-be fed on its own."""
+"""Makes samples of a benchmark's file: a row's fields are put into a template, and the prompt is divided after the
+context, so that the question can be fed separately."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ CHOICE_TASKS = ("longbook_choice_eng", "code_debug")
 
 
 def read_templates(path: Path) -> dict[str, str]:
-    """Templates by task from a JSON object of texts with slots in braces, as LongBench's config/dataset2prompt.json."""
+    """Templates by task, from a file such as LongBench's config/dataset2prompt.json: a JSON object of texts with fields
+    in braces. Raises KVError if it cannot be read or has another form."""
     try:
         templates = json.loads(path.read_bytes())
     except OSError as error:
@@ -36,10 +37,11 @@ def read_templates(path: Path) -> dict[str, str]:
 
 
 def fill(template: str, fields: Mapping[str, Any]) -> tuple[str, str]:
-    """The prompt up to the end of the context, and the rest of it. A slot in braces without a field stays as it is."""
+    """(the prompt up to the end of the context, the rest). A name in braces that is not in `fields` is not changed.
+    Raises KVError for a template without {context}."""
     before, found, after = template.partition("{context}")
     if not found:
-        raise KVError(f"the template {template[:40]!r} has no slot {{context}}: the long text must go somewhere")
+        raise KVError(f"the template {template[:40]!r} has no slot {{context}}: add one for the long text")
 
     def filled(text: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda slot: str(fields.get(slot.group(1), slot.group())), text)
@@ -50,7 +52,8 @@ def fill(template: str, fields: Mapping[str, Any]) -> tuple[str, str]:
 def longbench_samples(
     path: Path, task_name: str, template: str = PLAIN_TEMPLATE, max_samples: int | None = None
 ) -> list[Sample]:
-    """Samples of a LongBench file: `context`, `input` and `answers` on each line."""
+    """The samples of a LongBench file, whose lines have `context`, `input` and `answers`. Raises KVError for another
+    file."""
     task = longbench_task(task_name)
     lines = read_jsonl(path, max_samples)
     lines.require("context", "input", "answers", all_classes=(list, type(None)))
@@ -68,10 +71,10 @@ def longbench_samples(
 def infinitebench_samples(
     path: Path, task_name: str, template: str | None = None, max_samples: int | None = None
 ) -> list[Sample]:
-    """Samples of an InfiniteBench file: `context`, `input`, `answer` and, where one of four is to be chosen, `options`
-    on each line.
+    """The samples of an InfiniteBench file, whose lines have `context`, `input`, `answer` and, for multiple choice,
+    `options`. Raises KVError for another file.
 
-    The answers of a choice are the option's text and its letter, as the scorers want them.
+    The answers of a choice are the option's text and its letter, as the scorers need them.
     """
     task = infinitebench_task(task_name)
     lines = read_jsonl(path, max_samples)
@@ -98,5 +101,5 @@ def infinitebench_samples(
 def _texts(lines: JsonLines, number: int, answer: Any) -> tuple[str, ...]:
     texts = tuple(str(part) for part in (answer if isinstance(answer, list) else [answer]))
     if not texts:
-        raise KVError(f"{lines.path.name}, line {number} has no answer: at least one is needed to score it")
+        raise KVError(f"{lines.path.name}, line {number} has no answer: give at least one")
     return texts

@@ -1,5 +1,5 @@
-"""RULER's question answering: paragraphs that answer a question among others that do not, from files of SQuAD or
-HotpotQA."""
+"""RULER's question answering, with files of SQuAD or HotpotQA: the paragraphs that answer a question are among others
+that do not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Question:
-    """`own` are places of its paragraphs in the file's list of paragraphs."""
+    """A question, its answers, and the places of its own paragraphs in the file's list of paragraphs."""
 
     text: str
     answers: tuple[str, ...]
@@ -27,7 +27,7 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionAnswering(Task):
-    """One question, its own paragraphs, and as many others as fit, in an order drawn by lot."""
+    """One question, its own paragraphs, and as many others as fit, in random order."""
 
     name: str  # type: ignore[misc]
     questions: tuple[Question, ...]
@@ -56,7 +56,8 @@ class QuestionAnswering(Task):
 
 
 def read_squad(path: Path) -> QuestionAnswering:
-    """RULER's qa_1, from a SQuAD file (version 1 or 2); questions without an answer are left out."""
+    """RULER's qa_1, from a SQuAD file (version 1 or 2). Questions without an answer are left out. Raises KVError for
+    another file."""
     paragraphs: list[str] = []
     questions: list[Question] = []
     try:
@@ -75,7 +76,7 @@ def read_squad(path: Path) -> QuestionAnswering:
 
 
 def read_hotpotqa(path: Path) -> QuestionAnswering:
-    """RULER's qa_2, from a HotpotQA file with distractors."""
+    """RULER's qa_2, from a HotpotQA file with distractors. Raises KVError for another file."""
     place: dict[str, int] = {}
     questions: list[Question] = []
     try:
@@ -92,20 +93,20 @@ def read_hotpotqa(path: Path) -> QuestionAnswering:
 
 def _task(name: str, path: Path, questions: list[Question], paragraphs: list[str]) -> QuestionAnswering:
     if not questions:
-        raise KVError(f"{path} has no question with an answer")
+        raise KVError(f"{path} has no question with an answer: give a file with at least one")
     return QuestionAnswering(name, tuple(questions), tuple(paragraphs))
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:40]} where a text belongs")
+        raise TypeError(f"{str(value)[:40]} is not a text")
     return value
 
 
 def _load(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise KVError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB: this is no question file")
+            raise KVError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB: give a SQuAD or HotpotQA file")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise KVError(f"{path} cannot be read: {error.strerror or error}") from error

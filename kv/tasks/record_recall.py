@@ -1,5 +1,5 @@
-"""Recall of planted records: ` [ key value ]` somewhere, ` [ key` at the end. The form that small models are trained on
-here."""
+"""Recall of records: ` [ key value ]` is somewhere in the text, and ` [ key` is the question. The models that `npusim
+train --recall` makes are trained on this form."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kv.tasks.haystack import NOISE_SENTENCES, NOUNS
 
 @dataclass(frozen=True)
 class RecordRecall(Task):
-    """Records with different keys strewn over the sentences of a haystack; the value of one is asked for.
+    """Records with different keys between the sentences of a haystack. The value of one is asked for.
 
-    words       keys and values; best one token each
-    records     how many
+    words       words for keys and values; each should be one token
+    records     number of records
     """
 
     words: tuple[str, ...] = tuple(NOUNS)
@@ -27,7 +27,7 @@ class RecordRecall(Task):
 
     def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
         if len(self.words) < self.records:
-            raise KVError(f"{self.records} records need as many different keys: there are {len(self.words)} words")
+            raise KVError(f"{self.records} records need as many different keys, but there are {len(self.words)} words")
         keys = rng.choice(self.words, self.records, replace=False).tolist()
         values = rng.choice(self.words, self.records).tolist()
         depths = rng.random(self.records)
@@ -48,6 +48,6 @@ class RecordRecall(Task):
         return float(prediction.split()[:1] == [sample.answers[0]])
 
     def is_decided(self, prediction: str, sample: Sample) -> bool:
-        """Once a second word begins, or a first one that the value does not begin with."""
+        """Whether a second word has begun, or the first one is not the start of the value."""
         said = prediction.split()
         return len(said) > 1 or (len(said) == 1 and not sample.answers[0].startswith(said[0]))

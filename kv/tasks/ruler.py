@@ -17,7 +17,7 @@ from kv.tasks.passkey import NOISE
 
 
 class Contained(Task):
-    """What is scored by the references that occur: more tokens change nothing once all do."""
+    """A task that is scored by the answers that occur. More tokens change nothing once all have occurred."""
 
     def is_decided(self, prediction: str, sample: Sample) -> bool:
         return self.score(prediction, sample) == 1
@@ -36,12 +36,12 @@ def needle_sentence(kind: str, key: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class NeedleTask(Contained):
-    """The niah family: which values were given for some keys.
+    """Needles in a haystack (RULER's niah tasks): the values of some keys are asked for.
 
-    haystack        "noise", "sentences" (of `sentences`) or "needles" (others of the same kind)
-    num_keys        needles with different keys hidden, besides a haystack of needles
-    num_queries     keys asked for
-    num_values      values of each key asked for
+    haystack        "noise", "sentences" (those of `sentences`) or "needles" (others of the same kind)
+    num_keys        number of needles with different keys, not counting a haystack of needles
+    num_queries     number of keys that are asked for
+    num_values      number of values of each key
     """
 
     name: str  # type: ignore[misc]
@@ -100,9 +100,10 @@ class NeedleTask(Contained):
 
 @dataclass(frozen=True)
 class VariableTracking(Contained):
-    """Chains of assignments in noise: which variables end up with the value that begins the first chain.
+    """Chains of assignments in noise. The variables that have the first chain's value are asked for.
 
-    chains  of num_hops + 1 variables each
+    chains  number of chains
+    hops    number of assignments of a variable to a variable in each chain
     """
 
     name: str = "vt"  # type: ignore[misc]
@@ -140,9 +141,9 @@ class VariableTracking(Contained):
 
 @dataclass(frozen=True)
 class CommonWords(Contained):
-    """A numbered list in which 10 words occur 30 times each and all others 3 times: which are the common ones.
+    """A numbered list in which 10 words occur 30 times each and all others 3 times. The common ones are asked for.
 
-    Words are pronounceable and mean nothing, where RULER draws English ones.
+    The words are invented; RULER's are English.
     """
 
     name: str = "cwe"  # type: ignore[misc]
@@ -172,9 +173,9 @@ class CommonWords(Contained):
 
 @dataclass(frozen=True)
 class FrequentWords(Contained):
-    """Coded words whose frequencies follow a zeta law, the most frequent of all being dots: which are the next three.
+    """Invented words whose frequencies follow a zeta law. The three most frequent words after the dots are asked for.
 
-    alpha   of the law: the word of rank r is drawn in proportion to r ** -alpha
+    alpha   exponent of the law: the frequency of the word of rank r is proportional to r ** -alpha
     """
 
     name: str = "fwe"  # type: ignore[misc]
@@ -198,13 +199,13 @@ class FrequentWords(Contained):
         seen[0] = 0
         top = np.argsort(-seen, kind="stable")[:3]
         if (seen[top] == 0).any():
-            raise KVError(f"{num_tokens} tokens hold fewer than three different words: ask for a longer context")
+            raise KVError(f"{num_tokens} tokens have fewer than three different words: give a longer context")
         return Sample(build(count), question, tuple(words[i] for i in top.tolist()), 50, answer_prefix=prefix)
 
 
 def ruler_tasks(sentences: tuple[str, ...] = NOISE_SENTENCES) -> tuple[Task, ...]:
-    """RULER's eleven synthetic tasks; `sentences` are the haystack of those that want prose (the original's is Paul
-    Graham's essays)."""
+    """RULER's eleven synthetic tasks. `sentences` are the haystack of tasks with prose (Paul Graham's essays in the
+    original)."""
     prose: dict[str, Any] = {"haystack": "sentences", "sentences": sentences}
     return (
         NeedleTask("niah_single_1", haystack="noise"),

@@ -1,4 +1,4 @@
-"""Text measures that the benchmarks' own scorers are made of: normalisation, F1 over tokens, ROUGE-L."""
+"""The text measures of the benchmarks' scorers: normalisation, F1 of tokens, ROUGE-L."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def normalise_chinese(text: str) -> str:
 
 
 def chinese_words(text: str) -> list[str]:
-    """Words as jieba finds them. KVError if jieba is not installed."""
+    """The words of a text as jieba separates them. Raises KVError if jieba is not installed."""
     try:
         jieba = import_module("jieba")
     except ImportError as error:
@@ -39,7 +39,7 @@ def chinese_words(text: str) -> list[str]:
 
 
 def token_f1(prediction: Sequence[str], truth: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall of tokens, repeats counted; 0 when nothing is shared."""
+    """Harmonic mean of precision and recall of tokens, with repeated tokens counted; 0 if nothing is shared."""
     shared = sum((Counter(prediction) & Counter(truth)).values())
     if not shared:
         return 0.0
@@ -48,8 +48,8 @@ def token_f1(prediction: Sequence[str], truth: Sequence[str]) -> float:
 
 
 def common_subsequence(left: Sequence[str], right: Sequence[str], skip_left_on_tie: bool) -> list[int]:
-    """Indices in `left` of one longest common subsequence. Where both ways are as long, the one that skips a word of
-    left or of right."""
+    """Indices in `left` of a longest common subsequence. If skipping a word of `left` and skipping one of `right` are
+    equally good, `skip_left_on_tie` decides."""
     ids: dict[str, int] = {}
     rows = np.array([ids.setdefault(word, len(ids)) for word in left], np.int64)
     columns = np.array([ids.setdefault(word, len(ids)) for word in right], np.int64)
@@ -71,11 +71,11 @@ def common_subsequence(left: Sequence[str], right: Sequence[str], skip_left_on_t
 
 
 def rouge_l(prediction: str, truth: str) -> float:
-    """ROUGE-L F as the package rouge 1.0.1 has it: sentences end at ".", words are counted once, case matters; 0 for an
-    empty text.
+    """ROUGE-L F as the package rouge 1.0.1 computes it: sentences end at ".", each word counts once, and case matters.
+    0 for an empty text.
 
-    Each sentence of the truth adds the words that its longest common subsequences with all sentences of the prediction
-    bring in anew."""
+    The words of the longest common subsequences of each sentence of the truth with each sentence of the prediction
+    count as shared."""
     said, true = ([" ".join(part.split()) for part in text.split(".") if part] for text in (prediction, truth))
     if not said or not true:
         return 0.0
@@ -90,8 +90,8 @@ def rouge_l(prediction: str, truth: str) -> float:
 
 
 def rouge_lsum(prediction: str, truth: str) -> float:
-    """ROUGE-Lsum F as the package rouge_score has it without stemming: lines are sentences, tokens are lower-case
-    letters and digits."""
+    """ROUGE-Lsum F as the package rouge_score computes it without stemming: lines are sentences, and tokens consist of
+    lower-case letters and digits."""
     said, true = (
         [re.findall("[a-z0-9]+", line.lower()) for line in text.split("\n") if line] for text in (prediction, truth)
     )

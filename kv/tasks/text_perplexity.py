@@ -1,4 +1,4 @@
-"""Perplexity on long text: how well a model goes on with a text whose beginning is in a pruned cache."""
+"""Perplexity on a long text: how well a model predicts the end of a text whose beginning is in a pruned cache."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kv.tasks.base import CountTokens, Sample, Task, largest_fit
 
 @dataclass(frozen=True)
 class Perplexity(Task):
-    """A passage of a text, drawn by lot. All but its last `scored` tokens (or so) are context; the rest is the
-    question, and is predicted.
+    """A random passage of a text. About `scored` tokens at its end are the question, which is predicted; the others are
+    the context.
 
-    sentences   of the text, in order
+    sentences   the sentences of the text, in order
     """
 
     sentences: tuple[str, ...]
@@ -27,7 +27,7 @@ class Perplexity(Task):
     def sample(self, rng: np.random.Generator, num_tokens: int, count_tokens: CountTokens) -> Sample:
         words = " ".join(self.sentences).split()
         if num_tokens <= self.scored:
-            raise KVError(f"{num_tokens} tokens are too few: {self.scored} are scored and some must come before them")
+            raise KVError(f"{num_tokens} tokens are too few: {self.scored} are scored, and some must come before them")
         place = int(rng.random() * max(1, len(words) - num_tokens))  # a token is at most a word
         words = words[place : place + num_tokens]
         total = largest_fit(lambda n: " ".join(words[:n]), num_tokens, count_tokens, most=len(words))
@@ -35,5 +35,5 @@ class Perplexity(Task):
             lambda n: " " + " ".join(words[total - n : total]), self.scored, count_tokens, most=total - 1
         )
         if scored < 1:
-            raise KVError(f"the text has {len(words)} words: perplexity needs some to predict and some before them")
+            raise KVError(f"the text has {len(words)} words: give one with some to predict and some before them")
         return Sample(" ".join(words[: total - scored]), " " + " ".join(words[total - scored : total]), (), 0)

@@ -93,5 +93,10 @@ def record_recall(tokenizer: Tokenizer) -> RecordRecall:
 
 def task_names() -> list[tuple[str, str]]:
     """Name and description of every task."""
-    plain = [(task.name, (task.__doc__ or "").split("\n")[0]) for task in (*TASKS, RecordRecall())]
+    plain = [(task.name, description(type(task))) for task in (*TASKS, RecordRecall())]
     return plain + [(f"{name}:FILE", what) for name, (_, what) in OF_FILES.items()]
+
+
+def description(kind: type) -> str:
+    """The first paragraph of a class's docstring, in one line."""
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())

@@ -16,6 +16,7 @@ from kv.policies.wrapper import Wrapper
 from npusim.cli.printing import Grid, bold, error_console
 from npusim.evaluation.plan import Cell
 from npusim.evaluation.row import Row
+from npusim.evaluation.tasks import description
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def policy_table(policies: Sequence[Policy]) -> Grid:
     table = Grid("--policy", "chooses", "evicts", "settings", "paper", "how", title="policies")
     for policy in policies:
         kind = type(policy.base if isinstance(policy, Wrapper) else policy)
-        what = (kind.__doc__ or "").split("\n")[0]
+
         values = {field.name: getattr(policy, field.name) for field in fields(policy)}
         settings = " ".join(
             f"{name}={getattr(value, 'value', value)}"
@@ -177,6 +178,11 @@ def policy_table(policies: Sequence[Policy]) -> Grid:
             if not isinstance(value, Policy)
         )
         table.add_row(
-            policy.name, f"{policy.unit.value}s", "yes" if policy.evicts else "no", settings, policy.paper, what
+            policy.name,
+            f"{policy.unit.value}s",
+            "yes" if policy.evicts else "no",
+            settings,
+            policy.paper,
+            description(kind),
         )
     return table
