@@ -6,7 +6,6 @@ vendor stores it."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tokenize
@@ -112,6 +111,8 @@ def read_bin(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
 
 def write_bin(path: Path, tensors: Mapping[str, Array]) -> None:
     """Writes a raw .bin and its shape file, whole or not at all. Raises GoldenError."""
+    import json
+
     arrays = _storable(tensors)
     entries = [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()]
     with _replacing(path) as file:
@@ -151,6 +152,8 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> A
 
 
 def _read_shapes(path: Path) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+    import json
+
     with _reading(path):
         if path.stat().st_size > _MAX_SHAPE_FILE_BYTES:
             raise GoldenError(

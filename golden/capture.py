@@ -12,15 +12,10 @@ native code that a model may carry: capture only models that you trust."""
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
-import shutil
-import signal
 import stat
-import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -88,6 +83,9 @@ def capture(
     process of its own, because the library knows one chip a process and aborts on what it does not like. If a TPU
     job fails on a board, only the driver's log says so; the runtime's return value does not. Raises GoldenError,
     after `timeout` seconds too."""
+    import subprocess  # here, since whoever reads or writes archives imports this file
+    import tempfile
+
     with tempfile.TemporaryDirectory() as scratch:
         given, made = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
         _save(given, {name: x.astype(np.float32) if x.dtype.name == "bfloat16" else x for name, x in inputs.items()})
@@ -277,6 +275,8 @@ def _why(model: str, code: int, log: str) -> str:
     last = (log.strip().splitlines() or ["its log is empty"])[-1]
     if code == 2 and last.startswith("capture: "):
         return last[len("capture: ") :]
+    import signal
+
     end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return f"the runtime library ended with {end} on {model}, which may be damaged or not made for it: {last}"
 
@@ -379,6 +379,8 @@ def _is_running(process: int) -> bool:
 
 def _remove(path: Path) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
@@ -386,6 +388,8 @@ def _remove(path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line of this file. Returns 0, or 2 after one sentence on stderr."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="capture", description="Run a .cvimodel through libcviruntime and store every tensor."
     )

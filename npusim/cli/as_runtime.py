@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from npusim.cli.command import Command
-from npusim.cli.options.option import Given, Rest
+from npusim.cli.options.argument import Argument, Form
+from npusim.cli.options.option import Given, Option, Words
 from npusim.cli.streams import say
 from npusim.compat.launch import run_as_runtime
 
-COMMAND_LINE = Rest("what to run, and its own arguments; a -- may stand in front", "SCRIPT ...")
+
+class CommandLine(Option[tuple[str, ...]]):
+    """All words to the end of the line, with or without dashes. A -- in front of them is dropped."""
+
+    arguments = (
+        Argument(
+            ("words",),
+            "what to run, and its own arguments; a -- may stand in front",
+            metavar="SCRIPT ...",
+            form=Form.REST,
+            required=True,
+        ),
+    )
+
+    def value(self, words: Words) -> tuple[str, ...]:
+        first, *others = words["words"] or ("--",)
+        return tuple(others) if first == "--" else (first, *others)
+
+
+COMMAND_LINE = CommandLine()
 
 
 class AsRuntimeCommand(Command):

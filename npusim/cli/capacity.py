@@ -5,9 +5,9 @@ from __future__ import annotations
 import reference_model
 from npusim.board import Board
 from npusim.cli.command import Command
-from npusim.cli.options.boards import GATHER, MODEL_BOARDS, SUBMIT, BoardName, BoardOption, WhatIfOption
+from npusim.cli.options import kinds
+from npusim.cli.options.boards import GATHER, MODEL_BOARD, MODEL_BOARDS, SUBMIT, BoardOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, PlotDirectory, PlotOutput, write_pictures, write_whole
-from npusim.cli.options.kinds import Commas, OneOf, Tokens
 from npusim.cli.options.models import ModelOption, context_option, precision_option
 from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console
@@ -19,13 +19,13 @@ from npusim.llm.setup import PRECISIONS, Precision
 
 MODEL = ModelOption()
 BOARDS = BoardOption[tuple[Board, ...]](
-    kind=Commas(BoardName()), default=MODEL_BOARDS, default_words="all", repeats=True
+    kind=kinds.commas(MODEL_BOARD), default=MODEL_BOARDS, default_words="all", repeats=True
 )
 PRECISION: Value[tuple[Precision, ...]] = precision_option(
-    kind=Commas(OneOf(PRECISIONS, "FORMAT")), default=PRECISIONS, repeats=True
+    kind=kinds.commas(kinds.one_of(PRECISIONS, "FORMAT")), default=PRECISIONS, repeats=True
 )
 CONTEXT: Value[tuple[int, ...] | None] = context_option(
-    kind=Commas(Tokens()), repeats=True, default_words="a few, up to the model's own"
+    kind=kinds.commas(kinds.tokens()), repeats=True, default_words="a few, up to the model's own"
 )
 WHAT_IF = WhatIfOption()
 JSON = JsonOutput()

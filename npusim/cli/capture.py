@@ -7,8 +7,8 @@ from pathlib import Path
 from golden import read_archive, write_archive
 from golden.capture import capture
 from npusim.cli.command import Command
+from npusim.cli.options import kinds
 from npusim.cli.options.files import ArchiveInput, ArchiveOutput
-from npusim.cli.options.kinds import PathText
 from npusim.cli.options.option import Given, Value
 from npusim.cli.options.programs import ProgramOption, ProgramSource
 from npusim.cli.printing import console
@@ -20,7 +20,7 @@ PROGRAM = ProgramOption[ProgramSource](
 INPUT = ArchiveInput(("-i", "--input"), "input arrays by tensor name", metavar="IN.npz")
 OUTPUT = ArchiveOutput(("-o", "--output"), "where the result goes", note="every tensor")
 LIBRARY: Value[Path | None] = Value(
-    ("--lib",), "directory of libcviruntime.so", PathText("DIR"), default=None, default_words="CVI_LIB"
+    ("--lib",), "directory of libcviruntime.so", kinds.path("DIR"), default=None, default_words="CVI_LIB"
 )
 
 

@@ -11,15 +11,16 @@ from golden import ComparisonResult, Divergence, TensorResult, compare, first_di
 from golden.error_map import error_map
 from golden.values import Array
 from npusim.cli.command import Command
+from npusim.cli.options import kinds
 from npusim.cli.options.files import ArchiveInput, JsonOutput, JsonTarget, PlotOutput, write_whole
-from npusim.cli.options.kinds import Text
 from npusim.cli.options.option import Given, OnlyWith, Value
 from npusim.cli.options.programs import ProgramOption, ProgramSource
-from npusim.cli.printing import console, error_console
+from npusim.cli.printing import console
 from npusim.cli.reporters.comparison import comparison_table
 from npusim.cli.reporters.error_plot import draw_errors
 from npusim.cli.reporters.times import times_renderables
 from npusim.cli.streams import visible
+from npusim.cli.terminal import error_console
 from npusim.errors import UsageError
 from npusim.profile.pmu_csv import is_layer_csv, read_layers, read_pmu
 from npusim.profile.pmu_diff import compare_layers, compare_records
@@ -31,11 +32,13 @@ TOLERANCE: Value[str | None] = Value(
     ("--tolerance",),
     "COSINE,EUCLIDEAN or one absolute error; after a blank, NAME=TOLERANCE for single tensors; for PMU files the "
     "share by which times may differ",
-    Text("T"),
+    kinds.text("T"),
     default=None,
     default_words=f"{DEFAULT_TOLERANCE}, for PMU files 0.1",
 )
-EXCEPT = Value(("--except",), "tensors to leave out, comma-separated", Text("NAMES"), default="-", default_words="none")
+EXCEPT = Value(
+    ("--except",), "tensors to leave out, comma-separated", kinds.text("NAMES"), default="-", default_words="none"
+)
 PROGRAM = ProgramOption[ProgramSource | None](
     ("--cvimodel",),
     only_cvimodel=True,
@@ -46,7 +49,11 @@ PROGRAM = ProgramOption[ProgramSource | None](
 JSON = JsonOutput()
 PLOT = PlotOutput(note="a tensor's errors: their histogram, and the largest of each channel and pixel")
 TENSOR: Value[str | None] = Value(
-    ("--tensor",), "tensor to draw", Text("NAME"), default=None, default_words="the first that fails, else the worst"
+    ("--tensor",),
+    "tensor to draw",
+    kinds.text("NAME"),
+    default=None,
+    default_words="the first that fails, else the worst",
 )
 
 

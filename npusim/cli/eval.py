@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import reference_model
@@ -12,6 +12,7 @@ from kv.policies import POLICIES
 from kv.tasks.base import Task
 from kv.tasks.files import FileTask
 from npusim.cli.command import Command
+from npusim.cli.options import kinds
 from npusim.cli.options.files import (
     InputFile,
     JsonOutput,
@@ -22,7 +23,6 @@ from npusim.cli.options.files import (
     write_pictures,
     write_whole,
 )
-from npusim.cli.options.kinds import Commas, Text, Tokens, Whole
 from npusim.cli.options.models import ModelOption, budget_option, context_option, policy_option, seed_option
 from npusim.cli.options.option import Flag, Given, Value
 from npusim.cli.options.outputs import Output
@@ -40,7 +40,6 @@ from reference_model.model import Model
 ALL_POLICIES = "all"
 
 
-@dataclass(frozen=True)
 class RowsOutput(JsonOutput):
     """--json. If it names a file, the journal is another output beside it."""
 
@@ -49,7 +48,6 @@ class RowsOutput(JsonOutput):
         return (*super().outputs(value), *(() if journal is None else (Output(journal),)))
 
 
-@dataclass(frozen=True)
 class TaskOption(Value[str]):
     """--task NAME or NAME:FILE."""
 
@@ -61,14 +59,14 @@ class TaskOption(Value[str]):
 LIST = Flag(("--list",), "print the tasks and policies, and stop")
 MODEL = ModelOption()
 POLICY: Value[str] = policy_option(
-    kind=Text("P[,P...]"),
+    kind=kinds.text("P[,P...]"),
     default="full,streaming_llm,h2o,quest",
     note=f"names from --list, NAME:SETTING=VALUE, or {ALL_POLICIES}",
 )
-BUDGET: Value[tuple[int, ...]] = budget_option(kind=Commas(Tokens("B")), default=(64, 128))
-TASK = TaskOption(("--task",), "task: a name from --list, or NAME:FILE", Text("T"), default=RECALL)
+BUDGET: Value[tuple[int, ...]] = budget_option(kind=kinds.commas(kinds.tokens("B")), default=(64, 128))
+TASK = TaskOption(("--task",), "task: a name from --list, or NAME:FILE", kinds.text("T"), default=RECALL)
 CONTEXT: Value[tuple[int, ...] | None] = context_option(
-    kind=Commas(Tokens("L")), default_words="768; for tasks with a file, the model's own context"
+    kind=kinds.commas(kinds.tokens("L")), default_words="768; for tasks with a file, the model's own context"
 )
 HAYSTACK = InputFile[Path | None](
     ("--haystack",), "the text in which needle and RULER tasks hide their needles", default=None
@@ -76,20 +74,24 @@ HAYSTACK = InputFile[Path | None](
 TEMPLATES = InputFile[Path | None](
     ("--templates",), "prompts of LongBench tasks: its config/dataset2prompt.json", default=None
 )
-SAMPLES = Value(("--samples",), "prompts for each context length", Whole(), default=10)
-PAGE_SIZE = Value(("--page-size",), "tokens in a page", Whole(), default=16, metavar="S")
+SAMPLES = Value(("--samples",), "prompts for each context length", kinds.whole(), default=10)
+PAGE_SIZE = Value(("--page-size",), "tokens in a page", kinds.whole(), default=16, metavar="S")
 DENSE_LAYERS = Value(
-    ("--dense-layers",), "first layers that no policy prunes, as in Quest's paper", Whole(), default=2, metavar="D"
+    ("--dense-layers",),
+    "first layers that no policy prunes, as in Quest's paper",
+    kinds.whole(),
+    default=2,
+    metavar="D",
 )
 DEVICE_TOKENS = Value(
     ("--device-tokens",),
     "tokens that the device holds for each layer and head; reading others counts as moved bytes",
-    Whole(),
+    kinds.whole(),
     default=0,
     default_words="0, all",
 )
 SEED: Value[int] = seed_option(note="the prompts")
-JOBS = Value(("--jobs",), "processes that share the samples; each loads the model", Whole(1), default=1)
+JOBS = Value(("--jobs",), "processes that share the samples; each loads the model", kinds.whole(1), default=1)
 JSON = RowsOutput("the rows; FILE.journal keeps finished samples, so that the same command continues there")
 PLOT = PlotOutput(note="score against bytes a step")
 PLOT_DIRECTORY = PlotDirectory(note="score against bytes a step, a picture a context")

@@ -10,9 +10,9 @@ import reference_model
 from npusim.board import Board
 from npusim.cli.command import Command
 from npusim.cli.generate_on import BoardRequest, run_on_board
+from npusim.cli.options import kinds
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput
-from npusim.cli.options.kinds import Real, Text, Whole
 from npusim.cli.options.models import ModelOption, max_tokens_option, seed_option
 from npusim.cli.options.option import Flag, Given, OnlyWith, Value
 from npusim.cli.reporters.generation import GenerationReport, TextStream, Timings, closing_line
@@ -20,18 +20,22 @@ from npusim.cli.streams import working
 from npusim.errors import UsageError
 from reference_model.generation import Sampling, generate, stream_text
 
-PROMPT = Value(("prompt",), "the text to continue; - reads it from standard input", Text("PROMPT"))
+PROMPT = Value(("prompt",), "the text to continue; - reads it from standard input", kinds.text("PROMPT"))
 MODEL = ModelOption()
 CHAT = Flag(("--chat",), "give the prompt as a question to a model that was tuned for conversation")
 MAX_TOKENS: Value[int] = max_tokens_option(default=200)
 TEMPERATURE = Value(
-    ("--temperature",), "sampling temperature; 0 takes the likeliest token", Real(), default=0.7, metavar="T"
+    ("--temperature",), "sampling temperature; 0 takes the likeliest token", kinds.real(), default=0.7, metavar="T"
 )
 TOP_K = Value(
-    ("--top-k",), "draw from the K likeliest tokens only", Whole(), default=0, metavar="K", default_words="0, all"
+    ("--top-k",), "draw from the K likeliest tokens only", kinds.whole(), default=0, metavar="K", default_words="0, all"
 )
 TOP_P = Value(
-    ("--top-p",), "draw from the likeliest tokens whose probabilities add up to P", Real(), default=0.95, metavar="P"
+    ("--top-p",),
+    "draw from the likeliest tokens whose probabilities add up to P",
+    kinds.real(),
+    default=0.95,
+    metavar="P",
 )
 SEED: Value[int] = seed_option(note="the same seed draws the same text")
 JSON = JsonOutput("text, tokens and times")

@@ -7,9 +7,9 @@ from pathlib import Path
 import reference_model
 from npusim.board import MILKV_DUO_256M, Board
 from npusim.cli.command import Command
+from npusim.cli.options import kinds
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput, OutputDirectory
-from npusim.cli.options.kinds import Text, Whole
 from npusim.cli.options.models import ModelOption, max_tokens_option
 from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console
@@ -24,10 +24,10 @@ BOARD = BoardOption[Board](default=MILKV_DUO_256M, default_words=MILKV_DUO_256M.
 PROMPT = Value(
     ("--prompt",),
     "prompt that the bundle runs unless it is given other tokens",
-    Text(),
+    kinds.text(),
     default="And it came to pass",
 )
-MAX_TOKENS: Value[int] = max_tokens_option(default=16, kind=Whole(0), aliases=("--steps",))
+MAX_TOKENS: Value[int] = max_tokens_option(default=16, kind=kinds.whole(0), aliases=("--steps",))
 JSON = JsonOutput("what was written")
 LOWERING = LoweringOption()
 WHAT_IF = WhatIfOption()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from npusim.cli.command import Command
-from npusim.cli.options.kinds import Text
+from npusim.cli.options import kinds
 from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console
 from npusim.cli.streams import working
 from reference_model.fetch import FETCHABLE, fetch, target_path
 
-NAME = Value(("name",), f"one of: {', '.join(FETCHABLE)}", Text("NAME"))
+NAME = Value(("name",), f"one of: {', '.join(FETCHABLE)}", kinds.text("NAME"))
 
 
 class FetchCommand(Command):

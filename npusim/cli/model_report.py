@@ -12,13 +12,14 @@ from rich.progress import Progress
 
 import reference_model
 from npusim.cli.command import Command
+from npusim.cli.options import kinds
 from npusim.cli.options.files import InputFile, JsonOutput
-from npusim.cli.options.kinds import Commas, OneOf, Real, Whole
 from npusim.cli.options.models import ModelOption, precision_option
 from npusim.cli.options.option import Given, Value
-from npusim.cli.printing import console, error_console
+from npusim.cli.printing import console
 from npusim.cli.reporters.fidelity import fidelity_renderables
 from npusim.cli.streams import working
+from npusim.cli.terminal import error_console
 from npusim.errors import UsageError
 from reference_model import Model
 from reference_model.kv_store import IntArray
@@ -34,9 +35,9 @@ FINDING = 1
 
 MODEL = ModelOption()
 TEXT = InputFile[Path](("--text",), "plain text (UTF-8) to measure on, from its beginning")
-TOKENS = Value(("--tokens",), "measure on the first N tokens", Whole(1), default=2048)
+TOKENS = Value(("--tokens",), "measure on the first N tokens", kinds.whole(1), default=2048)
 PRECISION: Value[tuple[str, ...]] = precision_option(
-    kind=Commas(OneOf(PRECISIONS, "FORMAT")),
+    kind=kinds.commas(kinds.one_of(PRECISIONS, "FORMAT")),
     default=PRECISIONS,
     note="bf16 (all in bf16), int8 (int8 weights, bf16 activations), w8a8 (both int8)",
 )
@@ -49,14 +50,14 @@ CALIBRATION = InputFile[Path | None](
 SMOOTHING_SHARE = Value(
     ("--smoothing",),
     "0 to 1: how much of the differences in size between w8a8's inputs is moved into the weights",
-    Real(),
+    kinds.real(),
     default=SMOOTHING,
     metavar="S",
 )
 MAX_LOSS: Value[float | None] = Value(
     ("--max-loss",),
     "exit with 1 if a precision raises the perplexity by more than PERCENT",
-    Real(),
+    kinds.real(),
     default=None,
     metavar="PERCENT",
 )

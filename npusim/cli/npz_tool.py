@@ -7,12 +7,12 @@ from dataclasses import replace
 from golden import read_archive
 from npusim.cli.command import Command
 from npusim.cli.diff import DEFAULT_TOLERANCE, EXCEPT, REFERENCE, TARGET, TOLERANCE, compare_archives
-from npusim.cli.options.kinds import OneOf
+from npusim.cli.options import kinds
 from npusim.cli.options.option import Flag, Given, Value
 from npusim.cli.printing import console
 from npusim.cli.reporters.comparison import comparison_table
 
-ACTION = Value(("action",), "what to do", OneOf(("compare",), "ACTION"))
+ACTION = Value(("action",), "what to do", kinds.one_of(("compare",), "ACTION"))
 ARCHIVE_TOLERANCE = replace(TOLERANCE, default=DEFAULT_TOLERANCE, default_words="")
 VERBOSE = Flag(("-v", "--verbose"), "accepted and ignored: everything is always shown")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from npusim.board import BOARDS, Board, default_board
 from npusim.cli.command import Command
-from npusim.cli.options.boards import BoardName, BoardOption, WhatIfOption
+from npusim.cli.options.boards import BoardOption, WhatIfOption, board_by_name
 from npusim.cli.options.files import JsonOutput, OutputFile, write_whole
 from npusim.cli.options.option import Given
 from npusim.cli.options.outputs import Output
@@ -24,28 +22,21 @@ from npusim.profile.report import report_data
 from npusim.profile.trace import trace_text
 
 
-@dataclass(frozen=True)
 class PmuOutput(OutputFile[Path | None]):
     """--pmu FILE, which writes two files."""
-
-    names: tuple[str, ...] = ("--pmu",)
-    help: str = "PMU records in the vendor's form: FILE_des.csv, FILE_layer.csv"
-    default: Any = None
 
     def outputs(self, value: Path | None) -> tuple[Output, ...]:
         return () if value is None else tuple(Output(path) for path in _pmu_paths(value))
 
 
 PROGRAM = ProgramOption[ProgramSource]()
-BOARD = BoardOption[Board | None](
-    kind=BoardName(tuple(board.name for board in BOARDS)), default_words="the vendor's evaluation board of the chip"
-)
+BOARD = BoardOption[Board | None](kind=board_by_name(BOARDS), default_words="the vendor's evaluation board of the chip")
 WHAT_IF = WhatIfOption(layout=True)
 JSON = JsonOutput()
 TRACE = OutputFile[Path | None](
     ("--trace",), "every command as a Chrome trace (open it in Perfetto)", default=None, metavar="FILE"
 )
-PMU = PmuOutput()
+PMU = PmuOutput(("--pmu",), "PMU records in the vendor's form: FILE_des.csv, FILE_layer.csv", default=None)
 HTML = OutputFile[Path | None](("--html",), "one page with timeline, roofline and tables", default=None, metavar="FILE")
 
 

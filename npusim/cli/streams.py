@@ -26,6 +26,11 @@ def visible(text: str) -> str:
     return "".join(_escape(c) if hide else c for c, hide in zip(text, hidden, strict=True))
 
 
+def visible_lines(text: str) -> str:
+    """`text` with line ends alone obeyed."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """A spinner with the text `what` on standard error while the block runs, if that is a terminal."""

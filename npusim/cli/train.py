@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any
 
 from npusim.cli.command import Command
+from npusim.cli.options import kinds
 from npusim.cli.options.files import InputFile, JsonOutput, OutputDirectory
-from npusim.cli.options.kinds import PathText, Real, Tokens, Whole
 from npusim.cli.options.models import context_option, seed_option
 from npusim.cli.options.option import Flag, Given, Option, Value
 from npusim.cli.reporters.training import TrainingReporter
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 
 def _size(name: str, help: str) -> Value[int | None]:
-    return Value((name,), help, Whole(1), default=None)
+    return Value((name,), help, kinds.whole(1), default=None)
 
 
 TEXT = InputFile[Path](
@@ -40,11 +40,14 @@ OUTPUT = OutputDirectory[Path | None](
     default=None,
     default_words="TEXTFILE's name and -model",
 )
-CONTEXT: Value[int | None] = context_option(note="the model's", kind=Tokens(least=1))
+CONTEXT: Value[int | None] = context_option(note="the model's", kind=kinds.tokens(least=1))
 HIDDEN = _size("--hidden", "hidden size, a multiple of 32")
 RECALL = Flag(("--recall",), "mix in key-value records, so that the model learns to look up what is far back")
 START: Value[Path | None] = Value(
-    ("--start",), "start from the weights and tokenizer of a model made by this command", PathText("DIR"), default=None
+    ("--start",),
+    "start from the weights and tokenizer of a model made by this command",
+    kinds.path("DIR"),
+    default=None,
 )
 JSON = JsonOutput()
 VOCABULARY = _size("--vocab", "size of the vocabulary")
@@ -53,8 +56,10 @@ FIELDS: dict[Option[Any], str] = {
     _size("--layers", "decoder layers"): "num_layers",
     VOCABULARY: "vocab_size",
     _size("--batch-tokens", "tokens in a step"): "batch_tokens",
-    Value(("--learning-rate",), "peak rate, after the warm-up", Real(above=0), default=None): "peak_learning_rate",
-    seed_option(note="weights and batches", kind=Whole(0), default=None): "seed",
+    Value(
+        ("--learning-rate",), "peak rate, after the warm-up", kinds.real(above=0), default=None
+    ): "peak_learning_rate",
+    seed_option(note="weights and batches", kind=kinds.whole(0), default=None): "seed",
 }
 """Options for one number of the recipe, and the name of its field."""
 

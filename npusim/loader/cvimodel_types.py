@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-import lz4.block
 import numpy as np
 
 from npusim.chip import Chip
@@ -159,6 +158,8 @@ class Cvimodel:
 
 
 def _decompress(section: Section, stored: memoryview) -> bytes:
+    import lz4.block  # few files are compressed
+
     try:
         raw = lz4.block.decompress(stored, uncompressed_size=section.decompressed_bytes)
     except lz4.block.LZ4BlockError as error:

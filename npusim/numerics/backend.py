@@ -7,7 +7,6 @@ NPUSIM_BACKEND says otherwise: `numpy` never takes it, `numba` takes it at once.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -18,7 +17,6 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LOG = logging.getLogger(__name__)
 PAYS_AFTER = 2.0
 """Seconds of execution in NumPy after which compiled code is taken up."""
 DECLINED: Any = NotImplemented
@@ -65,7 +63,9 @@ def use_backend(name: str) -> None:
     from npusim.numerics.compiled import KERNELS, is_kept
 
     if not is_kept():
-        _LOG.warning("compiling kernels for this processor: once, some 10 seconds")
+        import logging
+
+        logging.getLogger(__name__).warning("compiling kernels for this processor: once, some 10 seconds")
     _compiled.update(KERNELS)
     chooser.is_open = False
 

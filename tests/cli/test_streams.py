@@ -6,14 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from golden import write_archive
-from npusim.cli.printing import Grid, LiteralConsole
+from npusim.cli.printing import Grid, Pipe, Printable, bold
 from npusim.cli.streams import visible
+from npusim.cli.terminal import LiteralConsole
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "functional"
 MODEL = DATA / "mlp_cv181x_int8.cvimodel"
@@ -90,23 +96,46 @@ def test_visible_escapes_what_a_terminal_obeys_and_nothing_else(text: str, shown
     assert visible(text) == shown
 
 
+def on_a_terminal(*parts: Printable) -> str:
+    """What a wide terminal shows, without styles and blanks at the ends of lines."""
+    out = LiteralConsole(width=1000)
+    with out.capture() as capture:
+        out.print(*parts, sep="\n")
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def in_a_pipe(*parts: Printable) -> str:
+    with redirect_stdout(StringIO()) as out:
+        Pipe().print(*parts, sep="\n")
+    return out.getvalue().removesuffix("\n")
+
+
+@pytest.mark.parametrize("shown", [on_a_terminal, in_a_pipe])
 @pytest.mark.parametrize("name", ["[/red]_f32", "[red]_f32x", ":smile:", "\x1b[2Jgone", "=cmd|x!A1"])
-def test_a_name_is_printed_literally_wherever_it_stands(name: str) -> None:
-    out = LiteralConsole(width=100)
-    with out.capture() as capture:
-        table = Grid("name", title=name)
-        table.add_row(name, style="bold red")
-        out.print(table, f"in {name}", sep="\n")
-    assert capture.get().count(visible(name)) == 3
+def test_a_name_is_printed_literally_wherever_it_stands(name: str, shown: Callable[..., str]) -> None:
+    table = Grid("name", title=name)
+    table.add_row(name, style="bold red")
+    assert shown(table, f"in {name}", bold(name)).count(visible(name)) == 4
 
 
-def test_a_line_end_in_a_cell_or_a_title_is_visible() -> None:
-    out = LiteralConsole(width=100)
-    with out.capture() as capture:
-        table = Grid("name", title="a\nb")
-        table.add_row("c\nd")
-        out.print(table)
-    assert [line.rstrip() for line in capture.get().splitlines()] == [r"a\nb", "name", r"c\nd"]
+@pytest.mark.parametrize("shown", [on_a_terminal, in_a_pipe])
+def test_a_line_end_in_a_cell_or_a_title_is_visible(shown: Callable[..., str]) -> None:
+    table = Grid("name", title="a\nb")
+    table.add_row("c\nd")
+    assert shown(table).splitlines() == [r"a\nb", "name", r"c\nd"]
+
+
+@given(st.data())
+def test_a_pipe_gets_the_table_that_a_terminal_shows(data: st.DataObject) -> None:
+    words = st.text(st.sampled_from("ab é漢字🙂\n\x1b")).map(str.strip)
+    columns = [f"{at}{data.draw(words)}" for at in range(data.draw(st.integers(1, 4)))]
+    right = data.draw(st.sets(st.sampled_from(columns)))
+    min_width, header = data.draw(st.integers(0, 6)), data.draw(st.booleans())
+    title = data.draw(st.sampled_from(["", "t"]))  # on a terminal a longer one may widen the table
+    table = Grid(*columns, title=title, right=right, min_width=min_width, show_header=header)
+    for row in data.draw(st.lists(st.lists(words, min_size=1, max_size=len(columns)), min_size=1, max_size=4)):
+        table.add_row(*row)
+    assert in_a_pipe(table) == on_a_terminal(table)
 
 
 def test_the_longest_possible_name_is_written_and_a_longer_one_refused(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from npusim.board import BOARDS, MIB, Board, board_named
+from npusim.cli.options import kinds
 from npusim.cli.options.argument import Argument
-from npusim.cli.options.kinds import Kind, Member, OneOf, Real, Whole
+from npusim.cli.options.kinds import Kind
 from npusim.cli.options.models import budget_option, context_option, policy_option, precision_option
 from npusim.cli.options.option import Option, Value, Words
 from npusim.errors import UsageError
@@ -20,29 +22,20 @@ MODEL_BOARDS = tuple(board for board in BOARDS if board.ion_bytes)
 """Boards that a language model can be lowered for: those whose memory for the chip's buffers is known."""
 
 
-@dataclass(frozen=True)
-class BoardName:
-    """A board by its name."""
-
-    choices: tuple[str, ...] = tuple(board.name for board in MODEL_BOARDS)
-    metavar: str = "NAME"
-
-    def read(self, text: str) -> Board:
-        return board_named(OneOf(self.choices).read(text))
+def board_by_name(boards: Iterable[Board]) -> Kind[Board]:
+    """One of these boards by its name."""
+    names = kinds.one_of(tuple(board.name for board in boards))
+    return Kind(names.metavar, lambda text: board_named(names.read(text)), names.choices)
 
 
-MODEL_BOARD = BoardName()
+MODEL_BOARD = board_by_name(MODEL_BOARDS)
 
 
-@dataclass(frozen=True)
 class BoardOption(Value[T]):
     """--board. Some commands called it --on before."""
 
-    names: tuple[str, ...] = ("--board",)
-    help: str = "board to predict for"
-    kind: Kind[Any] = MODEL_BOARD
-    default: Any = None
-    aliases: tuple[str, ...] = ("--on",)
+    def __init__(self, kind: Kind[Any] = MODEL_BOARD, *, default: Any = None, **more: Any) -> None:
+        super().__init__(("--board",), "board to predict for", kind, default=default, aliases=("--on",), **more)
 
 
 @dataclass(frozen=True)
@@ -61,20 +54,22 @@ class WhatIf:
 
 
 _SPEED: dict[str, Value[Any]] = {
-    "clock_mhz": Value(("--clock",), "what if: another TPU clock", Real(), default=None, metavar="MHZ"),
-    "dram_gbps": Value(("--dram-gbps",), "what if: another peak DRAM bandwidth", Real(), default=None, metavar="GB/S"),
+    "clock_mhz": Value(("--clock",), "what if: another TPU clock", kinds.real(), default=None, metavar="MHZ"),
+    "dram_gbps": Value(
+        ("--dram-gbps",), "what if: another peak DRAM bandwidth", kinds.real(), default=None, metavar="GB/S"
+    ),
 }
 _LAYOUT: dict[str, Value[Any]] = {
     "lanes": Value(
         ("--lanes",),
         "what if: another number of lanes (for programs without tensors of more channels than lanes)",
-        Whole(),
+        kinds.whole(),
         default=None,
     ),
     "lmem_bytes": Value(
-        ("--lmem",), "what if: another size of each lane's LMEM", Whole(), default=None, metavar="BYTES"
+        ("--lmem",), "what if: another size of each lane's LMEM", kinds.whole(), default=None, metavar="BYTES"
     ),
-    "banks": Value(("--banks",), "what if: another number of LMEM banks a lane", Whole(), default=None),
+    "banks": Value(("--banks",), "what if: another number of LMEM banks a lane", kinds.whole(), default=None),
 }
 
 
@@ -102,14 +97,14 @@ class WhatIfOption(Option[WhatIf]):
 GATHER = Value(
     ("--gather",),
     "how the chip reads the chosen pages: patch writes their addresses into the commands, copy lets the CPU copy them",
-    Member(Gather),
+    kinds.member(Gather),
     default=Gather.PATCH,
 )
 SUBMIT = Value(
     ("--submit",),
     "how often the chip is started: once a layer, with pages chosen by this step's scores, or once a token, with pages "
     "chosen by those of the step before",
-    Member(Submit),
+    kinds.member(Submit),
     default=Submit.LAYER,
 )
 
@@ -165,13 +160,13 @@ class LoweringOption(Option[Lowering]):
 
 
 _PRECISION: Value[Precision] = precision_option(default="int8")
-_POLICY: Value[str] = policy_option(kind=OneOf(("full", "quest"), "POLICY"), default="quest")
+_POLICY: Value[str] = policy_option(kind=kinds.one_of(("full", "quest"), "POLICY"), default="quest")
 _BUDGET: Value[int] = budget_option(default=256)
 _CONTEXT: Value[int | None] = context_option(default_words="as many as needed")
 _ION: Value[int | None] = Value(
     ("--ion",),
     "ION memory for the chip's buffers, if the board's image reserves another size",
-    Whole(1),
+    kinds.whole(1),
     default=None,
     metavar="MIB",
 )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from golden.archive import archive_files
 from golden.whole import replacing
+from npusim.cli.options import kinds
 from npusim.cli.options.argument import ALONE, Argument, File, Form
-from npusim.cli.options.kinds import Kind, PathText
 from npusim.cli.options.option import Option, Value, Words
 from npusim.cli.options.outputs import Output
 from npusim.errors import UsageError
@@ -22,22 +21,19 @@ from npusim.errors import UsageError
 T = TypeVar("T", Path, Path | None)
 _PICTURE = ".png"
 PICTURES = (_PICTURE, ".svg", ".pdf")
-_FILE, _DIRECTORY = PathText(), PathText("DIR")
 _STANDARD_OUTPUT = (ALONE, "/dev/stdout", "/dev/fd/1")
 
 
-@dataclass(frozen=True)
 class InputFile(Value[T]):
     """A file that is read. Whether it can be read is checked by whoever opens it."""
 
-    kind: Kind[Any] = _FILE
-    file: File | None = File.INPUT
+    def __init__(self, names: tuple[str, ...], help: str, **more: Any) -> None:
+        super().__init__(names, help, cast(Any, kinds.path()), file=File.INPUT, **more)
 
     def inputs(self, value: T) -> tuple[Path, ...]:
         return () if value is None else (value,)
 
 
-@dataclass(frozen=True)
 class ArchiveInput(InputFile[Path]):
     """An archive of tensors, or another kind of file that the command takes in its place."""
 
@@ -45,33 +41,31 @@ class ArchiveInput(InputFile[Path]):
         return archive_files(value) if value.suffix == ".bin" else (value,)
 
 
-@dataclass(frozen=True)
 class OutputFile(Value[T]):
     """A file that is written whole or not at all."""
 
-    kind: Kind[Any] = _FILE
-    file: File | None = File.OUTPUT
+    def __init__(self, names: tuple[str, ...], help: str, **more: Any) -> None:
+        super().__init__(names, help, cast(Any, kinds.path()), file=File.OUTPUT, **more)
 
     def outputs(self, value: T) -> tuple[Output, ...]:
         return () if value is None else (Output(value),)
 
 
-@dataclass(frozen=True)
 class ArchiveOutput(OutputFile[Path]):
     """An archive of tensors that is written: a .npz, or a .bin with its shape file."""
 
-    metavar: str = "OUT.npz"
+    def __init__(self, names: tuple[str, ...], help: str, note: str = "") -> None:
+        super().__init__(names, help, note=note, metavar="OUT.npz")
 
     def outputs(self, value: Path) -> tuple[Output, ...]:
         return tuple(Output(path) for path in archive_files(value))
 
 
-@dataclass(frozen=True)
 class OutputDirectory(Value[T]):
     """A directory that is created if it is missing."""
 
-    kind: Kind[Any] = _DIRECTORY
-    file: File | None = File.DIRECTORY
+    def __init__(self, names: tuple[str, ...], help: str, **more: Any) -> None:
+        super().__init__(names, help, cast(Any, kinds.path("DIR")), file=File.DIRECTORY, **more)
 
     def outputs(self, value: T) -> tuple[Output, ...]:
         return () if value is None else (Output(value, is_directory=True),)
@@ -92,7 +86,9 @@ class JsonTarget:
         """Writes `data`, if JSON was asked for. Raises UsageError if the file cannot be written."""
         if not self:
             return
-        from golden.result import plain  # imported only where JSON is written
+        import json  # imported only where JSON is written
+
+        from golden.result import plain
 
         text = json.dumps(plain(data), indent=2, allow_nan=False)
         if self.path is None:
@@ -127,13 +123,11 @@ class JsonOutput(Option[JsonTarget]):
         return () if value.path is None else (Output(value.path),)
 
 
-@dataclass(frozen=True)
 class PlotOutput(OutputFile[Path | None]):
     """--plot FILE, for one picture."""
 
-    names: tuple[str, ...] = ("--plot",)
-    help: str = f"a picture ({', '.join(PICTURES)})"
-    default: Any = None
+    def __init__(self, note: str) -> None:
+        super().__init__(("--plot",), f"a picture ({', '.join(PICTURES)})", default=None, note=note)
 
     def value(self, words: Words) -> Path | None:
         path = super().value(words)
@@ -144,13 +138,11 @@ class PlotOutput(OutputFile[Path | None]):
         return path
 
 
-@dataclass(frozen=True)
 class PlotDirectory(OutputDirectory[Path | None]):
     """--plot-dir DIR, for several pictures."""
 
-    names: tuple[str, ...] = ("--plot-dir",)
-    help: str = f"several pictures in a directory ({_PICTURE})"
-    default: Any = None
+    def __init__(self, note: str) -> None:
+        super().__init__(("--plot-dir",), f"several pictures in a directory ({_PICTURE})", default=None, note=note)
 
     def value(self, words: Words) -> Path | None:
         directory = super().value(words)

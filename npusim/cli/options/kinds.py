@@ -3,154 +3,117 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-E = TypeVar("E", bound=Enum)
 T_co = TypeVar("T_co", covariant=True)
-
-
-class Kind(Protocol[T_co]):
-    """A kind of value. `metavar` is the value's name in a command's help; `choices` are all possible words, or () if
-    they cannot be listed."""
-
-    @property
-    def metavar(self) -> str: ...
-
-    @property
-    def choices(self) -> tuple[str, ...]: ...
-
-    def read(self, text: str) -> T_co:
-        """The value. Raises ValueError whose text says what to give instead."""
-        ...
+E = TypeVar("E", bound=Enum)
 
 
 @dataclass(frozen=True)
-class Text:
-    """Any text."""
+class Kind(Generic[T_co]):
+    """A kind of value.
 
-    metavar: str = "TEXT"
+    metavar     the value's name in a command's help
+    read        the value of a text; it raises ValueError whose text says what to give instead
+    choices     all possible words, or () if they cannot be listed
+    """
+
+    metavar: str
+    read: Callable[[str], T_co]
     choices: tuple[str, ...] = ()
 
-    def read(self, text: str) -> str:
-        return text
+
+def text(metavar: str = "TEXT") -> Kind[str]:
+    """Any text."""
+    return Kind(metavar, str)
 
 
-@dataclass(frozen=True)
-class PathText:
+def path(metavar: str = "FILE") -> Kind[Path]:
     """A path, which need not exist."""
 
-    metavar: str = "FILE"
-    choices: tuple[str, ...] = ()
-
-    def read(self, text: str) -> Path:
+    def read(text: str) -> Path:
         if not text:
             raise ValueError("give a path")
         return Path(text)
 
+    return Kind(metavar, read)
 
-@dataclass(frozen=True)
-class Whole:
+
+def whole(least: int | None = None, metavar: str = "N") -> Kind[int]:
     """A whole number."""
 
-    least: int | None = None
-    metavar: str = "N"
-    choices: tuple[str, ...] = ()
-
-    def read(self, text: str) -> int:
+    def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             raise ValueError("give a whole number") from None
-        return _at_least(self.least, number)
+        return _at_least(least, number)
+
+    return Kind(metavar, read)
 
 
-@dataclass(frozen=True)
-class Tokens:
+def tokens(metavar: str = "N", least: int | None = None) -> Kind[int]:
     """A number of tokens; 4k is 4096."""
 
-    metavar: str = "N"
-    least: int | None = None
-    choices: tuple[str, ...] = ()
-
-    def read(self, text: str) -> int:
+    def read(text: str) -> int:
         try:
             number = int(text[:-1]) * 1024 if text[-1:] in ("k", "K") else int(text)
         except ValueError:
             raise ValueError("give a whole number of tokens, as 64 or 4k") from None
-        return _at_least(self.least, number)
+        return _at_least(least, number)
+
+    return Kind(metavar, read)
 
 
-@dataclass(frozen=True)
-class Real:
+def real(above: float = -math.inf) -> Kind[float]:
     """A number that is neither infinite nor NaN."""
 
-    above: float = -math.inf
-    metavar: str = "X"
-    choices: tuple[str, ...] = ()
-
-    def read(self, text: str) -> float:
+    def read(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
             raise ValueError("give a number")
-        if not number > self.above:
-            raise ValueError(f"use a number above {self.above:g}")
+        if not number > above:
+            raise ValueError(f"use a number above {above:g}")
         return number
 
+    return Kind("X", read)
 
-@dataclass(frozen=True)
-class OneOf:
+
+def one_of(choices: tuple[str, ...], metavar: str = "NAME") -> Kind[str]:
     """One of a few words."""
 
-    choices: tuple[str, ...]
-    metavar: str = "NAME"
-
-    def read(self, text: str) -> str:
-        if text not in self.choices:
-            raise ValueError(f"choose from {', '.join(self.choices)}")
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"choose from {', '.join(choices)}")
         return text
 
+    return Kind(metavar, read, choices)
 
-@dataclass(frozen=True)
-class Member(Generic[E]):
+
+def member(of: type[E]) -> Kind[E]:
     """A member of an enumeration by its value."""
-
-    of: type[E]
-    metavar: str = "WAY"
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        return tuple(str(member.value) for member in self.of)
-
-    def read(self, text: str) -> E:
-        return self.of(OneOf(self.choices).read(text))
+    words = one_of(tuple(str(member.value) for member in of), "WAY")
+    return Kind(words.metavar, lambda text: of(words.read(text)), words.choices)
 
 
-@dataclass(frozen=True)
-class Commas(Generic[T]):
+def commas(of: Kind[T]) -> Kind[tuple[T, ...]]:
     """One or more values with commas between them."""
 
-    of: Kind[T]
-
-    @property
-    def metavar(self) -> str:
-        return f"{self.of.metavar}[,{self.of.metavar}...]"
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        return self.of.choices
-
-    def read(self, text: str) -> tuple[T, ...]:
+    def read(text: str) -> tuple[T, ...]:
         try:
-            return tuple(self.of.read(part) for part in text.split(","))
+            return tuple(of.read(part) for part in text.split(","))
         except ValueError as error:
             raise ValueError(f"{error}; several have commas between them") from None
+
+    return Kind(f"{of.metavar}[,{of.metavar}...]", read, of.choices)
 
 
 def _at_least(least: int | None, number: int) -> int:

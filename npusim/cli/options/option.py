@@ -20,7 +20,7 @@ Words = Mapping[str, Any]
 
 
 class Option(Generic[T]):
-    """One thing that the caller of a command can choose. Subclasses are frozen dataclasses."""
+    """One thing that the caller of a command can choose. It does not change."""
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
@@ -118,22 +118,6 @@ class Flag(Option[bool]):
 
     def value(self, words: Words) -> bool:
         return self.arguments[0].key in words
-
-
-@dataclass(frozen=True)
-class Rest(Option[tuple[str, ...]]):
-    """All words to the end of the line, with or without dashes. A -- in front of them is dropped."""
-
-    help: str
-    metavar: str
-
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        return (Argument(("words",), self.help, metavar=self.metavar, form=Form.REST, required=True),)
-
-    def value(self, words: Words) -> tuple[str, ...]:
-        first, *others = words["words"] or ("--",)
-        return tuple(others) if first == "--" else (first, *others)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from npusim.chip import CHIPS, Chip
+from npusim.cli.options import kinds
 from npusim.cli.options.argument import Argument, File
-from npusim.cli.options.kinds import OneOf, PathText, Whole
 from npusim.cli.options.option import Flag, Option, Value, Words
 from npusim.cli.streams import say
 from npusim.errors import FileFormatError, Md5Warning, UsageError
@@ -21,10 +21,12 @@ from npusim.program.open import ProgramFile, open_program
 CHIP: Value[str | None] = Value(
     ("--chip",),
     "chip that the program is for; a dmabuf needs it, since its header does not name one; other files must match it",
-    OneOf(tuple(chip.name for chip in CHIPS)),
+    kinds.one_of(tuple(chip.name for chip in CHIPS)),
     default=None,
 )
-NUMBER = Value(("--program",), "which program of a .cvimodel; there is one for each batch size", Whole(), default=0)
+NUMBER = Value(
+    ("--program",), "which program of a .cvimodel; there is one for each batch size", kinds.whole(), default=0
+)
 NO_MD5 = Flag(("--no-md5",), "do not check the md5 of a .cvimodel; otherwise a wrong one gives a warning")
 STRICT = Flag(("--strict",), "refuse a .cvimodel whose md5 is wrong")
 
@@ -121,6 +123,6 @@ class ProgramOption(Option[S]):
     def _file(self) -> Value[Path | None]:
         what = "a .cvimodel" if self.only_cvimodel else "a .cvimodel, a raw command buffer or a dmabuf"
         path = Value[Path | None](
-            self.names, what, PathText("MODEL"), note=self.note, aliases=self.aliases, file=File.INPUT
+            self.names, what, kinds.path("MODEL"), note=self.note, aliases=self.aliases, file=File.INPUT
         )
         return path if self.required else replace(path, default=None)

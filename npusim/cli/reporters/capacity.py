@@ -28,6 +28,6 @@ def capacity_table(answers: Sequence[Capacity]) -> Grid:
             f"{step.ms:.2f}" if step else "",
             step.binds if step else "",
             answer.reason,
-            style=None if answer.fits else "dim",
+            style="" if answer.fits else "dim",
         )
     return table

@@ -13,7 +13,7 @@ def comparison_table(result: ComparisonResult) -> Grid:
     numbers = ("cosine", "euclidean", "SQNR dB", "max abs", "max rel", "ULP", "differ")
     table = Grid("tensor", "verdict", *numbers, "worst at", "would pass with", right=numbers)
     for tensor in result.tensors:
-        table.add_row(*_row(tensor), style=None if tensor else _STYLE[False])
+        table.add_row(*_row(tensor), style="" if tensor else _STYLE[False])
     return table
 
 

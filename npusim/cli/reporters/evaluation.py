@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 
-from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kv.policies.base import Policy
 from kv.policies.wrapper import Wrapper
-from npusim.cli.printing import Grid, bold, error_console
+from npusim.cli.printing import Grid, Printable, bold
+from npusim.cli.terminal import error_console
 from npusim.evaluation.plan import Cell
 from npusim.evaluation.row import Row
 from npusim.evaluation.tasks import description
@@ -100,16 +100,14 @@ def _name(cell: Cell) -> str:
     return f"{cell.context:,} tokens, sample {cell.sample + 1}"
 
 
-def result_tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
+def result_tables(rows: Sequence[Row]) -> Iterator[Printable]:
     """For each context a heading, and for each measure a table with a row for each policy and a column for each
     budget."""
     for grid in _grids(rows):
         if grid.heading:
             yield bold(f"\n{grid.heading}")
-        table = Grid()
-        table.add_column(f"{grid.title} \\ budget", min_width=26)
-        for budget in grid.budgets:
-            table.add_column(f"{budget:,}", justify="right", min_width=7)
+        budgets = [f"{budget:,}" for budget in grid.budgets]
+        table = Grid(f"{grid.title} \\ budget".ljust(26), *budgets, right=budgets, min_width=7)
         for name, values in grid.lines.items():
             table.add_row(name, *values)
         yield table
@@ -170,7 +168,6 @@ def policy_table(policies: Sequence[Policy]) -> Grid:
     table = Grid("--policy", "chooses", "evicts", "settings", "paper", "how", title="policies")
     for policy in policies:
         kind = type(policy.base if isinstance(policy, Wrapper) else policy)
-
         values = {field.name: getattr(policy, field.name) for field in fields(policy)}
         settings = " ".join(
             f"{name}={getattr(value, 'value', value)}"

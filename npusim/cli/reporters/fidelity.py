@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-
-from npusim.cli.printing import Grid
+from npusim.cli.printing import Grid, Printable
 from reference_model.quant.fidelity import Fidelity
 
 
-def fidelity_renderables(results: Sequence[Fidelity]) -> list[RenderableType]:
+def fidelity_renderables(results: Sequence[Fidelity]) -> list[Printable]:
     """The whole report: a table of precisions, then signal-to-noise ratios layer by layer."""
     first = results[0]
     return [

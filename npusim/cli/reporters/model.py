@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import RenderableType
-
 from npusim.board import board_named
-from npusim.cli.printing import Grid, bold
+from npusim.cli.printing import Grid, Printable, bold
 
 
-def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
+def info_renderables(data: dict[str, Any]) -> list[Printable]:
     """The whole report; `data` is what the command prints as JSON."""
     compiler = data["compiler"] or "an unnamed compiler"
     origin = f"cvimodel {data['version']}, compiled {data['built']} by {compiler}"
-    parts: list[RenderableType] = [bold(data["name"], f" for {data['chip']}, {origin}")]
+    parts: list[Printable] = [bold(data["name"], f" for {data['chip']}, {origin}")]
     several = len(data["programs"]) > 1
     if several:
         parts.append(
@@ -30,7 +28,7 @@ def info_renderables(data: dict[str, Any]) -> list[RenderableType]:
     return parts
 
 
-def _program(title: str, program: dict[str, Any]) -> Iterator[RenderableType]:
+def _program(title: str, program: dict[str, Any]) -> Iterator[Printable]:
     types = ", ".join(f"{count} {name}" for name, count in program["tensor_types"].items())
     yield f"{title} for batch {program['batch']}: {len(program['routines'])} routines, tensors: {types}"
     ion = program["ion_bytes"]

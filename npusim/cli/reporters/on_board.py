@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
-
 from npusim.board import MIB
-from npusim.cli.printing import Grid, bold
+from npusim.cli.printing import Grid, Printable, bold
 from npusim.llm.report import BoardReport
 from npusim.llm.setup import Setup
 from reference_model.quant.compare import LayerError
 
 
-def board_run_renderables(report: BoardReport) -> list[RenderableType]:
+def board_run_renderables(report: BoardReport) -> list[Printable]:
     """Predicted speed, agreement with the float model, memory map."""
     setup, step = report.setup, report.step
     which = f"{setup.budget} (chosen by quest)" if setup.prunes else "all"
-    parts: list[RenderableType] = [
+    parts: list[Printable] = [
         "",
         bold(
             setup.board.name,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
-
-from npusim.cli.printing import Grid, bold
+from npusim.cli.printing import Grid, Printable, bold
 from npusim.profile import Profile
 from npusim.profile.gmem import Region
 from npusim.profile.report import TAG_OF
@@ -20,7 +18,7 @@ LEGEND = "= exact, from the descriptors   ~ modelled   * calibrated on measured 
 TOP = 12
 
 
-def profile_renderables(profile: Profile) -> list[RenderableType]:
+def profile_renderables(profile: Profile) -> list[Printable]:
     """The whole report."""
     board, layers = profile.timeline.board, profile.layers
     where = f"{board.tpu_mhz:g} MHz, DRAM {board.peak_gbps:.2f} GB/s"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-
-from npusim.cli.printing import Grid
+from npusim.cli.printing import Grid, Printable
 from npusim.profile.pmu_diff import Difference, PmuComparison
 
 TOP = 20
 
 
-def times_renderables(result: PmuComparison) -> list[RenderableType]:
+def times_renderables(result: PmuComparison) -> list[Printable]:
     """Totals, kinds of command, and the layers that differ most."""
-    parts: list[RenderableType] = [_table("totals (ticks, bytes)", result.totals, result.tolerance)]
+    parts: list[Printable] = [_table("totals (ticks, bytes)", result.totals, result.tolerance)]
     if result.kinds:
         parts.append(_table("ticks by kind of command", result.kinds, result.tolerance))
     worst = sorted(result.layers, key=lambda d: -abs(d.target - d.reference))
@@ -44,6 +42,6 @@ def _table(title: str, rows: Sequence[Difference], tolerance: float) -> Grid:
     table = Grid("", *numbers, title=title, right=numbers)
     for d in rows:
         share = "" if d.relative is None else f"{d.relative:+.1%}"
-        style = None if d.within(tolerance) else "red"
+        style = "" if d.within(tolerance) else "red"
         table.add_row(d.name, f"{d.target:,}", f"{d.reference:,}", f"{d.target - d.reference:+,}", share, style=style)
     return table

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from npusim.cli.printing import console, error_console
+from npusim.cli.printing import console
+from npusim.cli.terminal import error_console
 from reference_model.train.run import StepReport
 
 LINES = 15
