@@ -164,6 +164,11 @@ class TiuInstruction(Instruction):
     multiplies: ClassVar[bool] = False
     """Its work is counted in multiply-accumulates."""
 
+    @property
+    def is_float(self) -> bool:
+        """Whether its elements are bf16. What multipliers requantise are bytes, whatever opd_typ says."""
+        return bool(self.regs.opd_typ and not self.regs.opt_chl_quan)
+
     def work(self) -> tuple:
         return _TIU_WORK(self.regs)
 

@@ -76,9 +76,7 @@ class Elementwise(TiuInstruction):
         if math.prod(shape) > MAX_ELEMENTS:
             self.refuse(f"res0 has shape {shape}; at most {MAX_ELEMENTS} elements, which share bytes of LMEM, are run")
         if opd0 != shape or (self.num_operands == 2 and opd1 != shape):
-            self.refuse(
-                f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones"
-            )
+            self._check_constant(shape, opd0, opd1)
         self._check_strides("res0", regs.short_res0_str)
         self._check_strides("opd0", regs.short_opd0_str)
         if self.num_operands == 2 and not regs.opt_opd1_const:
@@ -87,6 +85,15 @@ class Elementwise(TiuInstruction):
             self._check_addrs()
         elif not self.is_float:
             self._check_planes()
+
+    def _check_constant(self, shape: tuple[int, ...], opd0: tuple[int, ...], opd1: tuple[int, ...]) -> None:
+        """Tensors have equal shapes; a constant opd1 fills as many elements in any shape."""
+        if opd0 != shape or not self.regs.opt_opd1_const:
+            self.refuse(
+                f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones"
+            )
+        if math.prod(opd1) != math.prod(shape):
+            self.refuse(f"opd1 is a constant of shape {opd1}; it must fill as many elements as res0 {shape} has")
 
     def _check_strides(self, name: str, mode: int) -> None:
         if mode != 3:

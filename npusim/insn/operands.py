@@ -87,7 +87,7 @@ def per_channel(insn: TiuInstruction, name: str, count: int, fmt: Fmt = Fmt.U8) 
 
 def element_fmt(insn: TiuInstruction, name: str) -> Fmt:
     """The format of operand `name`: bf16, or 8 bits of its sign."""
-    return Fmt.BF16 if insn.regs.opd_typ else INT8[getattr(insn.regs, f"opt_{name}_sign")]
+    return Fmt.BF16 if insn.is_float else INT8[getattr(insn.regs, f"opt_{name}_sign")]
 
 
 def whole(name: str) -> Callable[[Any], Tensors]:
@@ -97,7 +97,7 @@ def whole(name: str) -> Callable[[Any], Tensors]:
 
 def result(insn: TiuInstruction) -> Tensors:
     """Declares a result that is one tensor: bf16, or bytes."""
-    return (tensor_of(insn, "res0", Fmt.BF16 if insn.regs.opd_typ else Fmt.U8),)
+    return (tensor_of(insn, "res0", Fmt.BF16 if insn.is_float else Fmt.U8),)
 
 
 def bound(insn: TiuInstruction, state: State, name: str, role: Role = Role.READ) -> TensorLmem:

@@ -37,11 +37,11 @@ def channel_records(insn: TiuInstruction) -> Tensors:
     """
     regs = insn.regs
     has_bias = regs.tsk_opd_num == 3
-    if regs.opt_chl_quan and not regs.opd_typ:
+    if regs.opt_chl_quan:
         return (per_channel(insn, "opd2", 9 if has_bias else 5),)
     if not has_bias:
         return ()
-    first = per_channel(insn, "opd2", 1, Fmt.BF16 if regs.opd_typ else Fmt.U8)
+    first = per_channel(insn, "opd2", 1, Fmt.BF16 if insn.is_float else Fmt.U8)
     return planes_of(first, 2, -(-regs.opd2_c // insn.chip.num_lanes) * first.itemsize)
 
 
@@ -56,10 +56,11 @@ def require_bias_of_channels(insn: TiuInstruction) -> None:
     """Refuses a bias or records that do not hold one element for each channel of the result."""
     regs, planes = insn.regs, insn.places("opd2")
     if planes:
-        shape = (regs.opd2_c, regs.opd2_h, regs.opd2_w)
+        shape = (regs.opd2_n, regs.opd2_c, regs.opd2_h, regs.opd2_w)
         insn.require(
-            shape[0] >= regs.res0_c and (len(planes) == 1 or shape[1:] == (1, 1)),
-            f"opd2 (c, h, w) is {shape}; a bias has at least res0_c = {regs.res0_c} channels of (1, 1)",
+            shape[1] >= regs.res0_c and (len(planes) == 1 or (shape[0], *shape[2:]) == (1, 1, 1)),
+            f"opd2 has shape {shape}; a bias is (1, c, 1, 1), and records or a bias have at least res0_c = "
+            f"{regs.res0_c} channels",
         )
 
 
@@ -74,7 +75,7 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
     has_bias = regs.tsk_opd_num == 3
     nbytes = 9 if has_bias else 5
     records = bound(insn, state, "opd2")
-    relu, (low, high) = bool(regs.opt_relu_typ), limits(8, bool(regs.opt_res0_sign))
+    relu, (low, high) = regs.opt_relu_typ == 1, limits(8, bool(regs.opt_res0_sign))
     shift_bits = 8 if "QM_LSHIFT" in insn.chip.missing else 6
 
     def finish(sums: NDArray) -> NDArray:

@@ -103,7 +103,7 @@ def _convert(to: NDArray, of: NDArray, table: NDArray) -> None:
 
 
 def _looked_up(table: NDArray | None, values: NDArray) -> NDArray:
-    return values if table is None else looked_up(table, values)
+    return values if table is None else looked_up(table, values).astype(table.dtype, copy=False)
 
 
 def _pairs(src: Tensor, dst: Tensor) -> list[tuple[NDArray, NDArray]] | None:

@@ -186,7 +186,8 @@ class Add(Arith):
 
     def check_rules(self) -> None:
         super().check_rules()
-        self.check_width(bool(self.regs.opd_typ), "opd0", "opd1")
+        constant = bool(self.regs.opd_typ and self.regs.opt_opd1_const)
+        self.check_width(bool(self.regs.opd_typ), *(("opd0",) if constant else ("opd0", "opd1")))
 
     def bind_int(self, state: State) -> Bound:
         a, b = self.halves_of(state, "opd0"), self.halves_of(state, "opd1")

@@ -39,7 +39,7 @@ from npusim.insn.post import (
     require_bias_of_channels,
 )
 from npusim.insn.rules import Fixed, check_operands, check_signs, check_small_strides
-from npusim.insn.window import Window
+from npusim.insn.window import Window, check_inserted
 from npusim.isa.opcodes import TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import TensorLmem
@@ -52,11 +52,10 @@ FIXED = Fixed(
     short_opd0_str=0, short_opd1_str=1, short_nchwstr_same=0, opt_res_add=0,
     opt_opd0_const=0,
 )  # fmt: skip
-INTEGER = Fixed(opt_opd0_seg=1, opt_opd1_seg=1)
 PARTIAL = Fixed(opt_relu_typ=0, opt_res_shift=0, tsk_opd_num=2)
 """Where the sum goes back unfinished."""
 BIAS = Fixed(opt_opd2_const=0, opt_opd2_seg=0, short_opd2_str=2)
-QUANTISED = Fixed(opd_typ=0, opt_res0_seg=1, opt_rshift_typ=1, short_opd2_str=2)
+QUANTISED = Fixed(opt_rshift_typ=1, short_opd2_str=2, opt_opd2_const=0)
 """By the records of channels."""
 
 
@@ -105,6 +104,7 @@ class Convolution(TiuInstruction):
         regs = self.regs
         ifmap, ofmap, weight = (checked_shape(self, name) for name in ("opd0", "res0", "opd1"))
         window = Window.of(self, weight[2:])
+        check_inserted(self)
         window.check(self, ifmap, ofmap)
         self.require(
             weight[:2] == (ifmap[1], ofmap[1]),
@@ -112,6 +112,10 @@ class Convolution(TiuInstruction):
         )
         FIXED.check(self)
         check_small_strides(self)
+        self.require(
+            regs.short_res0_str in (0, 3),
+            f"short_res0_str is {regs.short_res0_str}; the ofmap lies at aligned strides (0) or gives its own (3)",
+        )
         check_operands(self)
         self.require(regs.res0_n_str % 16 == 0, f"res0_n_str is {regs.res0_n_str}; it must be a multiple of 16")
         require_bias_of_channels(self)
@@ -119,11 +123,14 @@ class Convolution(TiuInstruction):
             PARTIAL.check(self)
         elif regs.tsk_opd_num == 3 and not regs.opt_chl_quan:
             BIAS.check(self)
+        if not self.is_float:
+            for name in ("opt_opd0_seg", "opt_opd1_seg"):
+                self.require(getattr(regs, name) > 0, f"{name} is 0; int8 has one plane (1)")
         if not regs.opd_typ:
-            INTEGER.check(self)
             check_signs(self)
         if regs.opt_chl_quan:
             QUANTISED.check(self)
+            self.require(regs.opt_res0_seg > 0, "opt_res0_seg is 0; what multipliers requantise has 8 bits (1)")
         self.require(
             not (regs.opt_chl_quan and regs.ps32_md & WRITE_PS32),
             (
@@ -136,7 +143,7 @@ class Convolution(TiuInstruction):
 
     def _check_pairs(self) -> None:
         regs = self.regs
-        self.require(not regs.opd_typ, "double_conv is set, but two-channel mode exists for int8 only")
+        self.require(not self.is_float, "double_conv is set, but two-channel mode exists for int8 only")
         self.require(
             regs.opd0_c % 2 == 0 and regs.opd0_c >= 4,
             f"double_conv is set, but opd0_c is {regs.opd0_c}; channels are taken in pairs, from 4 on",
@@ -153,7 +160,7 @@ class Convolution(TiuInstruction):
     def bind_checked(self, state: State) -> Bound:
         ofmap, weight = shape_of(self, "res0"), shape_of(self, "opd1")
         window = Window.of(self, weight[2:])
-        return self._bind_bf16(state, window, ofmap) if self.regs.opd_typ else self._bind_int8(state, window, ofmap)
+        return self._bind_bf16(state, window, ofmap) if self.is_float else self._bind_int8(state, window, ofmap)
 
     def _weights(self, state: State) -> TensorLmem | None:
         return None if self.regs.opt_opd1_const else bound(self, state, "opd1")

@@ -38,22 +38,23 @@ from npusim.insn.post import (
     require_bias_of_channels,
 )
 from npusim.insn.rules import Fixed, check_operands, check_short_strides, check_signs
-from npusim.insn.window import Window
+from npusim.insn.window import BETWEEN_TAPS, INSERTED, Window, check_inserted
 from npusim.isa.opcodes import PoolEuTyp, TskTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.lmem import TensorLmem
 from npusim.mem.tensor import Shape
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import STACKED, Span, stays_normal
+from npusim.numerics.requant import saturate, shift_right
 from npusim.numerics.windows import sum_windows, sum_windows_in_order
 from npusim.state import State
 
 F32 = NDArray[np.float32]
 EXTREME = Fixed(tsk_opd_num=1, opt_opd2_sign=1, opt_res_shift=0)
 DEPTHWISE = Fixed(
-    opd1_n=1, short_opd1_str=0, short_nchwstr_same=0, opt_opd1_sign=1, opt_opd2_sign=1, opt_rshift_typ=1,
+    opd1_n=1, short_opd1_str=0, short_nchwstr_same=0, opt_opd2_sign=1, opt_rshift_typ=1,
 )  # fmt: skip
-AVERAGE = Fixed(opt_opd1_const=1, opt_opd1_sign=0, opt_opd2_sign=1, opt_rshift_typ=1)
+AVERAGE = Fixed(opt_opd1_sign=0, opt_opd2_sign=1, opt_rshift_typ=1)
 
 
 _IFMAP = Operand("opd0", Role.READ, "ifmap", whole("opd0"), Share.WINDOW)
@@ -67,6 +68,8 @@ class PerChannel(TiuInstruction):
     eu_typ: PoolEuTyp
     slides = True
     operands: ClassVar[tuple[Operand, ...]] = (_IFMAP, _OFMAP)
+    limited: ClassVar[tuple[str, ...]] = INSERTED + BETWEEN_TAPS
+    """Fields that say how many elements are inserted and have a limit, whether they change anything or not."""
 
     @property
     def dilates(self) -> bool:
@@ -83,22 +86,20 @@ class PerChannel(TiuInstruction):
         ifmap, ofmap = checked_shape(self, "opd0"), checked_shape(self, "res0")
         kernel = self.regs.opd1_h, self.regs.opd1_w
         regs = self.regs
-        constants = (regs.opt_opd0_const, regs.opt_opd2_const)
         self.require(
-            constants == (0, 0),
-            f"(opt_opd0_const, opt_opd2_const) is {constants}; both operands are tensors",
+            self.multiplies or self.is_float == bool(regs.opd_typ),
+            "opt_chl_quan is set with opd_typ 1; a pooling of bf16 is not requantised",
         )
-        self.require(
-            not (regs.opd_typ and regs.opt_chl_quan), "opt_chl_quan is set with opd_typ 1; bf16 is not quantised"
-        )
+        self.require(not regs.opt_opd0_const, "opt_opd0_const is 1; opd0 is a tensor")
         self.require(min(kernel) > 0, f"opd1 (h, w) is {kernel}; a kernel has at least one element")
         self.require(
             ifmap[:2] == ofmap[:2],
             f"res0 (n, c) is {ofmap[:2]}, but opd0 has {ifmap[:2]}; images and channels stay apart here",
         )
+        check_inserted(self, self.limited)
         check_short_strides(self)
         check_operands(self)
-        if not self.regs.opd_typ:
+        if not regs.opd_typ:
             check_signs(self)
         window, _ = self.geometry()
         self.require(
@@ -117,6 +118,7 @@ class _ExtremePooling(PerChannel):
     """Maximum or minimum of what is under the window."""
 
     __slots__ = ()
+    limited = ()
     pick: np.ufunc
 
     def check_rules(self) -> None:
@@ -204,17 +206,23 @@ class DepthwiseConvolution(PerChannel):
         regs = self.regs
         super().check_rules()
         DEPTHWISE.check(self)
-        if regs.tsk_opd_num == 3 or (regs.opt_chl_quan and not regs.opd_typ):
+        self.require(
+            bool(regs.opt_opd1_sign or regs.opt_opd1_const),
+            "opt_opd1_sign is 0; a kernel that is no constant is signed",
+        )
+        if regs.tsk_opd_num == 3 or regs.opt_chl_quan:
             self.require(regs.short_opd2_str == 2, f"short_opd2_str is {regs.short_opd2_str}; channels are packed (2)")
         self.require(regs.res0_n_str % 16 == 0, f"res0_n_str is {regs.res0_n_str}; it must be a multiple of 16")
         require_bias_of_channels(self)
+        if regs.tsk_opd_num == 3 and not regs.opt_chl_quan:
+            self.require(not regs.opt_opd2_const, "opt_opd2_const is 1; a bias is a tensor")
         self.require(
             regs.opd1_c == regs.res0_c or bool(regs.opt_opd1_const and regs.opd1_c > regs.res0_c),
             f"opd1_c is {regs.opd1_c}, but res0_c is {regs.res0_c}; the kernel, or its constant, fills opd1_c channels",
         )
 
     def bind_checked(self, state: State) -> Bound:
-        return self._bind_bf16(state) if self.regs.opd_typ else self._bind_int8(state)
+        return self._bind_bf16(state) if self.is_float else self._bind_int8(state)
 
     def _kernel(self, state: State) -> Callable[[], NDArray]:
         """Gives the kernel as (c, kh, kw); a constant has one channel."""
@@ -222,7 +230,7 @@ class DepthwiseConvolution(PerChannel):
         if not regs.opt_opd1_const:
             opd1 = bound(self, state, "opd1")
             return lambda: opd1.load()[0]
-        value, dtype = (regs.opd1_addr, np.uint16) if regs.opd_typ else (constant_int8(self), np.int8)
+        value, dtype = (regs.opd1_addr, np.uint16) if self.is_float else (constant_int8(self), np.int8)
         constant = np.full((1, regs.opd1_h, regs.opd1_w), value, dtype)
         return lambda: constant
 
@@ -256,12 +264,13 @@ class DepthwiseConvolution(PerChannel):
 
 
 class AveragePooling(PerChannel):
-    """tiu_average_pooling: the sum under the window times a constant, then shifted; bf16 multiplies every element
-    before adding."""
+    """tiu_average_pooling: the sum under the window times a constant, shifted, and saturated to the sign of opd0; bf16
+    multiplies every element before adding. There is no ReLU, whatever opt_relu_typ says."""
 
     __slots__ = ()
     mnemonic = "tiu_average_pooling"
     eu_typ = PoolEuTyp.AVG_POOL
+    limited = INSERTED
 
     def check_rules(self) -> None:
         super().check_rules()
@@ -276,17 +285,17 @@ class AveragePooling(PerChannel):
 
             def run_bf16() -> None:
                 sums = _window_sums(window, opd0, constant, fill_float(self), ofmap)
-                res0.store(finish_float(sums, None, regs.opt_relu_typ == 1))
+                res0.store(bf16.from_float(sums))
 
             return run_bf16
-        finish = requantize_per_tensor(self, None)
-        fill, factor = fill_int8(self), constant_int8(self)
+        fill, factor, signed = fill_int8(self), constant_int8(self), bool(regs.opt_opd0_sign)
 
         def run_int8() -> None:
             taps = window.taps(window.extend(opd0.load(), fill), ofmap[2:])
             sums = _fold(np.add, taps, np.dtype(np.int32))
             sums *= factor
-            res0.store(finish(sums).astype(np.uint8))
+            shifted = shift_right(sums if signed else sums.view(np.uint32), regs.opt_res_shift, rounding=True)
+            res0.store(saturate(shifted, 8, signed).astype(np.uint8))
 
         return run_int8
 

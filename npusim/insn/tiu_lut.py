@@ -21,7 +21,7 @@ TABLE_SIZE = 256
 
 
 def _fmt(insn: LookupTable) -> Fmt:
-    return Fmt.BF16 if insn.regs.opd_typ else Fmt.U8
+    return Fmt.BF16 if insn.is_float else Fmt.U8
 
 
 def _indices(insn: LookupTable) -> Tensors:
@@ -54,6 +54,10 @@ class LookupTable(TiuInstruction):
             holds=lambda insn: Holds.ENTRIES if insn.regs.opd_typ else Holds.NUMBERS,
         ),
     )  # fmt: skip
+
+    @property
+    def is_float(self) -> bool:
+        return bool(self.regs.opd_typ)
 
     @classmethod
     def matches(cls, regs: TiuRegs) -> bool:

@@ -64,12 +64,12 @@ def _right(insn: MatrixMultiplication) -> Tensors:
 def _matrices(insn: MatrixMultiplication, name: str, rows: int, count: int) -> Tensors:
     """The planes of the result or of the bias, one whole matrix apart."""
     _, c, h, w = shape_of(insn, "res0")
-    first = tensor_of(insn, name, Fmt.BF16 if insn.regs.opd_typ else Fmt.U8, (rows, c, h, w))
+    first = tensor_of(insn, name, Fmt.BF16 if insn.is_float else Fmt.U8, (rows, c, h, w))
     return planes_of(first, count, rows * first.stride[0])
 
 
 def _partial_sums(insn: MatrixMultiplication) -> Tensors:
-    return _matrices(insn, "res0", insn.regs.res0_n, 2 if insn.regs.opd_typ else 4)
+    return _matrices(insn, "res0", insn.regs.res0_n, 2 if insn.is_float else 4)
 
 
 def _partial_in(insn: MatrixMultiplication) -> Tensors:
@@ -84,14 +84,14 @@ def _bias(insn: MatrixMultiplication) -> Tensors:
     regs = insn.regs
     if regs.tsk_opd_num != 3 or regs.ps32_md & WRITE_PS32:
         return ()
-    return _matrices(insn, "opd2", 1, 4 if regs.opt_chl_quan and not regs.opd_typ else 2)
+    return _matrices(insn, "opd2", 1, 4 if regs.opt_chl_quan else 2)
 
 
 def _result(insn: MatrixMultiplication) -> Tensors:
     regs = insn.regs
     if regs.ps32_md & WRITE_PS32:
         return _partial_sums(insn)
-    return _matrices(insn, "res0", regs.res0_n, 1 if regs.opd_typ or regs.opt_res0_seg else 2)
+    return _matrices(insn, "res0", regs.res0_n, 1 if insn.is_float or regs.opt_res0_seg else 2)
 
 
 class MatrixMultiplication(TiuInstruction):
@@ -140,7 +140,7 @@ class MatrixMultiplication(TiuInstruction):
         FIXED.check(self)
         check_operands(self)
         self._check_post()
-        self.require(not (regs.opd_typ and regs.opt_res_add), "opt_res_add is set, but bf16 cannot add to the result")
+        self.require(not (self.is_float and regs.opt_res_add), "opt_res_add is set, but bf16 cannot add to the result")
 
     def _check_post(self) -> None:
         regs = self.regs
@@ -162,7 +162,7 @@ class MatrixMultiplication(TiuInstruction):
         _, c, _, w = shape_of(self, "opd0")
         order = np.arange(c * w).reshape(c, w).T.reshape(-1)
         order = order[order < self.regs.opd1_n]
-        return self._bind_bf16(state, order) if self.regs.opd_typ else self._bind_int8(state, order)
+        return self._bind_bf16(state, order) if self.is_float else self._bind_int8(state, order)
 
     def _bind_int8(self, state: State, order: NDArray[np.int64]) -> Bound:
         regs, res = self.regs, shape_of(self, "res0")
@@ -190,7 +190,7 @@ class MatrixMultiplication(TiuInstruction):
         if not self.regs.opt_chl_quan:
             return requantize_per_tensor(self, bias, 8 if self.regs.opt_res0_seg else 16)
 
-        quantize = quantize_by_register(self, bool(self.regs.opt_relu_typ))
+        quantize = quantize_by_register(self, self.regs.opt_relu_typ == 1)
 
         def finish(sums: NDArray) -> NDArray:
             return quantize(sums if bias is None else sums + bias())  # int32 on both sides: wraps as the adder does

@@ -3,6 +3,7 @@ dilation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,16 @@ from npusim.numerics.accumulate import Span
 from npusim.numerics.windows import taps
 
 MAX_INSERTED = 14
+INSERTED = ("conv_opd0_y_ins0", "conv_opd0_x_ins0", "conv_opd0_y_ins0_last", "conv_opd0_x_ins0_last")
+BETWEEN_TAPS = ("conv_opd1_y_ins0", "conv_opd1_x_ins0")
+
+
+def check_inserted(insn: TiuInstruction, names: Sequence[str] = INSERTED + BETWEEN_TAPS) -> None:
+    """Refuses, but on cv183x, 15 elements in any of the fields `names`."""
+    for name in names:
+        value = getattr(insn.regs, name)
+        if value > MAX_INSERTED and insn.chip.tiu_layout != "cv183x":
+            insn.refuse(f"{name} is {value}; at most {MAX_INSERTED} elements are inserted on {insn.chip.name}")
 
 
 @dataclass(frozen=True)
@@ -30,16 +41,8 @@ class Window:
 
     @classmethod
     def of(cls, insn: TiuInstruction, kernel: tuple[int, int]) -> Window:
-        """The window that a descriptor asks for. Refuses strides of 0 and, but on cv183x, 15 elements inserted or
-        between taps."""
+        """The window that a descriptor asks for. Refuses strides of 0."""
         r = insn.regs
-        inserted = (r.conv_opd0_y_ins0, r.conv_opd0_x_ins0, r.conv_opd0_y_ins0_last, r.conv_opd0_x_ins0_last)
-        between = (r.conv_opd1_y_ins0, r.conv_opd1_x_ins0)
-        if insn.chip.tiu_layout != "cv183x" and max(*inserted, *between) > MAX_INSERTED:
-            insn.refuse(
-                f"conv_opd0_*_ins0, conv_opd0_*_ins0_last and conv_opd1_*_ins0 (y, x) are {inserted[:2]}, "
-                f"{inserted[2:]} and {between}; each is at most {MAX_INSERTED}"
-            )
         if not (r.conv_op_y_str and r.conv_op_x_str):
             insn.refuse(f"conv_op_y_str {r.conv_op_y_str} and conv_op_x_str {r.conv_op_x_str} must be at least 1")
         return cls(

@@ -61,10 +61,11 @@ _FEW = 1 << 10
 def lut_index_from_bf16() -> NDArray[np.uint16]:
     """The place of each bf16 pattern in a table of 256 exponents (`mv_lut_idx`), in both bytes; (65536,), read-only.
 
-    It is floor(log2 |x|) + 63 in 8 bits, plus 128 for negative x, and 0 for both zeros. The vendor's model stops at
-    infinity and NaN; here they continue the row of exponents."""
+    It is floor(log2 |x|) + 63 in 8 bits, plus 128 for negative x, and 0 for both zeros. Infinity counts as 1, as in the
+    vendor's model; that stops at NaN, which counts as 1 too here."""
     magnitudes = np.arange(1 << 15, dtype=np.int64)
     exponents = np.where(magnitudes >> 7, (magnitudes >> 7) - 127, np.frexp(magnitudes)[1] - 134)
+    exponents[0x7F80:] = 0
     positive = np.where(magnitudes == 0, 0, exponents + 63)
     negative = np.where(magnitudes == 0, 0, exponents + 63 + 128)
     index = np.concatenate([positive, negative]).astype(np.uint8).astype(np.uint16)

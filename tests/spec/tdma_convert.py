@@ -41,9 +41,11 @@ def bf16_from_int8(byte: int, signed: bool) -> int:
 
 
 def lut_index_from_bf16(pattern: int) -> int:
-    """floor(log2 |x|) + 63, 128 further for negative x, in 8 bits, in both bytes; 0 for 0."""
+    """floor(log2 |x|) + 63, 128 further for negative x, in 8 bits, in both bytes; 0 for 0.
+
+    Infinity and NaN count as 1."""
     exponent, fraction = pattern >> 7 & 0xFF, pattern & 0x7F
     if exponent == 0 and fraction == 0:
         return 0
-    log2 = exponent - 127 if exponent else fraction.bit_length() - 1 - 133
+    log2 = fraction.bit_length() - 1 - 133 if exponent == 0 else 0 if exponent == 255 else exponent - 127
     return (log2 + 63 + (128 if pattern & 0x8000 else 0)) % 256 * 0x101
