@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -29,10 +28,9 @@ from tests.differential import arith_cases, conv_cases, tdma_cases
 from tests.differential.mutations import draw, programs_in
 from tests.differential.reasons import reason_for
 from tests.support.case import Case, Outcome, initial_lmem, run_npusim
-from tests.support.vendor import run_vendor
+from tests.support.vendor import Vendor, run_vendor
 
 GENERATORS: tuple[ModuleType, ...] = (conv_cases, arith_cases, tdma_cases)
-BATCH = 250
 ANSWERED = 5.0
 """Seconds within which the model ends, or else hangs."""
 RECORDED = 120
@@ -47,53 +45,62 @@ def draw_cases(chip: str, seed: int, count: int, generators: tuple[ModuleType, .
 
 
 class Tally:
-    """What a comparison found."""
+    """What a comparison on `chip` found. The model is there three times, each with other bytes in its fresh memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, chip: str) -> None:
+        self._models = [Vendor(chip, ANSWERED, perturb=perturb) for perturb in (0x55, 0x11, 0xEE)]
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.differences: list[str] = []
 
-    def add(self, index: int, case: Case, theirs: Outcome | None, message: str) -> None:
-        """Counts one case, whose outcome on the model is `theirs`, or None with the model's last words."""
+    def add(self, index: int, case: Case) -> None:
+        """Runs one case on both and counts it."""
+        theirs = self._models[0].run(case)
         try:
             ours: Outcome | None = run_npusim(case)
             refusal = ""
         except NpusimError as error:
             ours, refusal = None, str(error)
-        if ours is None and theirs is None:
+        if ours is None and isinstance(theirs, str):
             self.counts["refused by both"] += 1
         elif ours == theirs:
             self.counts["equal"] += 1
             self.kinds[case.kind] += 1
         else:
-            self._settle(f"case {index} ({case.kind})", case, ours, refusal or message)
+            self._settle(f"case {index} ({case.kind})", case, ours, refusal)
 
-    def _settle(self, where: str, case: Case, ours: Outcome | None, words: str) -> None:
+    def _settle(self, where: str, case: Case, ours: Outcome | None, refusal: str) -> None:
         """Runs a case again, on two machines whose memory was fresh and filled with other bytes."""
-        (first,), (second,) = (list(run_vendor([case], ANSWERED, perturb=perturb)) for perturb in (0x11, 0xEE))
-        if first != second:
+        for model in self._models[1:]:
+            model.restart()
+        first, second = (model.run(case) for model in self._models[1:])
+        aborts = isinstance(first, str)
+        if first != second and not (aborts and isinstance(second, str)):
             self.counts["the model's own outcome depends on memory that it never set"] += 1
-        elif first is not None and first == ours:
+        elif aborts and ours is None:
+            self.counts["refused by both"] += 1
+        elif first == ours:
             self.counts["equal"] += 1  # what ran before it had left something behind
-        elif first is not None and ours is not None:
+        elif not aborts and ours is not None:
             self.differences.append(f"{where}: memory differs")
-        elif why := reason_for(words, by_model=first is None):
-            self.counts[f"{'the model' if first is None else 'npusim'} alone refuses: {why}"] += 1
+        elif why := reason_for(first if isinstance(first, str) else refusal, by_model=aborts):
+            self.counts[f"{'the model' if aborts else 'npusim'} alone refuses: {why}"] += 1
         else:
-            who = "the model refuses it alone" if first is None else "the model runs it, npusim refuses"
-            self.differences.append(f"{where}: {who}: {words}")
+            who = "the model refuses it alone" if aborts else "the model runs it, npusim refuses"
+            self.differences.append(f"{where}: {who}: {first if aborts else refusal}")
+
+    def close(self) -> None:
+        """Ends the models."""
+        for model in self._models:
+            model.close()
 
 
-def compare(cases: Iterator[Case]) -> Tally:
-    """Runs every case on both."""
-    tally, index = Tally(), 0
-    with tempfile.NamedTemporaryFile() as errors:
-        while batch := list(itertools.islice(cases, BATCH)):
-            for case, theirs in zip(batch, run_vendor(batch, ANSWERED, errors.name, perturb=0x55), strict=True):
-                lines = [] if theirs else Path(errors.name).read_text(errors="replace").splitlines()
-                tally.add(index, case, theirs, lines[-1] if lines else "")
-                index += 1
+def compare(chip: str, cases: Iterable[Case]) -> Tally:
+    """Runs every case, all of them for `chip`, on both."""
+    tally = Tally(chip)
+    with closing(tally):
+        for index, case in enumerate(cases):
+            tally.add(index, case)
     return tally
 
 
@@ -144,7 +151,8 @@ def main() -> int:
         record(options.record)
         return 0
     chip, seed, count = options.chip, options.seed, options.count
-    tally = compare(mutated(chip, seed, count, options.programs) if options.programs else draw_cases(chip, seed, count))
+    cases = mutated(chip, seed, count, options.programs) if options.programs else draw_cases(chip, seed, count)
+    tally = compare(chip, cases)
     print(f"{chip}, seed {seed}, {count} cases: {len(tally.differences)} differ, or are refused by one for no reason")
     print("\n".join(tally.differences[:20]))
     print("\n".join(f"{number:6} {what}" for what, number in tally.counts.most_common()))

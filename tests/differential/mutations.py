@@ -127,12 +127,10 @@ class _Draw:
         commands: list[Command] = []
         bf16 = self.chance(0.15)
         for place, name in enumerate(names):
-            found = self.programs.by_kind[name]
-            engine, fields = found[int(self.rng.integers(len(found)))]
-            fields = moved(self.chip, engine, fields)
+            engine, fields = self._moved(name)
             if engine is Engine.TDMA:
                 self._relocate(fields)
-            if place == 0 or self.chance(0.3):
+            if place == 0 or self.chance(0.2):
                 self._mutate(engine, fields, name)
             bf16 |= bool(fields.get("opd_typ"))
             given[engine] += 1
@@ -146,6 +144,19 @@ class _Draw:
             self.chip.name, " ".join(names), commands, seed, ranges, bf16_lmem=bf16, lmem_patch=tuple(self.patches)
         )
 
+    def _moved(self, name: str) -> Found:
+        """A command of that name on this chip. Most are legal there: one of up to six that is, if any."""
+        found = self.programs.by_kind[name]
+        for _ in range(1 if self.chance(0.05) else 6):
+            engine, fields = found[int(self.rng.integers(len(found)))]
+            fields = moved(self.chip, engine, fields)
+            try:
+                self._decoded(engine, fields).check()
+                break
+            except NpusimError:
+                continue
+        return Found(engine, fields)
+
     def _relocate(self, fields: Fields) -> None:
         """Puts the side in GMEM somewhere in the window."""
         for side, half in (("src", 0), ("dst", int(self.chance(0.9)))):
@@ -158,27 +169,28 @@ class _Draw:
 
     def _mutate(self, engine: Engine, fields: Fields, name: str) -> None:
         layout = layout_of(self.chip, engine)
-        for _ in range(int(self.rng.choice([0, 0, 1, 1, 1, 1, 1, 2, 2]))):
-            extents = [field for field in fields if field[-2:] in ("_n", "_c", "_h", "_w") and field[:3] in _SIDES]
-            if self.chance(0.25) and extents:  # the same extent of every operand that has it
-                field = str(self.rng.choice(extents))
-                old, new = fields[field], self._other(fields, field, layout)
-                for other in extents:
-                    if other[-1] == field[-1] and fields[other] == old:
-                        fields[other] = new
-                continue
+        extents = [field for field in fields if field[-2:] in ("_n", "_c", "_h", "_w") and field[:3] in _SIDES]
+        for _ in range(int(self.rng.choice([0, 1, 1, 1, 1, 1, 1, 2]))):
             names = [field for field in layout.by_name if field not in SCHEDULING and not field.startswith("rsv")]
+            if self.chance(0.25) and extents:
+                names = extents
             field = CV183X_ALIASES.get(chosen := str(self.rng.choice(names)), chosen)
             if field not in fields or field.endswith(("base_reg_sel", "base_addr_high")):
                 continue
-            fields[field] = self._other(fields, field, layout)
+            old, new = fields[field], self._other(fields, field, layout)
+            together = field in extents and self.chance(0.8)  # the same extent of every operand that has it
+            for other in extents if together else ():
+                if other[-1] == field[-1] and fields[other] == old:
+                    fields[other] = new
+            fields[field] = new
 
     def _other(self, fields: Fields, field: str, layout: Layout) -> int:
         """Another value for a field, more often a near one than not."""
         old, limit = fields[field], _limit(layout, field)
         like = [value for other, value in fields.items() if other[-2:] == field[-2:] and value < limit]
         new = [
-            old + 1, old - 1, old + 1, old - 1, old * 2, old // 2, 0, 1, limit - 1, int(self.rng.integers(limit)),
+            old + 1, old - 1, old + 1, old - 1, old * 2, old // 2, old // 3, 1, int(self.rng.choice([0, limit - 1])),
+            int(self.rng.integers(limit)),
             old ^ 1 << int(self.rng.integers(limit.bit_length() - 1)), int(self.rng.choice(like)) if like else old,
             old + 16, old - 16,
         ]  # fmt: skip
@@ -186,14 +198,11 @@ class _Draw:
 
     def _command(self, engine: Engine, fields: Fields, number: int) -> Command | None:
         fields = {**fields, **({"cmd_id_tpu": number} if engine is Engine.TIU else {"cmd_id": number})}
-        make = tiu if engine is Engine.TIU else tdma
-        kept = {n: v for n, v in fields.items() if n in _names(self.chip, engine)}
-        command = make(self.chip, **kept)
-        regs = (tiu_rows if engine is Engine.TIU else tdma_rows)(self.chip, np.frombuffer(command[1], np.uint8)[None])
+        command = self._encoded(engine, fields)
         if engine is Engine.TIU and _work(fields) > MAX_WORK:
             return None
         try:
-            insn = _decoded(self.chip, engine, regs[0])
+            insn = self._decoded(engine, fields)
             insn.check()
             if isinstance(insn, Compressed):
                 self._stream(insn)
@@ -208,6 +217,16 @@ class _Draw:
             self._counts(insn)
         return command
 
+    def _encoded(self, engine: Engine, fields: Fields) -> Command:
+        make = tiu if engine is Engine.TIU else tdma
+        return make(self.chip, **{n: v for n, v in fields.items() if n in _names(self.chip, engine)})
+
+    def _decoded(self, engine: Engine, fields: Fields) -> Instruction:
+        rows = (tiu_rows if engine is Engine.TIU else tdma_rows)(
+            self.chip, np.frombuffer(self._encoded(engine, fields)[1], np.uint8)[None]
+        )
+        return _decoded(self.chip, engine, rows[0])
+
     def _within_window(self, insn: Instruction) -> bool:
         start = WINDOWS[self.chip.name]
         footprint = insn.footprint()
@@ -219,11 +238,13 @@ class _Draw:
         for tensor in insn.tensors("opd1"):
             addrs = np.unique(tensor.element_addrs(self.chip))
             counts = self.rng.integers(-16, 17, len(addrs)).astype(np.int8).view(np.uint8)
-            self.patches += [(int(addr), bytes([count])) for addr, count in zip(addrs, counts, strict=True)][:4096]
+            runs = np.flatnonzero(np.diff(addrs) > 1) + 1
+            pieces = zip(np.split(addrs, runs), np.split(counts, runs), strict=True)
+            self.patches += [(int(where[0]), piece.tobytes()) for where, piece in pieces]
 
     def _stream(self, insn: Compressed) -> None:
         """A compressed stream where `insn` reads one."""
-        if insn.regs.trans_dir or insn.count > 1 << 14 or self.chance(0.02):
+        if insn.regs.trans_dir or insn.count > 1 << 16 or self.chance(0.02):
             return
         bf16 = insn.stream_itemsize == 2
         values = self.rng.normal(0, 20, insn.count)

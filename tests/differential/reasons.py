@@ -29,7 +29,7 @@ REASONS = (
         "extents and strides of 0 describe no tensor; the model takes them for nothing to do in some instructions",
     ),
     Reason(
-        r"a bias has at least res0_c|opd1_c is .* the kernel, or its constant, fills opd1_c channels",
+        r"records or a bias have at least|opd1_c is .* the kernel, or its constant, fills opd1_c channels",
         "the model takes the missing channels from memory that it never set",
     ),
     Reason(

@@ -37,5 +37,5 @@ def test_recorded_descriptors_leave_the_memory_that_the_model_left(chip: Chip, g
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
 def test_random_descriptors_leave_the_memory_that_the_model_leaves(chip) -> None:  # type: ignore[no-untyped-def]
     seed = int.from_bytes(os.urandom(3), "little")
-    tally = compare(draw_cases(chip.name, seed, 150))
+    tally = compare(chip.name, draw_cases(chip.name, seed, 150))
     assert not tally.differences, f"seed {seed}: {tally.differences[:5]}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes as C
+import faulthandler
 import multiprocessing as mp
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 import numpy as np
 
@@ -64,57 +67,88 @@ M_PERTURB = -6
 """mallopt's name for the byte that the C library fills memory with when it is allocated or freed."""
 
 
-def _serve(pipe: Connection, control: Connection, cases: list[Case], errors: str, perturb: int) -> None:
-    """Opens the model once, which touches 4 GiB, and runs the cases from each number in `control` on in a copy."""
+class Vendor:
+    """The functional model in a process of its own, which outlives what a case does to it.
+
+    The model runs in a copy of a process that has opened it; behind an abort or a hang a new copy goes on. Its fresh
+    memory is filled with `perturb`: an outcome that depends on that says nothing about the chip. A case that takes
+    longer than `timeout` seconds is a hang."""
+
+    def __init__(self, chip: str, timeout: float = 20.0, *, perturb: int = 0) -> None:
+        context = mp.get_context("fork")
+        self._here, there = context.Pipe()
+        self._timeout = timeout
+        self._child = context.Process(target=_serve, args=(self._here, there, chip, perturb))
+        self._child.start()
+        there.close()
+        self._copy = self._here.recv()
+
+    def close(self) -> None:
+        """Ends the process and its copy."""
+        assert self._child.pid is not None
+        os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.join()
+        self._here.close()
+
+    def run(self, case: Case) -> Outcome | str:
+        """The outcome, or how the model ended without one: its last words, or a signal."""
+        self._here.send(case)
+        if not self._here.poll(self._timeout):
+            self.restart()
+            return f"it does not end within {self._timeout:g} s"
+        answer: Outcome | str = self._here.recv()
+        if isinstance(answer, str):
+            self._copy = self._here.recv()
+        return answer
+
+    def restart(self) -> None:
+        """Goes on in a new copy, as if no case had been run."""
+        os.kill(self._copy, signal.SIGKILL)
+        while isinstance(self._here.recv(), Outcome):
+            """An outcome that came too late."""
+        self._copy = self._here.recv()
+
+
+def _serve(theirs: Connection, pipe: Connection, chip: str, perturb: int) -> None:
+    """Opens the model once and answers with the process id of each copy, its outcomes, and its last words."""
     os.setpgid(0, 0)  # with its copies, it can be ended as one
-    _write_to(os.devnull)
-    model = VendorModel(cases[0].chip)
+    theirs.close()  # so that a copy sees when nobody asks any more
+    faulthandler.disable()  # how a copy ends is an answer
+    printed = os.memfd_create("printed")
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    model = VendorModel(chip)
     C.CDLL(None).mallopt(M_PERTURB, perturb)  # not before: the model's GMEM would be filled too
     while True:
-        first = control.recv()
+        os.ftruncate(printed, 0)
+        os.lseek(printed, 0, os.SEEK_SET)
         copy = os.fork()
         if not copy:
-            _write_to(errors)
-            pipe.send(os.getpid())
-            for case in cases[first:]:
-                pipe.send(model.run(case))
-            os._exit(0)
-        if os.waitpid(copy, 0)[1]:
-            pipe.send(None)
+            _answer(pipe, model)
+        status = os.waitpid(copy, 0)[1]
+        if not os.WIFSIGNALED(status):
+            return
+        pipe.send(_last_words(printed, os.WTERMSIG(status)))
 
 
-def _write_to(path: str) -> None:
-    """Sends what this process prints to a file."""
-    sink = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(sink, 1)
-    os.dup2(sink, 2)
+def _last_words(printed: int, ended_by: int) -> str:
+    lines = os.pread(printed, os.fstat(printed).st_size, 0).decode(errors="replace").splitlines()
+    return lines[-1] if ended_by == signal.SIGABRT and lines else f"it ends by {signal.Signals(ended_by).name}"
 
 
-def run_vendor(
-    cases: list[Case], timeout: float = 20.0, errors: str = os.devnull, *, perturb: int = 0
-) -> Iterator[Outcome | None]:
-    """The outcome of each case, None where the model aborted or hung; all cases name one chip.
-
-    The model runs in a copy of a process that has opened it; behind an abort a new copy goes on. What a copy wrote to
-    its standard error is in the file `errors` when None is given out. Its fresh memory is filled with `perturb`: an
-    outcome that depends on that says nothing about the chip."""
-    (here, there), (from_us, to_it) = mp.get_context("fork").Pipe(False), mp.get_context("fork").Pipe(False)
-    child = mp.get_context("fork").Process(target=_serve, args=(there, from_us, cases, errors, perturb))
-    child.start()
-    assert child.pid is not None
-    done = 0
+def _answer(pipe: Connection, model: VendorModel) -> NoReturn:
+    """Runs cases until nobody sends any, or the model ends this process."""
+    pipe.send(os.getpid())
     try:
-        while done < len(cases):
-            to_it.send(done)
-            copy = here.recv()
-            while done < len(cases):
-                if not here.poll(timeout):
-                    os.kill(copy, signal.SIGKILL)
-                outcome = here.recv()
-                done += 1
-                yield outcome
-                if outcome is None:
-                    break
-    finally:  # also where the caller wants no more outcomes
-        os.killpg(child.pid, signal.SIGKILL)
-        child.join()
+        while True:
+            pipe.send(model.run(pipe.recv()))
+    except (EOFError, BrokenPipeError):
+        os._exit(0)
+
+
+def run_vendor(cases: list[Case], timeout: float = 20.0) -> Iterator[Outcome | None]:
+    """The outcome of each case, None where the model aborted or hung; all cases name one chip."""
+    with closing(Vendor(cases[0].chip, timeout)) as vendor:
+        for case in cases:
+            outcome = vendor.run(case)
+            yield outcome if isinstance(outcome, Outcome) else None
