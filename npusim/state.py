@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from npusim.chip import Chip
 from npusim.errors import AddressError, UsageError
 from npusim.heap import keep_freed_memory
+from npusim.numerics.last_made import LastMade
 from npusim.numerics.vlc_kept import KeptStreams
 
 NUM_BASE_REGS = 8
@@ -69,6 +70,8 @@ class State:
         """Bound tensors by LocalTensor, kept by npusim.mem.lmem."""
         self.streams = KeptStreams(min(len(self.gmem), MOST_KEPT_BYTES))
         """Decoded weights. They take no more memory than GMEM has, which for a model is its memory map."""
+        self.columns = LastMade()
+        """An ifmap as the matrix that a convolution multiplies, since many follow one another on the same."""
 
     @property
     def lmem_flat(self) -> NDArray[np.uint8]:

@@ -14,15 +14,8 @@ from npusim.insn.operands import Tensors, bound, bound_planes, per_channel, plan
 from npusim.mem.tensor import Fmt
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import sum_in_order
-from npusim.numerics.requant import (
-    limits,
-    multiply_by_quantized,
-    quantize_channels,
-    rectify,
-    saturate,
-    shift_right,
-    split_shift,
-)
+from npusim.numerics.channels import quantize_channels, record_bytes
+from npusim.numerics.requant import limits, multiply_by_quantized, rectify, saturate, shift_right, split_shift
 from npusim.state import State
 
 READ_PS32, WRITE_PS32 = 1, 2
@@ -38,7 +31,7 @@ def channel_records(insn: TiuInstruction) -> Tensors:
     regs = insn.regs
     has_bias = regs.tsk_opd_num == 3
     if regs.opt_chl_quan:
-        return (per_channel(insn, "opd2", 9 if has_bias else 5),)
+        return (per_channel(insn, "opd2", record_bytes(has_bias)),)
     if not has_bias:
         return ()
     first = per_channel(insn, "opd2", 1, Fmt.BF16 if insn.is_float else Fmt.U8)
@@ -65,30 +58,18 @@ def require_bias_of_channels(insn: TiuInstruction) -> None:
 
 
 Finish = Callable[[NDArray], NDArray]
-"""From exact integer sums (int32, channels on axis 1), which may be overwritten, to saturated results."""
+"""From exact integer sums (int32, or float32 that holds them; channels on axis 1), which may be overwritten, to
+saturated results."""
 
 
 def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
     """Bias (if `tsk_opd_num` is 3), multiplier and shift of every channel from packed records of 9 or 5 bytes in
     opd2."""
-    regs = insn.regs
-    has_bias = regs.tsk_opd_num == 3
-    nbytes = 9 if has_bias else 5
-    records = bound(insn, state, "opd2")
-    relu, (low, high) = regs.opt_relu_typ == 1, limits(8, bool(regs.opt_res0_sign))
+    regs, records = insn.regs, bound(insn, state, "opd2")
+    low, high = limits(8, bool(regs.opt_res0_sign))
+    low = max(low, 0) if regs.opt_relu_typ == 1 else low
     shift_bits = 8 if "QM_LSHIFT" in insn.chip.missing else 6
-
-    def finish(sums: NDArray) -> NDArray:
-        record = np.ascontiguousarray(records.load().reshape(-1, nbytes))
-        multiplier = record[:, nbytes - 5 : nbytes - 1].copy().view("<i4").astype(np.int64).reshape(-1)
-        shifts = split_shift(record[:, -1], shift_bits)
-        if has_bias:
-            sums += (
-                record[:, :4].copy().view("<i4").reshape(1, -1, 1, 1)
-            )  # int32 on both sides: wraps as the adder does
-        return quantize_channels(sums, multiplier, shifts, max(low, 0) if relu else low, high)
-
-    return finish
+    return lambda sums: quantize_channels(sums, records.load(), shift_bits, low, high)
 
 
 def quantize_by_register(insn: TiuInstruction, relu: bool) -> Finish:
@@ -114,6 +95,7 @@ def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | No
     signed = bool(regs.opt_res0_sign)
 
     def finish(sums: NDArray) -> NDArray:
+        sums = sums.astype(np.int32, copy=False)
         if bias is not None:
             sums += bias()
         if relu:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npusim.insn.base import Bound, Instruction, TiuInstruction
+from npusim.insn.columns import Columns
 from npusim.insn.operand import Operand, Role, Share
 from npusim.insn.operands import (
     Planes,
@@ -182,18 +182,24 @@ class Convolution(TiuInstruction):
         constant = np.full((ofmap[1], 1), constant_int8(self), np.int16)
         count = math.prod(window.kernel) * regs.opd0_c
         largest = (128 if regs.opt_opd0_sign else 255) * (128 if regs.opt_opd1_sign else 255)
+        columns = Columns(state, opd0, window, fill, ofmap)
+        unfinished = start is not None or regs.ps32_md & WRITE_PS32
 
         def run() -> None:
             weights = _weight_rows(opd1, constant, count).astype(np.float32)
-            sums = np.empty(ofmap, np.int32)
-            for rows, columns in _columns(window, window.extend(opd0.load(), fill, np.float32), ofmap):
-                _put(sums, rows, dot_exact(weights, columns, largest))
+            parts = []
+            for _, block in columns.blocks(lambda: opd0.load_as(np.float32)):
+                sums = _folded(dot_exact(weights, block, largest), ofmap)
+                parts.append(sums if unfinished else finish(sums))
+            total = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+            if unfinished:
+                total = total.astype(np.int32)
             if start is not None:
-                sums += start.load_int(signed=True)
+                total += start.load_int(signed=True)
             if regs.ps32_md & WRITE_PS32:
-                result.store_int(sums)
+                result.store_int(total)
             else:
-                result.store(finish(sums))
+                result.store(finish(total) if unfinished else total)
 
         return run
 
@@ -203,16 +209,18 @@ class Convolution(TiuInstruction):
         partial, result = self._sums(state)
         bias = bias_float(self, state)
         constant, count = np.full((ofmap[1], 1), regs.opd1_addr, np.uint16), math.prod(window.kernel) * regs.opd0_c
+        columns = Columns(state, opd0, window, fill, ofmap)
 
         def run() -> None:
             patterns, weights = opd0.load(), _weight_rows(opd1, constant, count)
             start = None if partial is None else _partial_sum(partial.load_float())
             spans = Span.of_bf16(weights), window.span(patterns, fill)
             normal = stays_normal(*spans, count, None if start is None else Span.of_float32(start))
-            left, sums = bf16.to_float(weights), np.empty(ofmap, np.float32)
-            for rows, columns in _columns(window, window.extend(bf16.to_float(patterns), fill, np.float32), ofmap):
+            left, parts = bf16.to_float(weights), []
+            for rows, block in columns.blocks(lambda: bf16.to_float(patterns)):
                 begin = None if start is None else start[:, :, rows].transpose(1, 0, 2, 3).reshape(ofmap[1], -1)
-                _put(sums, rows, dot_in_order(left, columns, normal, begin))
+                parts.append(_folded(dot_in_order(left, block, normal, begin), ofmap))
+            sums = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
             if regs.ps32_md & WRITE_PS32:
                 result.store_float(sums)
             else:
@@ -230,29 +238,10 @@ def _weight_rows(opd1: TensorLmem | None, constant: NDArray, count: int) -> NDAr
     return np.broadcast_to(constant, (len(constant), count)) if opd1 is None else opd1.load()[0, :, 0]
 
 
-def _columns(
-    window: Window, extended: NDArray[np.float32], ofmap: Shape
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Rows of the result, and under each of their elements what its kernel meets, in the order of summation.
-
-    Shape (kh * kw * ic, n * rows * ow); as many rows at once as keep it within a processor's cache.
-    """
-    taps = window.taps(extended, ofmap[2:]).transpose(0, 1, 3, 2, 4, 5)
-    count = math.prod(taps.shape[:3])
-    num_rows = max(1, _MAX_COLUMNS // (count * ofmap[0] * ofmap[3]))
-    for first in range(0, ofmap[2], num_rows):
-        rows = slice(first, first + num_rows)
-        yield rows, taps[..., rows, :].reshape(count, -1)
-
-
-_MAX_COLUMNS = 1 << 18
-"""Elements of `_columns` at once."""
-
-
-def _put(sums: NDArray, rows: slice, products: NDArray) -> None:
-    """Stores `products`, shape (oc, n * rows * ow), as `rows` of `sums`, shape (n, oc, oh, ow), in its type."""
-    part = sums[:, :, rows].transpose(1, 0, 2, 3)
-    np.copyto(part, products.reshape(part.shape), casting="unsafe")
+def _folded(products: NDArray, ofmap: Shape) -> NDArray:
+    """Products (oc, n * rows * ow) as those rows of an ofmap, (n, oc, rows, ow)."""
+    n, oc, _, ow = ofmap
+    return products.reshape(oc, n, -1, ow).swapaxes(0, 1)
 
 
 CONV_INSTRUCTIONS: tuple[type[Instruction], ...] = (Convolution,)

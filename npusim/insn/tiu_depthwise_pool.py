@@ -247,7 +247,7 @@ class DepthwiseConvolution(PerChannel):
             weights = kernel().astype(np.int32)
             extended = window.extend(opd0.load(), fill)
             sums = sum_windows(extended, weights, window.stride, window.dilation, ofmap[2:])
-            res0.store(finish(sums).astype(np.uint8))
+            res0.store(finish(sums))
 
         return run
 

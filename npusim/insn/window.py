@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from npusim.insn.base import TiuInstruction
 from npusim.mem.tensor import Shape
@@ -92,14 +92,12 @@ class Window:
         row, column = ((ofmap[2 + i] - 1) * self.stride[i] + (self.kernel[i] - 1) * self.dilation[i] for i in range(2))
         return row * columns + column < rows * columns
 
-    def extend(self, values: NDArray, fill: float, dtype: DTypeLike | None = None) -> NDArray:
-        """`values` (..., h, w) with `fill` inserted and padded, as `dtype` if that is given; `values` itself where
-        nothing changes."""
-        dtype = values.dtype if dtype is None else dtype
+    def extend(self, values: NDArray, fill: float) -> NDArray:
+        """`values` (..., h, w) with `fill` inserted and padded; `values` itself where nothing changes."""
         if self.is_plain:
-            return values.astype(dtype, copy=False)
+            return values
         *outer, h, w = values.shape
-        result = np.full((*outer, *self.extended((1, 1, h, w))), fill, dtype)
+        result = np.full((*outer, *self.extended((1, 1, h, w))), fill, values.dtype)
         rows = slice(self.pad_before[0], self.pad_before[0] + (h - 1) * (self.insert[0] + 1) + 1, self.insert[0] + 1)
         cols = slice(self.pad_before[1], self.pad_before[1] + (w - 1) * (self.insert[1] + 1) + 1, self.insert[1] + 1)
         result[..., rows, cols] = values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npusim.mem.tensor import LocalTensor, Shape
 from npusim.state import State
@@ -52,7 +52,7 @@ class TensorLmem:
     the time of the call."""
 
     __slots__ = (
-        *("_chip", "_lane0", "_order", "_padded", "_view"),
+        *("_chip", "_held", "_lane0", "_order", "_padded", "_view"),
         *("is_distinct", "memory", "parts", "shape", "span", "tensor"),
     )
 
@@ -72,6 +72,7 @@ class TensorLmem:
         self.memory = flat = state.lmem_flat
         self._view: NDArray | None = None
         self._padded: NDArray | None = None
+        self._held: NDArray[np.uint8] | None = None
         self._order: NDArray[np.int64] | None = None
         """Addresses of every element's bytes, shape (elements, bytes of one); only for tensors with shared bytes, and
         computed at the first store."""
@@ -121,6 +122,24 @@ class TensorLmem:
         turns, lanes = self._padded.shape[1:3]
         return self._padded.reshape(n, turns * lanes, h, w)[:, self._lane0 : self._lane0 + c]
 
+    def load_as(self, dtype: DTypeLike) -> NDArray:
+        """The values in a new array of `dtype`, where that is at least as wide."""
+        if self._view is not None:
+            return self._view.astype(dtype, order="C")
+        assert self._padded is not None
+        n, c, h, w = self.shape
+        padded = self._padded.astype(dtype, order="C")
+        return padded.reshape(n, -1, h, w)[:, self._lane0 : self._lane0 + c]
+
+    def held(self) -> bytes:
+        """All bytes that lie between the tensor's first and last one on each of its lanes; equal ones mean equal
+        values."""
+        if self._held is None:
+            lanes = self.memory.reshape(self._chip.num_lanes, -1)
+            first, last = (0, None) if self._view is None else (self._lane0, self._lane0 + self.shape[1])
+            self._held = lanes[first:last, slice(*self.span)]
+        return self._held.tobytes()
+
     def store(self, values: NDArray) -> None:
         """Writes `values`, which broadcast to (n, c, h, w). If elements share a byte, the last one in that order
         remains."""
@@ -130,7 +149,8 @@ class TensorLmem:
         if self._view is not None:
             self._view[...] = values
             return
-        values = np.broadcast_to(values, self.shape)
+        if values.shape != self.shape:
+            values = np.broadcast_to(values, self.shape)
         for channels, part in self.parts:
             part[...] = values[:, channels].reshape(part.shape)
 

@@ -114,33 +114,45 @@ def to_float(patterns: NDArray[np.uint16]) -> F32:
     return bits.view(np.float32)
 
 
+@numba.njit(inline="always")
+def _int32(octets: Any, first: Any) -> Any:
+    """The little-endian number that begins at `first`."""
+    number = np.uint32(0)
+    for i in range(4):
+        number |= np.uint32(octets[first + i]) << np.uint32(8 * i)
+    return np.int64(np.int32(number))
+
+
 @_compile
-def _quantize_channels(sums: Any, multiplier: Any, shifts: Any, limits: Any) -> None:
-    (left, right), (low, high) = shifts, limits
-    for n in range(sums.shape[0]):
-        for c in range(sums.shape[1]):
-            factor, shift = multiplier[c], right[c]
-            half = np.int64(1) << shift >> np.int64(1)
-            away = np.int64(half > 0)
+def _quantize_channels(sums: Any, records: Any, sign: Any, limits: Any, result: Any) -> None:
+    low, high = limits
+    last = records.shape[1] - 1
+    for c in range(sums.shape[1]):
+        bias = _int32(records[c], 0) if last > 4 else np.int64(0)
+        factor, shift = _int32(records[c], last - 4), np.int64(records[c, last])
+        shift = ((shift & (2 * sign - 1)) ^ sign) - sign
+        left, right = max(-shift, 0) & 31, max(shift, 0) & 31
+        half = np.int64(1) << right >> np.int64(1)
+        away = np.int64(half > 0)
+        for n in range(sums.shape[0]):
             for i in range(sums.shape[2]):
-                value = np.int64(np.int32(np.int64(sums[n, c, i]) << left[c]))
+                value = np.int64(np.int32((np.int64(sums[n, c, i]) + bias) << left))
                 value = np.int64(np.int32((value * factor + np.int64(1 << 30)) >> np.int64(31)))
-                value = (value + half - (away & np.int64(value < 0))) >> shift
-                sums[n, c, i] = min(max(value, low), high)
+                value = (value + half - (away & np.int64(value < 0))) >> right
+                result[n, c, i] = np.uint8(min(max(value, low), high) & 255)
 
 
-def quantize_channels(
-    sums: NDArray[np.int32],
-    multiplier: NDArray[np.int64],
-    shifts: tuple[NDArray[np.int64], NDArray[np.int64]],
-    low: int,
-    high: int,
-) -> Any:
-    if not sums.flags.c_contiguous or not sums.size or shifts[1].max() > 31:
+def quantize_channels(sums: NDArray, records: NDArray[np.uint8], shift_bits: int, low: int, high: int) -> Any:
+    n, c = sums.shape[:2]
+    if not sums.size:
         return DECLINED
-    flat = sums.reshape(*sums.shape[:2], -1)
-    _quantize_channels(flat, multiplier, shifts, (low, high))
-    return sums
+    records = np.ascontiguousarray(records).reshape(c, -1)
+    if shift_bits > 6 and (records[:, -1].astype(np.int8) > 31).any():
+        return DECLINED
+    flat = np.ascontiguousarray(sums).reshape(n, c, -1)
+    result = np.empty(flat.shape, np.uint8)
+    _quantize_channels(flat, records, 1 << (shift_bits - 1), (low, high), result)
+    return result.reshape(sums.shape)
 
 
 @_compile

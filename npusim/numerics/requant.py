@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.numerics.backend import kernel
-
-Shifts = tuple[NDArray[np.int64], NDArray[np.int64]]
-
 _LARGE = 1 << 13
 """From so many elements on, ndarray.clip is faster than minimum and maximum, whose calls cost less."""
-_EXACT_PRODUCT = 1 << 52
-"""Products up to this, and half of 2^31 on top of them, are exact in float64."""
 
 
 def saturate(values: NDArray, bits: int, signed: bool) -> NDArray:
@@ -74,37 +68,23 @@ def rounding_divide_by_pot(values: NDArray, exponent: NDArray[np.int64] | int) -
 
 def multiply_by_quantized(
     values: NDArray, multiplier: NDArray[np.int64] | int, shift: NDArray[np.int64] | int
-) -> NDArray:
+) -> NDArray[np.int64]:
     """The chip's quantised multiplier: SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT.
 
-    Returns a new array of int32 or int64."""
-    largest = max(int(values.max()), -int(values.min())) * int(np.max(np.abs(multiplier)))
-    if largest > _EXACT_PRODUCT or np.max(shift) > 31:
+    Returns a new array."""
+    if np.min(multiplier) == -(1 << 31) or np.max(shift) > 31:
         return rounding_divide_by_pot(rounding_doubling_high_mul(values, multiplier), shift)
-    scaled = values.astype(np.float64)
-    scaled *= np.multiply(multiplier, 2.0**-31)
-    scaled += 0.5
-    quotient = np.floor(scaled, out=scaled).astype(np.int32)
-    half = np.left_shift(1, shift) >> 1
-    away = quotient >> 31
+    product: NDArray[np.int64] = np.multiply(values, multiplier, dtype=np.int64)
+    product += 1 << 30
+    product >>= 31
+    half = np.left_shift(np.int64(1), shift) >> 1
+    away = product >> 63
     if not np.all(half):
-        away &= -(half > 0).astype(np.int32)
-    quotient += away
-    quotient += half.astype(np.int32)
-    quotient >>= np.asarray(shift, np.int32)
-    return quotient
-
-
-@kernel
-def quantize_channels(
-    sums: NDArray[np.int32], multiplier: NDArray[np.int64], shifts: Shifts, low: int, high: int
-) -> NDArray:
-    """`sums` (n, c, h, w), which may be overwritten, shifted to the left within 32 bits, through multiply_by_quantized,
-    and clipped; multiplier and the shifts (left, right) are of channels, shape (c,)."""
-    left, right = (shift[:, None, None] for shift in shifts)
-    if left.any():
-        sums <<= left.astype(np.int32)
-    return _clip(multiply_by_quantized(sums, multiplier[:, None, None], right), low, high)
+        away *= half > 0
+    product += away
+    product += half
+    product >>= shift
+    return product
 
 
 def split_shift(field: NDArray[np.int64] | int, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npusim.numerics import accumulate, backend, bf16, requant, windows
+from npusim.numerics import accumulate, backend, bf16, channels, requant, windows
 
 try:
     from npusim.numerics.compiled import KERNELS
@@ -18,7 +18,7 @@ except ImportError:
 REFERENCES = {
     function.__name__: function.__wrapped__  # type: ignore[attr-defined]
     for function in (
-        accumulate.dot_patterns, bf16.from_float, bf16.to_float, requant.quantize_channels, windows.sum_windows,
+        accumulate.dot_patterns, bf16.from_float, bf16.to_float, channels.quantize_channels, windows.sum_windows,
         windows.sum_windows_in_order,
     )
 }  # fmt: skip
@@ -79,11 +79,10 @@ def test_any_float32_is_written_alike(bits: list[int]) -> None:
 @given(st.integers(0, 1 << 32), st.sampled_from([8, 20, 31]), st.booleans(), st.booleans())
 def test_requantisation_by_channel(seed: int, bits: int, signed: bool, relu: bool) -> None:
     rng = np.random.default_rng(seed)
-    sums = rng.integers(-(1 << bits), 1 << bits, (2, 5, 3, 7)).astype(np.int32)
-    multiplier = rng.integers(-(1 << 31), 1 << 31, 5)
-    shifts = requant.split_shift(rng.integers(0, 256, 5), int(rng.choice([6, 8])))
+    sums = rng.integers(-(1 << bits), 1 << bits, (2, 5, 3, 7)).astype(np.float32 if bits < 24 else np.int32)
+    records = rng.integers(0, 256, (1, 5, 1, int(rng.choice([5, 9]))), np.uint8)
     low, high = requant.limits(8, signed)
-    same("quantize_channels", sums, multiplier, shifts, max(low, 0) if relu else low, high)
+    same("quantize_channels", sums, records, int(rng.choice([6, 8])), max(low, 0) if relu else low, high)
 
 
 @needs_numba
