@@ -4,8 +4,8 @@
     python -m benchmarks kv.quest check           runs one claim, and all of benchmarks/check.py
     python -m benchmarks --all --record --note "shared machine"
 
-Exit code 0: every bound is met. 1: a figure misses its bound. 2: something could not run, or a name is unknown; where
-both happen, 1."""
+Exit code 0: every bound is met. 1: a figure misses its bound. 2: no figure misses its bound, but something could not
+run, or a name is unknown."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] = CLAIM
 
 
 def exit_code(claims: Sequence[Claim], results: dict[str, Result]) -> int:
-    """1 where a figure misses its bound, else 2 where there is none, else 0."""
+    """1 if a figure misses its bound, else 2 if a figure is missing, else 0."""
     figures = [(claim, results[claim.name].figure) for claim in claims]
     if any(figure is not None and not claim.is_met(figure) for claim, figure in figures):
         return 1
@@ -61,7 +61,7 @@ def exit_code(claims: Sequence[Claim], results: dict[str, Result]) -> int:
 
 
 def markdown(claims: Sequence[Claim]) -> str:
-    """The claims as a table, and behind it how their needs are met."""
+    """The claims as a table, and after it how to meet their needs."""
     rows = ["| name | claim | bound | needs |", "|---|---|---|---|"]
     for claim in claims:
         needs = ", ".join(need.text for need in claim.needs)
@@ -109,7 +109,7 @@ def _verdict(claim: Claim, figure: float) -> str:
 
 
 def _row(claim: Claim, result: Result | None) -> dict[str, Any]:
-    """A claim and its result as JSON has them."""
+    """A claim and its result as JSON-ready data."""
     return {
         "name": claim.name,
         "claim": claim.claim,
@@ -123,7 +123,7 @@ def _row(claim: Claim, result: Result | None) -> dict[str, Any]:
 
 
 def _run(claim: Claim, place: str, options: argparse.Namespace, lines: list[str]) -> Result:
-    """Measures a claim; its lines of detail are shown and kept in `lines`."""
+    """Measures a claim. Its lines of detail are printed and added to `lines`."""
 
     def keep(line: str) -> None:
         lines.append(line)
@@ -145,13 +145,13 @@ def _measure(claim: Claim, say: Say) -> tuple[float | None, str]:
         return (figure, "") if math.isfinite(figure) else (None, f"the figure is {figure}")
     except CannotRun as error:
         return None, str(error)
-    except Exception as error:  # a broken benchmark must not take the figures of the others with it
+    except Exception as error:  # a broken benchmark must not stop the others
         traceback.print_exc()
         return None, f"{type(error).__name__}: {error}"
 
 
 def _say(options: argparse.Namespace, line: str) -> None:
-    """Progress; with --json on standard error, because standard output is for the JSON."""
+    """Prints progress; with --json to standard error, because standard output is for the JSON."""
     print(line, flush=True, file=sys.stderr if options.json else sys.stdout)
 
 

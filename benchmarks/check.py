@@ -1,10 +1,10 @@
-"""How many seeded faults `npusim check` finds, how many sound programs it accuses, and how long it takes.
+"""How many seeded faults `npusim check` finds, for how many correct programs it reports errors, and how long it takes.
 
-Faults of nine kinds are seeded into the models of golden/data/functional (tests/support/faults.py). Whether one
-changes anything is told by running it in two orders of the engines over two fills of memory (tests/support/oracle.py).
-It counts as found where `check` reports an error. "named" counts those where an error names a command that has to do
-with the fault; of a dropped load nothing is left to name. "raw" counts those found in the command buffer alone, without
-what the file says of GMEM. Addresses that are wrong but legal are counted apart."""
+Faults of nine kinds are seeded into the models of golden/data/functional (tests/support/faults.py). Whether a fault
+changes anything is decided by running the program in two orders of the engines with two fills of memory
+(tests/support/oracle.py). A fault counts as found if `check` reports an error. "named" counts faults for which an error
+names a command of the fault; a dropped load has none left. "raw" counts faults found in the command buffer alone,
+without what the file says about GMEM. Addresses that are wrong but legal are counted separately."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tests.support.oracle import Subject
 MODELS = sorted((Path(__file__).parents[1] / "golden" / "data" / "functional").glob("*.cvimodel"))
 APART = "address wrong"
 COUNT, SEED = 1000, 77
-"""Faults of each kind but APART together. No rule of the checker was made with this seed."""
+"""Number of faults of all kinds except APART, and the seed. No rule of the checker was made with this seed."""
 LARGEST = "resnet18_cv180x_int8.cvimodel.xz"
 
 
 def sound_subjects(models: Sequence[Path] = MODELS) -> Iterator[Subject]:
-    """Those models that compute the same in both orders over both fills."""
+    """The models that compute the same in both orders with both fills."""
     for path in models:
         subject = Subject(path)
         if all(subject.is_sound(section) for section in subject.cmdbufs):
@@ -44,14 +44,14 @@ def sound_subjects(models: Sequence[Path] = MODELS) -> Iterator[Subject]:
 
 
 def seeded(count: int, seed: int, models: Sequence[Path] = MODELS, tries: int = 400) -> Iterator[Fault]:
-    """`count` different faults over the sound ones of `models`, as even by kind and model as each has room for, and as
-    many of APART as of each other kind."""
+    """`count` different faults in the correct ones of `models`, spread as evenly over kinds and models as possible; and
+    in addition as many of the kind APART as of each other kind."""
     subjects = list(sound_subjects(models))
     for kind in MAKERS:
         left = -(-count // (len(MAKERS) - 1))
         for i, subject in enumerate(subjects):
             rng = np.random.default_rng((seed, *subject.path.stem.encode(), *kind.encode()))
-            # Models that have room for few leave theirs to the ones behind them.
+            # What a model has no room for is left to the models after it.
             faults = draw_faults(rng, subject, kind, -(-left // (len(subjects) - i)), tries=tries)
             left -= len(faults)
             yield from faults
@@ -62,7 +62,7 @@ def errors_of(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def recall(say: Say) -> float:
-    """Percent of the seeded faults in which `check` finds an error, APART left out."""
+    """Percent of the seeded faults, without APART, for which `check` reports an error."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("seeded", "found", "named", "raw")}
     rules: Counter[tuple[str, str]] = Counter()
     effects: Counter[str] = Counter()
@@ -90,8 +90,8 @@ def recall(say: Say) -> float:
 
 
 def accused(say: Say) -> float:
-    """Sound programs in which `check` finds an error: the sound models of golden/data, and eight draws of every kernel
-    for every chip, which tests/kernels runs in both orders."""
+    """Number of correct programs for which `check` reports an error. They are the correct models of golden/data, and
+    eight draws of every kernel for every chip, which tests/kernels runs in both orders."""
     found = {subject.path.stem: errors_of(check_model(load_cvimodel(subject.path))) for subject in sound_subjects()}
     say(f"{len(found)} of {len(MODELS)} models are sound")
     kernels = importlib.import_module("tests.kernels.record").MAKERS  # which mypy does not follow
@@ -109,12 +109,12 @@ def accused(say: Say) -> float:
 
 
 def per_command(say: Say) -> float:
-    """CPU milliseconds of `check` a command: the most of the 32 models."""
+    """CPU milliseconds that `check` takes for a command: the most of the 32 models."""
     return max(1000 * _seconds_a_command(path.stem, load_cvimodel(path), say) for path in MODELS)
 
 
 def largest(say: Say) -> float:
-    """CPU seconds of `check` on the largest program at hand."""
+    """CPU seconds that `check` takes for the largest program."""
     file = parse_cvimodel(lzma.decompress((TIMING_FILES.path() / LARGEST).read_bytes()), verify_md5=False)
     return _seconds_a_command(LARGEST.partition(".")[0], file, say, 1) * _num_commands(file)
 

@@ -1,4 +1,4 @@
-"""A claim about this project that a measurement can refute, and what a measurement needs."""
+"""Claims about this project that a measurement can refute, and what the measurements need."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables that say how many threads a BLAS has."""
+"""Environment variables that set the number of a BLAS's threads."""
 
 Say = Callable[[str], None]
-"""Takes a line of detail, as soon as it is known."""
+"""Prints a line of detail."""
 
 
 class CannotRun(Exception):
-    """A benchmark lacks something that it needs; the message is a sentence that says what to do."""
+    """A benchmark does not have something that it needs. The message is a sentence that says what to do."""
 
 
 class Need(Protocol):
@@ -33,7 +33,7 @@ class Need(Protocol):
         """How it is met."""
 
     def missing(self) -> str | None:
-        """A sentence that says what to do, or None where the need is met."""
+        """A sentence that says what to do, or None if the need is met."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PathNeed:
         return None
 
     def path(self) -> Path:
-        """Raises CannotRun where the need is not met."""
+        """The path. Raises CannotRun if the need is not met."""
         if sentence := self.missing():
             raise CannotRun(sentence)
         return Path(os.environ[self.variable])
@@ -68,7 +68,7 @@ class PathNeed:
 
 @dataclass(frozen=True)
 class ModuleNeed:
-    """A Python module, by the name that it is imported by, of the package that pip knows as `package`."""
+    """A Python module, which pip installs as `package`."""
 
     module: str
     package: str
@@ -89,7 +89,7 @@ class ModuleNeed:
 
 @dataclass(frozen=True)
 class ModelNeed:
-    """A language model that `npusim model fetch` brings."""
+    """A language model that `npusim model fetch` downloads."""
 
     name: str
 
@@ -111,11 +111,11 @@ class ModelNeed:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, and the bound that refutes it.
+    """A claim, and the bound that its figure has to meet.
 
     `name` is "FILE.FUNCTION": the function in benchmarks/FILE.py measures the figure. It takes a `Say` and returns a
-    number in `unit`; it is imported when it is measured, not before. `better` tells whether a lower or a higher figure
-    is better; the bound itself still meets the claim."""
+    number in `unit`. It is imported only when it is measured. `better` says whether a lower or a higher figure is
+    better; the bound itself meets the claim."""
 
     name: str
     claim: str
@@ -144,7 +144,7 @@ class Claim:
         return next((sentence for need in self.needs if (sentence := need.missing())), None)
 
     def measure(self, say: Say) -> float:
-        """The figure now. Raises CannotRun where something is missing."""
+        """Measures the figure. Raises CannotRun if something is missing."""
         if sentence := self.missing():
             raise CannotRun(sentence)
         return float(self.function()(say))
@@ -156,5 +156,5 @@ class Claim:
 
 
 def number(value: float) -> str:
-    """Five digits, or all of a larger whole number."""
+    """A number as text: with five digits, or all digits of a larger whole number."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.5g}"

@@ -1,7 +1,7 @@
-"""CPU time, the only time that benchmarks compare: other work on the machine disturbs it least.
+"""Measures CPU time, which other work on the machine disturbs least. Benchmarks compare no other time.
 
-Sides that are compared take turns in one run, so that a slow minute hits all of them; what counts is the median of the
-turns, and the ratio of two medians."""
+Sides that are compared take turns in one run, so that a slow minute slows all of them. The result is the median of the
+turns, or the ratio of two medians."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Timer = Callable[[], float]
 
 
 def timed(call: Callable[[], object]) -> Timer:
-    """A timer of `call` in this process, all its threads together."""
+    """A timer of `call` in this process, with all its threads together."""
 
     def timer() -> float:
         started = time.process_time()
@@ -35,7 +35,7 @@ def timed(call: Callable[[], object]) -> Timer:
 
 
 def median_seconds(call: Callable[[], object], turns: int = 5) -> float:
-    """Median CPU seconds of `call`, behind one that does not count."""
+    """Median CPU seconds of `call`, after one call that does not count."""
     return take_turns({"": timed(call)}, turns).median("")
 
 
@@ -49,21 +49,21 @@ class Turns:
         return float(np.median(self.seconds[side]))
 
     def ratio(self, side: str, peer: str) -> float:
-        """How many times as long as `peer` `side` takes."""
+        """The time of `side` divided by the time of `peer`."""
         return self.median(side) / self.median(peer)
 
 
 def take_turns(sides: Mapping[str, Timer], turns: int, warm: int = 1) -> Turns:
-    """Lets each side work once a turn, one behind the other; `warm` turns in front do not count."""
+    """Runs all sides in turn, `turns` times. `warm` more turns come first and do not count."""
     seconds = np.array([[timer() for timer in sides.values()] for _ in range(warm + turns)])
     return Turns(dict(zip(sides, seconds[warm:].T, strict=True)))
 
 
 class Side:
-    """A side in a process of its own: neither sees the memory, the threads or the output of the other.
+    """A side in a process of its own, so that sides do not share memory, threads or output.
 
-    `make` is a function of a module; called with `given` in the new process, it returns what that process can do by
-    name. Used with `with`, because the process ends with it."""
+    `make` is a module's function. It is called with `given` in the new process and returns functions by name, which
+    the process can call. Use it in a `with` statement, which ends the process."""
 
     def __init__(self, make: Callable[..., Mapping[str, Callable[[], Any]]], *given: object) -> None:
         context = mp.get_context("spawn")
@@ -71,7 +71,7 @@ class Side:
         self._pipe, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there, make, given), daemon=True)
         self._process.start()
-        there.close()  # so that a process that fails ends the wait
+        there.close()  # so that waiting for a process that fails ends
 
     def __enter__(self) -> Side:
         return self
@@ -82,20 +82,20 @@ class Side:
         self._process.kill()
 
     def timer(self, name: str) -> Timer:
-        """A timer of what the process calls `name`."""
+        """A timer of the function `name` in the process."""
         return lambda: self._ask(name)[0]
 
     def value(self, name: str) -> Any:
-        """What the process returns for `name`."""
+        """The result of the function `name` in the process."""
         return self._ask(name)[1]
 
     def _ask(self, name: str) -> tuple[float, Any]:
-        """Raises CannotRun where the process has ended."""
+        """(CPU seconds, result) of the function `name`. Raises CannotRun if the process has ended."""
         try:
             self._pipe.send(name)
             seconds, value = self._pipe.recv()
         except (EOFError, OSError):
-            raise CannotRun(f"the process of {self._name} ended; its error stands above, if it could say one") from None
+            raise CannotRun(f"the process of {self._name} ended; if it printed an error, that is above") from None
         return seconds, value
 
 
@@ -105,7 +105,7 @@ def _serve(pipe: Connection, make: Callable[..., Mapping[str, Callable[[], Any]]
         try:
             name = pipe.recv()
         except EOFError:
-            os._exit(0)  # libraries that a side has loaded may not end well
+            os._exit(0)  # without cleaning up, in which a library that a side has loaded may crash
         started = time.process_time()
         value = calls[name]()
         pipe.send((time.process_time() - started, value))

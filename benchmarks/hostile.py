@@ -1,4 +1,4 @@
-"""How long a damaged .cvimodel can hold npusim up."""
+"""How long a damaged .cvimodel can keep npusim busy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last figures: benchmarks/results.json, one entry a claim."""
+"""The last figures: benchmarks/results.json, with one entry for each claim."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ RESULTS = Path(__file__).with_name("results.json")
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where and when something was measured. `cores` counts those that this process may use; a commit with a "+" had
-    uncommitted changes."""
+    """Where and when something was measured. `cores` is the number that the process could use. A "+" after the commit
+    means that there were uncommitted changes."""
 
     date: str
     cpu: str
@@ -32,7 +32,8 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Result:
-    """The last figure of a claim in its unit, or None and the `reason` why there is none; CPU `seconds` it took."""
+    """The last figure of a claim in its unit, or None with the `reason` why there is none; and the CPU `seconds` that
+    measuring took."""
 
     figure: float | None
     reason: str
@@ -53,7 +54,7 @@ def conditions(note: str) -> Conditions:
 
 
 def read_results(path: Path) -> dict[str, Result]:
-    """Claim name -> its last result; empty where nothing was recorded yet."""
+    """The last result of each claim by its name; empty if nothing was recorded yet."""
     if not path.exists():
         return {}
     entries = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +64,7 @@ def read_results(path: Path) -> dict[str, Result]:
 
 
 def record(new: Mapping[str, Result], path: Path) -> None:
-    """Puts `new` in the place of what was there, whole or not at all.
+    """Writes the results `new` into the file at `path`, which is written whole or not at all.
 
     A result without a figure does not replace one with a figure."""
     from golden.whole import replacing
@@ -78,7 +79,7 @@ def record(new: Mapping[str, Result], path: Path) -> None:
 
 
 def _cpu() -> str:
-    """The processor's name as Linux tells it, else the architecture."""
+    """The processor's name if Linux gives it, else the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -88,7 +89,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """The short hash of the commit that stands in the work tree."""
+    """The short hash of the commit in the work tree, with "+" if there are uncommitted changes."""
     try:
         commit, changes = (
             subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""CPU time of whole processes of the command line, beside one that imports NumPy alone."""
+"""CPU time of whole processes of the command line, compared with one that only imports NumPy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _times(say: Say, *words: str) -> float:
 
 
 def _process(*words: str) -> Timer:
-    """A timer of a Python process. It may write bytecode, as an installed package has it."""
+    """A timer of a Python process, which may write bytecode as it does for an installed package."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def timer() -> float:

@@ -1,8 +1,7 @@
 """Reads and writes sets of named tensors: .npz, and raw .bin with a shape file beside it.
 
-Files are untrusted. Nothing is unpickled, nothing is allocated because a header says so, and a damaged file is one
-GoldenError. A file is written beside its place and then replaces it whole. bf16 is stored as uint16 patterns, as the
-vendor stores it."""
+Files are untrusted. Nothing is unpickled, memory grows only with the bytes that are really there, and a damaged file
+raises GoldenError. A file is written whole or not at all. bf16 is stored as uint16 bit patterns, as the vendor does."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ MAX_BYTES = 4 << 30
 
 _MAX_SHAPE_FILE_BYTES = 16 << 20
 _PIECE_BYTES = 1 << 20
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip; a fixed time makes equal tensors equal files
-# What zipfile, zlib, json and NumPy's header parser raise on files that someone has bent.
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip; with a fixed time, equal tensors give equal files
+# What zipfile, zlib, json and NumPy's header parser raise on damaged files.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
     *(ValueError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError, tokenize.TokenError),
@@ -145,7 +144,7 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> A
                 f"{what} claims shape {shape} of {dtype}, {_num_bytes(dtype, shape)} bytes: the archive holds {here}"
             )
         data = bytearray()
-        while piece := stream.read(_PIECE_BYTES):  # grows with what is really there
+        while piece := stream.read(_PIECE_BYTES):  # memory grows only with the bytes that are really there
             data += piece
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
     return array.astype(dtype.newbyteorder("="), copy=False)
@@ -193,7 +192,7 @@ def _num_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
 
 
 def _storable(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Arrays as they go into a file. What cannot be stored is refused before anything is written."""
+    """The arrays in the form in which a file stores them. Raises GoldenError for those that cannot be stored."""
     arrays = {}
     for name, tensor in tensors.items():
         array = np.asarray(tensor)
@@ -219,7 +218,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes `path` once all has gone well. Raises GoldenError where it cannot be written."""
+    """A file to write that replaces `path` if the block succeeds. Raises GoldenError if it cannot be written."""
     try:
         with replacing(path) as partial, open(partial, "wb") as file:
             yield file

@@ -79,11 +79,11 @@ def capture(
     """Every tensor that is still in memory after one run of a model, by name, each (n, c, h, w).
 
     Inputs are given by name; floats are quantised as the tensor's format demands (see `quantise`). `lib_dir` holds
-    the libraries. By default it is the environment's CVI_LIB, else where the system finds them. The model runs in a
-    process of its own, because the library knows one chip a process and aborts on what it does not like. If a TPU
-    job fails on a board, only the driver's log says so; the runtime's return value does not. Raises GoldenError,
-    after `timeout` seconds too."""
-    import subprocess  # here, since whoever reads or writes archives imports this file
+    the libraries. By default it is the environment's CVI_LIB, or else the system's library path. The model runs in a
+    process of its own, because the library can use only one chip in a process, and aborts on errors. If a TPU job
+    fails on a board, only the driver's log says so; the runtime's return value does not. Raises GoldenError if it
+    cannot run, or after `timeout` seconds."""
+    import subprocess  # here, because reading an archive imports this file
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,13 +103,13 @@ def capture(
 
 
 def quantise(array: np.ndarray, fmt: int, qscale: float, zero_point: int) -> np.ndarray:
-    """An input as its tensor stores it, flat, as the vendor's board tool does it.
+    """An input in the form in which its tensor stores it, flat, as the vendor's board tool converts it.
 
     Floats to INT8 and UINT8: round(x * qscale) + zero_point, halves away from zero, the product in float32. To INT16
-    and UINT16: rounded without a scale. All four saturate (the vendor's tool lets values below a UINT8 and beyond a
-    16-bit tensor wrap). To BF16: cut, not rounded; infinity and NaN become 0x7f7f. Integers must be in the format's
-    range and are taken as they are; uint16 is bf16 patterns. Raises GoldenError for NaN in an integer format and for
-    kinds that do not convert. Source: sophgo/cviruntime, tool/model_runner.cpp."""
+    and UINT16: rounded without a scale. All four saturate (in the vendor's tool, values below a UINT8's range and
+    outside a 16-bit tensor's range wrap). To BF16: truncated, not rounded; infinity and NaN become 0x7f7f. Integers
+    must be in the format's range and are not changed; uint16 is bf16 patterns. Raises GoldenError for NaN in an
+    integer format and for dtypes that do not convert. Source: sophgo/cviruntime, tool/model_runner.cpp."""
     dtype, kind = DTYPES[fmt], array.dtype.kind
     flat = np.ascontiguousarray(array).ravel()
     if FORMATS[fmt] == "BF16" and flat.dtype == np.uint16:
@@ -142,13 +142,13 @@ def _quantise_floats(values: np.ndarray, fmt: int, qscale: float, zero_point: in
     if name in ("INT32", "UINT32"):
         raise GoldenError(f"floats do not convert to {name}: give {dtype}")
     if np.isnan(values).any():
-        raise GoldenError(f"NaN cannot be quantised to {name}")
+        raise GoldenError(f"NaN cannot be quantised to {name}: give numbers")
     if name in ("INT8", "UINT8"):
         with np.errstate(over="ignore", invalid="ignore"):
             values = values * np.float32(qscale)
     else:
         zero_point = 0
-    wide = values.astype(np.float64)  # in which adding a half is exact where it matters
+    wide = values.astype(np.float64)  # in float64 adding a half is exact for all numbers that do not saturate
     rounded = np.copysign(np.floor(np.abs(wide) + 0.5), wide) + zero_point
     limits = np.iinfo(dtype)
     return np.clip(rounded, limits.min, limits.max).astype(dtype)
@@ -157,7 +157,7 @@ def _quantise_floats(values: np.ndarray, fmt: int, qscale: float, zero_point: in
 def load_library(lib_dir: str | None) -> Any:
     """libcviruntime with its prototypes declared.
 
-    The other libraries are loaded first where they exist; a board has no libcvicmodel."""
+    The other libraries are loaded first if they exist; a board has no libcvicmodel."""
     try:
         for name in ("libcvicmodel.so", "libcvikernel.so"):
             if lib_dir is not None and os.path.exists(os.path.join(lib_dir, name)):
@@ -185,7 +185,7 @@ def load_library(lib_dir: str | None) -> Any:
 def run_model(library: Any, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """As `capture`, but in this process.
 
-    All models that the process runs must be for the same chip, and an abort of the library ends it."""
+    All models that the process runs must be for the same chip, and if the library aborts, the process ends."""
     _check_model(model)
     handle = ctypes.c_void_p()
     _expect(library.CVI_NN_RegisterModel(os.fsencode(model), ctypes.byref(handle)), f"the runtime refused {model}")
@@ -205,9 +205,8 @@ def run_model(library: Any, model: str, inputs: Mapping[str, np.ndarray]) -> dic
 
 
 def _check_model(model: str) -> None:
-    """Checks what the runtime asserts, and would abort on.
-
-    That is a whole header (48 bytes: magic, body size, ...) and the body after it."""
+    """Checks what the runtime only asserts: a complete header (48 bytes: magic, body size, ...) and the body after
+    it."""
     try:
         with open(model, "rb") as file:
             header, size = file.read(48), os.fstat(file.fileno()).st_size
@@ -254,7 +253,7 @@ def _name(tensor: CviTensor) -> str:
 
 
 def _shape(tensor: CviTensor) -> tuple[int, ...]:
-    """The vendor's model_runner shapes it so: a padded frame is (n, 1, 1, elements of memory / n)."""
+    """The shape as in the vendor's model_runner: that of a padded frame is (n, 1, 1, elements of memory / n)."""
     shape = tuple(tensor.shape.dim[: tensor.shape.dim_size])
     elements = tensor.mem_size // DTYPES[tensor.fmt].itemsize
     return shape if tensor.count == elements else (shape[0], 1, 1, elements // shape[0])
@@ -262,7 +261,7 @@ def _shape(tensor: CviTensor) -> tuple[int, ...]:
 
 def _memory(tensor: CviTensor) -> np.ndarray:
     if tensor.mem_type != MEM_SYSTEM or not tensor.sys_mem:
-        raise GoldenError(f"tensor {_name(tensor)} is in device memory only, and cannot be reached from here")
+        raise GoldenError(f"tensor {_name(tensor)} is in device memory only, which cannot be read from here")
     return np.ctypeslib.as_array(tensor.sys_mem, shape=(tensor.mem_size,))
 
 
@@ -286,9 +285,9 @@ def _load(path: str) -> dict[str, np.ndarray]:
         with (
             zipfile.ZipFile(path),
             np.load(path, allow_pickle=False) as archive,
-        ):  # np.load alone takes what is no zip for a pickle
+        ):  # ZipFile refuses other files, which np.load would take for a pickle
             return {name: archive[name] for name in archive.files}
-    except Exception as error:  # on damaged files NumPy, zipfile and zlib raise a dozen kinds between them
+    except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds of errors for damaged files
         raise GoldenError(f"{path} cannot be read as an .npz archive: {error}") from None
 
 
@@ -335,7 +334,7 @@ def replacing(path: str | os.PathLike[str], fsync: bool = False) -> Iterator[Pat
 
 
 def _place(path: str | os.PathLike[str]) -> Path | None:
-    """Where `path` leads through symbolic links; None where it can only be written to, not replaced."""
+    """`path` with symbolic links followed; None if it can only be written to, not replaced."""
     place = Path(path)
     try:
         mode = place.stat().st_mode
@@ -352,8 +351,8 @@ def _place(path: str | os.PathLike[str]) -> Path | None:
 
 
 def _remove_abandoned(folder: Path, begin: str) -> None:
-    """Removes what killed processes left of files whose partial names begin so. One that may still be written, perhaps
-    by a process of another machine, has changed within the last ten minutes."""
+    """Removes partial files that killed processes left, whose names begin with `begin`. A file that changed within the
+    last ten minutes is kept, because another process, perhaps on another machine, may still write it."""
     try:
         names = os.listdir(folder)
     except OSError:

@@ -28,16 +28,16 @@ def compare(
 ) -> ComparisonResult:
     """Compares the tensors that both sides have, by name, in the reference's order.
 
-    A tolerance is whatever golden.tolerance.Tolerances.of takes: a number, a pair (cosine, euclidean), text such as
-    "0.99,0.9", or a mapping of names to these with "" as its default. uint16 arrays are bf16 patterns. `on_tensor` is
-    called with each result as it is found, for a progress bar.
+    `tolerance` is anything that golden.tolerance.Tolerances.of takes: a number, a pair (cosine, euclidean), text such
+    as "0.99,0.9", or a mapping of names to these with "" as its default. uint16 arrays are bf16 patterns. `on_tensor`
+    is called with each result as it is found, for a progress bar.
 
-    Differs from the vendor's npz_tool where that hides a difference. NaN never matches. Infinities match only with
-    `infinities_match`, and then only the same infinity at the same place. Shapes that differ by more than axes of
-    length 1 are NOT_MATCH. Floats are never cut to int8 first. All integer types must be equal unless `integers_equal`
-    is False (the vendor demands it of int8 alone). Comparing nothing is a failure.
+    It differs from the vendor's npz_tool in cases in which that hides a difference. NaN never matches. Infinities match
+    only with `infinities_match`, and then only the same infinity at the same place. Shapes that differ by more than
+    axes of length 1 are NOT_MATCH. Floats are not truncated to int8 first. All integer types must be equal unless
+    `integers_equal` is False (in npz_tool only int8 must be). Comparing nothing is a failure.
 
-    Raises GoldenError for a tolerance or a dtype that makes no sense, never for tensors that differ."""
+    Raises GoldenError for an impossible tolerance or dtype, never for tensors that differ."""
     tolerances = Tolerances.of(tolerance)
     rules = _Rules(integers_equal, infinities_match)
     common = set(target) & set(reference)
@@ -80,7 +80,8 @@ def _compare_tensor(name: str, target: Array, reference: Array, tolerance: Toler
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Both sides, flat, with masks of what may be subtracted and what may not."""
+    """Both sides, flat, with masks of the elements: `finite` on both sides, `equal`, and `unmatchable` because of NaN
+    or an infinity."""
 
     target: Array
     reference: Array
@@ -103,7 +104,7 @@ class _Pairs:
 
 
 def _same_shape(target: tuple[int, ...], reference: tuple[int, ...]) -> bool:
-    """A cvimodel pads every shape to four axes, so axes of length 1 do not count."""
+    """Whether the shapes are equal without axes of length 1. A cvimodel pads every shape to four axes."""
     return [n for n in target if n != 1] == [n for n in reference if n != 1]
 
 
@@ -158,7 +159,7 @@ def _errors(pairs: _Pairs, target: Array, reference: Array) -> Errors:
 
 
 def _worst(pairs: _Pairs, error: Array) -> int | None:
-    """Flat index of the first element that cannot match, else of the largest error; None where all are equal."""
+    """Flat index of the first element that cannot match, or else of the largest error; None if all are equal."""
     if pairs.unmatchable.any():
         return int(np.argmax(pairs.unmatchable))
     if pairs.equal.all():
@@ -185,7 +186,7 @@ def _summary(array: Array, values: Array) -> Summary:
 def _note(sides: tuple[Summary, Summary], verdict: Verdict, errors: Errors) -> str:
     if errors.num_unmatchable:
         target, reference = (f"{side.num_nan} NaN and {side.num_inf} infinities" for side in sides)
-        return f"target holds {target}, reference {reference}: NaN never matches, infinities only when asked to"
+        return f"target holds {target}, reference {reference}: NaN never matches, infinities only if asked for"
     if verdict is Verdict.EQUAL and errors.num_bits_differ:
-        return f"{errors.num_bits_differ} elements are equal numbers with different bits (zeros of either sign)"
+        return f"{errors.num_bits_differ} elements are equal numbers with different bits (0.0 and -0.0)"
     return ""

@@ -1,5 +1,4 @@
-"""Where a program first goes wrong: the first tensor, in the order the program makes them, that fails its
-comparison."""
+"""Finds where a program first goes wrong: the first tensor in program order that fails its comparison."""
 
 from __future__ import annotations
 
@@ -15,9 +14,9 @@ from golden.result import ComparisonResult, TensorResult
 class Divergence:
     """The first failing tensor, and the window in which the error arose.
 
-    The window runs from `last_good` through `not_compared` to `tensor`. `position` counts the names of the order
-    from zero. `last_good` is the nearest earlier tensor that passed, if any. `not_compared` are the names between
-    the two that were not on both sides."""
+    The window is from `last_good` through `not_compared` to `tensor`. `position` is the tensor's place in the order,
+    from 0. `last_good` is the nearest earlier tensor that passed, if any. `not_compared` has the names between the two,
+    which were not on both sides."""
 
     tensor: TensorResult
     position: int
@@ -40,10 +39,10 @@ class Divergence:
 
 
 def first_divergence(result: ComparisonResult, order: Sequence[str]) -> Divergence | None:
-    """The first tensor of `order` (names in program order) that failed in `result`, or None where none failed.
+    """The first tensor of `order` (names in program order) that failed in `result`, or None if none failed.
 
-    A tensor diverges by the tolerance of the comparison: with 0, the result is the first tensor that is not EQUAL.
-    Raises GoldenError if a tensor that failed is not in the order, since it might be the first."""
+    The tolerance of the comparison decides what fails: with 0, the result is the first tensor that is not EQUAL. Raises
+    GoldenError if a tensor that failed is not in the order, since it might be the first."""
     places = {name: place for place, name in reversed(list(enumerate(order)))}
     unplaced = [tensor.name for tensor in result.failed if tensor.name not in places]
     if unplaced:

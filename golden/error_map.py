@@ -1,4 +1,4 @@
-"""Where a tensor differs from its reference: the errors by themselves, and the largest of each channel and pixel."""
+"""Where a tensor differs from its reference: all errors, and the largest error of each channel and pixel."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from golden.values import Array, as_float64
 Float64 = npt.NDArray[np.float64]
 
 MAX_ROWS, MAX_COLUMNS = 512, 1024
-"""Cells of a map; more than a picture shows."""
+"""At most this many cells of a map, more than a picture shows."""
 
 
 @dataclass(frozen=True)
 class ErrorMap:
     """The errors target - reference of one tensor.
 
-    errors          of the elements that can be subtracted, flat; NaN and infinities are left out
-    largest         the largest |error| in each cell, (rows, columns); infinity where an element could not be subtracted
-    num_channels    n * c, which the rows share evenly, the last one aside
-    num_pixels      h * w, which the columns share in the same way
+    errors          errors of the elements that can be subtracted, float64, flat; NaN and infinities are left out
+    largest         float64 (rows, columns): the largest |error| in each cell; infinity if an element could not be
+                    subtracted
+    num_channels    n * c; each row has equally many of them, except the last
+    num_pixels      h * w; each column has equally many of them, except the last
     """
 
     errors: Float64
@@ -33,8 +34,8 @@ class ErrorMap:
 
 
 def error_map(target: Array, reference: Array) -> ErrorMap:
-    """Of two arrays of one shape but for axes of length 1; the last two axes of four are pixels, of fewer all but the
-    first. Raises GoldenError for arrays of other sizes or without elements."""
+    """The map of two arrays, whose shapes differ at most in axes of length 1. With four axes or more, the last two are
+    pixels; with fewer, all but the first. Raises GoldenError for different sizes or arrays without elements."""
     shape = reference.shape
     if target.size != reference.size or not target.size:
         raise GoldenError(
@@ -52,5 +53,5 @@ def error_map(target: Array, reference: Array) -> ErrorMap:
 
 
 def _steps(count: int, most: int) -> npt.NDArray[np.intp]:
-    """Where at most `most` even stretches of `count` begin."""
+    """The starts of at most `most` equal parts of `count` elements."""
     return np.arange(0, count, -(-count // most))

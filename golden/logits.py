@@ -1,4 +1,4 @@
-"""How far apart two sets of logits are, for what they are used for: choosing and ranking tokens.
+"""Measures of the difference between two sets of logits, with regard to choosing and ranking tokens.
 
 Every function takes a target and a reference of the same shape (..., vocabulary) and averages over the leading axes.
 A row that holds NaN agrees with nothing."""
@@ -35,8 +35,8 @@ def top_k_overlap(target: Array, reference: Array, k: int) -> float:
 def kl_divergence(target: Array, reference: Array) -> float:
     """Mean Kullback-Leibler divergence of the target's softmax from the reference's, in nats.
 
-    It is sum p_ref (log p_ref - log p_target): 0 where both give the same distribution, infinity where the target
-    excludes what the reference allows, NaN where a row holds NaN or +infinity."""
+    It is sum p_ref (log p_ref - log p_target): 0 if both distributions are equal, infinity if the target excludes a
+    token that the reference allows, NaN if a row holds NaN or +infinity."""
     t, r = _rows(target, reference)
     log_t, log_r = _log_softmax(t), _log_softmax(r)
     p = np.exp(log_r)

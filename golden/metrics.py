@@ -1,7 +1,7 @@
-"""How far two arrays are apart, as pure functions of a target and a reference.
+"""Measures of the difference between a target and a reference, as pure functions of both arrays.
 
 uint16 means bf16 patterns, as everywhere in golden. Cosine, Euclidean similarity and SQNR are the vendor's
-(sophgo/tpu-mlir, python/numpy_helper/tensor_compare.py), summed in float64 where the vendor's tool sums in float32.
+(sophgo/tpu-mlir, python/numpy_helper/tensor_compare.py), but summed in float64; the vendor's tool sums in float32.
 Arrays must have the same number of elements; they are compared in C order."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAN_DISTANCE = int(np.iinfo(np.int64).max)
 
 
 def cosine_similarity(target: Array, reference: Array) -> float:
-    """Cosine of the angle between the two as vectors, -1 to 1; 0 where either is all zeros.
+    """Cosine of the angle between the two as vectors, -1 to 1; 0 if either is all zeros.
 
     NaN or infinity gives NaN."""
     t, r = (_tame(side) for side in _pair(target, reference))
@@ -30,9 +30,9 @@ def cosine_similarity(target: Array, reference: Array) -> float:
 
 
 def euclidean_similarity(target: Array, reference: Array) -> float:
-    """1 - |t - r| / (|(t + r) / 2| + 1e-7): 1 where equal, unbounded below.
+    """1 - |t - r| / (|(t + r) / 2| + 1e-7): 1 if equal, without a lower bound.
 
-    It is 0 where a norm is infinite, as in the vendor's tool."""
+    It is 0 if a norm is infinite, as in the vendor's tool."""
     t, r = _pair(target, reference)
     with np.errstate(over="ignore", invalid="ignore"):
         distance, size = _norm(t - r), _norm((t + r) / 2) + 1e-7
@@ -44,7 +44,7 @@ def euclidean_similarity(target: Array, reference: Array) -> float:
 def sqnr_db(target: Array, reference: Array) -> float:
     """Signal to quantisation noise in dB: 10 log10(var(target) / var(target - reference)). Not symmetric.
 
-    As in the vendor's tool, the target is the signal, and the result is infinite where either variance is zero. So a
+    As in the vendor's tool, the target is the signal, and the result is infinite if either variance is zero. So a
     constant error counts as no noise."""
     t, r = _pair(target, reference)
     if t.size == 0:
@@ -62,13 +62,11 @@ def abs_error(target: Array, reference: Array) -> npt.NDArray[np.uint64] | Float
 
     It is uint64 and exact for integers, else float64; inf - inf is NaN."""
     t, r = _same_size(target, reference)
-    if (
-        is_integer(t) and is_integer(r) and is_integer(np.empty(0, np.result_type(t, r)))
-    ):  # int64 with uint64 has no integer type
+    # int64 and uint64 have no common integer type
+    if is_integer(t) and is_integer(r) and is_integer(np.empty(0, np.result_type(t, r))):
         wide_t, wide_r = t.astype(np.uint64), r.astype(np.uint64)
-        return np.where(
-            np.greater_equal(t, r), wide_t - wide_r, wide_r - wide_t
-        )  # modulo 2^64, so exact for negatives too
+        # differences modulo 2^64, so they are exact for negative numbers too
+        return np.where(np.greater_equal(t, r), wide_t - wide_r, wide_r - wide_t)
     with np.errstate(over="ignore", invalid="ignore"):
         return np.abs(as_float64(t) - as_float64(r))
 
@@ -76,7 +74,7 @@ def abs_error(target: Array, reference: Array) -> npt.NDArray[np.uint64] | Float
 def rel_error(target: Array, reference: Array) -> Float64:
     """target - reference| / |reference| of each element, flat.
 
-    It is 0 where both are equal, and infinity where only the reference is 0."""
+    It is 0 if both are equal, and infinity if only the reference is 0."""
     error = abs_error(target, reference).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relative = error / np.abs(as_float64(reference).ravel())
@@ -85,9 +83,9 @@ def rel_error(target: Array, reference: Array) -> Float64:
 
 
 def ulp_distance(target: Array, reference: Array) -> npt.NDArray[np.int64]:
-    """How many representable numbers lie from one to the other, flat.
+    """How many steps of representable numbers it is from one to the other, for each element, flat.
 
-    It is 0 from -0.0 to 0.0, and 1 from the largest number to infinity. NAN_DISTANCE where either is NaN. Raises
+    It is 0 from -0.0 to 0.0, and 1 from the largest number to infinity. It is NAN_DISTANCE if either is NaN. Raises
     GoldenError unless both are bf16 (in either storage), float16 or float32."""
     if not has_ulps(target, reference):
         raise GoldenError(
@@ -130,7 +128,7 @@ def _pair(target: Array, reference: Array) -> tuple[Float64, Float64]:
 
 
 def _tame(values: Float64) -> Float64:
-    """The values, divided by the largest magnitude where their squares could overflow or underflow."""
+    """The values, divided by the largest magnitude if their squares could overflow or underflow."""
     peak = np.max(np.abs(values), initial=0.0)
     if peak == 0 or 1e-100 < peak < 1e100:
         return values
@@ -146,4 +144,4 @@ def _ordinal(array: Array) -> npt.NDArray[np.int64]:
     """The place of each float among the floats of its format, counted from zero. Neighbours differ by one."""
     lowest = np.iinfo(f"i{array.dtype.itemsize}").min
     bits = np.ascontiguousarray(array).ravel().view(f"i{array.dtype.itemsize}").astype(np.int64)
-    return np.where(bits < 0, lowest - bits, bits)  # below zero the bits count away from it
+    return np.where(bits < 0, lowest - bits, bits)  # bits of negative numbers grow with the magnitude

@@ -1,4 +1,4 @@
-"""What a comparison found, as data. Nothing here prints: a reporter draws it, and a command decides."""
+"""The result of a comparison, as data."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from golden.tolerance import Similarity, Tolerance
 
 
 class Verdict(str, Enum):
-    """The words of the vendor's npz_tool (sophgo/tpu-mlir, tensor_compare.py, which spells the fifth NOT_SIMLIAR)."""
+    """How a tensor compared, in the words of the vendor's npz_tool (sophgo/tpu-mlir, tensor_compare.py, which spells
+    the fifth NOT_SIMLIAR)."""
 
     EQUAL = "EQUAL"
     """Every element is the same number."""
     CLOSE = "CLOSE"
-    """Within 1e-8 + 0.001 |reference| everywhere; with a number as tolerance, within that number."""
+    """Every error is at most 1e-8 + 0.001 |reference|; with a number as tolerance, at most that number."""
     SIMILAR = "SIMILAR"
     """Both similarities exceed the tolerance."""
     NOT_EQUAL = "NOT_EQUAL"
-    """Should be equal (integers), or within a number, and is not."""
+    """Integers are not equal; or with a number as tolerance, an error is larger."""
     NOT_SIMILAR = "NOT_SIMILAR"
     """A similarity does not exceed the tolerance, or an element is NaN or an infinity that may not match."""
     NOT_MATCH = "NOT_MATCH"
@@ -40,8 +41,8 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Summary:
-    """One side of a comparison. Range, mean and deviation are those of the finite elements; None where there are
-    none."""
+    """Statistics of one side of a comparison. Range, mean and deviation are those of the finite elements; None if there
+    are none."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -55,11 +56,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Errors:
-    """Distances between the elements that could be subtracted: all but NaN and infinities.
+    """Errors of the elements that can be subtracted: all except NaN and infinities.
 
-    `max_ulp` is None unless both are bf16, float16 or float32. `num_bits_differ` is None unless both have one
-    format; it counts elements with other bits, even where they are the same number (-0.0 and 0.0). `worst_index` is
-    the index in the target of the largest absolute error, or of the first element that cannot match."""
+    `max_ulp` is None unless both sides are bf16, float16 or float32. `num_bits_differ` counts elements with different
+    bits, even if they are equal numbers (-0.0 and 0.0); it is None unless both sides have the same format.
+    `worst_index` is the index in the target of the first element that cannot match, or else of the largest error."""
 
     num_elements: int
     num_mismatches: int
@@ -84,10 +85,10 @@ class Errors:
 
 @dataclass(frozen=True)
 class TensorResult:
-    """How one tensor compared. `errors` is None where the shapes differ.
+    """How one tensor compared. `errors` is None if the shapes differ.
 
-    `smallest_tolerance` is the strictest tolerance that would have passed, of the kind in force (a number where
-    integers had to be equal); None where no tolerance would. `note` says in words what a verdict alone does not."""
+    `smallest_tolerance` is the strictest tolerance with which the tensor would pass, of the kind that was used (a
+    number if integers had to be equal); None if there is none. `note` says in words what the verdict does not."""
 
     name: str
     verdict: Verdict
@@ -124,7 +125,7 @@ class ComparisonResult:
     only_in_reference: tuple[str, ...]
     excepted: tuple[str, ...]
     unknown_names: tuple[str, ...]
-    """Names that were given a tolerance, or excepted, but are no tensor that both sides have."""
+    """Names with a tolerance or in `excepts` that are not names of a tensor on both sides."""
 
     def __bool__(self) -> bool:
         return bool(self.tensors) and all(self.tensors)
@@ -158,7 +159,7 @@ class ComparisonResult:
 
     @property
     def smallest_tolerance(self) -> Tolerance | None:
-        """The strictest single tolerance with which all tensors would pass; None where none would."""
+        """The strictest single tolerance with which all tensors would pass; None if there is none."""
         smallest = [tensor.smallest_tolerance for tensor in self.tensors]
         if not smallest or None in smallest:
             return None

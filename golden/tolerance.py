@@ -1,8 +1,8 @@
-"""What a comparison forgives: a number, a pair of similarities, or one of these for each tensor.
+"""Tolerances of a comparison: a number, a pair of similarities, or one of these for each tensor.
 
-A number is the largest absolute error that any element may have; 0 demands equality. A pair is what the vendor's
-npz_tool takes as "0.99,0.9": cosine and Euclidean similarity must both be greater (sophgo/tpu-mlir,
-python/numpy_helper/npz_compare.py)."""
+A number is the largest absolute error that an element may have; with 0, tensors must be equal. A pair, such as
+"0.99,0.9", is what the vendor's npz_tool takes: cosine and Euclidean similarity must both be greater
+(sophgo/tpu-mlir, python/numpy_helper/npz_compare.py)."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class Tolerances:
 
     @staticmethod
     def of(value: Any) -> Tolerances:
-        """From anything as_tolerance takes, or a mapping of tensor names to such.
+        """Tolerances from anything that as_tolerance takes, or from a mapping of tensor names to such.
 
-        The name "" is the default of the mapping."""
+        The name "" in the mapping is the default."""
         if isinstance(value, Tolerances):
             return value
         if not isinstance(value, Mapping):
@@ -82,15 +82,13 @@ class Tolerances:
         return self.by_name.get(name, self.default)
 
     def unknown(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Names that have a tolerance of their own but are not among `names`; most likely they are misspelt."""
+        """Names that have a tolerance of their own but are not in `names`. They are probably misspelt."""
         known = set(names)
         return tuple(name for name in self.by_name if name not in known)
 
 
 def smallest_passing(cosine: float, euclidean: float) -> Similarity:
-    """The strictest pair that the two similarities still exceed.
-
-    It has six decimals where these suffice."""
+    """The strictest pair that the two similarities still exceed, with six decimals if these are enough."""
     return Similarity(_just_below(cosine), _just_below(euclidean))
 
 

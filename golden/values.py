@@ -1,4 +1,4 @@
-"""The numbers that an array stands for. Only this file knows how a bf16 tensor is stored."""
+"""The numbers in an array. Only this file knows how a bf16 tensor is stored."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ Array = npt.NDArray[np.generic]
 
 
 def is_bf16(array: Array) -> bool:
-    """Whether an array holds bf16.
-
-    That is ml_dtypes.bfloat16, or uint16, which in the vendor's archives always means bf16 patterns."""
+    """Whether an array holds bf16: its dtype is ml_dtypes.bfloat16, or uint16, which in the vendor's archives always
+    means bf16 patterns."""
     return array.dtype == np.uint16 or array.dtype.name == "bfloat16"
 
 
 def as_values(array: Array) -> Array:
-    """Numbers of an array, the same shape: bf16 and float16 become float32, bool becomes uint8, all else stays.
+    """The numbers of an array, in its shape: bf16 and float16 become float32, bool becomes uint8, others are unchanged.
 
     Raises GoldenError for a dtype that is neither bool, integer, float nor bf16."""
     if is_bf16(array):
@@ -38,7 +37,7 @@ def as_values(array: Array) -> Array:
 
 
 def as_float64(array: Array) -> npt.NDArray[np.float64]:
-    """Numbers of an array in float64, the same shape. A signalling NaN becomes a quiet one, without a warning.
+    """The numbers of an array as float64, in its shape. A signalling NaN becomes a quiet one, without a warning.
 
     Raises GoldenError for a dtype that is neither bool, integer, float nor bf16."""
     with np.errstate(invalid="ignore"):
@@ -51,9 +50,8 @@ def is_integer(values: Array) -> bool:
 
 
 def num_bits_differ(target: Array, reference: Array) -> int | None:
-    """How many elements are stored with other bits (which tells -0.0 from 0.0).
-
-    None where the formats differ. The shapes must agree."""
+    """How many elements are stored with different bits, such as -0.0 and 0.0; None if the formats differ. The arrays
+    must have the same shape."""
     if target.dtype != reference.dtype and not (is_bf16(target) and is_bf16(reference)):
         return None
     bits = np.dtype(f"u{target.dtype.itemsize}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Defined where it is because capture.py must also work alone, copied to a board.
+# It is defined in capture.py because that file must also work alone, copied to a board.
 from golden.capture import PARTIAL_SUFFIX, replacing
 
 __all__ = ["PARTIAL_SUFFIX", "replacing"]
