@@ -3,6 +3,8 @@ w columns."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -198,24 +200,42 @@ class MatrixMultiplication(TiuInstruction):
         return finish
 
     def _bind_bf16(self, state: State, order: NDArray[np.int64]) -> Bound:
-        regs, res = self.regs, shape_of(self, "res0")
+        res = shape_of(self, "res0")
         opd0, opd1 = lmem_tensor(state, _left(self), "opd0"), bound(self, state, "opd1")
-        result, partial = bound_planes(self, state, "res0", Role.WRITE), planes_at(state, _partial_in(self), "res0")
-        assert result is not None
-        bias = bound_planes(self, state, "opd2")
+        start, store = self.bind_start(state), self.bind_store(state)
         _, c, _, w = shape_of(self, "opd0")
         pieces = (c, w)
 
         def run() -> None:
             left = opd0.load().reshape(res[0], -1)[:, order]
-            start = None if partial is None else partial.load_float().reshape(res[0], -1)
-            sums = dot_patterns(left, _rows_in_order(opd1.load(), order, *pieces), start).reshape(res)
-            if regs.ps32_md & WRITE_PS32:
-                result.store_float(sums)
-            else:
-                result.store(finish_float(sums, None if bias is None else bias.load_float(), regs.opt_relu_typ == 1))
+            begun = None if start is None else start().reshape(res[0], -1)
+            store(dot_patterns(left, _rows_in_order(opd1.load(), order, *pieces), begun).reshape(res))
 
         return run
+
+    def goes_on_from(self, before: MatrixMultiplication) -> bool:
+        """Whether it adds to the sum that `before` leaves unfinished."""
+        sums = _partial_in(self)
+        return bool(sums) and bool(before.regs.ps32_md & WRITE_PS32) and sums == _partial_sums(before)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the sum goes back as a partial one."""
+        return bool(self.regs.ps32_md & WRITE_PS32)
+
+    def bind_start(self, state: State) -> Callable[[], NDArray[np.float32]] | None:
+        """The bf16 sum that it goes on from, float32 of the result's shape; None where it begins at 0."""
+        partial = planes_at(state, _partial_in(self), "res0")
+        return None if partial is None else partial.load_float
+
+    def bind_store(self, state: State) -> Callable[[NDArray[np.float32]], None]:
+        """Takes bf16 sums, float32 of the result's shape: leaves them unfinished, or finishes them."""
+        result, bias = bound_planes(self, state, "res0", Role.WRITE), bound_planes(self, state, "opd2")
+        assert result is not None
+        if self.regs.ps32_md & WRITE_PS32:
+            return result.store_float
+        relu = self.regs.opt_relu_typ == 1
+        return lambda sums: result.store(finish_float(sums, None if bias is None else bias.load_float(), relu))
 
 
 def _rows_in_order(right: NDArray, order: NDArray[np.int64], c: int, w: int) -> NDArray:

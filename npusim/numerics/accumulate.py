@@ -33,6 +33,7 @@ _BLOCK_K = 384
 _BLOCK_M, _BLOCK_N = 64, 256
 LARGEST = np.finfo(np.float32).max
 """What poison becomes in a float32 partial sum. When it is read back, it is an ordinary number."""
+FEW_ROWS = 8
 STACKED = 1 << 16
 """Up to so many terms, a sum is fastest in one call on an array of all of them."""
 _INT_EXACT = 1 << 24
@@ -111,6 +112,10 @@ def dot_in_order(left: F32, right: F32, normal: bool, start: F32 | None = None) 
         if not normal:
             return _dot_step_by_step(left, right, start)
         if is_native():
+            if len(left) <= FEW_ROWS:
+                few = _dot_few(left, right, start)
+                if few is not None:
+                    return few
             if len(left) == 1 and right.shape[1] > 1 and _reduces_in_order():
                 return _dot_row(left, right, start)
             blocked = _dot_blocked(left, right, start)
@@ -197,6 +202,30 @@ def _dot_step_by_step(left: F32, right: F32, start: F32 | None) -> F32:
         terms = checked_product(left.T[:, :, None], right[:, None, n : n + width])
         total[:, n : n + width] = sum_stacked(terms, False, None if start is None else start[:, n : n + width])
     return total
+
+
+def few_rows(left: F32, has_start: bool) -> F32:
+    """Up to FEW_ROWS rows, padded with rows of zeros so that BLAS multiplies matrices, with an identity matrix in front
+    where a sum goes on."""
+    rows, count = left.shape
+    height = 2 if rows == 1 else -(-rows // 4) * 4
+    lead = height if has_start else 0
+    block = np.zeros((height, lead + count), np.float32)
+    block[:rows, lead:] = left
+    np.fill_diagonal(block[:, :lead], 1)
+    return block
+
+
+def _dot_few(left: F32, right: F32, start: F32 | None) -> F32 | None:
+    """A few rows times `right` in one call; None where this BLAS sums that shape in another order."""
+    factors = few_rows(left, start is not None)
+    if not sums_in_order(*factors.shape, right.shape[1]):
+        return None
+    if start is not None:
+        begun = np.zeros((len(factors), right.shape[1]), np.float32)
+        begun[: len(start)] = start
+        right = np.concatenate([begun, right])
+    return (factors @ np.ascontiguousarray(right))[: len(left)]
 
 
 def _dot_row(left: F32, right: F32, start: F32 | None) -> F32:

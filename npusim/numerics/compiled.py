@@ -5,7 +5,7 @@ folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from npusim.numerics.accumulate import Span, stays_normal
 from npusim.numerics.backend import DECLINED
+from npusim.numerics.streamed import streams_normally
 from npusim.numerics.toward_zero import is_native, toward_zero
 from npusim.numerics.user_cache import private_folder
 
@@ -74,6 +75,34 @@ def dot_patterns(left: NDArray[np.uint16], right: NDArray[np.uint16], start: F32
         return DECLINED
     total = np.zeros((rows, right.shape[1]), np.float32) if start is None else start.copy()
     toward_zero(_add_products, left, right, total)
+    return total
+
+
+@_compile
+def _add_tiles(left: Any, tiles: Any, total: Any) -> None:
+    """To each of `total` (M, C, W) its products with the integers of `tiles` (T, k, C, W), one after another."""
+    for m in range(total.shape[0]):
+        for c in range(total.shape[1]):
+            row = total[m, c]
+            for t in range(tiles.shape[0]):
+                for k in range(tiles.shape[1]):
+                    factor, numbers = left[m, t * tiles.shape[1] + k], tiles[t, k, c]
+                    for n in range(row.size):
+                        row[n] += factor * np.float32(numbers[n])
+
+
+def dot_streamed(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: F32 | None = None) -> Any:
+    if len(left) > FEW_ROWS // 2 or any(tile.itemsize > 1 for tile in tiles):
+        return DECLINED  # BLAS is faster
+    if not is_native() or not streams_normally(left, tiles, start):
+        return DECLINED
+    factors, row = to_float(left), 0
+    shape = (len(left), *tiles[0].shape[2:])
+    total = np.zeros(shape, np.float32) if start is None else start.copy()
+    for tile in tiles:
+        rows = tile.shape[0] * tile.shape[1]
+        toward_zero(_add_tiles, factors[:, row : row + rows], tile, total)
+        row += rows
     return total
 
 
@@ -206,5 +235,13 @@ def is_kept() -> bool:
 
 KERNELS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (dot_patterns, from_float, quantize_channels, sum_windows, sum_windows_in_order, to_float)
+    for function in (
+        dot_patterns,
+        dot_streamed,
+        from_float,
+        quantize_channels,
+        sum_windows,
+        sum_windows_in_order,
+        to_float,
+    )
 }

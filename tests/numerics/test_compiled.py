@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npusim.numerics import accumulate, backend, bf16, channels, requant, windows
+from npusim.numerics import accumulate, backend, bf16, channels, requant, streamed, windows
 
 try:
     from npusim.numerics.compiled import KERNELS
@@ -18,8 +18,8 @@ except ImportError:
 REFERENCES = {
     function.__name__: function.__wrapped__  # type: ignore[attr-defined]
     for function in (
-        accumulate.dot_patterns, bf16.from_float, bf16.to_float, channels.quantize_channels, windows.sum_windows,
-        windows.sum_windows_in_order,
+        accumulate.dot_patterns, bf16.from_float, bf16.to_float, channels.quantize_channels, streamed.dot_streamed,
+        windows.sum_windows, windows.sum_windows_in_order,
     )
 }  # fmt: skip
 needs_numba = pytest.mark.skipif(not KERNELS, reason="Numba is not installed")
