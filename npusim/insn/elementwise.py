@@ -81,6 +81,8 @@ class Elementwise(TiuInstruction):
         self._check_strides("opd0", regs.short_opd0_str)
         if self.num_operands == 2 and not regs.opt_opd1_const:
             self._check_strides("opd1", regs.short_opd1_str)
+        if not (regs.opt_res0_seg or regs.res0_b_str):
+            self.refuse("res0_b_str is 0 with opt_res0_seg 0; the high bytes lie behind the low ones")
         if not self.acts():
             self._check_addrs()
         elif not self.is_float:

@@ -22,7 +22,7 @@ class Fixed:
                 insn.require(found == wanted, f"{name} is {found}; it must be {wanted} here")
 
 
-BIAS = Fixed(opd2_n=1, opd2_h=1, short_opd2_str=0, opt_opd2_seg=0)
+BIAS = Fixed(opd2_n=1, opd2_h=1, short_opd2_str=0, opt_opd2_const=0)
 """Of a matrix multiplication."""
 
 
@@ -63,7 +63,8 @@ def check_small_strides(insn: TiuInstruction) -> None:
 
 def check_operands(insn: TiuInstruction) -> None:
     """The first `tsk_opd_num` operands and the result have no extent of 0, and where their elements lie in two planes,
-    the planes lie apart; at aligned strides of cv183x by a multiple of the number of EUs. Constants are not looked at.
+    the planes lie apart; at aligned strides of cv183x, and of opd2 on every chip, by a multiple of the number of EUs.
+    Constants are not looked at.
     """
     regs = insn.regs
     for name in (*("opd0", "opd1", "opd2")[: regs.tsk_opd_num], "res0"):
@@ -71,7 +72,7 @@ def check_operands(insn: TiuInstruction) -> None:
             continue
         shape = tuple(getattr(regs, f"{name}_{dim}") for dim in "nchw")
         insn.require(0 not in shape, f"{name} has shape {shape}; every extent must be at least 1")
-        aligned = insn.chip.tiu_layout == "cv183x" and not getattr(regs, f"short_{name}_str")
+        aligned = not getattr(regs, f"short_{name}_str") and (name == "opd2" or insn.chip.tiu_layout == "cv183x")
         distance, unit = getattr(regs, f"{name}_b_str"), insn.chip.eu_num if aligned else 1
         if not getattr(regs, f"opt_{name}_seg"):
             rule = f"{name}_b_str is {distance}; planes lie a multiple of {unit} apart, and not at one place"

@@ -39,11 +39,10 @@ from npusim.state import State
 
 FIXED = Fixed(
     res0_h=1, opd0_h=1, opd1_h=1, opd2_n=1, opt_opd0_seg=1, opt_opd1_seg=1, opt_left_tran=0, short_nchwstr_same=0,
-    opt_opd0_const=0, opt_opd1_const=0,
+    opt_opd0_const=0, opt_opd1_const=0, opt_opd2_seg=0,
 )  # fmt: skip
 PARTIAL = Fixed(opt_chl_quan=0, opt_relu_typ=0, opt_res_shift=0)
 """Where the sum goes back unfinished."""
-QUANTISED = Fixed(opt_res0_seg=1, short_opd2_str=0)
 
 
 def _left(insn: MatrixMultiplication) -> LocalTensor:
@@ -149,7 +148,8 @@ class MatrixMultiplication(TiuInstruction):
         if regs.ps32_md & WRITE_PS32:
             PARTIAL.check(self)
         elif regs.opt_chl_quan:
-            QUANTISED.check(self)
+            self.require(regs.opt_res0_seg == 1, f"opt_res0_seg is {regs.opt_res0_seg}; it must be 1 here")
+        self.require(regs.short_opd2_str != 3, "short_opd2_str is 3; a bias lies at aligned strides (0)")
         if regs.tsk_opd_num == 3:
             BIAS.check(self)
             columns = regs.res0_c * regs.res0_w

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,20 +92,37 @@ class Layout:
 
         Raises UsageError for a name that is unknown or a value that does not fit its field.
         """
-        unknown = sorted(set(columns) - set(self.by_name))
-        if unknown:
-            raise UsageError(f"{self.name} descriptors have no field {unknown[0]!r}; give a name of the declaration")
+        self._require_known(columns)
         words = np.zeros((count, self.num_bytes // 4), np.int64)
         for name, column in columns.items():
             field, values = self.by_name[name], np.asarray(column, np.int64)
             bad = (values < 0) | (values >= field.limit)
             if bad.any():
                 value = int(np.broadcast_to(values, (count,))[int(np.flatnonzero(np.broadcast_to(bad, (count,)))[0])])
-                raise UsageError(
-                    f"{self.name} field {name} is {value}, but it has {field.width} bits: give 0 to {field.limit - 1}"
-                )
+                self._refuse(field, value)
             _insert(words, field, values)
         return words.astype("<u4").view(np.uint8).reshape(count, self.num_bytes)
+
+    def encode_one(self, values: Mapping[str, int]) -> bytes:
+        """One descriptor, as `encode` makes it of columns of length 1."""
+        self._require_known(values)
+        bits, fields = 0, self.by_name
+        for name, value in values.items():
+            field = fields[name]
+            if not 0 <= value < field.limit:
+                self._refuse(field, value)
+            bits |= int(value) << field.lsb
+        return bits.to_bytes(self.num_bytes, "little")
+
+    def _require_known(self, names: Iterable[str]) -> None:
+        unknown = sorted(set(names) - set(self.by_name))
+        if unknown:
+            raise UsageError(f"{self.name} descriptors have no field {unknown[0]!r}; give a name of the declaration")
+
+    def _refuse(self, field: Field, value: int) -> NoReturn:
+        raise UsageError(
+            f"{self.name} field {field.name} is {value}, but it has {field.width} bits: give 0 to {field.limit - 1}"
+        )
 
 
 def _insert(words: NDArray[np.int64], field: Field, values: NDArray[np.int64]) -> None:

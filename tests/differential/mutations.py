@@ -219,13 +219,13 @@ class _Draw:
 
     def _encoded(self, engine: Engine, fields: Fields) -> Command:
         make = tiu if engine is Engine.TIU else tdma
-        return make(self.chip, **{n: v for n, v in fields.items() if n in _names(self.chip, engine)})
+        names = _names(self.chip, engine)
+        return make(self.chip, **{n: v for n, v in fields.items() if n in names})
 
     def _decoded(self, engine: Engine, fields: Fields) -> Instruction:
-        rows = (tiu_rows if engine is Engine.TIU else tdma_rows)(
-            self.chip, np.frombuffer(self._encoded(engine, fields)[1], np.uint8)[None]
-        )
-        return _decoded(self.chip, engine, rows[0])
+        descriptor = np.frombuffer(self._encoded(engine, fields)[1], np.uint8)[None]
+        regs = (tiu_rows if engine is Engine.TIU else tdma_rows)(self.chip, descriptor)[0]
+        return _decoded(self.chip, engine, regs)
 
     def _within_window(self, insn: Instruction) -> bool:
         start = WINDOWS[self.chip.name]
@@ -288,8 +288,8 @@ def moved(chip: Chip, engine: Engine, fields: Fields) -> Fields:
             fields.update(tens_lookup=int(on_cv183x), tsk_eu_typ=12 * int(not on_cv183x or fields["opd_typ"]))
             lanes = {f"opd1_{dim}": extent for dim, extent in zip("nchw", (1, chip.num_lanes, 16, 16), strict=True)}
             fields.update(lanes | ({"opd1_h": 32, "opd1_w": 8} if fields["opd_typ"] else {}))
-    layout = layout_of(chip, engine)
-    return {name: value % _limit(layout, name) for name, value in fields.items() if name in _names(chip, engine)}
+    layout, names = layout_of(chip, engine), _names(chip, engine)
+    return {name: value % _limit(layout, name) for name, value in fields.items() if name in names}
 
 
 def _work(fields: Fields) -> int:

@@ -105,12 +105,9 @@ def tiu(chip: Chip, **fields: int) -> Command:
             values["opd0_ins_fp"] = values.pop("opd0_ins_val", 0)
         values = {name: value for name, value in values.items() if name in TIU_CV183X.by_name}
         values.update(rsvd1=1 << 12, rsvd2=2 << 8, rsvd4=4 << 12, rsvd5=5 << 12)
-    layout = tiu_layout(chip)
-    return Engine.TIU, layout.encode({n: np.array([v]) for n, v in values.items()}, 1).tobytes()
+    return Engine.TIU, tiu_layout(chip).encode_one(values)
 
 
 def tdma(chip: Chip, **fields: int) -> Command:
     """A TDMA command of `fields`."""
-    return Engine.TDMA, tdma_layout(chip).encode(
-        {n: np.array([v]) for n, v in {"vld": 1, **fields}.items()}, 1
-    ).tobytes()
+    return Engine.TDMA, tdma_layout(chip).encode_one({"vld": 1, **fields})
