@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,6 +105,15 @@ def test_an_overlapping_tensor_copy_smears_and_an_overlapping_general_copy_does_
     run(moved, trans_dir=G2G, trans_fmt=1, src_base_addr_low=GMEM, dst_base_addr_low=GMEM + 1, src_n_stride=7)
     assert read(smeared, GMEM, (8,)).tolist() == [1] * 8
     assert read(moved, GMEM, (8,)).tolist() == [1, 1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("width", [500, 1000])  # converted by a table and, from 1,024 elements on, by arithmetic
+def test_rows_that_are_converted_onto_one_another_are_written_in_order(width: int) -> None:
+    data = np.arange(2 * width, dtype=np.uint8)
+    machine, shape = machine_with(data), (1, 1, 2, width)
+    run(machine, side("src", shape, dense(shape), GMEM), side("dst", shape, (512, 512, 512, 2), 0x100), dst_fmt=2)
+    written = machine.lmem[0, 0x100 : 0x100 + 512 + 2 * width].view(ml_dtypes.bfloat16)
+    assert np.array_equal(written[:256], data[:256]) and np.array_equal(written[256:], data[width:])
 
 
 def test_a_general_copy_runs_on_from_lane_to_lane() -> None:
