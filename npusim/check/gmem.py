@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.check.area import EVERYTHING, Area
+from npusim.check.cells import Cells, Cut
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.timeline import Step, Timeline
@@ -19,8 +20,6 @@ from npusim.insn.tdma_base import Transfer
 from npusim.mem.region import LMEM, Region
 from npusim.state import NUM_BASE_REGS
 
-_CHUNK = 1 << 22
-"""Bytes of GMEM that are counted at once."""
 _NEAR = 16
 """A load is near another one if at most this many commands lie between them."""
 
@@ -59,27 +58,41 @@ class GlobalMemory:
 
     def __init__(self, areas: Iterable[Area]) -> None:
         self.areas = tuple(areas)
-        self.sizes = [max((a.end for a in self.areas if a.base_reg == reg), default=0) for reg in range(NUM_BASE_REGS)]
-        self._is_set = [np.zeros(size, bool) for size in self.sizes]
-        self._was_read = [np.zeros(size, bool) for size in self.sizes]
-        self._writer = [np.zeros(size, np.int32) for size in self.sizes]
-        """Number of the store that wrote each byte last: its place in `_stores`, from 1; 0 for none."""
+        self._cells = [
+            Cells(max((a.end for a in self.areas if a.base_reg == reg), default=0)) for reg in range(NUM_BASE_REGS)
+        ]
         self._stores: list[_Store] = []
         self._streams: list[tuple[int, int]] = []
         """(base register, start) of loads of compressed data, whose length is not known: it ends inside its area."""
         self._frozen = [_whole(a) for a in self.areas if a.num_bytes and not a.is_writable]
         self._kept = [a for a in self.areas if a.is_kept]
+        self._cut(_whole(area) for area in self.areas if area.num_bytes)
         for area in self.areas:
             if area.is_set and area.is_writable:
                 self.set(_whole(area), None, area.name)
             elif area.is_set:
-                _whole(area).view(self._is_set[area.base_reg])[...] = True
+                cells, at = self._at(_whole(area))
+                cells.is_set[at] = True
+
+    def _cut(self, regions: Iterable[Region]) -> None:
+        by_register: list[list[Region]] = [[] for _ in self._cells]
+        for region in regions:
+            by_register[region.memory].append(region)
+        for cells, found in zip(self._cells, by_register, strict=True):
+            cells.cut(found)
+
+    def _at(self, region: Region) -> tuple[Cells, Cut]:
+        cells = self._cells[region.memory]
+        return cells, cells.of(region)
 
     def set(self, region: Region, step: Step | None, name: str) -> None:
         """Marks bytes as written: by a command, by a CPU routine or by the host."""
-        writer, was_read = region.view(self._writer[region.memory]), region.view(self._was_read[region.memory])
-        self._count_lost(writer[~was_read])
-        for number in self._writers(writer):
+        cells, at = self._at(region)
+        writer = cells.writer[at]
+        numbers = self._writers(writer)
+        if numbers:
+            self._count_lost(writer, np.where(cells.was_read[at], 0, cells.sizes[at]))
+        for number in numbers:
             before = self._stores[number - 1]
             if before.is_read and not before.cut_by:
                 before.cut_by = name
@@ -87,27 +100,28 @@ class GlobalMemory:
             a.base_reg == region.memory and a.start <= region.start and region.end <= a.end for a in self._kept
         )
         self._stores.append(_Store(step, name, region, is_output))
-        region.view(self._is_set[region.memory])[...] = True
-        was_read[...] = False
-        writer[...] = len(self._stores)
+        cells.is_set[at] = True
+        cells.was_read[at] = False
+        cells.writer[at] = len(self._stores)
 
     def _writers(self, writer: NDArray[np.int32]) -> list[int]:
         """The different numbers in `writer`, ascending, without 0."""
         first = writer.item(0) if writer.size else 0
-        numbers = [first] if (writer == first).all() else np.flatnonzero(np.bincount(writer.reshape(-1))).tolist()
+        numbers = [first] if (writer == first).all() else np.flatnonzero(np.bincount(writer)).tolist()
         return [number for number in numbers if number]
 
     def read(self, region: Region, reader: str, steps: tuple[Step, ...] = (), size: int = 0) -> Iterator[Found]:
         """Marks bytes as read by `reader`, and yields what is wrong with them. `size` is the element size that the
         reader expects; 0 if it takes any."""
-        is_set, writer = region.view(self._is_set[region.memory]), region.view(self._writer[region.memory])
-        missing = is_set.size - np.count_nonzero(is_set)
-        if missing:
+        cells, at = self._at(region)
+        is_set, writer = cells.is_set[at], cells.writer[at]
+        if not is_set.all():
+            missing = cells.bytes_of(at, ~is_set)
             text = (
-                f"{reader} loads {is_set.size:,} bytes from {self._where(region)}, but nothing has stored {missing:,} "
-                "of them"
+                f"{reader} loads {region.num_bytes:,} bytes from {self._where(region)}, but nothing has stored "
+                f"{missing:,} of them"
             )
-            is_beside = missing < is_set.size and self._are_beside(region, ~is_set)
+            is_beside = missing < region.num_bytes and self._are_beside(region, ~is_set)
             yield Kind.PARTLY_UNSET if is_beside else Kind.UNINITIALISED, text, steps
         for number in self._writers(writer):
             store = self._stores[number - 1]
@@ -126,15 +140,16 @@ class GlobalMemory:
                     "overwritten a part of it"
                 )
                 yield Kind.PARTLY_UNSET if self._are_beside(region, writer == number) else Kind.TORN, text, steps
-        region.view(self._was_read[region.memory])[...] = True
+        cells.was_read[at] = True
 
     def _are_beside(self, region: Region, chosen: NDArray[np.bool_]) -> bool:
-        """Whether all chosen bytes of `region` lie past the end of the tensor in which it starts, as where a load is
+        """Whether all chosen cells of `region` lie past the end of the tensor in which it starts, as where a load is
         longer than its tensor.
 
         If several tensors use that memory in turn, it is the longest that starts at the same place, or else the
         smallest that holds all that was stored there."""
-        first = int(self._writer[region.memory][region.start])
+        cells, at = self._at(region)
+        first = int(cells.writer[at][0])
         stored = self._stores[first - 1].region if first else region._replace(extents=(), strides=(), run=1)
         tensors = [a for a in self.areas if a.is_tensor and a.base_reg == region.memory]
         end = (
@@ -143,21 +158,29 @@ class GlobalMemory:
                 (a.num_bytes, a.end) for a in [*tensors, EVERYTHING] if a.start <= stored.start and stored.end <= a.end
             )[1]
         )
-        addrs = (region.starts()[:, None] + np.arange(region.run))[chosen.reshape(-1, region.run)]
-        return bool((addrs >= end).all())
+        return bool((cells.bounds[:-1][at][chosen] >= end).all())
 
     def check(self, timeline: Timeline) -> Iterator[Found]:
         """Every fault of one command buffer."""
         if not self.areas:
             return
+        footprints = {id(step.footprint): step.footprint for step in timeline.order}
+        touched = {
+            key: [[(a, region) for a in accesses for region in self._inside(a)] for accesses in footprint]
+            for key, footprint in footprints.items()
+        }
+        inside: set[int] = set()
+        self._cut(region for pairs in touched.values() for side in pairs for _, region in side)
         for step in timeline.order:
-            for access in step.footprint.reads:
-                for region in self._inside(access):
-                    yield from self._load(step, access, region)
-            for access in step.footprint.writes:
-                for region in self._inside(access):
-                    yield from self._store(step, region)
-            yield from self._outside(step)
+            reads, writes = touched[id(step.footprint)]
+            for access, region in reads:
+                yield from self._load(step, access, region)
+            for _, region in writes:
+                yield from self._store(step, region)
+            if id(step.footprint) not in inside:
+                outside = list(self._outside(step))
+                yield from outside
+                inside.update([] if outside else [id(step.footprint)])
 
     def _inside(self, access: Access) -> Iterator[Region]:
         for region in access.regions:
@@ -167,7 +190,7 @@ class GlobalMemory:
                         a.end for a in self.areas if a.base_reg == region.memory and a.start <= region.start < a.end
                     ]
                     region = region._replace(run=min(region.run, min(ends, default=0) - region.start))
-                if region.run > 0 and region.end <= self.sizes[region.memory]:
+                if region.run > 0 and region.end <= self._cells[region.memory].num_bytes:
                     yield region
 
     def _outside(self, step: Step) -> Iterator[Found]:
@@ -175,7 +198,8 @@ class GlobalMemory:
             for region in access.regions:
                 if region.memory == LMEM:
                     continue
-                end, size = region.start + 1 if access.operand.at_most else region.end, self.sizes[region.memory]
+                end = region.start + 1 if access.operand.at_most else region.end
+                size = self._cells[region.memory].num_bytes
                 if region.start < 0 or end > size:
                     text = (
                         f"the {access.name} of {step.name} is at bytes {region.start:#x} to {end:#x} from base "
@@ -186,7 +210,8 @@ class GlobalMemory:
     def _load(self, step: Step, access: Access, region: Region) -> Iterator[Found]:
         if access.operand.at_most:
             self._streams.append((region.memory, region.start))
-            region.view(self._was_read[region.memory])[...] = True
+            cells, at = self._at(region)
+            cells.was_read[at] = True
         else:
             size = _element_bytes(step, 0) if _converts(step) else 0
             for area in self.areas if size else ():
@@ -211,24 +236,22 @@ class GlobalMemory:
 
         `second_reads` as in LocalMemory: reads that may have been meant for those bytes, by the number of bytes."""
         for area in self._kept:
-            is_set = _whole(area).view(self._is_set[area.base_reg])
-            if not is_set.all():
-                missing = area.num_bytes - np.count_nonzero(is_set)
+            cells, at = self._at(_whole(area))
+            if not cells.is_set[at].all():
+                missing = cells.bytes_of(at, ~cells.is_set[at])
                 yield Kind.UNSTORED, f"nothing stores {missing:,} of {area.num_bytes:,} bytes of {area.name}", ()
-                is_set[...] = True
+                cells.is_set[at] = True
             yield from self.read(_whole(area), "the host")
         for area in self.areas:
-            unread = area.num_bytes - np.count_nonzero(self._was_read[area.base_reg][area.start : area.end])
-            if (
-                area.is_whole
-                and unread
-                and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams)
-            ):
+            if not area.is_whole:
+                continue
+            cells, at = self._at(_whole(area))
+            unread = cells.bytes_of(at, ~cells.was_read[at])
+            if unread and not any(r == area.base_reg and area.start <= at < area.end for r, at in self._streams):
                 text = f"{unread:,} of {area.num_bytes:,} bytes of {area.name} are never loaded"
                 yield _unread(text, second_reads.get(unread, ()))
-        for writer, was_read in zip(self._writer, self._was_read, strict=True):
-            for at in range(0, writer.size, _CHUNK):
-                self._count_lost(writer[at : at + _CHUNK][~was_read[at : at + _CHUNK]])
+        for cells in self._cells:
+            self._count_lost(cells.writer, np.where(cells.was_read, 0, cells.sizes))
         for store in self._stores:
             steps = (store.step,) if store.step else ()
             if store.lost and store.is_output:
@@ -244,12 +267,12 @@ class GlobalMemory:
             elif store.lost >= store.region.num_bytes:
                 yield _unread(f"nothing loads what {store.name} holds", second_reads.get(store.lost, ()))
 
-    def _count_lost(self, writers: NDArray[np.int32]) -> None:
-        if writers.any():
-            counts = np.bincount(writers.reshape(-1))
-            for number in np.flatnonzero(counts).tolist():
-                if number:
-                    self._stores[number - 1].lost += int(counts[number])
+    def _count_lost(self, writer: NDArray[np.int32], num_bytes: NDArray[np.int64]) -> None:
+        """Notes of what wrote some cells how many bytes of each nothing has read."""
+        counts = np.bincount(writer, num_bytes)
+        for number in np.flatnonzero(counts).tolist():
+            if number:
+                self._stores[number - 1].lost += int(counts[number])
 
 
 def _converts(step: Step) -> bool:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from npusim import NpusimError
 from npusim.check import MEANING, Area, Finding, Kind, check
+from npusim.check.cells import Cells
+from npusim.mem.region import Region
 from tests.check.program import Program, W
 
 PADS = [f"conv_opd0_{side}_pad" for side in ("up", "dn", "lf", "rt")]
@@ -236,6 +239,17 @@ def test_gmem_rules(areas: tuple[Area, ...], kind: Kind, commands: tuple[int, ..
     size = 0x1000 + 8 * 16 if kind == Kind.OUT_OF_RANGE else 0
     areas = tuple(area for area in areas if not (size and area.name == "output y"))
     assert (kind, commands) in found(pipeline(), *areas)
+
+
+def test_memory_that_no_command_tells_apart_costs_nothing_to_follow() -> None:
+    huge = Area("temporary", 2, 0, 1 << 39, is_set=True)
+    assert found(pipeline(), WHOLE, INPUT, OUTPUT, huge) == [(Kind.UNREAD, ())]
+
+
+def test_more_separate_runs_in_gmem_than_are_followed_are_refused() -> None:
+    regions = [Region(0, start, (15, 512, 512), (1 << 22, 1 << 12, 8), 1) for start in range(3)]
+    with pytest.raises(NpusimError, match="11,796,480 separate runs of bytes, but check follows at most 8,388,608"):
+        Cells(1 << 27).cut(regions)
 
 
 def test_a_store_cut_short_is_an_error_where_an_output_or_a_later_load_lacks_the_rest() -> None:
