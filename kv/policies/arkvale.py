@@ -1,4 +1,4 @@
-"""ArkVale: pages are described by a centre and a mean distance, and one choice serves a whole layer."""
+"""ArkVale: pages are described by a centre and the mean distance from it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy as np
 
 from kv.arrays import FloatArray
 from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit
+from kv.policies.key_blocks import KeyBlocks
 from kv.policies.page_vectors import PageVectors
+from kv.policies.protected import EndPagesState
+from kv.policies.shared import SharedState, Sharing
+from kv.policies.vector_table import ENOUGH, Stored
 
 
 class DigestState(PageVectors):
     """For each full page, the centre of its keys and their mean distance from it."""
 
     def __init__(self, context: LayerContext, policy: ArkVale) -> None:
-        super().__init__(context)
-        g = context.geometry
-        self._policy = policy
-        self._tail = np.zeros((0, g.num_kv_heads, g.head_dim), np.float32)  # keys of the page that is not full
+        super().__init__(context, policy.stored)
+        self._blocks = KeyBlocks(context.geometry, context.geometry.page_size)
 
     @property
     def num_described(self) -> int:
@@ -27,48 +29,43 @@ class DigestState(PageVectors):
 
     def append(self, start: int, keys: FloatArray) -> None:
         super().append(start, keys)
-        size = self.geometry.page_size
-        first, last = start // size, self.num_described
-        keys = np.concatenate([self._tail, keys])
-        # [kv_heads, P, S, dim]
-        pages = keys[: (last - first) * size].reshape(last - first, size, *keys.shape[1:]).transpose(2, 0, 1, 3)
-        self._tail = keys[(last - first) * size :].copy()
-        if last == first:
-            return
-        centre = (pages.max(2) + pages.min(2)) / 2
-        self.describe(first, np.stack([centre, np.abs(pages - centre[:, :, None]).mean(2)], 1).swapaxes(2, 3))
+        pages = self._blocks.add(keys)
+        if pages.shape[1]:
+            centre = (pages.max(2) + pages.min(2)) / 2
+            distance = np.abs(pages - centre[:, :, None]).mean(2)
+            self.describe(start // self.geometry.page_size, np.stack([centre, distance], 1).swapaxes(2, 3))
+
+    def learn(self, read_keys: ReadKeys) -> None:
+        self._table.settle(ENOUGH)
 
     def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
-        budget_pages = self.geometry.pages(self.context.budget_tokens)
-        window = min(self._policy.window, budget_pages)
-        scores = np.full((1, self.num_pages), np.inf, np.float32)
-        scores[0, : self.num_described] = self.weigh(q, np.abs(q)).sum(0)
-        scores[0, : min(self._policy.sinks, budget_pages - window)] = np.inf
-        scores[0, max(0, self.num_pages - window) :] = np.inf
+        self._table.settle()
+        scores = np.full((len(q), self.num_pages), np.inf, np.float32)
+        scores[:, : self.num_described] = self.weigh(q, np.abs(q))
         return scores
 
     def truncate(self, length: int, read_keys: ReadKeys) -> None:
-        size = self.geometry.page_size
-        if length // size < self.length // size:
-            self._tail = read_keys()[:, length // size * size : length].swapaxes(0, 1).copy()
-        else:
-            self._tail = self._tail[: length % size]
+        self._blocks.truncate(self.length, length, read_keys)
         super().truncate(length, read_keys)
 
 
 @dataclass(frozen=True)
 class ArkVale(Policy):
-    """Ranks pages by q.centre + |q|.mean distance, summed over all heads. That is closer to q.k than Quest's score, but
-    not a bound.
+    """Ranks pages by q.centre + |q|.mean distance. That is closer to q.k than Quest's score, but not a bound.
 
     sinks, window   the first and last pages are always kept, if the budget has room for them
+    sharing         which heads share a choice; in the paper, all of a layer
+    stored          what centres and distances are kept as
     """
 
     sinks: int = 1
     window: int = 2
+    sharing: Sharing = Sharing.LAYER
+    stored: Stored = Stored.AS_KEYS
     name: ClassVar[str] = "arkvale"
     paper: ClassVar[str] = "NeurIPS 2024"
     unit: ClassVar[Unit] = Unit.PAGE
 
     def start(self, context: LayerContext) -> State:
-        return DigestState(context, self)
+        shared = SharedState(DigestState(context, self), self.sharing, context.unit_tokens(self.unit))
+        return EndPagesState(shared, self.sinks, self.window)

@@ -42,6 +42,16 @@ class LayerContext:
     budget_tokens: int
     element_bytes: int
 
+    def paged(self, page_size: int) -> LayerContext:
+        """The same with pages of the policy's own size: each is several of the cache's pages, or a part of one. KVError
+        where neither size divides the other."""
+        own = self.geometry.page_size
+        if page_size < 1 or (page_size % own and own % page_size):
+            raise KVError(
+                f"pages of {page_size} tokens in a cache whose pages have {own}: one must be a multiple of the other"
+            )
+        return replace(self, geometry=replace(self.geometry, page_size=page_size))
+
     def unit_tokens(self, unit: Unit) -> int:
         """Number of tokens in one unit."""
         return self.geometry.page_size if unit is Unit.PAGE else 1
@@ -143,6 +153,11 @@ class Policy:
     def start(self, context: LayerContext) -> State:
         """A new state. Raises KVError if the policy cannot work in this context."""
         raise NotImplementedError
+
+    @property
+    def own_page_size(self) -> int | None:
+        """Tokens of a page where the policy says so itself; else its pages are the cache's."""
+        return None
 
 
 def grown(array: np.ndarray, needed: int, axis: int) -> np.ndarray:

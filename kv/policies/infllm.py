@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from kv.arrays import FloatArray
-from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, grown
+from kv.policies.base import LayerContext, Policy, ReadKeys, State, Unit, group_scores, grown
 from kv.policies.protected import keep_ends
+from kv.policies.shared import SharedState, Sharing
 from kv.policies.table import best
 
 
@@ -43,9 +44,8 @@ class RepresentativeState(State):
     def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
         g = self.geometry
         self.learn(read_keys)
-        scores = np.full((1, self.num_pages), np.inf, np.float32)
-        grouped = q.reshape(g.num_kv_heads, -1, g.head_dim).sum(1)
-        scores[0, : self._settled] = np.einsum("hd,hpd->p", grouped, self._means[:, : self._settled])
+        scores = np.full((len(q), self.num_pages), np.inf, np.float32)
+        scores[:, : self._settled] = group_scores(q, self._means[:, : self._settled]).reshape(len(q), -1)
         keep_ends(scores, g.page_size, self.length, self._policy.sinks, 0)
         return scores
 
@@ -79,8 +79,7 @@ class RepresentativeState(State):
 
 @dataclass(frozen=True)
 class InfLLM(Policy):
-    """A page's key is the mean key of its `representatives` most attended tokens. q.key, summed over heads, gives one
-    choice for the layer.
+    """A page's key is the mean key of its `representatives` most attended tokens, and its score is q.key.
 
     Differences from the paper: a block is the cache's page here, not 128 tokens (set page_size); prefill is dense;
     distant tokens keep their rotary distances, since keys are cached after RoPE. The 128 sinks and 4,096 local tokens
@@ -91,16 +90,18 @@ class InfLLM(Policy):
     local_share         share of the budget for a sliding window
     voters              number of queries, from a token's own on, whose attention to it counts for the choice of
                         representatives
+    sharing             which heads share a choice; in the paper, all of a layer
     """
 
     representatives: int = 4
     sinks: int = 4
     local_share: float = 0.5
     voters: int = 512
+    sharing: Sharing = Sharing.LAYER
     name: ClassVar[str] = "infllm"
     paper: ClassVar[str] = "arXiv 2402.04617"
     unit: ClassVar[Unit] = Unit.PAGE
     wants_weights: ClassVar[bool] = True
 
     def start(self, context: LayerContext) -> State:
-        return RepresentativeState(context, self)
+        return SharedState(RepresentativeState(context, self), self.sharing, context.unit_tokens(self.unit))

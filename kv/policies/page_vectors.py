@@ -5,18 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from kv.arrays import FloatArray
-from kv.policies.base import LayerContext, State, grown
+from kv.policies.base import LayerContext, ReadKeys, State
+from kv.policies.vector_table import Stored, VectorTable
 
 
 class PageVectors(State):
-    """A state with the vectors of pages, float32 [kv_heads, 2, head_dim, pages].
+    """A state with the vectors of pages, [kv_heads, 2, head_dim, pages]."""
 
-    Pages are the last axis, since BLAS multiplies a vector by such a matrix fastest."""
-
-    def __init__(self, context: LayerContext) -> None:
+    def __init__(self, context: LayerContext, stored: Stored = Stored.AS_KEYS) -> None:
         super().__init__(context)
-        g = context.geometry
-        self._vectors = np.zeros((g.num_kv_heads, 2, g.head_dim, 0), np.float32)
+        self._table = VectorTable(context.geometry.num_kv_heads, 2 * context.geometry.head_dim, stored)
 
     @property
     def num_described(self) -> int:
@@ -25,21 +23,23 @@ class PageVectors(State):
 
     @property
     def vectors(self) -> FloatArray:
-        """The vectors, float32 [kv_heads, 2, head_dim, num_described]."""
-        return self._vectors[..., : self.num_described]
+        """The vectors, [kv_heads, 2, head_dim, num_described]."""
+        return self._table.vectors.reshape(self.geometry.num_kv_heads, 2, self.geometry.head_dim, -1)
 
     def describe(self, first: int, fresh: FloatArray) -> None:
         """Stores the vectors `fresh`, float32 [kv_heads, 2, head_dim, n], of the pages from `first` on."""
-        self._vectors = grown(self._vectors, first + fresh.shape[-1], axis=3)
-        self._vectors[..., first : first + fresh.shape[-1]] = fresh
+        self._table.put(first, fresh.reshape(len(fresh), -1, fresh.shape[-1]))
 
     def weigh(self, by_first: FloatArray, by_second: FloatArray) -> FloatArray:
         """by_first . first vector + by_second . second vector of each page, float32 [q_heads, pages]. Both arguments:
         float32 [q_heads, head_dim]."""
-        heads, pages = self.geometry.num_kv_heads, self.num_described
-        both = np.concatenate([by_first, by_second], 1).reshape(heads, self.geometry.group, -1)
-        rows = self._vectors.reshape(heads, both.shape[-1], -1)[..., :pages]
-        return (both @ rows).reshape(len(by_first), pages)
+        both = np.concatenate([by_first, by_second], 1)
+        both = both.reshape(self.geometry.num_kv_heads, self.geometry.group, -1)
+        return self._table.dot(self._table.scaled(both)).reshape(len(by_first), -1)
+
+    def truncate(self, length: int, read_keys: ReadKeys) -> None:
+        super().truncate(length, read_keys)
+        self._table.cut(self.num_described)
 
     @property
     def score_bytes(self) -> int:
@@ -47,5 +47,4 @@ class PageVectors(State):
 
     @property
     def metadata_bytes(self) -> int:
-        g = self.geometry
-        return 2 * g.num_kv_heads * g.head_dim * self.num_described * self.context.element_bytes
+        return self._table.num_bytes(self.context.element_bytes)

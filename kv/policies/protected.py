@@ -37,6 +37,23 @@ class ProtectedState(WrappedState):
         return scores
 
 
+class EndPagesState(WrappedState):
+    """First and last pages of a policy that always keeps some, as far as the budget of the moment holds them: the last
+    ones win."""
+
+    def __init__(self, base: State, sinks: int, recent: int) -> None:
+        super().__init__(base)
+        self._sinks, self._recent = sinks, recent
+
+    def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
+        scores = self.base.scores(q, read_keys).copy()
+        budget_pages = self.geometry.pages(self.context.budget_tokens)
+        recent = min(self._recent, budget_pages)
+        scores[:, : min(self._sinks, budget_pages - recent)] = np.inf
+        scores[:, max(0, scores.shape[1] - recent) :] = np.inf
+        return scores
+
+
 @dataclass(frozen=True)
 class Protected(Wrapper):
     """Keeps sinks and a recent window, within the budget, with any policy.

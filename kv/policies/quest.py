@@ -28,7 +28,7 @@ class PageBoxes(PageVectors):
         fresh = np.stack([np.moveaxis(extreme.reduceat(keys, cuts, axis=0), 0, -1) for extreme in extremes], 1)
         if start % size:
             for side, extreme in enumerate(extremes):
-                extreme(fresh[:, side, :, 0], self._vectors[:, side, :, first], out=fresh[:, side, :, 0])
+                extreme(fresh[:, side, :, 0], self.vectors[:, side, :, first], out=fresh[:, side, :, 0])
         self.describe(first, fresh)
 
     @property

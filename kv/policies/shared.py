@@ -26,8 +26,14 @@ class Sharing(Enum):
     """The same by the sum of their scores (as in sparse-frontier, PQCache)."""
     KV_MEAN = "kv_mean"
     """The same by the mean of their scores."""
+    KV_SOFTMAX = "kv_softmax"
+    """The same by the sum of each query head's softmax over the units, so that a sharp head outvotes flat ones."""
+    KV_GAP = "kv_gap"
+    """The same by how little each query head's score is below its own best one. Needs no exp."""
     LAYER = "layer"
     """All heads of a layer share one, by the sum over all heads (as in InfLLM, ArkVale)."""
+    LAYER_MEAN_QUERY = "layer_mean_query"
+    """The same, where each KV head scores the mean of its query heads (as in SGLang's Quest)."""
     UNION = "union"
     """The query heads of a KV head share everything that any of them chose, up to group times the budget."""
 
@@ -42,9 +48,11 @@ class SharedState(WrappedState):
         self._unit_tokens = unit_tokens
 
     def scores(self, q: FloatArray, read_keys: ReadKeys) -> FloatArray:
-        scores = self.base.scores(q, read_keys)
         g = self.geometry
-        if self._sharing is Sharing.LAYER:
+        if self._sharing is Sharing.LAYER_MEAN_QUERY:
+            q = np.repeat(q.reshape(g.num_kv_heads, g.group, -1).mean(1), g.group, axis=0)
+        scores = self.base.scores(q, read_keys)
+        if self._sharing in (Sharing.LAYER, Sharing.LAYER_MEAN_QUERY):
             return scores.sum(0, keepdims=True)
         if len(scores) != g.num_q_heads or self._sharing is Sharing.Q_HEAD:
             return scores
@@ -55,11 +63,28 @@ class SharedState(WrappedState):
             return grouped.sum(1)
         if self._sharing is Sharing.KV_MEAN:
             return grouped.mean(1)
+        if self._sharing in (Sharing.KV_SOFTMAX, Sharing.KV_GAP):
+            return self._compared(grouped)
         count = -(-self.context.budget_tokens // self._unit_tokens)
         kept = best(scores[:, :-1], count - 1).reshape(g.num_kv_heads, g.group, -1).any(1)
         union = np.full((g.num_kv_heads, scores.shape[1]), np.float32(np.inf))
         union[:, :-1][~kept] = -np.inf
         return union
+
+    def _compared(self, grouped: FloatArray) -> FloatArray:
+        """Scores [kv_heads, group, units], joined after each query head's are set against its own best; +inf stays."""
+        must = grouped == np.inf
+        open_ones = np.where(must, -np.inf, grouped)
+        best_of_head = open_ones.max(-1, keepdims=True)
+        gaps = open_ones - np.where(np.isfinite(best_of_head), best_of_head, 0)
+        if self._sharing is Sharing.KV_GAP:
+            joined = gaps.max(1)
+        else:
+            shares = np.exp(gaps / np.float32(np.sqrt(self.geometry.head_dim)))
+            joined = (shares / np.maximum(shares.sum(-1, keepdims=True), np.float32(1e-30))).sum(1)
+            joined[(open_ones == -np.inf).all(1)] = -np.inf
+        joined[must.any(1)] = np.inf
+        return joined
 
     def width(self, count: int, num_units: int) -> int:
         if self._sharing is Sharing.UNION:

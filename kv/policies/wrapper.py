@@ -68,3 +68,7 @@ class Wrapper(Policy):
     def __post_init__(self) -> None:
         for name in ("name", "paper", "unit", "wants_weights", "evicts", "dense_within_budget"):
             object.__setattr__(self, name, getattr(self.base, name))
+
+    @property
+    def own_page_size(self) -> int | None:
+        return self.base.own_page_size

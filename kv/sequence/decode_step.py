@@ -10,7 +10,7 @@ import numpy as np
 from kv.arrays import BoolArray
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
-from kv.policies.table import PAD, UnitTable
+from kv.policies.table import UnitTable
 from kv.sequence.gather import Gather
 from kv.sequence.traffic import StepTraffic, dense_traffic, table_traffic
 
@@ -49,13 +49,11 @@ class DecodeStep:
         heads, blocks = geometry.num_kv_heads, geometry.pages(self.length)
         if self.chosen is None:
             return np.ones((heads, blocks), np.bool_)
-        units, unit_tokens = self.chosen.table.units, self.chosen.gather.unit_tokens
-        rows = np.arange(len(units) if len(units) > 1 else heads)
-        head_of = np.broadcast_to((rows * heads // len(rows))[:, None], (len(rows), units.shape[1]))
-        units = np.broadcast_to(units, head_of.shape)
-        real = units != PAD
+        gather = self.chosen.gather
+        rows, columns = np.nonzero(gather.valid)
         read = np.zeros((heads, blocks), np.bool_)
-        read[head_of[real], units[real] * unit_tokens // geometry.page_size] = True
+        of_head = slice(None) if gather.heads is None else gather.heads[rows]
+        read[of_head, gather.positions[rows, columns] // geometry.page_size] = True
         return read
 
     def traffic(self, cache: PagedCache, seq: Hashable) -> StepTraffic:
@@ -66,8 +64,8 @@ class DecodeStep:
         return table_traffic(
             cache,
             gather.slots,
-            self.chosen.table,
-            unit_tokens=gather.unit_tokens,
+            piece_tokens=gather.piece_tokens,
             kept_tokens=int(gather.valid.sum()),
+            entries=self.chosen.table.units.size,
             metadata_bytes=self.chosen.score_bytes,
         )

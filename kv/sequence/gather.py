@@ -34,17 +34,19 @@ class Scratch:
 class Gather:
     """One layer's table, resolved with the block table.
 
+    A unit is one piece of memory, or several pages of the cache, each a piece.
+
     heads       int64 [rows]: the KV head of each row; None if one row serves all heads
-    slots       int64 [rows, width]: the first slot of each unit in the pool; padding is in the null page
-    positions   int64 [rows, width * unit_tokens]
-    valid       bool [rows, width * unit_tokens]: False for padding
+    slots       int64 [rows, pieces]: the first slot of each piece in the pool; padding is in the null page
+    positions   int64 [rows, pieces * piece_tokens]
+    valid       bool [rows, pieces * piece_tokens]: False for padding
     """
 
     heads: IntArray | None
     slots: IntArray
     positions: IntArray
     valid: BoolArray
-    unit_tokens: int
+    piece_tokens: int
 
     def row(self, row: int) -> Gather:
         """The gather of a single row."""
@@ -58,8 +60,9 @@ class Gather:
         """The keys and values for a model. Unless one row serves all heads, they are in scratch memory."""
         g = pool.geometry
         slots = self.slots[0] if self.heads is None else self.slots
-        if self.unit_tokens == 1:
-            k, v = pool.read_slots(layer, slots, self.heads)
+        if self.piece_tokens < g.page_size:
+            tokens = (slots[..., None] + np.arange(self.piece_tokens)).reshape(*slots.shape[:-1], -1)
+            k, v = pool.read_slots(layer, tokens, self.heads)
         else:
             memory = scratch.of(2 * self.slots.size * g.page_size * g.head_dim)
             k, v = (
@@ -78,13 +81,12 @@ class Gather:
 
 def resolve(table: UnitTable, unit_tokens: int, block_table: BlockTable, length: int, geometry: Geometry) -> Gather:
     """The gather of a policy's table for a sequence of `length` tokens."""
-    pages = np.asarray(block_table.pages, np.int64)
-    first = table.units * unit_tokens
-    slots = np.where(
-        table.valid, pages[first // geometry.page_size] * geometry.page_size + first % geometry.page_size, NULL_PAGE
-    )
-    positions = (first[..., None] + np.arange(unit_tokens)).reshape(len(first), -1)
-    valid = np.repeat(table.valid, unit_tokens, axis=1) & (positions < length)
-    rows = len(table.units)
+    pages, size, rows = np.asarray(block_table.pages, np.int64), geometry.page_size, len(table.units)
+    piece = min(unit_tokens, size)
+    first = (table.units[..., None] * unit_tokens + np.arange(0, unit_tokens, piece)).reshape(rows, -1)
+    real = np.repeat(table.valid, unit_tokens // piece, axis=1) & (first < length)
+    slots = np.where(real, pages[np.minimum(first // size, len(pages) - 1)] * size + first % size, NULL_PAGE)
+    positions = (first[..., None] + np.arange(piece)).reshape(rows, -1)
+    valid = np.repeat(real, piece, axis=1) & (positions < length)
     heads = None if rows == 1 else np.arange(rows) * geometry.num_kv_heads // rows
-    return Gather(heads, slots, positions, valid, unit_tokens)
+    return Gather(heads, slots, positions, valid, piece)

@@ -61,9 +61,10 @@ class PagedKV:
         policy = policy or Full()
         budget_tokens = UNLIMITED if budget_tokens is None else budget_tokens
         g = cache.geometry
-        if budget_tokens < g.page_size:
+        page_size = policy.own_page_size or g.page_size
+        if budget_tokens < page_size:
             raise KVError(
-                f"a budget of {budget_tokens} tokens is below one page of {g.page_size}: raise the budget or "
+                f"a budget of {budget_tokens} tokens is below one page of {page_size}: raise the budget or "
                 "use smaller pages"
             )
         self.cache, self.seq, self.policy, self.budget_tokens = cache, seq, policy, budget_tokens

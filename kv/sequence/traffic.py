@@ -9,7 +9,7 @@ import numpy as np
 
 from kv.arrays import IntArray
 from kv.memory.cache import PagedCache
-from kv.policies.table import UnitTable
+from kv.pages.allocator import NULL_PAGE
 
 INDEX_BYTES = 4
 """Bytes of one entry of a page table."""
@@ -49,30 +49,30 @@ class StepTraffic:
 def table_traffic(
     cache: PagedCache,
     slots: IntArray,
-    table: UnitTable,
     *,
-    unit_tokens: int,
+    piece_tokens: int,
     kept_tokens: int,
+    entries: int,
     metadata_bytes: int,
 ) -> StepTraffic:
-    """The traffic of gathering the units of a table. `slots`, int64 [rows, width], has the first slot of each unit. If
-    there is one row, every KV head reads it."""
+    """The traffic of gathering a table of `entries` units. `slots`, int64 [rows, pieces], has the first slot of each
+    piece; padding is in the null page. If there is one row, every KV head reads it."""
     g = cache.geometry
     sharers = g.num_kv_heads if len(slots) == 1 else 1
     row_bytes = g.head_dim * cache.pool.dtype.itemsize
     token_bytes = 2 * row_bytes
-    valid = table.valid
-    issued, kept = valid.size * unit_tokens * sharers, kept_tokens * sharers
+    valid = slots // g.page_size != NULL_PAGE
+    issued, kept = valid.size * piece_tokens * sharers, kept_tokens * sharers
     starts = valid.copy()
-    starts[:, 1:] &= ~(valid[:, :-1] & (np.diff(slots, axis=1) == unit_tokens))
-    units_of_run = np.diff(np.append(np.flatnonzero(starts.ravel()[valid.ravel()]), int(valid.sum())))
+    starts[:, 1:] &= ~(valid[:, :-1] & (np.diff(slots, axis=1) == piece_tokens))
+    pieces_of_run = np.diff(np.append(np.flatnonzero(starts.ravel()[valid.ravel()]), int(valid.sum())))
     return StepTraffic(
         metadata_bytes=metadata_bytes,
         page_bytes=kept * token_bytes,
-        index_bytes=INDEX_BYTES * table.units.size,
+        index_bytes=INDEX_BYTES * entries,
         padding_bytes=(issued - kept) * token_bytes,
         descriptors=2 * int(starts.sum()) * sharers,
-        longest_run=int(units_of_run.max(initial=0)) * unit_tokens * row_bytes,
+        longest_run=int(pieces_of_run.max(initial=0)) * piece_tokens * row_bytes,
     )
 
 
@@ -80,5 +80,6 @@ def dense_traffic(cache: PagedCache, seq: Hashable, length: int) -> StepTraffic:
     """The traffic of attending to everything through the block table."""
     size = cache.geometry.page_size
     pages = np.asarray(cache.manager.tables[seq].pages[: -(-length // size)], np.int64)[None]
-    table = UnitTable(np.arange(pages.shape[1])[None], np.array([pages.shape[1]]))
-    return table_traffic(cache, pages * size, table, unit_tokens=size, kept_tokens=length, metadata_bytes=0)
+    return table_traffic(
+        cache, pages * size, piece_tokens=size, kept_tokens=length, entries=pages.size, metadata_bytes=0
+    )

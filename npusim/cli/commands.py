@@ -93,6 +93,12 @@ COMMANDS = (
         "policy.",
         "eval",
     ),
+    Entry(
+        "calibrate",
+        "Fit to a language model how mean_pages narrows its keys, on a text; the file is for --policy "
+        "mean_pages:rank=R:calibration=FILE.",
+        "calibrate",
+    ),
     Entry("train", "Train a small Llama-style language model on a text file, in NumPy.", "train"),
     Entry(
         "model",

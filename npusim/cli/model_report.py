@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.progress import Progress
 
 import reference_model
@@ -20,6 +19,7 @@ from npusim.cli.printing import console
 from npusim.cli.reporters.fidelity import fidelity_renderables
 from npusim.cli.streams import working
 from npusim.cli.terminal import error_console
+from npusim.cli.texts import encoded
 from npusim.errors import UsageError
 from reference_model import Model
 from reference_model.kv_store import IntArray
@@ -34,8 +34,8 @@ FEWEST_CALIBRATION_TOKENS = 64
 FINDING = 1
 
 MODEL = ModelOption()
-TEXT = InputFile[Path](("--text",), "plain text (UTF-8) to measure on, from its beginning")
-TOKENS = Value(("--tokens",), "measure on the first N tokens", kinds.whole(1), default=2048)
+TEXT = InputFile[Path](("--text",), "plain text (UTF-8), from its beginning", note="to measure on")
+TOKENS = Value(("--tokens",), "use the first N tokens", kinds.whole(1), default=2048)
 PRECISION: Value[tuple[str, ...]] = precision_option(
     kind=kinds.commas(kinds.one_of(PRECISIONS, "FORMAT")),
     default=PRECISIONS,
@@ -106,14 +106,14 @@ def _as_dict(result: Fidelity) -> dict[str, object]:
 
 
 def _texts(model: Model, given: Given, calibrated: bool) -> Texts:
-    ids, tokens = _encoded(model, given[TEXT]), given[TOKENS]
+    ids, tokens = encoded(model, given[TEXT]), given[TOKENS]
     measured, rest = ids[: tokens + 1], ids[tokens + 1 :]
     if len(measured) < 2:
         raise UsageError(f"{given[TEXT]} has {len(measured)} tokens: at least 2 are needed to predict one from another")
     if not calibrated:
         return Texts(measured, rest)
     own = given[CALIBRATION]
-    calibration = (rest if own is None else _encoded(model, own))[:CALIBRATION_TOKENS]
+    calibration = (rest if own is None else encoded(model, own))[:CALIBRATION_TOKENS]
     if len(calibration) < FEWEST_CALIBRATION_TOKENS:
         raise UsageError(
             f"{own or given[TEXT]} leaves {len(calibration)} tokens for calibrating w8a8, but "
@@ -121,16 +121,6 @@ def _texts(model: Model, given: Given, calibrated: bool) -> Texts:
             "without w8a8"
         )
     return Texts(measured, calibration)
-
-
-def _encoded(model: Model, path: Path) -> IntArray:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no UTF-8 text (byte {error.start}): give a plain text file") from None
-    return np.asarray(model.tokenizer.encode(text), np.int64)
 
 
 def _twin(model: Model, precision: str, texts: Texts, smoothing: float) -> TwinModel:

@@ -88,6 +88,7 @@ def _rows_of(plan: Plan, context: int, outcomes: Mapping[Cell, Sequence[Outcome]
 
 def _row(plan: Plan, context: int, policy: str, budget: int, outcomes: Sequence[Outcome]) -> Row:
     values: dict[str, Any] = {name: getattr(plan, name) for name in _OF_PLAN}
+    values["page_size"] = plan.page_size_of(policy)
     values |= {name: float(np.mean([getattr(outcome, name) for outcome in outcomes])) for name in MEANS}
     return Row(
         context=context,

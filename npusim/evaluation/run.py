@@ -14,6 +14,7 @@ import numpy as np
 from kv.tasks.base import Sample, Task
 from kv.tasks.files import FileTask
 from npusim.errors import UsageError
+from npusim.evaluation.calibration import check_calibration
 from npusim.evaluation.journal import Journal
 from npusim.evaluation.lanes import Lane, Lanes, LaneSettings
 from npusim.evaluation.plan import FULL, Cell, Plan
@@ -43,6 +44,8 @@ def evaluate(
     model and the task that the plan names, and progress is reported only for whole samples. Raises UsageError if one
     of them ends early, or if the plan asks for something that the model or the task cannot do."""
     plan.check_model(model.config)
+    for key in plan.lanes():
+        check_calibration(key.policy, model)
     if isinstance(task, FileTask) and plan.samples > len(task.samples):
         raise UsageError(f"{plan.samples} samples of {task.name}: the file has {len(task.samples)}, ask for no more")
     done = dict(journal.done) if journal else {}
@@ -101,7 +104,7 @@ def evaluate_sample(
     keys = plan.lanes()
     settings = LaneSettings(
         max_new_tokens=sample.max_new_tokens,
-        page_size=plan.page_size,
+        page_size=plan.cache_page_size,
         device_tokens=plan.device_tokens,
         is_decided=lambda text: task.is_decided(text, sample),
     )

@@ -15,8 +15,11 @@ from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.memory.pool import BF16, DTYPES, FLOAT32
 from kv.policies import POLICIES, policy_named
+from kv.policies.arkvale import ArkVale
 from kv.policies.base import Policy, Unit
 from kv.policies.full import Full
+from kv.policies.mean_pages import MeanPages
+from kv.policies.paged import Paged
 from kv.policies.per_layer import PerLayer
 from kv.policies.pqcache import PQCache
 from kv.policies.protected import Protected
@@ -33,9 +36,15 @@ WRAPPED = [
     PerLayer(policy_named("h2o"), 1),
     PerLayer(Shared(Protected(Quest(), 2, 3), Sharing.KV_SUM), 1),
 ]
-EVERY: list[Policy] = [*POLICIES, *WRAPPED]
+OWN_PAGES = [Paged(Shared(Quest(), Sharing.KV_MAX), 8), Paged(policy_named("arkvale:stored=int8"), 8), MeanPages(4, 2)]
+EVERY: list[Policy] = [*POLICIES, *WRAPPED, *OWN_PAGES]
 
 each_policy = pytest.mark.parametrize("policy", EVERY, ids=repr)
+
+
+def fitting(policy: Policy, budget: int) -> int:
+    """The budget, or one page where that is more."""
+    return max(budget, policy.own_page_size or 0)
 
 
 def new_store(
@@ -62,7 +71,7 @@ def test_a_budget_of_the_whole_context_is_bitwise_dense(
         return
     text = make_text(seed, prompt + more)
     dense = decode(new_store(geometry, Full(), None, dtype), text, prompt)
-    budget = max(text.length, 5)
+    budget = fitting(policy, max(text.length, 5))
     for ours, theirs in zip(decode(new_store(geometry, policy, budget, dtype), text, prompt), dense, strict=True):
         np.testing.assert_array_equal(ours.out, theirs.out)
 
@@ -73,9 +82,9 @@ def test_a_budget_of_the_whole_context_is_bitwise_dense(
 def test_a_selection_is_a_fixed_table_ascending_padded_and_within_the_budget(
     policy: Policy, seed: int, prompt: int, budget: int, geometry: Geometry, make_text: Maker, decode: Maker
 ) -> None:
-    text = make_text(seed, prompt + 8)
+    text, budget = make_text(seed, prompt + 8), fitting(policy, budget)
     store = new_store(geometry, policy, budget)
-    unit = geometry.page_size if policy.unit is Unit.PAGE else 1
+    unit = (policy.own_page_size or geometry.page_size) if policy.unit is Unit.PAGE else 1
     count = -(-budget // unit)
     union = isinstance(policy, Shared) and policy.sharing is Sharing.UNION
     for step in decode(store, text, prompt):
@@ -111,7 +120,7 @@ def test_no_policy_can_attend_to_a_freed_or_foreign_page(
     """A run in a used pool, its free pages full of NaN and another sequence beside it, is bitwise the run in a fresh
     pool."""
     text, retry, other = make_text(seed, 30), make_text(seed + 1, 30), make_text(seed + 2, 30)
-    cut = min(cut, prompt)
+    cut, budget = min(cut, prompt), fitting(policy, budget)
 
     def outputs(used: bool) -> list[np.ndarray]:
         store = new_store(geometry, policy, budget)
@@ -257,6 +266,8 @@ def test_bad_keys_are_refused_and_nothing_changes(geometry: Geometry, make_text:
 def test_a_policy_is_named_with_its_settings() -> None:
     assert policy_named("twilight:p=0.95") == Twilight(Quest(), 0.95)
     assert policy_named("quest:sharing=layer") == Shared(Quest(), Sharing.LAYER)
+    assert policy_named("quest:page_size=8:sinks=16") == Paged(Protected(policy_named("quest"), 16, 0), 8)
+    assert policy_named("arkvale:sinks=2") == ArkVale(sinks=2), "its own sinks, which are pages"
     assert policy_named("pqcache:bits=4:sinks=0") == PQCache(bits=4, sinks=0)
 
 
@@ -265,10 +276,14 @@ def test_a_policy_is_named_with_its_settings() -> None:
     [
         ("quests", "there is no policy 'quests': choose one of full, random"),
         ("twilight:q=1", "twilight has no setting 'q': it has p"),
-        ("full:p=1", "full has no setting 'p': it has none"),
+        ("full:p=1", "full has no setting 'p': it has page_size, recent, sinks"),
         ("pqcache:bits=six", "bits of pqcache is 'six': it must be a number, as 6"),
-        ("quest:sharing=all", "must be q_head or kv_max or kv_sum or kv_mean or layer or union"),
+        ("quest:sharing=all", "must be q_head or kv_max or kv_sum or kv_mean or kv_softmax or kv_gap or layer"),
         ("twilight:p=2", "p is 2.0: the kept share"),
+        ("oracle:page_size=8", "oracle chooses single tokens, so it has no page size"),
+        ("mean_pages:sub_page=3", "sub_page is 3: it must divide the page of 8 tokens"),
+        ("mean_pages:rank=32", "a projection needs both"),
+        ("mean_pages:sharing=layer", "sharing of mean_pages is layer: it must be one of kv_softmax, kv_gap, kv_max"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_in_a_sentence(spec: str, message: str) -> None:

@@ -34,7 +34,7 @@ def stored(store: PagedKV, text: Any, cuts: list[int], decode: Maker) -> PagedKV
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", MEMBERS, ids=lambda policy: f"{type(policy).__name__}-{policy.name}")
 @settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 99), budgets=st.lists(st.integers(4, 40), min_size=2, max_size=2), early=st.booleans())
+@given(seed=st.integers(0, 99), budgets=st.lists(st.integers(8, 40), min_size=2, max_size=2), early=st.booleans())
 def test_going_on_under_a_member_is_the_same_bitwise_as_having_run_it_alone(
     policy: Policy, seed: int, budgets: list[int], early: bool, geometry: Geometry, make_text: Maker, decode: Maker
 ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
+from kv.policies import settings_of
 from kv.policies.base import Policy
 from kv.policies.wrapper import Wrapper
 from npusim.cli.printing import Grid, Printable, bold
@@ -105,7 +107,8 @@ def result_tables(rows: Sequence[Row]) -> Iterator[Printable]:
     budget."""
     for grid in _grids(rows):
         if grid.heading:
-            yield bold(f"\n{grid.heading}")
+            yield Text()
+            yield bold(grid.heading)
         budgets = [f"{budget:,}" for budget in grid.budgets]
         table = Grid(f"{grid.title} \\ budget".ljust(26), *budgets, right=budgets, min_width=7)
         for name, values in grid.lines.items():
@@ -168,12 +171,7 @@ def policy_table(policies: Sequence[Policy]) -> Grid:
     table = Grid("--policy", "chooses", "evicts", "settings", "paper", "how", title="policies")
     for policy in policies:
         kind = type(policy.base if isinstance(policy, Wrapper) else policy)
-        values = {field.name: getattr(policy, field.name) for field in fields(policy)}
-        settings = " ".join(
-            f"{name}={getattr(value, 'value', value)}"
-            for name, value in values.items()
-            if not isinstance(value, Policy)
-        )
+        settings = " ".join(f"{name}={getattr(value, 'value', value)}" for name, value in settings_of(policy).items())
         table.add_row(
             policy.name,
             f"{policy.unit.value}s",

@@ -24,9 +24,10 @@ def draw(rows: Sequence[Row], kind: str) -> bytes:
     for panel, context in zip(panels, contexts, strict=True):
         _draw_panel(panel, [row for row in rows if row.context == context], names)
     budgets = ", ".join(f"{budget:,}" for budget in sorted({row.budget for row in rows}))
+    sizes = " and ".join(str(size) for size in sorted({row.page_size for row in rows}))
     panels[0].set_ylabel(f"score: {rows[0].task}")
     figure.suptitle(
-        f"{rows[0].model}, pages of {rows[0].page_size}\nbudgets {budgets} tokens, left to right",
+        f"{rows[0].model}, pages of {sizes}\nbudgets {budgets} tokens, left to right",
         fontsize="medium",
     )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
