@@ -62,7 +62,7 @@ def test_an_interrupted_command_says_where_it_goes_on_and_does(
     assert "1 of 2 samples are in" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["out.json.journal"]
     assert main([*command, "--seed", "5"]) == 2
-    assert "with seed 0, this one has 5" in capsys.readouterr().err
+    assert "with seed 0, but this one has 5" in capsys.readouterr().err
     assert main(command) == 0
     assert seen == [(96, 0), (96, 1), (96, 1)]
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
