@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.text import Text
 
 from kv.policies import settings_of
 from kv.policies.base import Policy
@@ -107,7 +106,7 @@ def result_tables(rows: Sequence[Row]) -> Iterator[Printable]:
     budget."""
     for grid in _grids(rows):
         if grid.heading:
-            yield Text()
+            yield ""
             yield bold(grid.heading)
         budgets = [f"{budget:,}" for budget in grid.budgets]
         table = Grid(f"{grid.title} \\ budget".ljust(26), *budgets, right=budgets, min_width=7)
