@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.claim import Say
 from benchmarks.cpu import median_seconds
 from benchmarks.needs import TIMING_FILES
-from benchmarks.support.published_times import LIKE_FOR_LIKE, MAIXCAM_FRAMES_PER_S, published
+from benchmarks.support.published_times import MAIXCAM_FRAMES_PER_S
 from benchmarks.support.timed_networks import (
     DATA,
     FITTED,
@@ -26,63 +26,55 @@ from benchmarks.support.timed_networks import (
     read_model,
     row_of,
 )
-from benchmarks.support.whole_planes import NETWORKS, least_ms
 from npusim.board import Board, board_named, default_board
-from npusim.chip import CV180X, CV181X
+from npusim.chip import CHIPS
 from npusim.loader.cvimodel import parse_cvimodel
 from npusim.loader.cvimodel_types import TpuRoutine
 from npusim.program.model import section_cmdbufs
 from npusim.timing import Timeline, Workload, concatenate, time_workload, workload_of_cmdbuf, workload_of_model
 
-EXPLAINED = ("mobilenet_v2_caffe", "cv181x")
-"""Compiled years ago in another way: docs/timing.md says how."""
-
 
 @cache
-def golden() -> list[tuple[Row, str]]:
-    return list(golden_rows())
+def golden() -> dict[tuple[str, str], Row]:
+    return {(row.network, row.chip): row for row in golden_rows()}
 
 
 def networks(say: Say) -> float:
-    """Mean error in percent of the networks of NPUSIM_TIMING_FILES, each by a program of the network that was
-    published."""
-    say("Files against the published time of the network of that name")
+    """Mean error in percent of the networks of NPUSIM_TIMING_FILES, each by the published network's program of the
+    compiler of the time."""
+    say("Files by today's compiler against the published time of the network of that name")
     say(HEAD)
     rows = list(folder_rows(TIMING_FILES.path()))
     for row in rows:
-        say(f"{row}" + ("   (decided a question)" if (row.network, row.chip) in FITTED else ""))
+        say(f"{row}")
     summary("all files", rows, say)
-    say("The same rows with a program of the network that was published, where the file's is another one")
+    say("The same rows by the published network's program of the compiler of the time")
     say(HEAD)
-    same = []
-    for row in rows:
-        ours, reason = LIKE_FOR_LIKE.get(row.network, (row.network, ""))
-        twin = next((r for r, _ in golden() if (r.network, r.chip) == (ours, row.chip)), None)
-        same.append(twin or row)
-        say(f"{same[-1]}   {reason}")
-    rest = [row for row in same if (row.network, row.chip) != EXPLAINED]
-    summary("without mobilenet_v2 on cv181x (docs/timing.md says why)", rest, say)
-    return 100 * summary("like for like", same, say)
+    same = [golden()[row.network, row.chip] for row in rows]
+    for row in same:
+        say(f"{row}" + ("   (decided a question)" if (row.network, row.chip) in FITTED else ""))
+    return 100 * summary("by the compiler of the time", same, say)
 
 
 def programs(say: Say) -> float:
-    """Mean error in percent of the programs in golden/data/timing, but for those compiled in another way."""
+    """Mean error in percent of the programs in golden/data/timing."""
     say(HEAD)
-    for row, _ in golden():
+    for row in golden().values():
         say(f"{row}")
-    grouped = [row for row, _ in golden() if " " not in row.network]
     say("DRAM traffic, MiB an inference: published, npusim")
-    for row in grouped:
+    for row in golden().values():
         if row.published_mib:
             mib, board = int(row.timeline.moved_bytes.sum()) / (1 << 20), row.published_mib
             say(f"{row.network:22} {row.chip:7} {board:8.2f} {mib:8.2f} {mib / board - 1:+7.1%}")
-    return 100 * summary("all but those compiled in another way", grouped, say)
+    for chip in CHIPS:
+        summary(chip.name, [row for (_, at), row in golden().items() if at == chip.name], say)
+    return 100 * summary("all", list(golden().values()), say)
 
 
 def sg2002(say: Say) -> float:
     """Error in percent of efficientnet_lite0 in bf16 on an SG2002 at 700 MHz, a cv181x program."""
     program = read_cmdbuf(DATA / "timing" / "efficientnet_lite0.cv181x.bf16.cmdbuf.xz")
-    row = row_of("efficientnet_lite0", [program], "efficientnet_lite0", "recamera")
+    row = row_of("efficientnet_lite0", [program], "recamera")
     assert row is not None
     say(HEAD)
     say(f"{row}   bf16")
@@ -103,21 +95,6 @@ def frames(say: Say) -> float:
         rest[name] = frame - ours
         say(f"{name:22} {frame:8.2f} {ours:8.2f} {frame - ours:8.2f}")
     return abs(rest["mobilenet_v2"] - rest["resnet18"])
-
-
-def tiling(say: Say) -> float:
-    """Most percent by which the least time of mobilenet_v1 or efficientnet_lite0 on cv180x lies above the published
-    one. Today's compiler cuts planes into tiles of few rows, which leaves units partly empty and computes borders
-    twice; the least time has neither."""
-    over = {}
-    for network in NETWORKS:
-        for chip in (CV180X, CV181X):
-            board = default_board(chip)
-            measured, least = published(network, board.name), least_ms(network, board)
-            assert measured is not None
-            over[network, chip.name] = least / measured.ms - 1
-            say(f"{network:22} {chip.name} {measured.ms:8.2f} {least:8.2f} {over[network, chip.name]:+7.1%}")
-    return 100 * max(over[network, "cv180x"] for network in ("mobilenet_v1", "efficientnet_lite0"))
 
 
 def summary(what: str, rows: list[Row], say: Say) -> float:

@@ -55,22 +55,6 @@ PUBLISHED: tuple[Published, ...] = (
     Published("efficientnet_lite0", "recamera", 24.276, "a reCamera log, bf16, median of its runs"),
 )
 
-LIKE_FOR_LIKE: dict[str, tuple[str, str]] = {
-    "googlenet": (
-        "googlenet_5x5",
-        "published: BVLC GoogLeNet of Caffe, with two LRN layers and 5x5 branches; the file has neither",
-    ),
-    "squeezenet1_1": ("squeezenet1_1_227", "published: 227x227 input, pooling rounded up; the file has 224x224"),
-    "mobilenet_v2": ("mobilenet_v2_caffe", "published: Caffe's, with an expansion in the first block"),
-    "resnet50": (
-        "resnet50_v1",
-        "published: Caffe's ResNet-50 with its strides in the 1x1 layers, 3.8 G MAC; the file has 4.1 G",
-    ),
-}
-"""Networks whose published times are of another network of that name (sophgo/tpu_compiler
-regression/generic/generic_models.sh names the vendor's): file name -> (network in golden/data/timing that is built like
-the published one, what differs)."""
-
 MAIXCAM_FRAMES_PER_S = {"mobilenet_v2": 130.0, "resnet18": 62.0, "resnet50": 28.0}
 """Whole frames a second, camera and post-processing included, on an SG2002 at 700 MHz (sipeed/MaixPy README.md
 @0008607)."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.support.lrn import lrns_of_googlenet
-from benchmarks.support.published_times import LIKE_FOR_LIKE, published
+from benchmarks.support.published_times import published
 from benchmarks.support.vendor_estimate import estimate_ms
 from npusim.board import board_named, default_board
 from npusim.chip import CHIPS, chip_named
@@ -76,11 +75,11 @@ def read_model(path: Path) -> list[Cmdbuf]:
     ]
 
 
-def row_of(network: str, cmdbufs: list[Cmdbuf], measured: str, board: str | None = None) -> Row | None:
-    """`network`'s program beside what was measured of the network `measured`."""
+def row_of(network: str, cmdbufs: list[Cmdbuf], board: str | None = None) -> Row | None:
+    """`network`'s program beside what was measured of it, by default on the evaluation board of its chip."""
     chip = cmdbufs[0].chip
     target = board_named(board) if board else default_board(chip)
-    found = published(measured, target.name)
+    found = published(network, target.name)
     if found is None:
         return None
     timeline = time_workload(concatenate([workload_of_cmdbuf(c) for c in cmdbufs]), target)
@@ -90,21 +89,14 @@ def row_of(network: str, cmdbufs: list[Cmdbuf], measured: str, board: str | None
 def folder_rows(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("*_int8.cvimodel*")):
         network = path.name.split(".")[0].rsplit("_", 2)[0]
-        row = row_of(network, read_model(path), network)
+        row = row_of(network, read_model(path))
         if row:
             yield row
 
 
-def golden_rows() -> Iterator[tuple[Row, str]]:
-    """(row, name of the measured network) of every int8 program in golden/data/timing."""
-    alike = {ours: name for name, (ours, _) in LIKE_FOR_LIKE.items()}
+def golden_rows() -> Iterator[Row]:
+    """Every int8 program in golden/data/timing that has a published time."""
     for path in sorted((DATA / "timing").glob("*.int8*.cmdbuf.xz")):
-        name = path.name.split(".cv")[0]
-        measured = alike.get(name, name)
-        cmdbufs = [read_cmdbuf(path)]
-        if name == "googlenet_5x5":
-            cmdbufs += lrns_of_googlenet(cmdbufs[0].chip)
-        how = path.name.removesuffix(".cmdbuf.xz").split(".int8")[1].replace(".", " ")
-        row = row_of(name + how, cmdbufs, measured)
+        row = row_of(path.name.split(".cv")[0], [read_cmdbuf(path)])
         if row:
-            yield row, measured
+            yield row

@@ -22,24 +22,21 @@ pytestmark = pytest.mark.slow
 
 @cache
 def rows() -> dict[tuple[str, str], Row]:
-    return {(row.network, row.chip): row for row, _ in golden_rows()}
-
-
-@pytest.mark.parametrize("chip", ["cv180x", "cv182x", "cv183x"])
-def test_squeezenet_is_within_four_percent(chip: str) -> None:
-    assert abs(rows()["squeezenet1_1_227", chip].error) < 0.04
+    return {(row.network, row.chip): row for row in golden_rows()}
 
 
 @pytest.mark.parametrize("chip", ["cv181x", "cv182x", "cv183x"])
-def test_networks_are_within_seven_percent_in_the_mean(chip: str) -> None:
-    errors = [abs(row.error) for (network, at), row in rows().items() if at == chip and " " not in network]
-    assert len(errors) >= 7
-    assert np.mean(errors) < 0.07
+def test_networks_are_within_four_percent_in_the_mean(chip: str) -> None:
+    errors = [abs(row.error) for (_, at), row in rows().items() if at == chip]
+    assert len(errors) >= 10
+    assert np.mean(errors) < 0.04
 
 
-@pytest.mark.parametrize(("chip", "bound"), [("cv180x", 0.02), ("cv181x", 0.02), ("cv182x", 0.02), ("cv183x", 0.07)])
-def test_googlenet_meets_its_published_times_once_it_has_its_lrn_layers(chip: str, bound: float) -> None:
-    assert abs(rows()["googlenet_5x5", chip].error) < bound
+@pytest.mark.parametrize("network", ["resnet18", "resnet50", "googlenet", "mobilenet_v1", "mobilenet_v2"])
+def test_programs_by_the_compiler_of_the_time_are_within_three_percent(network: str) -> None:
+    errors = {chip: row.error for (name, chip), row in rows().items() if name == network and chip != "cv180x"}
+    assert errors
+    assert max(map(abs, errors.values())) < 0.03
 
 
 def test_detectors_of_the_yolo_guide_are_within_ten_percent_on_every_chip() -> None:
@@ -53,17 +50,6 @@ def test_traffic_of_yolov5s_is_within_three_percent() -> None:
         row = rows()["yolov5s_tdl", chip]
         assert row.published_mib is not None
         assert row.timeline.moved_bytes.sum() / (1 << 20) == pytest.approx(row.published_mib, rel=0.03)
-
-
-def test_published_mobilenet_v2_lies_between_grouped_and_ungrouped_programs() -> None:
-    grouped, ungrouped = (rows()[f"mobilenet_v2_caffe{how}", "cv181x"] for how in ("", " ungrouped"))
-    assert grouped.timeline.ms < grouped.published_ms < ungrouped.timeline.ms
-
-
-@pytest.mark.parametrize("chip", ["cv181x", "cv182x"])
-def test_published_mobilenet_v1_lies_between_two_ways_to_group_its_layers(chip: str) -> None:
-    usual, simple = (rows()[f"mobilenet_v1{how}", chip] for how in ("", " opt1"))
-    assert usual.timeline.ms < usual.published_ms < simple.timeline.ms < 1.08 * usual.published_ms
 
 
 def test_the_vendors_estimator_is_further_off_than_npusim() -> None:
