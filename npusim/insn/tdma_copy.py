@@ -13,7 +13,7 @@ from npusim.errors import AddressError
 from npusim.insn.base import Bound
 from npusim.insn.operand import Holds, Operand, Place, Share
 from npusim.insn.tdma_base import Transfer
-from npusim.insn.tdma_transfer import bound_sides, bound_tensor, transfer
+from npusim.insn.tdma_transfer import bound_sides, bound_tensor, transfer, transfer_to_table
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir
 from npusim.isa.regs import TdmaRegs
 from npusim.mem.gmem import TensorGmem, physical_addr
@@ -84,6 +84,12 @@ class L2lTensorCopy(TensorCopy):
     def check_rules(self) -> None:
         super().check_rules()
         self.table()
+
+    def bind_checked(self, state: State) -> Bound:
+        table = self.table()
+        if self.regs.src_fmt != self.regs.dst_fmt or table is None:
+            return super().bind_checked(state)
+        return transfer_to_table(*bound_sides(state, self), table)
 
     def table(self) -> NDArray | None:
         """From bf16 to bf16 a copy can turn numbers into what a table lookup needs: their index, or the entry's own

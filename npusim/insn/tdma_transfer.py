@@ -56,6 +56,14 @@ def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
     return chain([partial(_convert, to, of, table) for to, of in pairs])
 
 
+def transfer_to_table(src: Tensor, dst: Tensor, table: NDArray) -> Bound:
+    """The same between tensors of one format, but all elements are copied first, and then each is looked up in its
+    place. That changes something only where they overlap."""
+    if not _may_collide(src, dst):
+        return transfer(src, dst, table)
+    return chain([transfer(src, dst), transfer(dst, dst, table)])
+
+
 def transfer_nc_transposed(src: TensorGmem, dst: TensorLmem, table: NDArray | None = None) -> Bound:
     """What writes `src`, (n, c, h, w), to `dst`, (c, n, h', w'), element after element in the order of `src`."""
     transposed = src.transposed(1, 0, 2, 3)

@@ -33,24 +33,26 @@ REASONS = (
         "the model takes the missing channels from memory that it never set",
     ),
     Reason(
-        r"opt_opd0_const|both operands are tensors|opt_opd1_const is 0|opt_opd1_const is .* must be 1",
-        "a constant where an instruction has a tensor, or the reverse: neither compiler nor kernel library makes it",
+        r"opt_opd[012]_const is 1|opt_opd0_const and opt_opd1_const",
+        "a constant where an instruction has a tensor: neither compiler nor kernel library makes it",
     ),
     Reason(
         r"res0_h is \d+; it must be 1 here",
-        "a matrix's rows are n; the model fills every h, which neither compiler nor kernel library asks for",
+        "a matrix's rows are n; the model fills what h adds from memory that it never set",
     ),
     Reason(
-        r"opt_chl_quan is set with opd_typ 1|opd_typ is 1; it must be 0 here|two-channel mode exists for int8 only",
-        "records are int8's; the model runs the int8 instruction on bf16 bytes",
+        r"opd1 is a constant of shape",
+        "the model fills as many elements as opd1 has: the rest of them is memory that it never set, and those beyond "
+        "res0 damage its own",
     ),
     Reason(
-        r"an elementwise operation takes equal ones",
-        "the model asserts equal shapes of tensors and not of constants and unused operands",
+        r"double free|corrupt|invalid (size|next size|pointer)|smashing|munmap_chunk|it ends by SIG(SEGV|ABRT|BUS|FPE)",
+        "the model damages its own memory",
+        by_model=True,
     ),
     Reason(
-        r"double free|corrupt|invalid (size|pointer)|smashing|Start TPU Simulator|opened",
-        "the model damages its own memory, or ends without a message",
+        r"get2level.*v >= 0",
+        "the model stops at the table index of a NaN, which is data and not the program's",
         by_model=True,
     ),
 )

@@ -6,8 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from npusim import Machine
 from npusim.numerics.convert import bf16_from_int8, int8_from_bf16, lut_base_from_bf16, lut_index_from_bf16
+from npusim.program.cmdbuf import build_cmdbuf
 from tests.spec import tdma_convert as spec
+from tests.support.case import tdma
 
 
 @pytest.mark.parametrize("vanish_exponent", [None, 64])
@@ -41,3 +44,16 @@ def test_table_index_equals_its_scalar_twin_on_every_pattern() -> None:
 
 def test_table_base_is_the_power_of_two_below() -> None:
     assert lut_base_from_bf16().tolist() == [pattern >> 7 << 7 for pattern in range(1 << 16)]
+
+
+def test_many_elements_that_overlap_their_bf16_selves_are_converted_one_after_another() -> None:
+    """More than a thousand, from where they are converted by arithmetic."""
+    machine = Machine("cv181x", 1 << 12)
+    machine.lmem[0] = np.random.default_rng(1).integers(0, 256, machine.chip.lmem_bytes, np.uint8)
+    expected = bytearray(machine.lmem[0].tobytes())
+    for i in range(2000):
+        expected[1000 + 2 * i : 1002 + 2 * i] = spec.bf16_from_int8(expected[i], False).to_bytes(2, "little")
+    shape = {f"{side}_{dim}": extent for side in ("src", "dst") for dim, extent in (("c", 1), ("h", 1), ("w", 2000))}
+    command = tdma(machine.chip, src_n=1, trans_dir=3, src_fmt=1, dst_fmt=2, dst_base_addr_low=1000, **shape)
+    machine.run_cmdbuf(build_cmdbuf(machine.chip, [command]))
+    assert machine.lmem[0].tobytes() == bytes(expected)

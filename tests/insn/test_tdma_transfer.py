@@ -16,6 +16,7 @@ from npusim.insn.tdma import TDMA_INSTRUCTIONS
 from npusim.isa.regs import tdma_rows
 from npusim.program.cmdbuf import build_cmdbuf, parse_cmdbuf
 from tests.differential.tdma_cases import draw
+from tests.spec.tdma_convert import lut_index_from_bf16
 from tests.spec.tdma_order import Shape, copy_in_order, lmem_addrs
 from tests.support.case import tdma
 
@@ -77,12 +78,13 @@ def test_a_tensor_comes_back_from_any_lane_as_it_went(shape: Shape, lane: int, o
     st.tuples(st.integers(1, 2), st.integers(1, 10), st.integers(1, 3), st.integers(1, 4)),
     st.tuples(*[st.integers(0, 12)] * 6),
     st.integers(0, 30),
-    st.sampled_from([1, 2]),
+    st.sampled_from([(1, False), (2, False), (2, True)]),
     st.integers(0, 7),
 )
-def test_a_copy_onto_itself_goes_element_by_element(
-    shape: Shape, strides: tuple[int, ...], ahead: int, size: int, lane: int
+def test_a_copy_onto_itself_goes_element_by_element_and_looks_up_behind_the_last(
+    shape: Shape, strides: tuple[int, ...], ahead: int, kind: tuple[int, bool], lane: int
 ) -> None:
+    size, looks_up = kind
     machine = Machine("cv181x", 1 << 12)
     machine.lmem[...] = np.random.default_rng(2).integers(0, 256, machine.lmem.shape, np.uint8)
     expected = bytearray(machine.lmem.tobytes())
@@ -92,7 +94,10 @@ def test_a_copy_onto_itself_goes_element_by_element(
         list(lmem_addrs(addr, shape, s, 8, 32768)) for addr, s in ((src_addr, src), (dst_addr, dst))
     )
     copy_in_order(expected, read_addrs, write_addrs, size)
-    fmt = {"src_fmt": size, "dst_fmt": size}
+    for addr in write_addrs if looks_up else ():
+        pattern = int.from_bytes(expected[addr : addr + 2], "little")
+        expected[addr : addr + 2] = lut_index_from_bf16(pattern).to_bytes(2, "little")
+    fmt = {"src_fmt": size, "dst_fmt": size, "mv_lut_idx": int(looks_up)}
     run(machine, fmt, side("src", shape, src, src_addr), side("dst", shape, dst, dst_addr), trans_dir=L2L)
     assert machine.lmem.tobytes() == bytes(expected)
 
