@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from npusim.chip import CV180X, CV181X, CV182X, CV183X, Chip
 from npusim.errors import UsageError
 
-KIB, MIB = 1 << 10, 1 << 20
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ class GlobalMemory:
             cells, at = self._at(region)
             cells.was_read[at] = True
         else:
-            size = _element_bytes(step, 0) if _converts(step) else 0
+            converts = isinstance(step.instruction, Transfer) and step.instruction.table() is not None
+            size = _element_bytes(step, 0) if converts else 0
             for area in self.areas if size else ():
                 is_there = area.base_reg == region.memory and area.start <= region.start < area.end
                 if is_there and area.element_bytes not in (0, size):
@@ -273,10 +274,6 @@ class GlobalMemory:
         for number in np.flatnonzero(counts).tolist():
             if number:
                 self._stores[number - 1].lost += int(counts[number])
-
-
-def _converts(step: Step) -> bool:
-    return isinstance(step.instruction, Transfer) and step.instruction.table() is not None
 
 
 def _element_bytes(step: Step, side: int) -> int:

@@ -6,7 +6,8 @@ overwritten."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from npusim.insn.operand import Access, Role, Share
 from npusim.insn.tdma_base import Transfer
 from npusim.insn.tiu_depthwise_pool import PerChannel
 from npusim.insn.window import Window
-from npusim.mem.region import LMEM
+from npusim.mem.region import LMEM, Region
 from npusim.mem.tensor import LocalTensor
 
 Ints = NDArray[np.int64]
@@ -32,7 +33,9 @@ def check_overlap(step: Step, chip: Chip) -> Iterator[Found]:
         if access.operand.role is Role.ACCUMULATE:
             continue  # the result is added to the sum in its place
         for result in step.footprint.writes:
-            if _apart_in_lane(access, result, chip) or not _meet(access, result) or _is_safe(step, access, result):
+            if _apart_in_lane(access, result, chip) or not _overlap(access.regions, result.regions):
+                continue
+            if _is_safe(step, access, result):
                 continue
             text = f"the {result.name} of {step.name} overwrites its {access.name}, which is still read"
             yield Kind.OVERLAP, text, (step,)
@@ -48,8 +51,8 @@ def _apart_in_lane(a: Access, b: Access, chip: Chip) -> bool:
     return end <= other_start or other_end <= start
 
 
-def _meet(a: Access, b: Access) -> bool:
-    return any(x.overlaps(y) for x in a.regions for y in b.regions)
+def _overlap(ours: Iterable[Region], theirs: Iterable[Region]) -> bool:
+    return any(x.overlaps(y) for x, y in product(ours, theirs))
 
 
 def _is_safe(step: Step, access: Access, result: Access) -> bool:
@@ -60,7 +63,9 @@ def _is_safe(step: Step, access: Access, result: Access) -> bool:
         # A copy within GMEM of bytes onto themselves changes nothing.
         return access.regions == result.regions and all(region.memory != LMEM for region in access.regions)
     pairs = [(a, b) for a in access.tensors for b in result.tensors]
-    if _is_one_to_one(insn, access) and all(_same_place(*pair) or not _overlap(*pair, insn.chip) for pair in pairs):
+    if _is_one_to_one(insn, access) and all(
+        _same_place(a, b) or not _overlap(a.regions(insn.chip), b.regions(insn.chip)) for a, b in pairs
+    ):
         return True
     last = _last_reads(insn, access, result.tensors[0].shape)
     if last is None:
@@ -84,10 +89,6 @@ def _same_place(a: LocalTensor, b: LocalTensor) -> bool:
     """Whether each element of `a` has the same address as the same element of `b`."""
     strides = [[s for s, extent in zip(t.stride, t.shape, strict=True) if extent > 1] for t in (a, b)]
     return a.addr == b.addr and a.shape == b.shape and strides[0] == strides[1]
-
-
-def _overlap(a: LocalTensor, b: LocalTensor, chip: Chip) -> bool:
-    return any(x.overlaps(y) for x in a.regions(chip) for y in b.regions(chip))
 
 
 def _is_one_to_one(insn: Instruction, access: Access) -> bool:

@@ -188,7 +188,7 @@ def _warn_of_damage(task: Task) -> None:
 
 def _evaluated(plan: Plan, model: Model, task: Task, journal: Journal | None, jobs: int) -> list[Row]:
     try:
-        with EvaluationProgress(plan.cells, len(journal.done) if journal else 0) as progress:
+        with EvaluationProgress(plan.cells) as progress:
             return rows(plan, evaluate(plan, model, task, journal, progress.advance, jobs=jobs))
     except KeyboardInterrupt:
         if journal is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.progress import Progress
@@ -24,7 +24,7 @@ from npusim.errors import UsageError
 from reference_model import Model
 from reference_model.kv_store import IntArray
 from reference_model.quant.calibrate import calibrate
-from reference_model.quant.fidelity import Fidelity, measure
+from reference_model.quant.fidelity import measure
 from reference_model.quant.linear import SMOOTHING
 from reference_model.quant.quantise import PRECISIONS, quantise
 from reference_model.quant.twin import TwinModel
@@ -64,14 +64,6 @@ MAX_LOSS: Value[float | None] = Value(
 JSON = JsonOutput()
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Token ids to measure on, and those to calibrate on."""
-
-    measured: IntArray
-    calibration: IntArray
-
-
 class ReportCommand(Command):
     example = "npusim model report --model smollm2 --text book.txt --tokens 2048"
     options = (MODEL, TEXT, TOKENS, PRECISION, CALIBRATION, SMOOTHING_SHARE, MAX_LOSS, JSON)
@@ -84,11 +76,11 @@ class ReportCommand(Command):
             given.refuse((CALIBRATION, SMOOTHING_SHARE), "where --precision leaves w8a8 out")
         with working(f"loading {given[MODEL]}"):
             model = reference_model.load(given[MODEL])
-        texts = _texts(model, given, "w8a8" in precisions)
-        twins = [_twin(model, name, texts, given[SMOOTHING_SHARE]) for name in precisions]
-        with _counting("measuring", len(texts.measured) - 1) as advance:
-            results = measure(model, twins, texts.measured, advance)
-        rows = [_as_dict(result) for result in results]
+        measured, calibration = _texts(model, given, "w8a8" in precisions)
+        twins = [_twin(model, name, calibration, given[SMOOTHING_SHARE]) for name in precisions]
+        with _counting("measuring", len(measured) - 1) as advance:
+            results = measure(model, twins, measured, advance)
+        rows = [asdict(result) | {"loss_percent": result.loss_percent} for result in results]
         given[JSON].write({"model": given[MODEL], "text": str(given[TEXT]), "precisions": rows})
         if not given[JSON].printed:
             out = console()
@@ -101,17 +93,14 @@ class ReportCommand(Command):
 COMMAND = ReportCommand()
 
 
-def _as_dict(result: Fidelity) -> dict[str, object]:
-    return asdict(result) | {"loss_percent": result.loss_percent}
-
-
-def _texts(model: Model, given: Given, calibrated: bool) -> Texts:
+def _texts(model: Model, given: Given, calibrated: bool) -> tuple[IntArray, IntArray]:
+    """(token ids to measure on, token ids to calibrate on)."""
     ids, tokens = encoded(model, given[TEXT]), given[TOKENS]
     measured, rest = ids[: tokens + 1], ids[tokens + 1 :]
     if len(measured) < 2:
         raise UsageError(f"{given[TEXT]} has {len(measured)} tokens: at least 2 are needed to predict one from another")
     if not calibrated:
-        return Texts(measured, rest)
+        return measured, rest
     own = given[CALIBRATION]
     calibration = (rest if own is None else encoded(model, own))[:CALIBRATION_TOKENS]
     if len(calibration) < FEWEST_CALIBRATION_TOKENS:
@@ -120,15 +109,15 @@ def _texts(model: Model, given: Given, calibrated: bool) -> Texts:
             f"{FEWEST_CALIBRATION_TOKENS} are needed: give --calibration FILE, a smaller --tokens, or a --precision "
             "without w8a8"
         )
-    return Texts(measured, calibration)
+    return measured, calibration
 
 
-def _twin(model: Model, precision: str, texts: Texts, smoothing: float) -> TwinModel:
+def _twin(model: Model, precision: str, calibration: IntArray, smoothing: float) -> TwinModel:
     if precision != "w8a8":
         with working(f"quantising to {precision}"):
             return quantise(model, precision)
-    with _counting("calibrating", len(texts.calibration)) as advance:
-        ranges = calibrate(quantise(model, "bf16"), texts.calibration, advance)
+    with _counting("calibrating", len(calibration)) as advance:
+        ranges = calibrate(quantise(model, "bf16"), calibration, advance)
     return quantise(model, precision, ranges, smoothing)
 
 

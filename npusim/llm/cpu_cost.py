@@ -33,10 +33,6 @@ class CpuCosts:
     def mhz(self) -> float:
         return self.host.cpu_mhz or _PUBLISHED_MHZ
 
-    def submit(self) -> float:
-        """Starts a command buffer and waits for its end, without the chip's own time."""
-        return self.host.submit_us
-
     def invalidate(self, num_bytes: float) -> float:
         """Makes what the chip wrote visible to the CPU, or what the CPU wrote visible to the chip."""
         return self.invalidate_call_us + self.invalidate_us_per_kib * num_bytes / 1024 if num_bytes else 0.0

@@ -33,19 +33,14 @@ class Region:
 
 @dataclass(frozen=True)
 class MemoryMap:
-    """Regions in ascending order, which do not overlap. `base` is the address of the first."""
+    """Regions in ascending order from offset 0 on, which do not overlap."""
 
-    base: int
     regions: tuple[Region, ...]
 
     @property
     def num_bytes(self) -> int:
-        """From the base to the last region's end: the block that has to be allocated."""
-        return self.regions[-1].end - self.base if self.regions else 0
-
-    @property
-    def end(self) -> int:
-        return self.base + self.num_bytes
+        """The end of the last region: the size of the block that has to be allocated."""
+        return self.regions[-1].end if self.regions else 0
 
     def __getitem__(self, name: str) -> Region:
         for region in self.regions:
@@ -54,14 +49,13 @@ class MemoryMap:
         raise UsageError(f"no region is called {name!r}; there are {', '.join(r.name for r in self.regions)}")
 
 
-def lay_out_regions(sizes: Iterable[tuple[str, int, str]], base: int = 0) -> MemoryMap:
-    """A map with a region for each (name, bytes, what) of `sizes`, in that order from `base` on, at multiples of
-    ALIGNMENT."""
-    regions, at = [], align_up(base, ALIGNMENT)
+def lay_out_regions(sizes: Iterable[tuple[str, int, str]]) -> MemoryMap:
+    """A map with a region for each (name, bytes, what) of `sizes`, in that order, at multiples of ALIGNMENT."""
+    regions: list[Region] = []
     for name, num_bytes, what in sizes:
+        at = align_up(regions[-1].end, ALIGNMENT) if regions else 0
         regions.append(Region(name, at, num_bytes, what))
-        at = align_up(at + num_bytes, ALIGNMENT)
-    return MemoryMap(align_up(base, ALIGNMENT), tuple(regions))
+    return MemoryMap(tuple(regions))
 
 
 def require_fit(memory: MemoryMap, command_bytes: int, budget_bytes: int, who: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from npusim.board import Board, Host
 from npusim.errors import UsageError
@@ -82,17 +82,13 @@ class Predictor:
             )
         return self._timelines[name]
 
-    def program_ms(self, name: str) -> float:
-        """The chip's time for all command buffers of the program called `name`, without submits."""
-        return sum(timeline.ms for timeline in self.timelines(name))
-
     def decode(self, length: int) -> StepTime:
         """The time of a step after which the sequence has `length` tokens. The chip's part does not depend on the
         length, since its programs are static."""
         lowered, setup, config = self.lowered, self.lowered.setup, self.lowered.config
         timelines = [timeline for name in lowered.decode for timeline in self.timelines(name)]
         blocks = num_blocks(length)
-        moved = self._moved_labels
+        moved = sum(len(lowered.programs[name].relocations) for name in lowered.decode)
         cpu_us = self.cpu.embed(2 * config.hidden_size) + self.cpu.argmax(config.vocab_size)
         if setup.prunes and blocks > setup.num_slots:
             choose = self.cpu.choose_pages(config.num_kv_heads, config.group_size, blocks, setup.num_slots)
@@ -106,22 +102,21 @@ class Predictor:
         return StepTime(
             chip_ms=sum(t.ms for t in timelines),
             cpu_ms=cpu_us / 1000,
-            submit_ms=len(timelines) * self.cpu.submit() / 1000,
+            submit_ms=self._submit_ms(timelines),
             tiu_ms=sum(t.busy_ps(TIU) for t in timelines) / 1e9,
             tdma_ms=sum(t.busy_ps(TDMA) for t in timelines) / 1e9,
             dram_bytes=sum(t.dram_read_bytes + t.dram_write_bytes for t in timelines),
             num_patched=moved,
         )
 
-    @cached_property
-    def _moved_labels(self) -> int:
-        """Number of descriptors that a step may have to patch."""
-        return sum(len(self.lowered.programs[name].relocations) for name in self.lowered.decode)
+    def _submit_ms(self, timelines: Sequence[Timeline]) -> float:
+        return len(timelines) * self.board.host.submit_us / 1000
 
     def prefill_ms(self, num_tokens: int) -> float:
         """The time of a prompt: in chunks, and in decode steps for the rest."""
         chunk, done, ms = self.lowered.setup.chunk, 0, 0.0
         while num_tokens - done > chunk and (program := self.lowered.prefill_for(done + chunk)):
             done += chunk
-            ms += self.program_ms(program.name) + len(self.timelines(program.name)) * self.cpu.submit() / 1000
+            timelines = self.timelines(program.name)
+            ms += sum(timeline.ms for timeline in timelines) + self._submit_ms(timelines)
         return ms + sum(self.decode(length).ms for length in range(done + 1, num_tokens + 1))

@@ -81,7 +81,7 @@ class Session:
         """Feeds one token. -> logits, float32 [vocab] with values of bf16 numbers. Raises UsageError if the cache is
         full."""
         self._require_room(1)
-        self._append(1)
+        self._blocks.append(SEQUENCE, 1)
         self._write_x([token])
         moves = self._step_moves(self.length - 1)
         if len(self.lowered.decode) > 1:
@@ -144,7 +144,7 @@ class Session:
 
     def _prefill_chunk(self, program: PrefillProgram, tokens: Sequence[int]) -> None:
         lowered = self.lowered
-        self._append(len(tokens))
+        self._blocks.append(SEQUENCE, len(tokens))
         self._write_x(tokens)
         start = self.length - len(tokens)
         moves = self._step_moves(start) | self._mask_move(start)
@@ -198,9 +198,6 @@ class Session:
     def _physical(self) -> NDArray[np.int64]:
         """Physical page of each block, int64; the last entry, for block -1 (none), is the null page 0."""
         return np.array([*self._blocks.tables[SEQUENCE].pages, 0], np.int64)
-
-    def _append(self, count: int) -> None:
-        self._blocks.append(SEQUENCE, count)
 
     def _write_x(self, tokens: Sequence[int]) -> None:
         self.device.write(self.lowered.addresses.x, self._twin.embed(np.asarray(tokens, np.int64)).tobytes())

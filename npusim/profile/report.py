@@ -110,5 +110,6 @@ def _region(region: Region) -> dict[str, int]:
 
 
 def _share(share: Share) -> dict[str, Any]:
-    names = ("ms", "share", "tiu_ms", "tdma_ms", "macs", "dram_bytes", "start_ms", "end_ms")
-    return {"count": share.num_commands} | {name: getattr(share, name) for name in names}
+    names = ("ms", "share", "tiu_ms", "tdma_ms", "macs", "dram_bytes")
+    times = {"start_ms": share.start_ps / PS_PER_MS, "end_ms": share.end_ps / PS_PER_MS}
+    return {"count": share.num_commands} | {name: getattr(share, name) for name in names} | times

@@ -51,14 +51,6 @@ class Share:
     def tdma_ms(self) -> float:
         return self.tdma_ps / PS_PER_MS
 
-    @property
-    def start_ms(self) -> float:
-        return self.start_ps / PS_PER_MS
-
-    @property
-    def end_ms(self) -> float:
-        return self.end_ps / PS_PER_MS
-
 
 def layer_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames | None) -> tuple[Share, ...]:
     """A Share for each layer number, in the order in which the layers begin."""

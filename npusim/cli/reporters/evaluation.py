@@ -42,10 +42,10 @@ MOVED = Measure("kB moved a step", "{:,.0f}", lambda row: row.moved_bytes_per_st
 class EvaluationProgress:
     """Progress on standard error: on a terminal a bar with the time left, elsewhere a line for each finished sample."""
 
-    def __init__(self, cells: Sequence[Cell], num_done: int) -> None:
+    def __init__(self, cells: Sequence[Cell]) -> None:
         self._weights = {cell: float(cell.context) for cell in cells}
         self._shares = dict.fromkeys(cells, 0.0)
-        self._skipped = num_done
+
         self._begin = time.monotonic()
         self._before = 0.0
         err = error_console()
