@@ -6,10 +6,10 @@ from kv.errors import KVError
 from kv.tasks.base import Task
 from kv.tasks.kv_recall import KeyValueRecall
 from kv.tasks.needle import Needle
-from kv.tasks.passkey import Passkey
+from kv.tasks.passkey import Passkey, PasskeySpaces
 from kv.tasks.ruler import ruler_tasks
 
-TASKS: tuple[Task, ...] = (Passkey(), Needle(), KeyValueRecall(), *ruler_tasks())
+TASKS: tuple[Task, ...] = (Passkey(), PasskeySpaces(), Needle(), KeyValueRecall(), *ruler_tasks())
 
 
 def task_named(name: str) -> Task:

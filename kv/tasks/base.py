@@ -28,6 +28,7 @@ class Sample:
     answer_prefix   the start of the answer (RULER's term). It follows the question, or the token that starts a chat
                     model's answer
     classes         the names that are possible answers, if a file lists them
+    task            whose answer this is, if a file has those of several tasks
     """
 
     context: str
@@ -37,6 +38,7 @@ class Sample:
     depth: float | None = None
     answer_prefix: str = ""
     classes: tuple[str, ...] = ()
+    task: str = ""
 
 
 @dataclass(frozen=True)

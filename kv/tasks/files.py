@@ -13,7 +13,7 @@ from kv.errors import KVError
 from kv.tasks import infinitebench, longbench
 from kv.tasks.base import CountTokens, Sample, Task, largest_fit
 from kv.tasks.jsonl import read_jsonl
-from kv.tasks.prompts import PLAIN_TEMPLATE, infinitebench_samples, longbench_samples
+from kv.tasks.prompts import PLAIN_TEMPLATE, infinitebench_samples, longbench_samples, whole_prompt_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,20 @@ def longbench_file(path: Path, max_samples: int | None = None, template: str = P
     samples = tuple(longbench_samples(path, path.stem, template, max_samples))
     damaged = tuple(read_jsonl(path, max_samples).damaged)
     return FileTask(name=f"longbench:{path.stem}", samples=samples, scorer=score, damaged=damaged, chat=task.chat)
+
+
+def prompts_file(path: Path, max_samples: int | None = None) -> FileTask:
+    """Whole prompts of several LongBench tasks. Each line has `task`, `prompt` and `gold`: an answer, several in a
+    list, or an object with `answers` and `all_classes`. Raises KVError, with the line number, for another file.
+
+    A prompt is used as it is, without a chat format. Its end is the question: see QUESTION_CHARS."""
+
+    def score(prediction: str, sample: Sample) -> float:
+        return longbench.score_sample(longbench.longbench_task(sample.task), prediction, sample.answers, sample.classes)
+
+    samples = tuple(whole_prompt_samples(path, max_samples))
+    damaged = tuple(read_jsonl(path, max_samples).damaged)
+    return FileTask(name=f"prompts:{path.stem}", samples=samples, scorer=score, damaged=damaged, chat=False)
 
 
 def infinitebench_file(path: Path, max_samples: int | None = None) -> FileTask:

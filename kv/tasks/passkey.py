@@ -33,11 +33,15 @@ class Passkey(Task):
         needle = f"The pass key is {key}. Remember it. {key} is the pass key."
         question, prefix = "\nWhat is the pass key?", " The pass key is"
 
-        def build(num_lines: int) -> str:
-            return INTRODUCTION + "\n".join(insert_at_depth([NOISE] * num_lines, needle, depth))
+        def build(size: int) -> str:
+            return INTRODUCTION + self.hidden(needle, size, depth)
 
         count = largest_fit(lambda n: build(n) + question + prefix, num_tokens, count_tokens)
         return Sample(build(count), question, (key,), 10, depth=depth, answer_prefix=prefix)
+
+    def hidden(self, needle: str, size: int, depth: float) -> str:
+        """The needle in noise of a `size`, here in lines."""
+        return "\n".join(insert_at_depth([NOISE] * size, needle, depth))
 
     def score(self, prediction: str, sample: Sample) -> float:
         """1 if the first number in the prediction is the key."""
@@ -48,3 +52,17 @@ class Passkey(Task):
         """Whether the first number has ended, or is longer than the key."""
         number = re.search(r"\d+", prediction)
         return number is not None and (number.end() < len(prediction) or len(number.group()) > len(sample.answers[0]))
+
+
+@dataclass(frozen=True)
+class PasskeySpaces(Passkey):
+    """Passkey with the noise of the original (Landmark Attention, Quest): sentences joined by spaces in one line before
+    the key and one after it, cut where their characters end."""
+
+    name: ClassVar[str] = "passkey_spaces"
+
+    def hidden(self, needle: str, size: int, depth: float) -> str:
+        """The needle in `size` characters of noise."""
+        noise = " ".join([NOISE] * (size // len(NOISE) + 1))
+        before = int(depth * size)
+        return "\n".join((noise[:before], needle, noise[: size - before]))

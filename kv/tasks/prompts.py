@@ -20,6 +20,38 @@ OPTIONS_TEMPLATE = "{context}\n\n{input}\nA. {OPTION_A}\nB. {OPTION_B}\nC. {OPTI
 CHOICE_TASKS = ("longbook_choice_eng", "code_debug")
 
 
+QUESTION_CHARS = 120
+"""About so many characters at the end of a whole prompt, from a space on, are fed as its question: some 24 tokens."""
+
+
+def whole_prompt_samples(path: Path, max_samples: int | None = None) -> list[Sample]:
+    """The samples of a file with whole prompts; see files.prompts_file."""
+    lines = read_jsonl(path, max_samples)
+    lines.require("task", "prompt", "gold", task=str, prompt=str, gold=(str, list, dict))
+    return [_whole_prompt(f"{path.name}, line {number}", row) for number, row in lines.rows]
+
+
+def _whole_prompt(where: str, row: Mapping[str, Any]) -> Sample:
+    gold = row["gold"] if isinstance(row["gold"], dict) else {"answers": row["gold"]}
+    answers, classes = gold.get("answers"), gold.get("all_classes") or []
+    answers = [answers] if isinstance(answers, str) else answers
+    if not answers or not all(isinstance(each, list) for each in (answers, classes)):
+        raise KVError(f"{where}: gold has no answers: give a text, a list of them, or an object with answers")
+    if not all(isinstance(text, str) for text in (*answers, *classes)):
+        raise KVError(f"{where}: an answer or a class in gold is no text: give texts")
+    try:
+        task = longbench_task(row["task"])
+    except KVError as error:
+        raise KVError(f"{where}: {error}") from None
+    prompt = row["prompt"]
+    cut = prompt.rfind(" ", 0, max(0, len(prompt) - QUESTION_CHARS))
+    if cut < 0:
+        raise KVError(f"{where}: the prompt has {len(prompt)} characters: give more than {QUESTION_CHARS}")
+    return Sample(
+        prompt[:cut], prompt[cut:], tuple(answers), task.max_new_tokens, classes=tuple(classes), task=task.name
+    )
+
+
 def read_templates(path: Path) -> dict[str, str]:
     """Templates by task, from a file such as LongBench's config/dataset2prompt.json: a JSON object of texts with fields
     in braces. Raises KVError if it cannot be read or has another form."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kv.tasks import TASKS, task_named
 from kv.tasks.base import Task
-from kv.tasks.files import infinitebench_file, longbench_file
+from kv.tasks.files import infinitebench_file, longbench_file, prompts_file
 from kv.tasks.haystack import read_sentences
 from kv.tasks.needle import Needle
 from kv.tasks.prompts import read_templates
@@ -22,6 +22,7 @@ from reference_model.train.recall import Recall
 
 OF_FILES: dict[str, tuple[Callable[[Path], Task], str]] = {
     "longbench": (longbench_file, "a LongBench v1 file, named after its task, such as hotpotqa.jsonl"),
+    "prompts": (prompts_file, "whole prompts with answers, in lines of {task, prompt, gold}: tasks are LongBench's"),
     "infinitebench": (infinitebench_file, "an InfiniteBench file, named after its task, such as kv_retrieval.jsonl"),
     "qa_1": (read_squad, "RULER's question answering, from a SQuAD file"),
     "qa_2": (read_hotpotqa, "RULER's question answering, from a HotpotQA file with distractors"),

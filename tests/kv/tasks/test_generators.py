@@ -18,7 +18,7 @@ from kv.tasks.base import Task, largest_fit, string_match_all, string_match_part
 from kv.tasks.haystack import ADJECTIVES, NOUNS, pseudo_words, read_sentences, uuids, word_pairs
 from kv.tasks.kv_recall import KeyValueRecall
 from kv.tasks.needle import Needle, grid
-from kv.tasks.passkey import Passkey
+from kv.tasks.passkey import INTRODUCTION, NOISE, Passkey, PasskeySpaces
 from kv.tasks.qa import QuestionAnswering, read_hotpotqa, read_squad
 from kv.tasks.ruler import CommonWords, FrequentWords, NeedleTask, VariableTracking
 
@@ -73,11 +73,19 @@ def test_a_context_that_is_too_short_is_refused_with_what_it_takes(task: Task) -
 
 
 @pytest.mark.parametrize("depth", [0.0, 0.25, 0.5, 1.0])
-@pytest.mark.parametrize("task", [Passkey, Needle])
+@pytest.mark.parametrize("task", [Passkey, PasskeySpaces, Needle])
 def test_a_needle_lies_at_its_depth(task: type[Passkey] | type[Needle], depth: float) -> None:
     sample = sample_of(task(depth=depth), num_tokens=4000)
     place = sample.context.index(sample.answers[0]) / len(sample.context)
     assert sample.depth == depth and place == pytest.approx(depth, abs=0.02)
+
+
+def test_the_originals_noise_is_one_line_of_sentences_on_each_side_of_the_key() -> None:
+    before, needle, after = sample_of(PasskeySpaces(depth=0.5)).context.removeprefix(INTRODUCTION).split("\n")
+    assert needle.startswith("The pass key is ") and abs(len(before) - len(after)) <= 1
+    assert all(
+        (NOISE + " ").startswith(line[: len(NOISE) + 1]) and NOISE + " The grass" in line for line in (before, after)
+    )
 
 
 def test_passkey_is_right_if_the_first_number_is_the_key() -> None:
@@ -234,8 +242,8 @@ def test_sentences_are_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_choices() -> None:
-    assert task_named("passkey").name == "passkey" and len({task.name for task in TASKS}) == len(TASKS) == 14
-    with pytest.raises(KVError, match="choose one of passkey, needle"):
+    assert task_named("passkey").name == "passkey" and len({task.name for task in TASKS}) == len(TASKS) == 15
+    with pytest.raises(KVError, match="choose one of passkey, passkey_spaces, needle"):
         task_named("nothing")
 
 

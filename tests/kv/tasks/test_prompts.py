@@ -10,7 +10,8 @@ import pytest
 
 from kv.errors import KVError
 from kv.tasks import infinitebench
-from kv.tasks.prompts import fill, infinitebench_samples, longbench_samples, read_templates
+from kv.tasks.files import prompts_file
+from kv.tasks.prompts import QUESTION_CHARS, fill, infinitebench_samples, longbench_samples, read_templates
 
 
 def write(path: Path, *rows: dict[str, Any]) -> Path:
@@ -77,3 +78,41 @@ def test_templates_are_read_from_a_file_or_refused(tmp_path: Path) -> None:
             read_templates(path)
     with pytest.raises(KVError, match="cannot be read"):
         read_templates(tmp_path / "absent")
+
+
+PROMPT = "Some passage about rivers. " * 20 + "Question: where does the longest river of all end? Answer:"
+
+
+def test_whole_prompts_of_several_tasks_are_asked_and_scored_by_each_ones_metric(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "mine.jsonl",
+        {"task": "2wikimqa", "prompt": PROMPT, "gold": "the North Sea"},
+        {"task": "trec", "prompt": PROMPT, "gold": {"answers": ["Food"], "all_classes": ["Food", "Date"]}},
+    )
+    task = prompts_file(path)
+    first, second = task.samples
+    assert first.context + first.question == PROMPT and first.question.startswith(" ")
+    assert QUESTION_CHARS <= len(first.question) < QUESTION_CHARS + 20
+    assert (first.max_new_tokens, second.max_new_tokens) == (32, 64)
+    assert task.score("North Sea", first) == 1 and task.score("Date", second) == 0 < task.score("Food\nDate", second)
+    assert not task.chat and task.name == "prompts:mine"
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"task": "chess", "prompt": PROMPT, "gold": "x"}, r"mine.jsonl, line 1: there is no LongBench task 'chess'"),
+        ({"task": "lcc", "prompt": PROMPT}, "line 1 has no field 'gold'"),
+        ({"task": "lcc", "prompt": 7, "gold": "x"}, "line 1: prompt is a int"),
+        ({"task": "lcc", "prompt": "short", "gold": "x"}, "line 1: the prompt has 5 characters: give more than 120"),
+        ({"task": "lcc", "prompt": PROMPT, "gold": []}, "line 1: gold has no answers"),
+        ({"task": "lcc", "prompt": PROMPT, "gold": [3]}, "line 1: an answer or a class in gold is no text"),
+        (
+            {"task": "lcc", "prompt": PROMPT, "gold": {"answers": "x", "all_classes": "y"}},
+            "line 1: gold has no answers",
+        ),
+    ],
+)
+def test_a_whole_prompt_that_is_none_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(KVError, match=message):
+        prompts_file(write(tmp_path / "mine.jsonl", row))
