@@ -11,7 +11,7 @@ from kv.arrays import BoolArray
 from kv.memory.cache import PagedCache
 from kv.memory.geometry import Geometry
 from kv.policies.table import UnitTable
-from kv.sequence.gather import Gather
+from kv.sequence.gather import ResolvedTable
 from kv.sequence.traffic import StepTraffic, dense_traffic, table_traffic
 
 
@@ -33,7 +33,7 @@ class Chosen:
     for the scores."""
 
     table: UnitTable
-    gather: Gather
+    gather: ResolvedTable
     score_bytes: int
 
 

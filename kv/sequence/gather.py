@@ -31,7 +31,7 @@ class Scratch:
 
 
 @dataclass(frozen=True)
-class Gather:
+class ResolvedTable:
     """One layer's table, resolved with the block table.
 
     A unit is one piece of memory, or several pages of the cache, each a piece.
@@ -48,8 +48,8 @@ class Gather:
     valid: BoolArray
     piece_tokens: int
 
-    def row(self, row: int) -> Gather:
-        """The gather of a single row."""
+    def row(self, row: int) -> ResolvedTable:
+        """The same of a single row."""
         assert self.heads is not None
         one = slice(row, row + 1)
         return replace(
@@ -79,8 +79,10 @@ class Gather:
         return Selection(k, v, self.positions, self.valid)
 
 
-def resolve(table: UnitTable, unit_tokens: int, block_table: BlockTable, length: int, geometry: Geometry) -> Gather:
-    """The gather of a policy's table for a sequence of `length` tokens."""
+def resolve(
+    table: UnitTable, unit_tokens: int, block_table: BlockTable, length: int, geometry: Geometry
+) -> ResolvedTable:
+    """A policy's table, resolved for a sequence of `length` tokens."""
     pages, size, rows = np.asarray(block_table.pages, np.int64), geometry.page_size, len(table.units)
     piece = min(unit_tokens, size)
     first = (table.units[..., None] * unit_tokens + np.arange(0, unit_tokens, piece)).reshape(rows, -1)
@@ -89,4 +91,4 @@ def resolve(table: UnitTable, unit_tokens: int, block_table: BlockTable, length:
     positions = (first[..., None] + np.arange(piece)).reshape(rows, -1)
     valid = np.repeat(real, piece, axis=1) & (positions < length)
     heads = None if rows == 1 else np.arange(rows) * geometry.num_kv_heads // rows
-    return Gather(heads, slots, positions, valid, piece)
+    return ResolvedTable(heads, slots, positions, valid, piece)

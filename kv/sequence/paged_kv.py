@@ -16,7 +16,7 @@ from kv.policies.full import Full
 from kv.policies.table import UnitTable, choose, table_of
 from kv.sequence.attention import attend, spread
 from kv.sequence.decode_step import Activity, Chosen, DecodeStep
-from kv.sequence.gather import Gather, Scratch, resolve
+from kv.sequence.gather import ResolvedTable, Scratch, resolve
 from kv.sequence.selection import Selection
 from kv.sequence.traffic import StepTraffic
 
@@ -228,7 +228,7 @@ class PagedKV:
     def _keys(self, layer: int) -> ReadKeys:
         return lambda: self.cache.read_keys(self.seq, layer, self._layers[layer].length)
 
-    def _read(self, layer: int, gather: Gather | None) -> Selection:
+    def _read(self, layer: int, gather: ResolvedTable | None) -> Selection:
         """The keys and values of `gather`, or of the whole layer if it is None."""
         held = self._layers[layer]
         if gather:
@@ -239,7 +239,7 @@ class PagedKV:
         held.attended = (selection.positions, selection.valid)
         return selection
 
-    def _choose(self, layer: int, q: FloatArray) -> Gather | None:
+    def _choose(self, layer: int, q: FloatArray) -> ResolvedTable | None:
         """What one token's queries `q`, [q_heads, head_dim], attend to; None if it is everything."""
         held, g = self._layers[layer], self.cache.geometry
         state, length = held.state, held.length

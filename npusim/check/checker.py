@@ -13,8 +13,8 @@ from npusim.check.ids import Found, check_ids
 from npusim.check.local import LocalMemory
 from npusim.check.need import needed_reads
 from npusim.check.one_place import check_one_place
+from npusim.check.ordering import Ordering, Step, ordering_of
 from npusim.check.overlap import check_overlap
-from npusim.check.timeline import Step, Timeline, timeline_of
 from npusim.check.written import SecondRead
 from npusim.chip import Chip
 from npusim.errors import NpusimError
@@ -58,8 +58,8 @@ class Checker:
         lmem = LocalMemory(self.chip, self._second_reads)
         for section, cmdbuf in segments.items():
             self._cmdbufs[section] = cmdbuf
-            timeline = timeline_of(cmdbuf, self._refusal, section)
-            found = list(self._check(timeline, lmem))
+            ordering = ordering_of(cmdbuf, self._refusal, section)
+            found = list(self._check(ordering, lmem))
             self._found += sorted(found, key=lambda f: f[2][0].index if f[2] else -1)
 
     def add(self, found: Iterable[Found]) -> None:
@@ -85,18 +85,18 @@ class Checker:
             for kind, text, steps in found
         ]
 
-    def _check(self, timeline: Timeline, lmem: LocalMemory) -> Iterator[Found]:
-        for stream in timeline.streams:
+    def _check(self, ordering: Ordering, lmem: LocalMemory) -> Iterator[Found]:
+        for stream in ordering.streams:
             yield from ((Kind.ILLEGAL, step.refusal, (step,)) for step in stream if step.refusal)
-        yield from check_ids(timeline)
+        yield from check_ids(ordering)
         fine: set[int] = set()  # commands that do the same share their footprint
-        for step in timeline.order:
+        for step in ordering.order:
             if id(step.footprint) not in fine:
                 found = [*check_overlap(step, self.chip), *check_one_place(step)]
                 yield from found
                 fine.update([] if found else [id(step.footprint)])
-        yield from lmem.check(timeline, needed_reads(self.chip, timeline.order))
-        yield from self.gmem.check(timeline)
+        yield from lmem.check(ordering, needed_reads(self.chip, ordering.order))
+        yield from self.gmem.check(ordering)
 
     def _refusal(self, instruction: Instruction) -> str:
         try:

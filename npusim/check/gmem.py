@@ -13,7 +13,7 @@ from npusim.check.area import EVERYTHING, Area
 from npusim.check.cells import Cells, Cut
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
-from npusim.check.timeline import Step, Timeline
+from npusim.check.ordering import Ordering, Step
 from npusim.check.written import SecondRead
 from npusim.insn.operand import Access
 from npusim.insn.tdma_base import Transfer
@@ -160,18 +160,18 @@ class GlobalMemory:
         )
         return bool((cells.bounds[:-1][at][chosen] >= end).all())
 
-    def check(self, timeline: Timeline) -> Iterator[Found]:
+    def check(self, ordering: Ordering) -> Iterator[Found]:
         """Every fault of one command buffer."""
         if not self.areas:
             return
-        footprints = {id(step.footprint): step.footprint for step in timeline.order}
+        footprints = {id(step.footprint): step.footprint for step in ordering.order}
         touched = {
             key: [[(a, region) for a in accesses for region in self._inside(a)] for accesses in footprint]
             for key, footprint in footprints.items()
         }
         inside: set[int] = set()
         self._cut(region for pairs in touched.values() for side in pairs for _, region in side)
-        for step in timeline.order:
+        for step in ordering.order:
             reads, writes = touched[id(step.footprint)]
             for access, region in reads:
                 yield from self._load(step, access, region)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from npusim.check.finding import Kind
-from npusim.check.timeline import Step, Timeline
+from npusim.check.ordering import Ordering, Step
 from npusim.isa.opcodes import ENGINES, TDMA, TIU
 
 Found = tuple[Kind, str, tuple[Step, ...]]
 
 
-def check_ids(timeline: Timeline) -> Iterator[Found]:
+def check_ids(ordering: Ordering) -> Iterator[Found]:
     """Yields waits for ids that several commands have, waits for ids that no command has, and deadlocks."""
     for engine in (TIU, TDMA):
-        yield from _unclear_waits(timeline, engine)
-    stuck = timeline.waits.stuck
+        yield from _unclear_waits(ordering, engine)
+    stuck = ordering.waits.stuck
     if stuck:
-        steps = tuple(timeline.streams[s.engine][s.position] for s in stuck)
+        steps = tuple(ordering.streams[s.engine][s.position] for s in stuck)
         others = [ENGINES[1 - s.engine].name for s in stuck]
         parts = [
             f"{step.name} waits for {other} id {s.wait}, but {other} has done {s.done}"
@@ -26,12 +26,12 @@ def check_ids(timeline: Timeline) -> Iterator[Found]:
         yield Kind.DEADLOCK, " and ".join(parts), steps
 
 
-def _unclear_waits(timeline: Timeline, engine: int) -> Iterator[Found]:
+def _unclear_waits(ordering: Ordering, engine: int) -> Iterator[Found]:
     """Waits of `engine` that another command may have ended than the one that was meant."""
-    others, name = timeline.streams.other(engine), ENGINES[1 - engine].name
-    segment_ends = set(timeline.waits.ends.other(engine).tolist())
-    needs = timeline.waits.needs[engine].tolist()
-    for step, need in zip(timeline.streams[engine], needs, strict=True):
+    others, name = ordering.streams.other(engine), ENGINES[1 - engine].name
+    segment_ends = set(ordering.waits.ends.other(engine).tolist())
+    needs = ordering.waits.needs[engine].tolist()
+    for step, need in zip(ordering.streams[engine], needs, strict=True):
         if not step.wait or need > len(others):
             continue
         first = others[need - 1]

@@ -1,7 +1,7 @@
 """Faults in LMEM: races, reads of what nothing wrote, and reads of data that another command has overwritten.
 
 For each byte and engine the last command that wrote it and the last that read it are kept. Each engine runs in order,
-so a command that starts after the last of them has ended starts after all of them. One pass over the timeline therefore
+so a command that starts after the last of them has ended starts after all of them. One pass in this order therefore
 finds every race."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.need import NeededRead
-from npusim.check.timeline import TDMA, Step, Timeline
+from npusim.check.ordering import TDMA, Ordering, Step
 from npusim.check.written import Ledger, SecondRead
 from npusim.chip import Chip
 from npusim.insn.operand import Access, Holds
@@ -29,10 +29,10 @@ class LocalMemory:
         self.is_set = np.zeros(chip.lmem_total_bytes, bool)
         """One entry a byte: an earlier command buffer of the same job has written it."""
 
-    def check(self, timeline: Timeline, reads: list[list[NeededRead]]) -> Iterator[Found]:
-        """Yields every fault of one command buffer, in the order of its timeline; `reads` is needed_reads of it."""
-        run = _Run(self.chip, timeline, self.is_set)
-        for place, (step, needed) in enumerate(zip(timeline.order, reads, strict=True), 1):
+    def check(self, ordering: Ordering, reads: list[list[NeededRead]]) -> Iterator[Found]:
+        """Yields every fault of one command buffer, in the order of `ordering`; `reads` is needed_reads of it."""
+        run = _Run(self.chip, ordering, self.is_set)
+        for place, (step, needed) in enumerate(zip(ordering.order, reads, strict=True), 1):
             run.ledger.begin()
             yield from run.read(place, step, needed)
             yield from run.write(place, step)
@@ -48,9 +48,9 @@ class _Run:
     For each byte of LMEM: `last_write[engine]` and `last_read[engine]` have the position of the last command of
     `engine` that wrote and read it (0 for none), and `ledger.owner` has what it holds now."""
 
-    def __init__(self, chip: Chip, timeline: Timeline, is_set: NDArray[np.bool_]) -> None:
-        self.timeline = timeline
-        self.ledger = Ledger(chip, timeline)
+    def __init__(self, chip: Chip, ordering: Ordering, is_set: NDArray[np.bool_]) -> None:
+        self.ordering = ordering
+        self.ledger = Ledger(chip, ordering)
         self.last_write = np.zeros((2, chip.lmem_total_bytes), np.int32)
         self.last_read = np.zeros((2, chip.lmem_total_bytes), np.int32)
         self.is_set = is_set
@@ -92,7 +92,7 @@ class _Run:
         other = 1 - step.engine
         latest = int(_picked(region.view(last[other]), mask).max(initial=0))
         if latest > step.known and not (last is self.last_read and self._loads_the_same(step, region)):
-            partner = self.timeline.streams[other][latest - 1]
+            partner = self.ordering.streams[other][latest - 1]
             text = f"{step.name} {does} {partner.name} {did}, and no wait puts them in order"
             yield from self._tell(Kind.RACE, text, step, partner)
 
@@ -111,7 +111,7 @@ class _Run:
         ):
             return False
         sources = [r for access in step.footprint.reads for r in access.regions]
-        between = self.timeline.streams[TDMA][before.position : step.position]
+        between = self.ordering.streams[TDMA][before.position : step.position]
         return not any(
             r.overlaps(s) for b in between for access in b.footprint.writes for r in access.regions for s in sources
         )

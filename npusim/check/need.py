@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.check.timeline import Step
+from npusim.check.ordering import Step
 from npusim.chip import Chip
 from npusim.insn.operand import Access, Share
 from npusim.mem.region import LMEM, Region

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
-from npusim.check.timeline import Step
+from npusim.check.ordering import Step
 
 
 def check_one_place(step: Step) -> Iterator[Found]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
-from npusim.check.timeline import Step
+from npusim.check.ordering import Step
 from npusim.chip import Chip
 from npusim.insn import Instruction
 from npusim.insn.operand import Access, Role, Share

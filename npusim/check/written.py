@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
-from npusim.check.timeline import TDMA, Step, Timeline
+from npusim.check.ordering import TDMA, Ordering, Step
 from npusim.chip import Chip
 from npusim.insn.operand import Access
 from npusim.mem.region import LMEM, Region
@@ -26,7 +26,7 @@ class Written:
     """One result tensor, or one plane of it, that a command wrote."""
 
     place: int
-    """The command's place in the timeline's order, from 1."""
+    """The command's place in Ordering.order, from 1."""
     tensors: tuple[LocalTensor, ...] = ()
     readers: list[int] = field(default_factory=list)
     """Places of the first two commands that read a part of it."""
@@ -52,11 +52,11 @@ class SecondRead:
 class Ledger:
     """Everything that one command buffer has written to LMEM. Each `Written` has a number, from 1."""
 
-    def __init__(self, chip: Chip, timeline: Timeline) -> None:
-        self._chip, self._order = chip, timeline.order
+    def __init__(self, chip: Chip, ordering: Ordering) -> None:
+        self._chip, self._order = chip, ordering.order
         self.owner = np.zeros(chip.lmem_total_bytes, np.int32)
         """For each byte of LMEM, the number of the Written that it belongs to; 0 for none."""
-        writes = (access for step in timeline.order for access in step.footprint.writes)
+        writes = (access for step in ordering.order for access in step.footprint.writes)
         self._among = np.zeros(1 + sum(max(1, len(access.tensors)) for access in writes), bool)
         self._written = [Written(0)]
         self._numbers: list[range] = [range(0)]

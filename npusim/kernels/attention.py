@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.cache import PAGE_SIZE
-from npusim.kernels.gather import Gather, HeadPages, PageAddress, PageShape, PageTile
+from npusim.kernels.gather import HeadPages, PageAddress, PageGather, PageShape, PageTile
 from npusim.kernels.rows import BF16, load_rows
 from npusim.kernels.softmax import Softmax, softmax_bytes, softmax_rows
 from npusim.kernels.tensors import Ml, MlShape, Tg, Tl, mg, ml_at, ml_default_shape, tg
@@ -156,7 +156,7 @@ class _Attention:
                 for are_values, pages in enumerate((self.k_pages, self.v_pages))
                 for h in g
             ]
-            gather = Gather(b, page, sides, self.base_reg, self._beside)
+            gather = PageGather(b, page, sides, self.base_reg, self._beside)
             for heads in groups:
                 for turn, head in enumerate(heads):
                     self._score(gather, q, head, turn)
@@ -179,7 +179,7 @@ class _Attention:
         products = self.num_blocks * 2 * self.block_rows * out.n_stride + self.block_rows * 2 * pages * shape.page_size
         return max(scores, products, softmax_bytes(chip, shape.heads_at_once * shape.rows_a_head, shape.num_slots))
 
-    def _score(self, gather: Gather, q: Tl, head: int, turn: int) -> None:
+    def _score(self, gather: PageGather, q: Tl, head: int, turn: int) -> None:
         """Masked scores of one KV head's queries, tile by tile, to the scratch."""
         b = self.b
         with b.lmem_scope():
@@ -253,7 +253,7 @@ class _Attention:
             addr, (1, self.num_blocks, self.block_rows, columns), (0, step * self.block_rows, step, 2), BF16
         )
 
-    def _weigh(self, gather: Gather, turn: int) -> None:
+    def _weigh(self, gather: PageGather, turn: int) -> None:
         """exp(scores) @ V of one KV head, to the scratch."""
         b, shape = self.b, self.shape
         with b.lmem_scope():

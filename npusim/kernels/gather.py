@@ -44,7 +44,7 @@ class PageTile:
     matrix: Ml
 
 
-class Gather:
+class PageGather:
     """Loads all tiles of `sides` in order. The next load is issued as soon as a buffer is free."""
 
     def __init__(

@@ -18,7 +18,7 @@ class DoesNotFit(NpusimError):
 
 
 @dataclass(frozen=True)
-class Region:
+class IonRegion:
     """`num_bytes` bytes of GMEM from offset `addr` on, and in words what they hold."""
 
     name: str
@@ -35,14 +35,14 @@ class Region:
 class MemoryMap:
     """Regions in ascending order from offset 0 on, which do not overlap."""
 
-    regions: tuple[Region, ...]
+    regions: tuple[IonRegion, ...]
 
     @property
     def num_bytes(self) -> int:
         """The end of the last region: the size of the block that has to be allocated."""
         return self.regions[-1].end if self.regions else 0
 
-    def __getitem__(self, name: str) -> Region:
+    def __getitem__(self, name: str) -> IonRegion:
         for region in self.regions:
             if region.name == name:
                 return region
@@ -51,10 +51,10 @@ class MemoryMap:
 
 def lay_out_regions(sizes: Iterable[tuple[str, int, str]]) -> MemoryMap:
     """A map with a region for each (name, bytes, what) of `sizes`, in that order, at multiples of ALIGNMENT."""
-    regions: list[Region] = []
+    regions: list[IonRegion] = []
     for name, num_bytes, what in sizes:
         at = align_up(regions[-1].end, ALIGNMENT) if regions else 0
-        regions.append(Region(name, at, num_bytes, what))
+        regions.append(IonRegion(name, at, num_bytes, what))
     return MemoryMap(tuple(regions))
 
 

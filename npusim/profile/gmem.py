@@ -21,7 +21,7 @@ IO, ACTIVATIONS = "io", "activations"
 
 
 @dataclass(frozen=True)
-class Region:
+class RegionTraffic:
     """One region of GMEM. None: not known."""
 
     name: str
@@ -34,7 +34,7 @@ class Region:
 
 def regions_of(
     timeline: Timeline, cmdbufs: Sequence[Cmdbuf], model: Cvimodel | None, program: int
-) -> tuple[Region, ...]:
+) -> tuple[RegionTraffic, ...]:
     """The regions by base register. For a .cvimodel they have sizes, and a last region ACTIVATIONS has the size of all
     activations together, as if no memory were reused."""
     columns = [tdma_columns(cmdbuf.chip, cmdbuf.tdma) for cmdbuf in cmdbufs]
@@ -44,9 +44,9 @@ def regions_of(
         for end, side in (("src", "read"), ("dst", "write"))
     )
     sizes = {} if model is None else _sizes(model, program)
-    regions = [Region(name, read[i], written[i], sizes.get(name)) for i, name in enumerate(names)]
+    regions = [RegionTraffic(name, read[i], written[i], sizes.get(name)) for i, name in enumerate(names)]
     if model is not None:
-        regions.append(Region(ACTIVATIONS, None, None, sizes[ACTIVATIONS]))
+        regions.append(RegionTraffic(ACTIVATIONS, None, None, sizes[ACTIVATIONS]))
     return tuple(regions)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npusim.html import html_table
-from npusim.profile.shares import Share
+from npusim.profile.shares import TimeShare
 
 TOP = 12
 
 
-def layers_table(title: str, layers: Sequence[Share]) -> str:
+def layers_table(title: str, layers: Sequence[TimeShare]) -> str:
     """A table of the TOP layers that take the most time, below `title`."""
     slowest = sorted(layers, key=lambda layer: -layer.ps)[:TOP]
     columns = ("layer", "for tensor", "commands", "ms", "share", "TIU ms", "TDMA ms")
@@ -18,6 +18,6 @@ def layers_table(title: str, layers: Sequence[Share]) -> str:
     return html_table(title, columns, map(_cells, slowest)) + rest
 
 
-def _cells(layer: Share) -> tuple[str, ...]:
+def _cells(layer: TimeShare) -> tuple[str, ...]:
     times = (f"{layer.ms:.3f}", f"{layer.share:.1%}", f"{layer.tiu_ms:.3f}", f"{layer.tdma_ms:.3f}")
     return (layer.name, layer.tensor, f"{layer.num_commands:,}", *times)

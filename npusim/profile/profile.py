@@ -12,14 +12,14 @@ from npusim.board import Board, board_named, default_board
 from npusim.kernels.program import Program
 from npusim.loader.cvimodel_types import Cvimodel
 from npusim.profile.attribution import LayerRuns, Pieces, layer_runs, pieces_of
-from npusim.profile.gmem import Region, regions_of
+from npusim.profile.gmem import RegionTraffic, regions_of
 from npusim.profile.names import TensorNames, names_of
 from npusim.profile.notebook import layers_table
 from npusim.profile.pmu import PmuRecords
 from npusim.profile.pmu_predict import records_of
 from npusim.profile.pressure import DramCurve, LmemCurve, dram_curve, lmem_curve
 from npusim.profile.roofline import Roofline, roofline_of
-from npusim.profile.shares import Share, instruction_shares, layer_shares, tensor_shares
+from npusim.profile.shares import TimeShare, instruction_shares, layer_shares, tensor_shares
 from npusim.program.cmdbuf import Cmdbuf, parse_cmdbuf
 from npusim.program.open import ProgramFile, open_program
 from npusim.timing.host import HostTime, host_time
@@ -48,12 +48,12 @@ class Profile:
         return pieces_of(self.timeline)
 
     @cached_property
-    def layers(self) -> tuple[Share, ...]:
+    def layers(self) -> tuple[TimeShare, ...]:
         """The time and work of each layer, in the order in which the layers begin."""
         return layer_shares(self.timeline, self.pieces, self.names)
 
     @cached_property
-    def tensors(self) -> tuple[Share, ...]:
+    def tensors(self) -> tuple[TimeShare, ...]:
         """The time and work for each tensor that the file names, in the order in which they begin. Empty without a
         .cvimodel."""
         return () if self.names is None else tensor_shares(self.timeline, self.pieces, self.names)
@@ -66,7 +66,7 @@ class Profile:
         return names_of(self.timeline.workload, self.cmdbufs, self.model, self.program)
 
     @cached_property
-    def instructions(self) -> tuple[Share, ...]:
+    def instructions(self) -> tuple[TimeShare, ...]:
         """The time and work of each kind of instruction, the longest first."""
         return instruction_shares(self.timeline, self.pieces)
 
@@ -113,7 +113,7 @@ class Profile:
         return records_of(self.timeline, self.cmdbufs)
 
     @cached_property
-    def gmem(self) -> tuple[Region, ...]:
+    def gmem(self) -> tuple[RegionTraffic, ...]:
         """Bytes that the program reads and writes in each region of GMEM."""
         return regions_of(self.timeline, self.cmdbufs, self.model, self.program)
 
@@ -131,7 +131,7 @@ class Profile:
 
     @property
     def idle(self) -> float:
-        """Share of the time in which neither engine works, 0 to 1."""
+        """TimeShare of the time in which neither engine works, 0 to 1."""
         return 1 - int(self.pieces.ps.sum()) / max(self.timeline.ps, 1)
 
     def __repr__(self) -> str:

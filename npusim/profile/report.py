@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from npusim.profile.gmem import Region
+from npusim.profile.gmem import RegionTraffic
 from npusim.profile.profile import Profile
-from npusim.profile.shares import Share
+from npusim.profile.shares import TimeShare
 from npusim.timing.timeline import PS_PER_MS
 
 TAGS = {
@@ -104,12 +104,12 @@ def _other_clock(profile: Profile) -> dict[str, float] | None:
     return None if other is None else {"tpu_mhz": other.board.tpu_mhz, "ms": other.ms}
 
 
-def _region(region: Region) -> dict[str, int]:
+def _region(region: RegionTraffic) -> dict[str, int]:
     known = {"read_bytes": region.read_bytes, "write_bytes": region.write_bytes, "bytes": region.num_bytes}
     return {name: count for name, count in known.items() if count is not None}
 
 
-def _share(share: Share) -> dict[str, Any]:
+def _share(share: TimeShare) -> dict[str, Any]:
     names = ("ms", "share", "tiu_ms", "tdma_ms", "macs", "dram_bytes")
     times = {"start_ms": share.start_ps / PS_PER_MS, "end_ms": share.end_ps / PS_PER_MS}
     return {"count": share.num_commands} | {name: getattr(share, name) for name in names} | times

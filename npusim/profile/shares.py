@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Share:
+class TimeShare:
     """The time and work of one layer, tensor or kind of instruction."""
 
     name: str
@@ -52,8 +52,8 @@ class Share:
         return self.tdma_ps / PS_PER_MS
 
 
-def layer_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames | None) -> tuple[Share, ...]:
-    """A Share for each layer number, in the order in which the layers begin."""
+def layer_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames | None) -> tuple[TimeShare, ...]:
+    """A TimeShare for each layer number, in the order in which the layers begin."""
     shares = _shares(timeline, pieces, timeline.workload.layer, str)
     if tensors is None:
         return shares
@@ -61,13 +61,13 @@ def layer_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames | None
     return tuple(replace(share, tensor=named[share.name]) for share in shares)
 
 
-def tensor_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames) -> tuple[Share, ...]:
-    """A Share for each tensor of the file that commands work for, in the order in which they begin."""
+def tensor_shares(timeline: Timeline, pieces: Pieces, tensors: TensorNames) -> tuple[TimeShare, ...]:
+    """A TimeShare for each tensor of the file that commands work for, in the order in which they begin."""
     return _shares(timeline, pieces, tensors.of, tensors.name)
 
 
-def instruction_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:
-    """A Share for each kind of instruction, the longest first."""
+def instruction_shares(timeline: Timeline, pieces: Pieces) -> tuple[TimeShare, ...]:
+    """A TimeShare for each kind of instruction, the longest first."""
     kinds = (timeline.workload.tiu.kind, timeline.workload.tdma.kind)
     shares = _shares(timeline, pieces, kinds, lambda kind: INSTRUCTIONS[kind].mnemonic)
     return tuple(sorted(shares, key=lambda share: -share.ps))
@@ -75,8 +75,8 @@ def instruction_shares(timeline: Timeline, pieces: Pieces) -> tuple[Share, ...]:
 
 def _shares(
     timeline: Timeline, pieces: Pieces, key: tuple[Ints, Ints], name: Callable[[int], str]
-) -> tuple[Share, ...]:
-    """A Share for each value of `key`, which is (values of TIU commands, values of TDMA commands)."""
+) -> tuple[TimeShare, ...]:
+    """A TimeShare for each value of `key`, which is (values of TIU commands, values of TDMA commands)."""
     work, num_tiu = timeline.workload, len(key[TIU])
     keys, inverse = np.unique(np.concatenate(key), return_inverse=True)
     group = (inverse[:num_tiu], inverse[num_tiu:])
@@ -93,7 +93,7 @@ def _shares(
     counts, pieces_ps = np.bincount(inverse, minlength=len(keys)).tolist(), total(pieces.ps, pieces.of_commands(group))
     macs, moved = total(work.tiu.macs, group[TIU]), total(timeline.moved_bytes, group[TDMA])
     shares = [
-        Share(
+        TimeShare(
             name=name(key),
             num_commands=counts[i],
             ps=pieces_ps[i],

@@ -18,7 +18,7 @@ from npusim.program.model import section_cmdbufs
 from npusim.runtime.cpu import cpu_function_named
 from npusim.runtime.cpu.call import CpuCall
 from npusim.runtime.frame import FRAME_ALIGNMENT, tensor_bytes
-from npusim.runtime.memory_map import MAX_MAP_BYTES, WEIGHT, MemoryMap, plan_memory
+from npusim.runtime.memory_map import MAX_MAP_BYTES, WEIGHT, ModelMemory, plan_memory
 from npusim.runtime.tensor import BoundTensor, TensorInfo, info_of_tensor, info_of_weight
 from npusim.state import State
 
@@ -49,7 +49,7 @@ def load_program(file: Cvimodel, program: Program) -> LoadedProgram:
     return LoadedProgram(state, tensors, [call for calls in steps for call in calls])
 
 
-def map_of_program(file: Cvimodel, program: Program) -> MemoryMap:
+def map_of_program(file: Cvimodel, program: Program) -> ModelMemory:
     """The memory map of `program`. Raises FileFormatError where it is too large."""
     activations, weights = placed_tensors(file, program)
     return plan_memory(
@@ -88,7 +88,7 @@ def _load_weights(file: Cvimodel, state: State) -> None:
             at += section.num_bytes
 
 
-def _bind_tensor(state: State, memory: MemoryMap, info: TensorInfo, offset: int) -> BoundTensor:
+def _bind_tensor(state: State, memory: ModelMemory, info: TensorInfo, offset: int) -> BoundTensor:
     shape: tuple[int, ...] = (info.num_bytes // info.dtype.itemsize,) if info.aligned else info.shape
     if offset == HOST_OFFSET:
         return BoundTensor(info, np.zeros(shape, info.dtype))

@@ -20,7 +20,7 @@ _OFFSET_BITS = 40
 
 
 @dataclass(frozen=True)
-class MemoryMap:
+class ModelMemory:
     """Start of each region as a physical GMEM offset, and the bytes that all of them need.
 
     The starts are what the base registers hold."""
@@ -43,7 +43,7 @@ def split_offset(offset: int) -> tuple[int, int]:
     return (offset >> _OFFSET_BITS) & (NUM_BASE_REGS - 1), offset & ((1 << _OFFSET_BITS) - 1)
 
 
-def plan_memory(model: Cvimodel, program: Program, extents: Iterable[tuple[int, int]]) -> MemoryMap:
+def plan_memory(model: Cvimodel, program: Program, extents: Iterable[tuple[int, int]]) -> ModelMemory:
     """Lays out GMEM for `program`.
 
     `extents` are (offset, bytes) of its tensors and of the weights that CPU routines read. A region is as large as
@@ -68,4 +68,4 @@ def plan_memory(model: Cvimodel, program: Program, extents: Iterable[tuple[int, 
         )
     if program.neuron_bytes:
         starts[PRIVATE] = starts[SHARED]
-    return MemoryMap(tuple(starts), end, tuple(sizes))
+    return ModelMemory(tuple(starts), end, tuple(sizes))

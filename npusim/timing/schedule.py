@@ -2,7 +2,7 @@
 
 An engine's commands form blocks: only the first command of a block has to wait for more than the block before did.
 Within a block the commands run without a pause, so their starts are a running sum of durations plus one shift.
-`make_plan` finds the blocks, and an order in which their shifts can be computed, once for a program. `run` computes
+`find_blocks` finds the blocks, and an order in which their shifts can be computed, once for a program. `run` computes
 the shifts for one set of durations."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEVER = -(1 << 62)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Blocks:
     """Blocks of both engines. They are numbered from 1 in an order in which each can be placed: what a block waits for
     has a smaller number. Number 0 is the program's start."""
 
@@ -38,8 +38,8 @@ class Plan:
     """For each number, the number of the other engine's block that holds the last command waited for."""
 
 
-def make_plan(needs: PerEngine[Ints]) -> Plan:
-    """The plan of a program. Its i-th TIU command waits for the first `needs.tiu[i]` TDMA commands, its i-th TDMA
+def find_blocks(needs: PerEngine[Ints]) -> Blocks:
+    """The blocks of a program. Its i-th TIU command waits for the first `needs.tiu[i]` TDMA commands, its i-th TDMA
     command for the first `needs.tdma[i]` TIU commands.
 
     Raises Deadlock if neither engine can go on.
@@ -69,7 +69,7 @@ def make_plan(needs: PerEngine[Ints]) -> Plan:
             e = TIU if len(numbers[TIU]) <= len(holders[TIU]) else TDMA
             raise Deadlock(_never(e, int(first[e][len(numbers[e]) - 1])))
     number = PerEngine(*(np.array(n[1:], np.int64) for n in numbers))
-    return Plan(first, wanted, number, before[1:], awaited[1:])
+    return Blocks(first, wanted, number, before[1:], awaited[1:])
 
 
 def _never(engine: int, place: int) -> str:
@@ -78,7 +78,7 @@ def _never(engine: int, place: int) -> str:
 
 
 def run(
-    plan: Plan, durations: PerEngine[Ints], sync: PerEngine[int], gap: int, early: Ints | None = None
+    blocks: Blocks, durations: PerEngine[Ints], sync: PerEngine[int], gap: int, early: Ints | None = None
 ) -> PerEngine[Ints]:
     """When every command starts, in the unit of `durations`.
 
@@ -86,21 +86,21 @@ def run(
     for it, `gap` the time between two commands of one engine. TIU command i may start `early[i]` before the end of
     the command that it waits for."""
     totals = PerEngine(*(np.concatenate(([0], np.cumsum(d + gap))) for d in durations))
-    ready = np.empty(len(plan.before) + 1, np.int64)
+    ready = np.empty(len(blocks.before) + 1, np.int64)
     for e in _BOTH:
-        needs, first = plan.needs[e], plan.first[e]
+        needs, first = blocks.needs[e], blocks.first[e]
         shift = totals.other(e)[needs] - gap + sync[e] - totals[e][first]
         if early is not None and e == TIU:
             shift = shift - early[first]
-        ready[plan.number[e]] = np.where(needs > 0, shift, _NEVER)
+        ready[blocks.number[e]] = np.where(needs > 0, shift, _NEVER)
     shifts = [0]
     place = shifts.append
-    for before, awaited, shift in zip(plan.before, plan.awaited, ready[1:].tolist(), strict=True):
+    for before, awaited, shift in zip(blocks.before, blocks.awaited, ready[1:].tolist(), strict=True):
         own, other = shifts[before], shifts[awaited] + shift
         place(own if own > other else other)
     found = np.array(shifts, np.int64)
     starts = []
     for e in _BOTH:
-        sizes = np.diff(np.append(plan.first[e], len(durations[e])))
-        starts.append(totals[e][:-1] + np.repeat(found[plan.number[e]], sizes))
+        sizes = np.diff(np.append(blocks.first[e], len(durations[e])))
+        starts.append(totals[e][:-1] + np.repeat(found[blocks.number[e]], sizes))
     return PerEngine(*starts)

@@ -155,7 +155,7 @@ def time_workload(workload: Workload, board: Board, costs: Costs | None = None) 
         )
     durations = PerEngine(np.rint(tiu).astype(np.int64), np.rint(tdma).astype(np.int64))
     sync = PerEngine(round(costs.sync_tiu * tick), round(costs.sync_tdma * tick))
-    starts = schedule.run(workload.plan, durations, sync, round(costs.issue_gap * tick), _hidden(workload, durations))
+    starts = schedule.run(workload.blocks, durations, sync, round(costs.issue_gap * tick), _hidden(workload, durations))
     ends = PerEngine(starts.tiu + durations.tiu, starts.tdma + durations.tdma)
     return Timeline(workload, board, costs, starts, ends)
 

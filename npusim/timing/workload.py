@@ -21,7 +21,7 @@ from npusim.program.model import cmdbufs_of_model
 from npusim.program.waits import waits_of
 from npusim.timing.banks import meets_tiu
 from npusim.timing.distinct import distinct_tdma, distinct_tiu
-from npusim.timing.schedule import Plan, make_plan
+from npusim.timing.schedule import Blocks, find_blocks
 from npusim.timing.spans import LmemUse, lmem_use
 from npusim.timing.tdma_work import TdmaWork, tdma_work
 from npusim.timing.tiu_work import TiuWork, tiu_work
@@ -79,9 +79,9 @@ class Workload:
         return {}
 
     @cached_property
-    def plan(self) -> Plan:
+    def blocks(self) -> Blocks:
         """The blocks of the schedule, found once. Raises Deadlock."""
-        return make_plan(self.needs)
+        return find_blocks(self.needs)
 
 
 def workload_of_cmdbuf(cmdbuf: Cmdbuf) -> Workload:

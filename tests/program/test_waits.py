@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim.check import Kind, check
-from npusim.check.timeline import timeline_of
+from npusim.check.ordering import ordering_of
 from npusim.chip import CHIPS, CV181X, Chip
 from npusim.errors import Deadlock
 from npusim.isa.descriptors import tdma_layout, tiu_layout
@@ -23,7 +23,7 @@ from npusim.program.decode import decode_cmdbuf
 from npusim.program.dmabuf import parse_dmabuf, write_dmabuf
 from npusim.program.model import named_cmdbufs
 from npusim.program.waits import waits_of
-from npusim.timing.schedule import make_plan, run
+from npusim.timing.schedule import find_blocks, run
 from npusim.timing.workload import concatenate, workload_of_cmdbuf
 from tests.program import id_streams
 from tests.program.id_streams import ANY_IDS, LAST_ID, Command, cmdbuf_of, commands, needs_of, numbered, programs
@@ -56,7 +56,7 @@ def decoded_order(cmdbuf: Cmdbuf) -> list[int] | None:
 def scheduled_starts(needs: PerEngine) -> PerEngine | None:
     """Starts where each command takes one unit and nothing passes between two."""
     try:
-        return run(make_plan(needs), PerEngine(*(np.ones_like(n) for n in needs)), PerEngine(0, 0), 0)
+        return run(find_blocks(needs), PerEngine(*(np.ones_like(n) for n in needs)), PerEngine(0, 0), 0)
     except Deadlock:
         return None
 
@@ -64,16 +64,16 @@ def scheduled_starts(needs: PerEngine) -> PerEngine | None:
 def assert_all_agree(cmdbuf: Cmdbuf) -> None:
     """Decoding, timing and checking keep the same waits, and find a deadlock together."""
     waits, workload = waits_of(cmdbuf), workload_of_cmdbuf(cmdbuf)
-    timeline = timeline_of(cmdbuf, lambda _: "")
+    ordering = ordering_of(cmdbuf, lambda _: "")
     order, starts = decoded_order(cmdbuf), scheduled_starts(workload.needs)
-    assert (order is None) == (starts is None) == (len(timeline.order) < cmdbuf.num_commands) == bool(waits.stuck)
+    assert (order is None) == (starts is None) == (len(ordering.order) < cmdbuf.num_commands) == bool(waits.stuck)
     if order is None or starts is None:
         return
     place = np.argsort(order)
-    checked = np.argsort([step.index for step in timeline.order])
+    checked = np.argsort([step.index for step in ordering.order])
     for e in (TIU, TDMA):
         needs, others = workload.needs[e], cmdbuf.index.other(e)
-        assert [step.known for step in timeline.streams[e]] == np.maximum.accumulate(needs).tolist()
+        assert [step.known for step in ordering.streams[e]] == np.maximum.accumulate(needs).tolist()
         waiting = needs > 0
         own, last = cmdbuf.index[e][waiting], others[needs[waiting] - 1]
         assert (place[own] > place[last]).all()

@@ -11,7 +11,7 @@ from npusim.chip import CV183X
 from npusim.errors import Deadlock
 from npusim.isa.opcodes import PerEngine, TransDir
 from npusim.timing import concatenate
-from npusim.timing.schedule import make_plan, run
+from npusim.timing.schedule import find_blocks, run
 from tests.support.commands import conv, transfer, with_fields, workload_of
 
 
@@ -50,9 +50,9 @@ def test_schedule_is_that_of_a_command_by_command_twin(tiu, tdma, data, sync, ga
         expected = twin(needs, durations, sync, gap)
     except RuntimeError:
         with pytest.raises(Deadlock):
-            make_plan(arrays)
+            find_blocks(arrays)
         return
-    found = run(make_plan(arrays), PerEngine(*(np.array(d, np.int64) for d in durations)), PerEngine(*sync), gap)
+    found = run(find_blocks(arrays), PerEngine(*(np.array(d, np.int64) for d in durations)), PerEngine(*sync), gap)
     assert [starts.tolist() for starts in found] == expected
 
 
@@ -64,7 +64,7 @@ def test_an_id_that_no_command_has_is_a_deadlock() -> None:
         ]
     )
     with pytest.raises(Deadlock, match="TIU command 0"):
-        _ = workload.plan
+        _ = workload.blocks
 
 
 def test_a_tiu_command_without_its_enable_bit_does_not_wait() -> None:

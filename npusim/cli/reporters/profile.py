@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from npusim.cli.printing import Grid, Printable, bold
 from npusim.profile import Profile
-from npusim.profile.gmem import Region
+from npusim.profile.gmem import RegionTraffic
 from npusim.profile.report import TAG_OF
 from npusim.profile.roofline import Roofline
-from npusim.profile.shares import Share
+from npusim.profile.shares import TimeShare
 from npusim.timing.timeline import PS_PER_MS
 
 _MARK = {"exact": "=", "modelled": "~", "calibrated": "*"}
@@ -91,7 +91,7 @@ def _roof(roof: Roofline) -> str:
     return f"{side} side of the ridge at {roof.ridge:.1f}; {reached:.0%} of the roof there"
 
 
-def _gmem(regions: Sequence[Region]) -> Grid:
+def _gmem(regions: Sequence[RegionTraffic]) -> Grid:
     table = _table(f"GMEM {_mark('gmem')}", "region", "size", "read", "written")
     for region in regions:
         counts = (region.num_bytes, region.read_bytes, region.write_bytes)
@@ -100,7 +100,7 @@ def _gmem(regions: Sequence[Region]) -> Grid:
     return table
 
 
-def _shares(title: str, shares: Sequence[Share], kind: str) -> Grid:
+def _shares(title: str, shares: Sequence[TimeShare], kind: str) -> Grid:
     named = any(s.tensor for s in shares)
     for_tensor = ("for tensor",) if named else ()
     table = _table(title, kind, "count", "ms", "share", "", "TIU ms", "TDMA ms", "MACs", "DRAM bytes", *for_tensor)

@@ -26,7 +26,7 @@ NOTHING = Footprint((), ())
 
 @dataclass(frozen=True)
 class Step:
-    """One command on the timeline."""
+    """One command, and how much has certainly happened before it."""
 
     engine: int
     position: int
@@ -57,7 +57,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class Ordering:
     """Both engines' streams, and an order of all commands that can run which the ids allow: that of the buffer if the
     ids allow it, else that of `Waits.turns`."""
 
@@ -66,8 +66,8 @@ class Timeline:
     order: list[Step]
 
 
-def timeline_of(cmdbuf: Cmdbuf, refuse: Callable[[Instruction], str], section: str = "") -> Timeline:
-    """The timeline of `cmdbuf`, whose section is called `section`. `refuse` says why the chip refuses an instruction,
+def ordering_of(cmdbuf: Cmdbuf, refuse: Callable[[Instruction], str], section: str = "") -> Ordering:
+    """The ordering of `cmdbuf`, whose section is called `section`. `refuse` says why the chip refuses an instruction,
     or ""."""
     chip, waits = cmdbuf.chip, waits_of(cmdbuf)
     rows = PerEngine[list[Any]](tiu_rows(chip, cmdbuf.tiu), tdma_rows(chip, cmdbuf.tdma))
@@ -91,11 +91,11 @@ def timeline_of(cmdbuf: Cmdbuf, refuse: Callable[[Instruction], str], section: s
                 section=section,
             )
             streams[engine].append(step)
-    return Timeline(waits, streams, _order(cmdbuf, waits, streams))
+    return Ordering(waits, streams, _order(cmdbuf, waits, streams))
 
 
 def _order(cmdbuf: Cmdbuf, waits: Waits, streams: PerEngine[list[Step]]) -> list[Step]:
-    """Timeline.order: that of the buffer if everything that a command waits for comes before it there."""
+    """Ordering.order: that of the buffer if everything that a command waits for comes before it there."""
     in_front = PerEngine(*(np.searchsorted(cmdbuf.index.other(e), cmdbuf.index[e]) for e in (TIU, TDMA)))
     if all((in_front[e] >= waits.known[e]).all() for e in (TIU, TDMA)):
         return sorted(streams.tiu + streams.tdma, key=lambda step: step.index)
