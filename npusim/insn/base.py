@@ -1,5 +1,4 @@
-"""What every instruction has: the descriptor that it was decoded from, its operands, a check against its chip, and a
-way to run."""
+"""The base classes of instructions: a decoded descriptor with its operands, its rules, and a way to run it."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from npusim.mem.tensor import LocalTensor
 from npusim.state import State
 
 Bound = Callable[[], None]
-"""An instruction tied to one machine's memory; each call executes it once."""
+"""An instruction bound to one machine's memory. Each call executes it once."""
 
 _TIU_WORK = attrgetter(*(name for name in TiuRegs._fields if name not in TIU_SCHEDULING))
 _TDMA_WORK = attrgetter(*(name for name in TdmaRegs._fields if name not in TDMA_SCHEDULING))
@@ -44,19 +43,18 @@ class Instruction:
         raise NotImplementedError
 
     def check_rules(self) -> None:
-        """Raises IllegalInstruction for fields that the chip refuses, wherever the operands lie."""
+        """Raises IllegalInstruction for fields that the chip refuses; it does not check where operands are."""
         raise NotImplementedError
 
     def bind_checked(self, state: State) -> Bound:
-        """What `bind` returns, once the rules are checked. Raises AddressError for an operand that leaves its
-        memory."""
+        """The result of `bind`, after the rules were checked. Raises AddressError for an operand outside its memory."""
         raise NotImplementedError
 
     def check(self, array_base: Sequence[int] | None = None) -> None:
-        """Whether the chip runs this: its rules, operands within LMEM and, behind base registers `array_base`, within
-        GMEM.
+        """Checks without a machine whether the chip runs this: its rules, whether its operands are in LMEM, and, if
+        base registers `array_base` are given, whether they are in GMEM.
 
-        Raises IllegalInstruction or AddressError. Needs no machine; without `array_base` GMEM is not looked at.
+        Raises IllegalInstruction or AddressError.
         """
         self.check_rules()
         for operand in self.operands if self.acts() else ():
@@ -74,10 +72,10 @@ class Instruction:
                 physical_range(self.chip, array_base, self.chip.gmem_bytes, where, operand.name)
 
     def bind(self, state: State) -> Bound:
-        """Validates the whole instruction against `state` and returns what runs it; memory is untouched until that is
-        called.
+        """Validates the whole instruction and binds it to `state`. -> the function that runs it. Memory does not change
+        until that is called.
 
-        Raises IllegalInstruction or AddressError. The bound call sees the base registers as they are now.
+        Raises IllegalInstruction or AddressError. The function uses the base registers as they are now.
         """
         self.check_rules()
         return self.bind_checked(state) if self.acts() else _do_nothing
@@ -87,7 +85,7 @@ class Instruction:
         return True
 
     def clears(self) -> bool:
-        """Whether it only sets bytes to a constant: programs do so for gaps that may or may not be filled later."""
+        """Whether it only sets bytes to a constant. Programs clear gaps so, which may or may not be filled later."""
         return False
 
     def pairs_channels(self) -> bool:
@@ -95,23 +93,23 @@ class Instruction:
         return False
 
     def apart(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of operands that make no sense as one tensor, as in x - x or the larger of x and x."""
+        """Pairs of operands that should not be the same tensor, as in x - x or the larger of x and x."""
         return ()
 
     def places(self, name: str, role: Role = Role.READ) -> Sequence[Place]:
-        """Where the operand of that name and role lies; nothing where the descriptor has none."""
+        """Where the operand with that name and role is; empty if the descriptor has none."""
         for operand in self.operands:
             if operand.name == name and operand.role is role:
                 return operand.places(self)
         raise AssertionError(f"{self.mnemonic} has no operand {name} to {role.value}")
 
     def tensors(self, name: str, role: Role = Role.READ) -> tuple[LocalTensor, ...]:
-        """The same as tensors in LMEM: one, its planes or its pieces."""
+        """The operand's tensors in LMEM: one, its planes, or its pieces."""
         return tuple(place for place in self.places(name, role) if isinstance(place, LocalTensor))
 
     def touched(self) -> list[tuple[Operand, Sequence[Place]]]:
-        """Every operand whose bytes matter, with where it lies; none where there is nothing to do, and what is written
-        alone where it only clears."""
+        """(operand, where it is) for every operand whose bytes are used: none if there is nothing to do, and only the
+        result if it only clears."""
         if not self.acts():
             return []
         clears = self.clears()
@@ -119,18 +117,18 @@ class Instruction:
         return [(operand, where) for operand in operands if (where := operand.places(self))]
 
     def footprint(self) -> Footprint:
-        """What it touches. It must be an instruction that binds: the footprint of an illegal one means nothing."""
+        """The bytes that it reads and writes. The instruction must be legal."""
         found = [access_of(self, operand, where) for operand, where in self.touched()]
         writes = tuple(access for access in found if access.operand.role is Role.WRITE)
         return Footprint(tuple(access for access in found if access.operand.role is not Role.WRITE), writes)
 
     def work(self) -> tuple:
-        """Equal for two commands of one engine that do the same at the same places."""
+        """A key that is equal for two commands of one engine that do the same to the same bytes."""
         raise NotImplementedError
 
     def key(self) -> tuple:
-        """What the bound call depends on besides the machine: its work, and `index` for an instruction whose run can
-        fail with a message that names the command."""
+        """A key of everything that the bound function depends on besides the machine: its work, and also `index` if
+        running it can fail with a message that names the command."""
         raise NotImplementedError
 
     def execute(self, state: State) -> None:
@@ -160,13 +158,13 @@ class TiuInstruction(Instruction):
     slides: ClassVar[bool] = False
     """A kernel window of opd1_h x opd1_w slides over opd0."""
     inner: ClassVar[str] = ""
-    """The field that says over how many elements each result is summed, besides the window's."""
+    """The field with the number of elements that each result sums, in addition to those of the window; "" for none."""
     multiplies: ClassVar[bool] = False
     """Its work is counted in multiply-accumulates."""
 
     @property
     def is_float(self) -> bool:
-        """Whether its elements are bf16. What multipliers requantise are bytes, whatever opd_typ says."""
+        """Whether its elements are bf16. With per-channel requantisation they are bytes, for any opd_typ."""
         return bool(self.regs.opd_typ and not self.regs.opt_chl_quan)
 
     def work(self) -> tuple:
@@ -188,4 +186,4 @@ class TdmaInstruction(Instruction):
 
 
 def _do_nothing() -> None:
-    """What an instruction without anything to do is bound to."""
+    """Runs an instruction that has nothing to do."""

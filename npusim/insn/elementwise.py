@@ -1,7 +1,7 @@
-"""What the elementwise TIU operations share: their rules, and operands as 8-bit, 16-bit and bf16 sources that are read
+"""The common part of elementwise TIU operations: their rules, and functions that read 8-bit, 16-bit and bf16 operands
 at run time.
 
-The rules are those that the vendor's functional model asserts; field names are cv181x_tiu_reg.h's (wwwuxy/cvikernel).
+The rules are assertions of the vendor's functional model. Field names are those of cv181x_tiu_reg.h (wwwuxy/cvikernel).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Sink = Callable[[NDArray], None]
 
 
 class Elementwise(TiuInstruction):
-    """One operation on every element of tensors of one shape; constants stand in the address fields.
+    """One operation on every element of tensors of the same shape. Constants are in the address fields.
 
-    Every operand is read whole before the result is written, so they may overlap.
+    All operands are read before the result is written, so they may overlap.
     """
 
     __slots__ = ()
@@ -63,8 +63,8 @@ class Elementwise(TiuInstruction):
         return False
 
     def check_rules(self) -> None:
-        """All operands have one shape, constants too, and the tensors' strides are their own and even where the
-        descriptor says bf16."""
+        """All operands, including constants, must have the same shape. Tensors must have given strides, which must be
+        even for bf16."""
         regs = self.regs
         if regs.tsk_opd_num != self.num_operands:
             self.refuse(f"tsk_opd_num is {regs.tsk_opd_num}; this operation takes {self.num_operands}")
@@ -89,7 +89,7 @@ class Elementwise(TiuInstruction):
             self._check_planes()
 
     def _check_constant(self, shape: tuple[int, ...], opd0: tuple[int, ...], opd1: tuple[int, ...]) -> None:
-        """Tensors have equal shapes; a constant opd1 fills as many elements in any shape."""
+        """Tensors must have equal shapes. A constant opd1 may have another shape with as many elements."""
         if opd0 != shape or not self.regs.opt_opd1_const:
             self.refuse(
                 f"opd0, opd1 and res0 have shapes {opd0}, {opd1} and {shape}; an elementwise operation takes equal ones"
@@ -104,7 +104,7 @@ class Elementwise(TiuInstruction):
             self.refuse(f"{name} has strides {_STRIDES[name](self.regs)}; with opd_typ 1 (bf16) they must be even")
 
     def check_width(self, eight_bit: bool, *names: str) -> None:
-        """The operands `names` are 8-bit (or, for `opd_typ` 1, bf16), or else two planes of bytes."""
+        """The operands `names` must be 8-bit (for `opd_typ` 1, bf16), or else two planes of bytes."""
         for name in names:
             seg = getattr(self.regs, f"opt_{name}_seg")
             if bool(seg) != eight_bit:
@@ -112,12 +112,12 @@ class Elementwise(TiuInstruction):
                 self.refuse(f"opt_{name}_seg is {seg}; this operation takes {wanted}")
 
     def is_tensor(self, name: str) -> bool:
-        """Whether an operand lies in LMEM, and is no constant in the address field."""
+        """Whether an operand is in LMEM, not a constant in the address field."""
         regs = self.regs
         return not ((name == "opd0" and regs.opt_opd0_const) or (name == "opd1" and regs.opt_opd1_const))
 
     def _check_addrs(self) -> None:
-        """Operands without elements are in LMEM all the same."""
+        """Operands must be in LMEM, even if they have no elements."""
         lmem_bytes = self.chip.num_lanes * self.chip.lmem_bytes
         for operand in self.operands:
             for tensor in operand.places(self):
@@ -125,7 +125,7 @@ class Elementwise(TiuInstruction):
                     self.refuse(f"{operand.name} lies at {tensor.addr:#x}; LMEM ends at {lmem_bytes:#x}")
 
     def _check_planes(self) -> None:
-        """The high bytes of 16-bit elements lie behind the low ones, on the same lanes."""
+        """The high bytes of 16-bit elements must be after the low ones, on the same lanes."""
         for operand in self.operands:
             planes = self.tensors(operand.name, operand.role)
             if len(planes) < 2:
@@ -142,15 +142,14 @@ class Elementwise(TiuInstruction):
 
     @property
     def is_one_piece(self) -> bool:
-        """Whether every tensor is one strided view of LMEM, and all of one shape: none wraps round the lanes, or all do
-        so wholly."""
+        """Whether every tensor is one strided view of LMEM, and all views have the same shape."""
         names = ("res0", "opd0", "opd1")[: 1 + self.num_operands]
         last_lane = max(addr_of(self, name) for name in names if self.is_tensor(name)) // self.chip.lmem_bytes
         channels, lanes = self.regs.res0_c, self.chip.num_lanes
         return last_lane + channels <= lanes or (last_lane == 0 and channels % lanes == 0)
 
     def plane(self, name: str, fmt: Fmt, offset: int = 0) -> LocalTensor:
-        """The tensor `offset` bytes behind operand `name`'s address, of the result's shape."""
+        """The tensor of the result's shape that is `offset` bytes after operand `name`'s address."""
         return LocalTensor(addr_of(self, name) + offset, _SHAPE["res0"](self.regs), _STRIDES[name](self.regs), fmt)
 
     def load_of(self, state: State, tensor: LocalTensor, name: str) -> Source:
@@ -175,7 +174,7 @@ class Elementwise(TiuInstruction):
         return store
 
     def bytes_of(self, state: State, name: str, plane: int = 0) -> Source:
-        """8-bit operand, or one plane of a 16-bit one."""
+        """Reads an 8-bit operand, or one plane of a 16-bit one."""
         tensors = self.tensors(name)
         if tensors:
             return self.load_of(state, tensors[plane], name)
@@ -185,7 +184,7 @@ class Elementwise(TiuInstruction):
         return lambda: value
 
     def halves_of(self, state: State, name: str) -> Source:
-        """16-bit operand in two planes of bytes, as int32."""
+        """Reads a 16-bit operand in two planes of bytes, as int32."""
         if self.is_tensor(name):
             return halves(self.bytes_of(state, name), self.bytes_of(state, name, 1))
         pattern = np.full((1, 1, 1, 1), getattr(self.regs, f"{name}_addr") & 0xFFFF, np.uint16)
@@ -193,7 +192,7 @@ class Elementwise(TiuInstruction):
         return lambda: value
 
     def patterns_of(self, state: State, name: str) -> Source:
-        """bf16 operand as the uint16 patterns in memory."""
+        """Reads a bf16 operand as the uint16 patterns in memory."""
         tensors = self.tensors(name)
         if tensors:
             return self.load_of(state, tensors[0], name)
@@ -201,7 +200,7 @@ class Elementwise(TiuInstruction):
         return lambda: value
 
     def floats_of(self, state: State, name: str) -> Source:
-        """bf16 operand as float32, NaN for poison."""
+        """Reads a bf16 operand as float32, with NaN for poison."""
         load = self.patterns_of(state, name)
         if self.is_tensor(name):
             return lambda: bf16.to_float(load())
@@ -209,8 +208,8 @@ class Elementwise(TiuInstruction):
         return lambda: value
 
     def finish_int(self, state: State, relu: bool) -> Sink:
-        """Shift, ReLU, saturation to 8 or 16 bits and the store of int32 values; a logical shift takes them as 32
-        unsigned bits."""
+        """Shifts int32 values, applies ReLU, saturates to 8 or 16 bits and stores. A logical shift takes the values as
+        32 unsigned bits."""
         regs = self.regs
         shift, rounding, signed = regs.opt_res_shift, bool(regs.opt_rshift_typ), bool(regs.opt_res0_sign)
         logical = bool(shift) and not regs.opt_shift_typ
@@ -229,7 +228,7 @@ class Elementwise(TiuInstruction):
         return finish
 
     def store_int(self, state: State) -> Sink:
-        """Writes integers that fit: one plane, or low and high bytes."""
+        """Stores integers that fit: as one plane, or as low and high bytes."""
         low = self.store_of(state)
         if self.regs.opt_res0_seg:
             return low
@@ -242,8 +241,8 @@ class Elementwise(TiuInstruction):
         return write
 
     def finish_float(self, state: State, relu: bool) -> Sink:
-        """Rounding to bf16, ReLU and the store of float32 values. An overflow is 0x7f7f before ReLU sees it, also a
-        negative one."""
+        """Rounds float32 values to bf16, applies ReLU and stores. An overflow, even a negative one, becomes 0x7f7f
+        before ReLU."""
         store = self.store_of(state)
         if not relu:
             return lambda values: store(bf16.from_float(values))
@@ -257,7 +256,7 @@ class Elementwise(TiuInstruction):
 
 
 def narrow(name: str) -> Callable[[Elementwise], Tensors]:
-    """Declares an operand of 8 bits, or bf16; nothing where it is a constant."""
+    """Declares an operand of 8 bits, or bf16; empty if it is a constant."""
 
     def places(insn: Elementwise) -> Tensors:
         if not insn.is_tensor(name):
@@ -268,8 +267,7 @@ def narrow(name: str) -> Callable[[Elementwise], Tensors]:
 
 
 def wide(name: str) -> Callable[[Elementwise], Tensors]:
-    """Declares an operand of 16 bits, low bytes and high bytes in two planes, or bf16; nothing where it is a
-    constant."""
+    """Declares an operand of 16 bits, with low and high bytes in two planes, or bf16; empty if it is a constant."""
 
     one = narrow(name)
 
@@ -294,7 +292,7 @@ RESULT = Operand("res0", Role.WRITE, "8 bits, 16 bits in two planes, or bf16", _
 
 
 def element(name: str, what: str, places: Callable[[Any], Tensors], role: Role = Role.READ) -> Operand:
-    """An operand each element of which goes into one element of the result."""
+    """An operand of which each element is used for one element of the result."""
     return Operand(name, role, what, places, Share.ELEMENT)
 
 

@@ -1,6 +1,6 @@
-"""What an instruction's operands are, said once a class; and what they touch, worked out for one descriptor.
+"""Declarations of operands, once for each class of instructions, and the bytes that they are for one descriptor.
 
-Binding, footprints, LMEM spans, the builder's waits, the checker's rules and the manual all read these declarations.
+Binding, footprints, LMEM spans, the builder's waits, the checker's rules and the manual all use these declarations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Role(Enum):
     READ = "read"
     WRITE = "write"
     ACCUMULATE = "accumulate"
-    """Read where the result goes, which goes on from what is there."""
+    """A sum that is read from the result's place and added to."""
 
 
 class Share(Enum):
@@ -38,13 +38,13 @@ class Share(Enum):
 
 
 class Holds(Enum):
-    """What an operand's bytes are to an instruction."""
+    """What an instruction uses an operand's bytes as."""
 
     NUMBERS = "numbers of the tensor's format"
-    BYTES = "bytes that are moved, of whatever format"
+    BYTES = "bytes that are moved, of any format"
     RECORDS = "biases or quantisation records of channels"
     INDICES = "indices into a table of bf16"
-    ENTRIES = "entries of a table of bf16, which are no indices"
+    ENTRIES = "entries of a table of bf16, which are not indices"
 
 
 class Operand(NamedTuple):
@@ -54,25 +54,25 @@ class Operand(NamedTuple):
     """The prefix of its fields in a descriptor: opd0, opd1, opd2, res0; src or dst for the DMA."""
     role: Role
     what: str
-    """What it is, in a few words, for the manual."""
+    """A description in a few words, for the manual."""
     places: Callable[[Any], Sequence[Place]]
-    """From an instruction to where the operand lies: one tensor, its planes or its pieces, or a run of bytes. Nothing
-    where the descriptor has no such operand, as where a constant stands in its place."""
+    """Gives where the operand of an instruction is: one tensor, its planes, its pieces, or a run of bytes. Empty if the
+    descriptor does not have the operand, for example because a constant is given instead."""
     share: Share = Share.WHOLE
     holds: Holds | Callable[[Any], Holds] = Holds.NUMBERS
     in_pieces: bool = False
-    """Several tensors are neighbouring channels of one, and not planes of it."""
+    """Several tensors are neighbouring channels of one tensor, not planes of it."""
     at_most: bool = False
-    """The bytes touched are some of these: a compressed stream says itself how long it is."""
+    """Only some of these bytes may be touched: the length of a compressed stream is in the stream."""
 
 
 class Access(NamedTuple):
-    """What one instruction touches by one of its operands."""
+    """The bytes of one operand of one instruction."""
 
     operand: Operand
     regions: tuple[Region, ...]
     tensors: tuple[LocalTensor, ...]
-    """Where it lies in LMEM as elements: the same bytes as the regions there."""
+    """The operand's tensors in LMEM, which have the same bytes as its regions there."""
     holds: Holds
 
     @property
@@ -85,21 +85,21 @@ class Access(NamedTuple):
 
     @property
     def element_bytes(self) -> int:
-        """1 or 2 where the instruction takes what is there for elements of that size; 0 where they may be of any."""
+        """Size of the elements that the instruction takes, 1 or 2; 0 if it takes any."""
         if not self.tensors or self.holds in (Holds.BYTES, Holds.INDICES):
             return 0
         return self.tensors[0].itemsize
 
 
 class Footprint(NamedTuple):
-    """Everything that an instruction reads and writes, from its descriptor alone."""
+    """Everything that an instruction reads and writes, which follows from its descriptor alone."""
 
     reads: tuple[Access, ...]
     writes: tuple[Access, ...]
 
 
 def access_of(instruction: Any, operand: Operand, places: Sequence[Place]) -> Access:
-    """`operand` of `instruction`, which lies at `places`."""
+    """The Access of `operand` of `instruction`, which is at `places`."""
     chip: Chip = instruction.chip
     regions: list[Region] = []
     for place in places:
@@ -109,8 +109,9 @@ def access_of(instruction: Any, operand: Operand, places: Sequence[Place]) -> Ac
 
 
 def lmem_span(chip: Chip, operand: Operand, places: Sequence[Place]) -> tuple[int, int, int]:
-    """(start, end, lanes): offsets within a lane between which an operand's bytes in LMEM lie, and how many lanes from
-    lane 0 on it uses, more than the chip has where channels go round them. (0, 0, 0) where it has none."""
+    """(start, end, lanes) of an operand in LMEM: its bytes are at offsets start to end - 1 within a lane, and it uses
+    `lanes` lanes from lane 0 on. That is more than the chip has if there are more channels than lanes. (0, 0, 0) if the
+    operand has no bytes in LMEM."""
     start, end, lanes = chip.lmem_bytes, 0, 0
     for place in places:
         if isinstance(place, LocalTensor):
@@ -121,7 +122,7 @@ def lmem_span(chip: Chip, operand: Operand, places: Sequence[Place]) -> tuple[in
             lane0, first = divmod(place.start, chip.lmem_bytes)
             last = first + place.run
             lanes = lane0 + -(-last // chip.lmem_bytes)
-            if last > chip.lmem_bytes:  # it runs on through the lanes
+            if last > chip.lmem_bytes:  # it continues in the next lanes
                 first, last = 0, chip.lmem_bytes
         else:
             continue

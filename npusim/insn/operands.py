@@ -1,4 +1,4 @@
-"""TIU operands: from a descriptor's fields to tensors in LMEM."""
+"""The tensors in LMEM that a TIU descriptor's fields describe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from npusim.state import State
 
 Tensors = tuple[LocalTensor, ...]
 MAX_ELEMENTS = 1 << 24
-"""Of one operand. LMEM of the largest chip has 2**20 bytes, so more of them can only be the same bytes again."""
+"""The most elements of one operand. The largest LMEM has 2**20 bytes, so an operand with more uses bytes repeatedly."""
 INT8 = (Fmt.U8, Fmt.I8)
 """Format of an 8-bit operand by its sign bit."""
 
@@ -31,7 +31,7 @@ def shape_of(insn: TiuInstruction, name: str) -> Shape:
 
 
 def checked_shape(insn: TiuInstruction, name: str) -> Shape:
-    """The same; refuses extents of 0 and more than MAX_ELEMENTS elements."""
+    """As shape_of. Refuses extents of 0 and more than MAX_ELEMENTS elements."""
     shape = shape_of(insn, name)
     if min(shape) < 1:
         insn.refuse(f"{name} has shape {shape}; every extent must be at least 1")
@@ -47,14 +47,14 @@ def addr_of(insn: TiuInstruction, name: str) -> int:
 
 
 def addr_in(regs: Any, name: str) -> Any:
-    """The same from `regs`, whose fields are numbers, or arrays of many descriptors. opd1 and opd2 hold 16 bits; their
-    higher bits (lane / 2) are those of res0."""
+    """The same for `regs`, whose fields are numbers, or arrays for many descriptors. The addresses of opd1 and opd2
+    have 16 bits; the higher bits (lane / 2) are those of res0."""
     addr = getattr(regs, f"{name}_addr")
     return addr if name in ("res0", "opd0") else regs.res0_addr & ~0xFFFF | addr
 
 
 def strides_of(insn: TiuInstruction, name: str, shape: Shape, itemsize: int) -> Shape:
-    """Byte strides of an operand, as its `short_*_str` says: 0 aligned to EUs, 1 kernel, 2 packed, 3 given by the
+    """Byte strides of an operand according to its `short_*_str`: 0 aligned to EUs, 1 kernel, 2 packed, 3 given in the
     descriptor."""
     regs, mode = insn.regs, getattr(insn.regs, f"short_{name}_str")
     if mode == 3:
@@ -68,13 +68,13 @@ def strides_of(insn: TiuInstruction, name: str, shape: Shape, itemsize: int) -> 
 
 
 def tensor_of(insn: TiuInstruction, name: str, fmt: Fmt, shape: Shape | None = None) -> LocalTensor:
-    """Operand `name` at the strides that the descriptor gives or stands for."""
+    """Operand `name` as a tensor, by default of shape_of."""
     shape = shape or shape_of(insn, name)
     return LocalTensor(addr_of(insn, name), shape, strides_of(insn, name, shape, fmt.itemsize), fmt)
 
 
 def planes_of(tensor: LocalTensor, count: int, b_str: int) -> Tensors:
-    """`count` tensors alike, `b_str` bytes apart: one for each byte, or each half, of an element."""
+    """`count` equal tensors, `b_str` bytes apart: one for each byte, or each half, of an element."""
     return tuple(tensor._replace(addr=tensor.addr + i * b_str) for i in range(count))
 
 
@@ -86,7 +86,7 @@ def per_channel(insn: TiuInstruction, name: str, count: int, fmt: Fmt = Fmt.U8) 
 
 
 def element_fmt(insn: TiuInstruction, name: str) -> Fmt:
-    """The format of operand `name`: bf16, or 8 bits of its sign."""
+    """The format of operand `name`: bf16, or 8 bits, signed or not."""
     return Fmt.BF16 if insn.is_float else INT8[getattr(insn.regs, f"opt_{name}_sign")]
 
 
@@ -101,23 +101,23 @@ def result(insn: TiuInstruction) -> Tensors:
 
 
 def bound(insn: TiuInstruction, state: State, name: str, role: Role = Role.READ) -> TensorLmem:
-    """The declared operand, which is one tensor, tied to memory."""
+    """The declared operand, which is one tensor, bound to memory."""
     (tensor,) = insn.tensors(name, role)
     return lmem_tensor(state, tensor, name)
 
 
 def bound_planes(insn: TiuInstruction, state: State, name: str, role: Role = Role.READ) -> Planes | None:
-    """The declared operand's planes, tied to memory; None where there is no such operand."""
+    """The declared operand's planes, bound to memory; None if there is no such operand."""
     return planes_at(state, insn.tensors(name, role), name)
 
 
 def planes_at(state: State, tensors: Tensors, name: str) -> Planes | None:
-    """Planes of operand `name`, tied to memory; None for none."""
+    """Planes of operand `name`, bound to memory; None if there are none."""
     return Planes([lmem_tensor(state, tensor, name) for tensor in tensors]) if tensors else None
 
 
 def constant_int8(insn: TiuInstruction) -> int:
-    """The 8-bit constant that stands in opd1's address field."""
+    """The 8-bit constant in opd1's address field."""
     return _int8(insn.regs.opd1_addr, insn.regs.opt_opd1_sign)
 
 
@@ -132,13 +132,13 @@ def _int8(field: int, signed: int) -> int:
 
 
 def fill_float(insn: TiuInstruction) -> float:
-    """What padding and insertion put into the bf16 opd0 of a sum of products: the field's integer as a float32, not its
-    bit pattern."""
+    """The number that padding and insertion put into the bf16 opd0 of a sum of products: the field's integer as a
+    float32, not as a bit pattern."""
     return float(_fill_field(insn))
 
 
 def fill_pattern(insn: TiuInstruction) -> float:
-    """What maximum and minimum pooling of bf16 begin with: the field as a bf16 pattern."""
+    """The number with which maximum and minimum pooling of bf16 begin: the field as a bf16 pattern."""
     return float(bf16.to_float(np.array([_fill_field(insn)], np.uint16))[0])
 
 
@@ -147,13 +147,13 @@ def _fill_field(insn: TiuInstruction) -> int:
 
 
 class Planes:
-    """A tensor of several bytes (or halves) an element that lie in planes."""
+    """A tensor whose elements have several bytes (or halves), each in a plane of its own."""
 
     def __init__(self, planes: list[TensorLmem]) -> None:
         self._planes = planes
 
     def load_int(self, signed: bool) -> NDArray[np.int32]:
-        """Little-endian planes of bytes as integers; `signed` extends the sign of the highest."""
+        """Little-endian planes of bytes as int32, in the planes' shape; `signed` extends the sign of the highest."""
         total = np.zeros(self._planes[0].shape, np.int32)
         for i, plane in enumerate(self._planes):
             total |= plane.load().astype(np.int32) << (8 * i)
@@ -163,7 +163,7 @@ class Planes:
         return total
 
     def store(self, values: NDArray) -> None:
-        """Writes values that fit the one plane there is."""
+        """Writes values that fit one plane into the only plane."""
         self._planes[0].store(values)
 
     def store_int(self, values: NDArray) -> None:

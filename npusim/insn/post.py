@@ -1,5 +1,4 @@
-"""What happens to a sum of products on its way to the result: partial sums, bias, ReLU, shift or multiplier,
-saturation."""
+"""The steps from a sum of products to the result: partial sums, bias, ReLU, shift or multiplier, saturation."""
 
 from __future__ import annotations
 
@@ -24,9 +23,9 @@ READ_PS32, WRITE_PS32 = 1, 2
 
 def channel_records(insn: TiuInstruction) -> Tensors:
     """Records of 9 or 5 packed bytes (bias, multiplier, shift), or a bias in two planes: low and high bytes in int8,
-    high and low halves of a float32 in bf16. Nothing where the sum takes neither.
+    high and low halves of a float32 in bf16. Empty if the sum takes neither.
 
-    Whatever opd2_b_str says, the second plane lies behind as many channels as opd2 has on lane 0, if it starts there.
+    The second plane is after as many channels as opd2 has on lane 0 if it starts there; opd2_b_str is ignored.
     """
     regs = insn.regs
     has_bias = regs.tsk_opd_num == 3
@@ -46,7 +45,7 @@ CHANNEL_RECORDS = Operand(
 
 
 def require_bias_of_channels(insn: TiuInstruction) -> None:
-    """Refuses a bias or records that do not hold one element for each channel of the result."""
+    """Refuses a bias or records without one element for each channel of the result."""
     regs, planes = insn.regs, insn.places("opd2")
     if planes:
         shape = (regs.opd2_n, regs.opd2_c, regs.opd2_h, regs.opd2_w)
@@ -73,8 +72,8 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
 
 
 def quantize_by_register(insn: TiuInstruction, relu: bool) -> Finish:
-    """One multiplier `quan_m` and one shift `opt_res_shift` for all, both signed: 32 and more shift to the left, in
-    front of the multiplier and within 32 bits (QM_LSHIFT)."""
+    """One multiplier `quan_m` and one shift `opt_res_shift` for all, both signed. A shift of 32 and more shifts to the
+    left, before the multiplication and within 32 bits (QM_LSHIFT)."""
     regs = insn.regs
     multiplier = (regs.quan_m ^ 1 << 31) - (1 << 31)
     left, right = (int(shift) for shift in split_shift(regs.opt_res_shift, 6))
@@ -88,7 +87,7 @@ def quantize_by_register(insn: TiuInstruction, relu: bool) -> Finish:
 
 
 def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | None, bits: int = 8) -> Finish:
-    """One right shift for all to results of `bits`; `bias` gives integers that broadcast over the sums."""
+    """One right shift for all, to results of `bits` bits; `bias` gives integers that broadcast to the sums."""
     regs = insn.regs
     relu, rounding, shift = bool(regs.opt_relu_typ), bool(regs.opt_rshift_typ), regs.opt_res_shift
     logical = shift and not regs.opt_shift_typ  # nothing is signed, so the shift takes the 32-bit sum as unsigned
@@ -106,19 +105,19 @@ def requantize_per_tensor(insn: TiuInstruction, bias: Callable[[], NDArray] | No
 
 
 def bias16(insn: TiuInstruction, state: State) -> Callable[[], NDArray] | None:
-    """The 16-bit bias of every channel, int32 of shape (1, c, 1, 1); None where there is none."""
+    """The 16-bit bias of every channel, int32 of shape (1, c, 1, 1); None if there is none."""
     planes, signed = bound_planes(insn, state, "opd2"), bool(insn.regs.opt_opd2_sign)
     return None if planes is None else lambda: planes.load_int(signed)
 
 
 def bias_float(insn: TiuInstruction, state: State) -> Callable[[], NDArray[np.float32]] | None:
-    """The float32 bias of every channel, shape (1, c, 1, 1); None where there is none."""
+    """The float32 bias of every channel, shape (1, c, 1, 1); None if there is none."""
     planes = bound_planes(insn, state, "opd2")
     return None if planes is None else planes.load_float
 
 
 def finish_float(sums: NDArray[np.float32], bias: NDArray[np.float32] | None, relu: bool) -> NDArray[np.uint16]:
-    """Float32 sums with the bias added toward zero, negative values cut where `relu`, rounded to bf16."""
+    """float32 sums with the bias added toward zero, with negative values set to 0 if `relu`, rounded to bf16."""
     if bias is not None:
         sums = sum_in_order(
             [np.broadcast_to(bf16.flush(bias.copy()), sums.shape)], sums, normal=False

@@ -1,4 +1,4 @@
-"""Rules that TIU instructions share. They are the vendor's functional model's assertions."""
+"""Rules that TIU instructions share. They are assertions of the vendor's functional model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from npusim.insn.base import TiuInstruction
 
 
 class Fixed:
-    """Fields that must hold one value each; two of them at least."""
+    """Fields that must have certain values; at least two fields."""
 
     def __init__(self, **values: int) -> None:
         self._values = values
         self._of, self._wanted = attrgetter(*values), tuple(values.values())
 
     def check(self, insn: TiuInstruction) -> None:
-        """Refuses `insn` where one holds another value."""
+        """Refuses `insn` if a field has another value."""
         if self._of(insn.regs) != self._wanted:
             for name, wanted in self._values.items():
                 found = getattr(insn.regs, name)
@@ -23,7 +23,7 @@ class Fixed:
 
 
 BIAS = Fixed(opd2_n=1, opd2_h=1, short_opd2_str=0, opt_opd2_const=0)
-"""Of a matrix multiplication."""
+"""Fields of the bias of a matrix multiplication."""
 
 
 def check_signs(insn: TiuInstruction) -> None:
@@ -35,7 +35,7 @@ def check_signs(insn: TiuInstruction) -> None:
     if not count:
         insn.refuse("tsk_opd_num is 0; an integer operation has 1 to 3 operands")
     if regs.opt_relu_typ > 1:
-        insn.refuse(f"opt_relu_typ is {regs.opt_relu_typ}; an integer operation knows 0 (none) and 1 (ReLU)")
+        insn.refuse(f"opt_relu_typ is {regs.opt_relu_typ}; an integer operation takes 0 (none) or 1 (ReLU)")
     if regs.opt_relu_typ and not signed and count < 3:
         insn.refuse("opt_relu_typ is 1 with unsigned operands; ReLU needs a signed one or a bias")
     if bool(regs.opt_res0_sign) != signed and not (regs.opt_relu_typ and signed):
@@ -45,7 +45,7 @@ def check_signs(insn: TiuInstruction) -> None:
 
 
 def check_short_strides(insn: TiuInstruction) -> None:
-    """Of a depthwise convolution or a pooling: ifmap and ofmap lie at aligned strides (0), or give theirs (3)."""
+    """For a depthwise convolution or a pooling: ifmap and ofmap both have aligned strides (0) or given ones (3)."""
     regs = insn.regs
     modes = (regs.short_res0_str, regs.short_opd0_str)
     insn.require(
@@ -55,16 +55,16 @@ def check_short_strides(insn: TiuInstruction) -> None:
 
 
 def check_small_strides(insn: TiuInstruction) -> None:
-    """opd1 and opd2 never give strides of their own."""
+    """opd1 and opd2 must not have given strides (3)."""
     regs = insn.regs
     modes = (regs.short_opd1_str, regs.short_opd2_str)
     insn.require(3 not in modes, f"(short_opd1_str, short_opd2_str) is {modes}; neither may be 3")
 
 
 def check_operands(insn: TiuInstruction) -> None:
-    """The first `tsk_opd_num` operands and the result have no extent of 0, and where their elements lie in two planes,
-    the planes lie apart; at aligned strides of cv183x, and of opd2 on every chip, by a multiple of the number of EUs.
-    Constants are not looked at.
+    """The first `tsk_opd_num` operands and the result must not have an extent of 0. If their elements are in two
+    planes, the planes must have different places. With aligned strides on cv183x, and for opd2 on every chip, their
+    distance must be a multiple of the number of EUs. Constants are not checked.
     """
     regs = insn.regs
     for name in (*("opd0", "opd1", "opd2")[: regs.tsk_opd_num], "res0"):

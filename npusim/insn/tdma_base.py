@@ -1,4 +1,4 @@
-"""What the DMA's instructions share: their direction, their two tensors and their element formats."""
+"""The common part of the DMA's instructions: their direction, their two tensors and their element formats."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PATTERN = {1: Fmt.U8, 2: Fmt.BF16}
 
 
 class Transfer(TdmaInstruction):
-    """A DMA instruction of one direction. Source of the fields' meaning: wwwuxy/cvikernel src/cv181x/tdma.c."""
+    """A DMA instruction of one direction. Source for the meaning of fields: wwwuxy/cvikernel src/cv181x/tdma.c."""
 
     __slots__ = ()
     direction: ClassVar[TransDir]
     linear: ClassVar[bool] = False
-    """Bytes are moved from one linear address to another, whatever the shapes."""
+    """It moves bytes from one linear address to another, and ignores the shapes."""
     matrix: ClassVar[bool] = False
     """One side is a matrix of rows in GMEM."""
     compressed: ClassVar[bool] = False
@@ -51,7 +51,7 @@ class Transfer(TdmaInstruction):
 
     @classmethod
     def is_kind(cls, regs: TdmaRegs) -> bool:
-        """Whether the fields other than the direction name this operation."""
+        """Whether the fields other than the direction select this operation."""
         raise NotImplementedError
 
     @property
@@ -73,7 +73,7 @@ class Transfer(TdmaInstruction):
 
     @property
     def dst_shape(self) -> Shape:
-        """The destination's extents; a descriptor holds no dst_n, which is src_n but for transpositions that move n."""
+        """The destination's extents. A descriptor has no dst_n; it is src_n, except for transpositions that move n."""
         regs = self.regs
         return (regs.src_n, regs.dst_c, regs.dst_h, regs.dst_w)
 
@@ -86,14 +86,14 @@ class Transfer(TdmaInstruction):
         return self.regs.dst_c_stride_high << 16 | self.regs.dst_c_stride_low
 
     def src_strides(self, w_stride: int) -> Shape:
-        """Byte strides (n, c, h, w); the descriptor holds all but the last."""
+        """Byte strides (n, c, h, w); the descriptor has all but the last."""
         return (self.regs.src_n_stride, self.src_c_stride, self.regs.src_h_stride, w_stride)
 
     def dst_strides(self, w_stride: int) -> Shape:
         return (self.regs.dst_n_stride, self.dst_c_stride, self.regs.dst_h_stride, w_stride)
 
     def sources(self) -> Sequence[Place]:
-        """Where the source lies: one tensor, its pieces, or a run of bytes."""
+        """Where the source is: one tensor, its pieces, or a run of bytes."""
         size = self.itemsizes[0]
         return (self.source(self.src_shape, self.src_strides(size), size),)
 
@@ -119,7 +119,7 @@ class Transfer(TdmaInstruction):
         return GlobalTensor(self.regs.dst_base_reg_sel, addr, shape, strides, PATTERN[itemsize])
 
     def run_of_bytes(self, side: str, num_bytes: int) -> Region:
-        """`num_bytes` linear bytes from the address of `side` ("src" or "dst") on, in its memory."""
+        """The `num_bytes` bytes from the address of `side` ("src" or "dst") on, in its memory."""
         if side == "src":
             local, base_reg, addr = self.direction in LOCAL_SOURCE, self.regs.src_base_reg_sel, self.src_addr
         else:
@@ -145,14 +145,14 @@ class Transfer(TdmaInstruction):
             self.refuse(f"(src_fmt, dst_fmt) is {formats}; legal are {', '.join(map(str, legal))}")
 
     def check_same_format(self, *legal: TdmaFmt) -> None:
-        """Refuses a source and a destination whose formats are not the same one of `legal`."""
+        """Refuses a source and a destination that do not both have the same format of `legal`."""
         formats = (self.regs.src_fmt, self.regs.dst_fmt)
         if formats[0] != formats[1] or formats[0] not in legal:
             pairs = ", ".join(f"({fmt:d}, {fmt:d})" for fmt in legal)
             self.refuse(f"(src_fmt, dst_fmt) is {formats}; it must be {pairs}")
 
     def table(self) -> NDArray | None:
-        """What each source element becomes; None where elements are copied."""
+        """The table from source to destination elements; None if elements are copied."""
         regs = self.regs
         if regs.src_fmt == regs.dst_fmt or self.direction == TransDir.G2G:
             return None

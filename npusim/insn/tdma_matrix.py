@@ -1,5 +1,5 @@
-"""Matrices: rows in GMEM; in LMEM row i is n = i, and its columns are cut into channels of w elements, the last of
-which may be shorter."""
+"""Transfers of matrices. In GMEM a matrix is rows. In LMEM row i is n = i, and its columns are divided into channels of
+w elements, of which the last may be shorter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from npusim.state import State
 
 
 class MatrixTransfer(Transfer):
-    """What all transfers of matrices share."""
+    """The common part of all transfers of matrices."""
 
     __slots__ = ()
     matrix = True

@@ -1,5 +1,5 @@
-"""How elements get from one tensor to another: pairs of views found when an instruction is bound, or element by element
-in order."""
+"""Copies elements from one tensor to another: by pairs of views that are found when an instruction is bound, or element
+by element in order."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ MAX_ORDERED = 1 << 24
 
 
 def bound_tensor(state: State, place: Place, what: str) -> Tensor:
-    """A place of either memory, tied to it."""
+    """A place in LMEM or GMEM, bound to memory."""
     assert not isinstance(place, Region)
     return lmem_tensor(state, place, what) if isinstance(place, LocalTensor) else gmem_tensor(state, place, what)
 
 
 def bound_sides(state: State, insn: Transfer) -> tuple[Tensor, Tensor]:
-    """Source and destination of an instruction that has one tensor each."""
+    """(source, destination) of an instruction that has one tensor each."""
     (src,), (dst,) = insn.sources(), insn.destinations()
     return bound_tensor(state, src, "src"), bound_tensor(state, dst, "dst")
 
 
 def transfer(src: Tensor, dst: Tensor, table: NDArray | None = None) -> Bound:
-    """What writes `src` to `dst`, element after element in the order of both shapes, each looked up in `table` if there
-    is one.
+    """A function that copies `src` to `dst`, element after element in the order of both shapes; if there is a `table`,
+    each element is looked up in it.
 
-    The shapes hold equally many elements. Where source and destination overlap, or destination elements each other, the
-    result is that of copying one element at a time in ascending order."""
+    Both must have the same number of elements. If source and destination overlap, or elements of the destination
+    overlap, the result is that of copying one element at a time in ascending order."""
     if _may_collide(src, dst):
         steps = _ordered(src, dst, table)
         if steps is not None:
@@ -65,7 +65,8 @@ def transfer_to_table(src: Tensor, dst: Tensor, table: NDArray) -> Bound:
 
 
 def transfer_nc_transposed(src: TensorGmem, dst: TensorLmem, table: NDArray | None = None) -> Bound:
-    """What writes `src`, (n, c, h, w), to `dst`, (c, n, h', w'), element after element in the order of `src`."""
+    """A function that copies `src`, (n, c, h, w), to `dst`, (c, n, h', w'), element after element in the order of
+    `src`."""
     transposed = src.transposed(1, 0, 2, 3)
     if dst.is_distinct:
         return transfer(transposed, dst, table)
@@ -76,8 +77,8 @@ def transfer_nc_transposed(src: TensorGmem, dst: TensorLmem, table: NDArray | No
 
 
 def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = None) -> Bound:
-    """Several transfers from GMEM to LMEM or back that take turns: row 0 (n = 0) of each (source, destination), then
-    row 1 of each."""
+    """A function for several transfers between GMEM and LMEM that take turns: row 0 (n = 0) of each (source,
+    destination), then row 1 of each, and so on."""
     num_rows, row_stride = pairs[0][1].shape[0], pairs[0][1].cover.strides[0]
     spans = [dst.span for _, dst in pairs]
     reach = max(end for _, end in spans) - min(start for start, _ in spans) - (num_rows - 1) * row_stride
@@ -95,7 +96,7 @@ def transfer_rows(pairs: list[tuple[Tensor, Tensor]], table: NDArray | None = No
 
 
 def chain(calls: list[Bound]) -> Bound:
-    """One call for several."""
+    """One function that calls several."""
     if len(calls) == 1:
         return calls[0]
 
@@ -115,7 +116,7 @@ def _looked_up(table: NDArray | None, values: NDArray) -> NDArray:
 
 
 def _pairs(src: Tensor, dst: Tensor) -> list[tuple[NDArray, NDArray]] | None:
-    """(destination view, source view) of equal shape that together are the transfer; None where no such views exist."""
+    """Pairs (destination view, source view) of equal shape that together are the transfer; None if there are none."""
     if isinstance(src, TensorGmem) and src.shape != dst.shape:
         src = src.reshaped(dst.shape)
     elif isinstance(dst, TensorGmem) and src.shape != dst.shape:
@@ -132,7 +133,8 @@ def _pairs(src: Tensor, dst: Tensor) -> list[tuple[NDArray, NDArray]] | None:
 
 
 def _may_collide(src: Tensor, dst: Tensor) -> bool:
-    """Whether order may matter: bytes that are both read and written, or written twice. Lanes are not told apart."""
+    """Whether the order may matter, because bytes may be both read and written, or written twice. It looks only at
+    offsets within a lane."""
     return _share_memory(src, dst) or not dst.is_distinct
 
 
@@ -142,8 +144,8 @@ def _share_memory(src: Tensor, dst: Tensor) -> bool:
 
 
 def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | None:
-    """Runs of elements none of which reads what an earlier one of the same run has written; None where order does not
-    matter after all."""
+    """Runs of elements, in which no element reads what an earlier one of the same run has written; None if the order
+    does not matter."""
     num_elements = math.prod(dst.shape)
     _check_ordered(num_elements)
     read, write = _byte_addrs(src), _byte_addrs(dst)
@@ -157,7 +159,7 @@ def _ordered(src: Tensor, dst: Tensor, table: NDArray | None) -> list[Bound] | N
 
 
 def _any_in(some: NDArray, others: NDArray) -> bool:
-    """Whether any element of one is in the other, which is not empty. (np.isin would import numpy.ma.)"""
+    """Whether any element of the first is in the second, which is not empty. (np.isin would import numpy.ma.)"""
     ascending = np.sort(others, axis=None)
     return bool((ascending.take(np.searchsorted(ascending, some), mode="clip") == some).any())
 
@@ -176,7 +178,8 @@ def _byte_addrs(tensor: Tensor) -> NDArray[np.int64]:
 
 
 def _cuts(read: NDArray[np.int64], write: NDArray[np.int64]) -> list[int]:
-    """Where a new run has to start. An element needs the bytes of the last element before it that wrote them."""
+    """The starts of runs. An element reads bytes that the last element before it wrote, so that one must be in an
+    earlier run."""
     count = len(read)
     order = np.arange(count)[:, None]
     written = np.sort((write * count + order).ravel())

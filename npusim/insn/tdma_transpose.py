@@ -18,7 +18,7 @@ from npusim.state import State
 
 
 class TensorTranspose(Transfer):
-    """What all tensor copies that change the order of axes share."""
+    """The common part of all tensor copies that change the order of axes."""
 
     __slots__ = ()
 

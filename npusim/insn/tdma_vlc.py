@@ -1,4 +1,4 @@
-"""Compressed transfers: a dense stream in GMEM (npusim.numerics.vlc) against a tensor or a matrix in LMEM."""
+"""Compressed transfers between a dense stream in GMEM (npusim.numerics.vlc) and a tensor or a matrix in LMEM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Elements = NDArray
 
 
 class Compressed(Transfer):
-    """What all compressed transfers share. Only int8 to int8 and bf16 to bf16 are compressed."""
+    """The common part of all compressed transfers. Only int8 to int8 and bf16 to bf16 are compressed."""
 
     __slots__ = ()
     compressed = True

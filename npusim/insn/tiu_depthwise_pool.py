@@ -1,4 +1,4 @@
-"""Depthwise convolution and pooling: every channel meets its own kernel, or none.
+"""Depthwise convolution, where every channel has its own kernel, and pooling, which has none.
 
 Sources: wwwuxy/cvikernel src/cv181x/tiu_depthwise_convolution.c, tiu_pt_depthwise_convolution.c, tiu_max_pooling.c,
 tiu_min_pooling.c, tiu_average_pooling.c."""
@@ -62,7 +62,7 @@ _OFMAP = Operand("res0", Role.WRITE, "ofmap", result)
 
 
 class PerChannel(TiuInstruction):
-    """What depthwise convolution and the poolings share: one kernel window that slides over every channel by itself."""
+    """The common part of depthwise convolution and the poolings: a window that slides over each channel separately."""
 
     __slots__ = ()
     eu_typ: PoolEuTyp
@@ -115,7 +115,7 @@ class PerChannel(TiuInstruction):
 
 
 class _ExtremePooling(PerChannel):
-    """Maximum or minimum of what is under the window."""
+    """Maximum or minimum of the elements in the window."""
 
     __slots__ = ()
     limited = ()
@@ -301,7 +301,7 @@ class AveragePooling(PerChannel):
 
 
 def _window_sums(window: Window, opd0: TensorLmem, kernel: NDArray[np.uint16], fill: float, ofmap: Shape) -> F32:
-    """Float32 sums of what the window meets times `kernel` (c or 1, kh, kw), kh outside kw."""
+    """float32 sums of the elements in the window times `kernel` (c or 1, kh, kw), with kh outermost."""
     patterns = opd0.load()
     values = window.extend(bf16.to_float(patterns), fill)
     weights = bf16.to_float(kernel)
@@ -310,7 +310,7 @@ def _window_sums(window: Window, opd0: TensorLmem, kernel: NDArray[np.uint16], f
 
 
 def _fold(ufunc: np.ufunc, taps: NDArray, dtype: np.dtype) -> NDArray:
-    """`ufunc` over all that lies under the window, axes 0 and 1 of `taps`; a new array."""
+    """`ufunc` over all elements in the window, which are axes 0 and 1 of `taps`; a new array."""
     if taps.size <= STACKED:
         return np.asarray(ufunc.reduce(taps, axis=(0, 1), dtype=dtype))
     places = np.ndindex(*taps.shape[:2])

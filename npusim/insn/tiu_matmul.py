@@ -1,5 +1,5 @@
-"""Matrix multiplication: a matrix row is spread over lanes in pieces of w columns, so (n, c, 1, w) holds n rows of c *
-w columns."""
+"""Matrix multiplication. A matrix row is spread over lanes in pieces of w columns, so a tensor (n, c, 1, w) holds n
+rows of c * w columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cv183x's sum over everything but the channel (source: src/bm1880v2/tiu_mdsum.c of wwwuxy/cvikernel)."""
+"""cv183x's sum over all axes except the channel (source: src/bm1880v2/tiu_mdsum.c of wwwuxy/cvikernel)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from npusim.state import State
 
 
 def _sums(insn: Mdsum) -> Tensors:
-    """The high bytes go one byte behind the low ones, whatever res0_b_str says, and over them where the channels go
-    round the lanes."""
+    """The planes of the result. The high bytes are one byte after the low ones; res0_b_str is ignored. If there are
+    more channels than lanes, they overwrite low bytes."""
     return planes_of(tensor_of(insn, "res0", Fmt.U8), 1 if insn.regs.opt_res0_seg else 2, 1)
 
 

@@ -20,7 +20,7 @@ BETWEEN_TAPS = ("conv_opd1_y_ins0", "conv_opd1_x_ins0")
 
 
 def check_inserted(insn: TiuInstruction, names: Sequence[str] = INSERTED + BETWEEN_TAPS) -> None:
-    """Refuses, but on cv183x, 15 elements in any of the fields `names`."""
+    """Refuses 15 elements in any of the fields `names`, except on cv183x."""
     for name in names:
         value = getattr(insn.regs, name)
         if value > MAX_INSERTED and insn.chip.tiu_layout != "cv183x":
@@ -41,7 +41,7 @@ class Window:
 
     @classmethod
     def of(cls, insn: TiuInstruction, kernel: tuple[int, int]) -> Window:
-        """The window that a descriptor asks for. Refuses strides of 0."""
+        """The window in a descriptor. Refuses strides of 0."""
         r = insn.regs
         if not (r.conv_op_y_str and r.conv_op_x_str):
             insn.refuse(f"conv_op_y_str {r.conv_op_y_str} and conv_op_x_str {r.conv_op_x_str} must be at least 1")
@@ -57,11 +57,11 @@ class Window:
 
     @property
     def is_plain(self) -> bool:
-        """Nothing is inserted or padded."""
+        """Whether nothing is inserted or padded."""
         return not any(self.insert + self.insert_last + self.pad_before + self.pad_after)
 
     def extended(self, ifmap: Shape) -> tuple[int, int]:
-        """(h, w) of the ifmap behind insertion and padding."""
+        """(h, w) of the ifmap after insertion and padding."""
         h, w = (
             (size - 1) * (self.insert[i] + 1) + 1 + self.insert_last[i] + self.pad_before[i] + self.pad_after[i]
             for i, size in enumerate(ifmap[2:])
@@ -69,7 +69,7 @@ class Window:
         return h, w
 
     def output(self, ifmap: Shape) -> tuple[int, int]:
-        """(h, w) of the ofmap; below 1 where the kernel is larger than the extended ifmap."""
+        """(h, w) of the ofmap; below 1 if the kernel is larger than the extended ifmap."""
         h, w = (
             (size - ((self.kernel[i] - 1) * self.dilation[i] + 1)) // self.stride[i] + 1
             for i, size in enumerate(self.extended(ifmap))
@@ -77,7 +77,7 @@ class Window:
         return h, w
 
     def check(self, insn: TiuInstruction, ifmap: Shape, ofmap: Shape) -> None:
-        """Refuses a result whose extents do not follow from the ifmap, the kernel and the window."""
+        """Refuses a result with other extents than those that follow from the ifmap, the kernel and the window."""
         want = (ifmap[0], *self.output(ifmap))
         got = (ofmap[0], ofmap[2], ofmap[3])
         insn.require(
@@ -85,15 +85,15 @@ class Window:
         )
 
     def reaches_within(self, ifmap: Shape, ofmap: Shape) -> bool:
-        """Whether all that `taps` takes for an ofmap of these extents, whatever `output` says, lies in its channel.
+        """Whether everything that `taps` takes for an ofmap of these extents is in its channel.
 
-        A window that leaves the extended ifmap on the right goes on in the row below."""
+        A window that passes the right edge of the extended ifmap continues in the row below."""
         rows, columns = self.extended(ifmap)
         row, column = ((ofmap[2 + i] - 1) * self.stride[i] + (self.kernel[i] - 1) * self.dilation[i] for i in range(2))
         return row * columns + column < rows * columns
 
     def extend(self, values: NDArray, fill: float) -> NDArray:
-        """`values` (..., h, w) with `fill` inserted and padded; `values` itself where nothing changes."""
+        """`values` (..., h, w) with `fill` inserted and padded; `values` itself if nothing changes."""
         if self.is_plain:
             return values
         *outer, h, w = values.shape
@@ -104,7 +104,7 @@ class Window:
         return result
 
     def span(self, patterns: NDArray[np.uint16], fill: float) -> Span:
-        """Span of bf16 `patterns` together with an integer `fill`, where the window fills anything in."""
+        """Span of bf16 `patterns`, and of the integer `fill` if the window inserts or pads anything."""
         span = Span.of_bf16(patterns)
         return (
             span
@@ -113,5 +113,6 @@ class Window:
         )
 
     def taps(self, extended: NDArray, out_hw: tuple[int, int]) -> NDArray:
-        """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element meets."""
+        """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element is multiplied
+        by."""
         return taps(extended, self.kernel, self.stride, self.dilation, out_hw)

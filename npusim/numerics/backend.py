@@ -18,9 +18,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PAYS_AFTER = 2.0
-"""Seconds of execution in NumPy after which compiled code is taken up."""
+"""Seconds of execution in NumPy after which compiled code is used."""
 DECLINED: Any = NotImplemented
-"""What a compiled function returns for arguments that it leaves to NumPy."""
+"""A compiled function returns this for arguments that it leaves to NumPy."""
 BACKENDS = ("auto", "numpy", "numba")
 
 _compiled: dict[str, Callable[..., Any]] = {}
@@ -28,7 +28,7 @@ _compiled: dict[str, Callable[..., Any]] = {}
 
 
 def kernel(reference: Callable[P, R]) -> Callable[P, R]:
-    """Marks a function for which there may be a compiled one of the same name and bits."""
+    """Marks a function for which there may be a compiled one with the same name and the same results."""
     name = reference.__name__
 
     @wraps(reference)
@@ -44,7 +44,7 @@ def kernel(reference: Callable[P, R]) -> Callable[P, R]:
 
 
 def backend_in_use() -> str:
-    """`numba` where compiled code is taken, else `numpy`."""
+    """The backend in use: `numba` or `numpy`."""
     return "numba" if _compiled else "numpy"
 
 

@@ -1,5 +1,5 @@
-"""Outcomes of trials of this machine's BLAS, which are remembered between processes: a network of bf16 convolutions has
-dozens of matrix shapes, and trying them takes a fifth of its first run."""
+"""Keeps the outcomes of trials of this machine's BLAS between processes. A network of bf16 convolutions has dozens of
+matrix shapes, and trying them takes a fifth of its first run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ MOST_OUTCOMES = 4096
 class Trials:
     """Outcomes by shape, of one BLAS on one processor.
 
-    path       where they are kept; None to keep none
-    identity   what they hold for: other outcomes are not read
+    path       file in which they are kept; None: they are not kept
+    identity   the BLAS and the processor; outcomes of others are not read
     """
 
     def __init__(self, path: Path | None, identity: str) -> None:
@@ -34,7 +34,7 @@ class Trials:
         self._new: dict[str, bool] = {}
 
     def outcome(self, shape: str, tried: Callable[[], bool]) -> bool:
-        """The outcome for `shape`, which is tried where it is not known."""
+        """The outcome for `shape`, which is tried if it is not known."""
         if shape not in self._outcomes:
             self._outcomes[shape] = self._new[shape] = tried()
         return self._outcomes[shape]

@@ -1,4 +1,4 @@
-"""Conversions between int8, uint8 and bf16 patterns, as the TDMA makes them on the way between LMEM and GMEM.
+"""Conversions between int8, uint8 and bf16 patterns, which the TDMA makes between LMEM and GMEM.
 
 Both directions are table lookups: a bf16 pattern has 16 bits and an integer 8."""
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 def int8_from_bf16(signed: bool, toward_zero: bool, vanish_exponent: int | None) -> NDArray[np.uint8]:
     """The integer that each of the 65,536 bf16 patterns becomes, as its byte; shape (65536,), read-only.
 
-    Rounds to nearest even, or toward zero (`int8_rnd_mode` 1), then saturates to int8 (`signed`, `int8_sign` 1) or
-    uint8. NaN saturates by its sign. Where `vanish_exponent` is given (`Chip.dma_vanish_exponent`), magnitudes of
-    2**vanish_exponent and above, infinity among them, become 0."""
+    It rounds to nearest even, or toward zero (`int8_rnd_mode` 1), then saturates to int8 (`signed`, `int8_sign` 1) or
+    uint8. NaN saturates by its sign. If `vanish_exponent` is given (`Chip.dma_vanish_exponent`), magnitudes of
+    2**vanish_exponent and above, including infinity, become 0."""
     patterns = np.arange(1 << 16, dtype=np.uint32)
     low, high = (-128, 127) if signed else (0, 255)
     negative = patterns >= 0x8000
@@ -43,8 +43,8 @@ def bf16_from_int8(signed: bool) -> NDArray[np.uint16]:
 
 
 def looked_up(table: NDArray, values: NDArray) -> NDArray:
-    """table[values] for a table of this module and values of any shape; from integers to bf16 by arithmetic where that
-    is faster."""
+    """table[values] for a table of this module and values of any shape. From integers to bf16 it is computed by
+    arithmetic if that is faster."""
     if table.size == 1 << 16 or values.size < _FEW:
         return table.take(values)
     octets = values.view(np.int8) if table is bf16_from_int8(True) else values
@@ -54,7 +54,7 @@ def looked_up(table: NDArray, values: NDArray) -> NDArray:
 
 
 _FEW = 1 << 10
-"""Below so many elements a table is faster than arithmetic."""
+"""For fewer elements a table is faster than arithmetic."""
 
 
 @cache

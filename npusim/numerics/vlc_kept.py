@@ -1,5 +1,5 @@
-"""Elements of compressed streams that were decoded before: a network reads the same weights in every run, and a tiled
-one several times in each."""
+"""Keeps the elements of compressed streams that were decoded. A network reads the same weights in every run, and a
+tiled one several times in each run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from npusim.numerics.vlc_decode import decompress
 
 
 class KeptStreams:
-    """Decodes streams of one memory, and keeps what fits.
+    """Decodes streams of one memory, and keeps as many as fit.
 
-    room   bytes that may yet be spent; a stream that is kept takes its own bytes and those of its elements
+    room   bytes that are left; a stream that is kept takes its own bytes and those of its elements
     """
 
     def __init__(self, room: int) -> None:
@@ -21,7 +21,7 @@ class KeptStreams:
         self._kept: dict[tuple[int, int, int], tuple[NDArray[np.uint8], NDArray]] = {}
 
     def elements(self, start: int, stream: NDArray[np.uint8], count: int, itemsize: int) -> NDArray:
-        """As decompress. `stream` lies at offset `start` of the memory; the elements are not to be written to."""
+        """As decompress. `stream` is at offset `start` of the memory. The elements must not be written to."""
         key = (start, count, itemsize)
         if key in self._kept:
             used, elements = self._kept[key]

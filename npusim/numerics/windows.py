@@ -1,4 +1,4 @@
-"""Sums of what a sliding window meets, channel by channel."""
+"""Sums over a sliding window, channel by channel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pair = tuple[int, int]
 def taps(extended: NDArray, kernel: Pair, stride: Pair, dilation: Pair, out_hw: Pair) -> NDArray:
     """A read-only view (kh, kw, n, c, oh, ow) of `extended` (n, c, h, w): what each kernel element meets.
 
-    A window that leaves a row on the right goes on in the next one."""
+    A window that passes the right end of a row continues in the next one."""
     if (out_hw[1] - 1) * stride[1] + (kernel[1] - 1) * dilation[1] >= extended.shape[3]:
         extended = np.ascontiguousarray(extended)  # what follows a row has to be the next one
     n_str, c_str, h_str, w_str = extended.strides
