@@ -111,16 +111,16 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "timing.programs",
-        "Predicted times of 42 programs of 14 networks are 4.7 % off the published ones in the mean.",
-        4.75,
+        "Predicted times of 42 programs of 14 networks are 3.1 % off the published ones in the mean.",
+        3.15,
         "%",
         "lower",
     ),
     Claim(
         "timing.networks",
-        "Predicted times of 14 programs at 224x224 by the compiler of the time are 3.7 % off the published ones in the "
+        "Predicted times of 14 programs at 224x224 by the compiler of the time are 1.9 % off the published ones in the "
         "mean.",
-        3.75,
+        1.95,
         "%",
         "lower",
         needs=(TIMING_FILES,),
@@ -161,8 +161,8 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "public.every_row",
-        "Predicted times are 5 % off in the mean over all 57 published rows.",
-        5,
+        "Predicted times are 3.8 % off in the mean over all 57 published rows.",
+        3.85,
         "%",
         "lower",
         needs=(PUBLIC_MODELS,),

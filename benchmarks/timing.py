@@ -1,8 +1,8 @@
 """How near npusim's times come to published ones, the vendor's estimator beside them, and how fast they are computed.
 
-No constant was fitted to published times; they decided three questions: cv180x takes one input channel a cycle (by
-resnet18), cv182x has x16 DRAM (by resnet18), LMEM moves cost two cycles a line (by googlenet and yolov8). All constants
-come from one PMU trace of resnet50 on a cv183x or from the vendor's estimator."""
+One constant was fitted to published times, exposed_line, to those of cv180x. They also decided two questions: cv182x
+has x16 DRAM (by resnet18), LMEM moves cost two cycles a line (by googlenet and yolov8). All others come from one PMU
+trace of resnet50 on a cv183x or from the vendor's estimator."""
 
 from __future__ import annotations
 

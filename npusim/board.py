@@ -82,8 +82,8 @@ class Board:
 
     @property
     def peak_macs_per_s(self) -> float:
-        """int8 multiply-accumulates per second of a convolution that never waits."""
-        return self.chip.num_lanes * self.chip.eu_num * self.chip.conv_channels * self.tpu_mhz * 1e6
+        """int8 multiply-accumulates per second of a convolution that never waits: two in each EU and cycle."""
+        return self.chip.num_lanes * self.chip.eu_num * 2 * self.tpu_mhz * 1e6
 
     def variant(
         self,

@@ -27,8 +27,6 @@ class Chip:
     gmem_bytes: int = 1 << 32
     clock_mhz: int = 500
     """TPU clock in the vendor's performance logs (sophgo/cviruntime scripts/evb)."""
-    conv_channels: int = 2
-    """Input channels that one EU of an int8 convolution takes in a cycle."""
     dma_vanish_exponent: int | None = None
     """The DMA turns bf16 numbers of at least two to this power into the integer 0 instead of saturating them
     (vendor's model)."""
@@ -47,7 +45,7 @@ class Chip:
         return self.num_lanes * self.lmem_bytes
 
 
-CV180X = Chip("cv180x", 0xA8, num_lanes=2, conv_channels=1)
+CV180X = Chip("cv180x", 0xA8, num_lanes=2)
 CV181X = Chip("cv181x", 0xA7, num_lanes=8)
 CV182X = Chip("cv182x", 0xA6, num_lanes=8, clock_mhz=750)
 CV183X = Chip(

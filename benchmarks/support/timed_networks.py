@@ -19,8 +19,8 @@ from npusim.program.model import section_cmdbufs
 from npusim.timing import Timeline, concatenate, time_workload, workload_of_cmdbuf
 
 DATA = Path(__file__).parents[2] / "golden" / "data"
-FITTED = {("resnet18", "cv180x"), ("resnet18", "cv182x")}
-"""They decided questions: one input channel a cycle on cv180x, x16 DRAM on cv182x."""
+FITTED = {("resnet18", "cv182x")}
+"""It decided that cv182x has x16 DRAM."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ beats."""
 PROFILER = "sophgo/tpu-mlir lib/Backend/CV18xx/CV18xx_profiling.cpp @784fd6e"
 """The vendor's estimator. Its figures for single instructions are used where nothing was measured."""
 
+CV180X_TABLE = "sophgo/cviruntime scripts/evb/best_performance_cv180x.csv @ef80449 and the TDL SDK's YOLO guide"
+"""Published times of whole networks, the only measurements of a chip with two lanes."""
+
 
 def _known(value: float, unit: str, kind: str, source: str, how: str) -> Any:
     assert kind in ("exact", "modelled", "calibrated")
@@ -42,6 +45,13 @@ class Costs:
         36, "cycles", "36 + 31 and conv_per_unit fit 476 of 479 per-channel convolutions to the cycle"
     )
     conv_per_unit: float = _exact(1, "cycles a unit", "as above")
+    exposed_line: float = _known(
+        0.56,
+        "cycles a line",
+        "calibrated",
+        CV180X_TABLE,
+        "on two lanes a pair of channels needs both lanes' ports, so fetching its lines is not hidden: nine networks",
+    )
     per_channel_post: float = _modelled(31, "cycles", "what of those 67 falls to per-channel requantisation")
     per_tensor_post: float = _modelled(12, "cycles", "the same for one shift")
     per_channel_floor: float = _modelled(

@@ -42,10 +42,12 @@ def startup_cycles(work: TiuWork, costs: Costs) -> Floats:
 
 def unit_cycles(work: TiuWork, board: Board, costs: Costs) -> Floats:
     """Cycles of one unit of every TIU command."""
-    rate = np.where(work.double & ~work.bf16, board.chip.conv_channels, 1)
+    double = work.double & ~work.bf16
+    steps = -(-work.depth // np.where(double, 2, 1))
+    exposed = costs.exposed_line * work.lines * steps * (double & (board.chip.num_lanes == 2))
     floor = np.where(work.per_channel & ~work.bf16, costs.per_channel_floor, 0)
     partial = np.where(work.partial > 0, costs.partial_sum, 0)
-    conv = np.maximum(work.taps * -(-work.depth // rate), work.lines) + costs.conv_per_unit + partial
+    conv = np.maximum(work.taps * steps, work.lines) + exposed + costs.conv_per_unit + partial
     average = work.lines + np.where(work.bf16, costs.average_bf16_per_unit, costs.average_per_unit)
     choices = (
         (work.is_a(Convolution), np.maximum(conv, floor)),
