@@ -1,4 +1,4 @@
-"""Values: binds a program to a machine's memory once, then runs it as often as wanted."""
+"""Binds a program to a machine's memory once, and runs it as often as wanted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from npusim.state import State
 
 
 class BoundProgram:
-    """Instructions tied to one State under the base registers of the moment; `run` executes them all in order.
+    """Instructions that are bound to one State with the base registers that it has now. `run` executes all in order.
 
-    Binding validates every instruction first, so a program with an illegal one is refused before any byte is written.
-    Commands that do the same share one call: tiled networks repeat themselves, and binding is what loading them takes.
+    Every instruction is validated first, so a program with an illegal one is refused before any byte is written.
+    Commands that do the same share one call, since tiled networks repeat themselves and binding takes most of the time
+    of loading them.
     """
 
     def __init__(self, state: State, instructions: Iterable[Instruction]) -> None:
         known: dict[bytes, Bound] = {}
         self._calls: list[Bound] = []
         for instruction in instructions:
-            key = blake2b(
-                array("q", instruction.key()), digest_size=16
-            ).digest()  # a tuple of so many fields takes 1 kB
+            # a digest, because a tuple of so many fields takes 1 kB
+            key = blake2b(array("q", instruction.key()), digest_size=16).digest()
             call = known.get(key)
             if call is None:
                 call = known[key] = _bind(state, instruction)
@@ -39,9 +39,9 @@ class BoundProgram:
 
 @one_blas_thread
 def execute(calls: Iterable[Bound]) -> None:
-    """Runs bound commands one after another, with one BLAS thread; counts the time that decides on the backend.
+    """Runs bound commands one after another, with one BLAS thread, and counts the time, which decides on the backend.
 
-    Raises UsageError for a NPUSIM_BACKEND that cannot be had."""
+    Raises UsageError for a NPUSIM_BACKEND that cannot be used."""
     try:
         start = chooser.before_run()
     except ValueError as error:

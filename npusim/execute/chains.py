@@ -1,4 +1,5 @@
-"""The order of a program in which products that go on from each other stand together, with the loads of their tiles."""
+"""Puts a program in an order in which products that continue each other's sum are together, with the loads of their
+tiles."""
 
 from __future__ import annotations
 
@@ -11,31 +12,32 @@ from npusim.insn import Instruction
 from npusim.insn.tiu_matmul import MatrixMultiplication
 
 Pair = tuple[int, int]
-"""Places of a load and of the product that reads its tile."""
+"""(place of a load, place of the product that reads its tile)."""
 Order = list[int | list[Pair]]
 """Places of commands, and chains."""
 MOST_PAIRS = (1 << 16) - 1
-"""What an element of the maps can tell apart."""
+"""The largest number that an element of the maps can hold."""
 
 
 class _Chain:
-    """Commands that are put off: a load alone, or steps of a sum that is not finished."""
+    """Commands that are deferred: a single load, or the steps of a sum that is not finished."""
 
     def __init__(self, number: int, load: int, before: int, from_gmem: Spans) -> None:
         self.number = number
-        """What tells it apart in maps; ascending."""
+        """Its number in the maps; later chains have larger ones."""
         self.load = load
         self.before = before
-        """The last number in the maps where the load writes."""
+        """The largest number in the maps at the bytes that the load writes."""
         self.from_gmem = from_gmem
         self.pairs: list[Pair] = []
 
 
 class Chains:
-    """Goes through a program once. Maps say for each byte of LMEM which of those put off was the last to write or to
-    read it.
+    """Goes through a program once. Two maps have, for each byte of LMEM, the number of the last deferred chain that
+    writes it and of the last that reads it.
 
-    Those put off run in their order, and leave it from the front. So a number of none of them hides none of them."""
+    Deferred chains are executed in their order, the first one first. So a number of a chain that was executed never
+    hides one of a chain that is still deferred."""
 
     def __init__(self, instructions: Sequence[Instruction], touches: Sequence[Touch]) -> None:
         self._instructions, self._touches = instructions, touches
@@ -46,8 +48,8 @@ class Chains:
         self._order: Order = []
 
     def ordered(self, pairs: dict[int, int]) -> Order:
-        """The commands in an order that comes to the same, in which chains stand together. `pairs`: loads by
-        products."""
+        """The commands in an order with the same result, in which the commands of a chain are together. `pairs`: the
+        place of the load for that of each product."""
         loads = set(pairs.values())
         for place in range(len(self._instructions)):
             if place in loads:
@@ -65,7 +67,7 @@ class Chains:
         paint(self._written, touch.writes, self._count)
 
     def _execute(self, place: int) -> None:
-        """A command by itself, behind those put off that it must not overtake."""
+        """Executes a single command, after the deferred chains that must come before it."""
         if self._put:
             touch = self._touches[place]
             last = self._count if touch.can_fail else self._met(touch)
@@ -76,12 +78,12 @@ class Chains:
         self._order.append(place)
 
     def _met(self, touch: Touch) -> int:
-        """The last number where a command must not overtake."""
+        """The number of the last deferred chain that must come before the command."""
         reads = (*touch.reads, *touch.sums, *touch.tile, *touch.writes)
         return max(last_of(self._written, reads), last_of(self._read, touch.writes))
 
     def _join(self, load: int, place: int) -> bool:
-        """Whether the product becomes part of a chain, with its load."""
+        """Adds the product and its load to a chain, if possible. -> whether it was."""
         product, touch, writes = self._instructions[place], self._touches[place], self._touches[load].writes
         assert isinstance(product, MatrixMultiplication)
         loaded = next((chain for chain in self._put if chain.load == load and not chain.pairs), None)
@@ -117,7 +119,7 @@ class Chains:
         return product.goes_on_from(last)
 
     def _flush(self, count: int) -> None:
-        """Executes the first `count` of those put off."""
+        """Executes the first `count` deferred chains."""
         for chain in self._put[:count]:
             self._order.append(chain.pairs or chain.load)
         del self._put[:count]

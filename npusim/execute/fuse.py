@@ -1,18 +1,19 @@
-"""Commands that are executed as one: chains of products that read tiles of weights, with the loads of the tiles.
+"""Executes chains of commands as one: products that read tiles of weights, together with the loads of the tiles.
 
-Memory ends as if every command had run by itself, in order:
+At the end, memory is as if every command had run alone, in order:
 
-- Commands are only put off: a chain runs at the place of its last one. A command is put off behind another only where
-  neither writes what the other reads or writes. What a command touches is its footprint; of GMEM, a command whose
-  addresses can move may touch everything.
+- Commands are only deferred: a chain runs at the place of its last command. A command is moved past another only if
+  neither writes what the other reads or writes. What a command touches is its footprint; a command whose addresses can
+  move may touch all of GMEM.
 - A chain computes from memory as it is before its first command. Nothing in it writes what one of its products reads,
-  but for the product's own tile and the sum that it goes on from.
-- A tile or an unfinished sum is left out of LMEM only where every byte of it is written again before a command reads
-  it. What is there at the end counts as read.
-- A command that can fail finds everything in front of it executed and written.
-- Where a sum may leave the normal numbers, the commands of the chain run one by one (npusim.insn.streamed).
+  except the product's own tile and the sum that it continues.
+- A tile or an unfinished sum is not written to LMEM only if every byte of it is written again before a command reads
+  it. The contents of LMEM at the end count as read.
+- Before a command that can fail, everything before it is executed and written.
+- If a sum may not be a normal number, the commands of the chain run one by one (npusim.insn.streamed).
 
-Between commands memory is not what it is when they run one by one: who looks there binds them by themselves."""
+Between commands, memory differs from that of commands that run one by one. Who needs it there must bind each command
+alone."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from npusim.insn.tiu_matmul import MatrixMultiplication
 from npusim.state import State
 
 Fused = list[int | Bound]
-"""Places of commands that run by themselves, and what runs chains."""
+"""Places of commands that run alone, and functions that run chains."""
 
 
 class _Commands(NamedTuple):
@@ -43,7 +44,7 @@ class _Commands(NamedTuple):
 
 
 def fused(state: State, instructions: Sequence[Instruction], calls: Sequence[Bound], movable: Collection[int]) -> Fused:
-    """The commands that `calls` run, under base registers as they are now, with chains in the place of some.
+    """The commands that `calls` run, of which some are replaced by chains, with the base registers as they are now.
 
     movable     places of commands that may be bound again to another address in GMEM"""
     pairs = _pairs(instructions, movable)
@@ -63,7 +64,7 @@ def fused(state: State, instructions: Sequence[Instruction], calls: Sequence[Bou
 
 
 def _pairs(instructions: Sequence[Instruction], movable: Collection[int]) -> dict[int, int]:
-    """The place of the load for that of every product that may be part of a chain."""
+    """For the place of every product that may be part of a chain, the place of its load."""
     loads: dict[int, tuple[int, G2lTensorCopy]] = {}
     pairs: dict[int, int] = {}
     for place, insn in enumerate(instructions):
@@ -77,10 +78,10 @@ def _pairs(instructions: Sequence[Instruction], movable: Collection[int]) -> dic
 
 
 def _segments(commands: _Commands, pairs: Sequence[Pair], is_dead: NDArray[np.bool_]) -> list[Bound]:
-    """What runs a chain, last first: one call, or several where a sum in between has to be written.
+    """The functions that run a chain, the last one first: one, or several if a sum in between has to be written.
 
-    `is_dead` says which bytes of LMEM are written again before they are read, behind the chain, and then in front of
-    it."""
+    `is_dead` has the bytes of LMEM that are written again before they are read, as seen after the chain. It is changed
+    to what is seen before the chain."""
     touches, found = commands.touches, []
     end, kept = len(pairs), list[Bound]()
     for i in range(len(pairs) - 1, -1, -1):

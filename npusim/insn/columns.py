@@ -1,4 +1,4 @@
-"""The ifmap of a convolution as the matrix that its kernels multiply."""
+"""The ifmap of a convolution in the form of the matrix that the kernels multiply."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from npusim.mem.tensor import Shape
 from npusim.state import State
 
 Block = tuple[slice, NDArray[np.float32]]
-"""Rows of the result, and under each of their elements what its kernel meets, in the order of summation; shape
-(kh * kw * ic, n * rows * ow)."""
+"""Rows of the result, and a matrix of shape (kh * kw * ic, n * rows * ow): a column has, for one element of these rows,
+the elements of the ifmap in its window, in the order of summation."""
 
 _BLOCK = 1 << 18
 """Elements of one block, which stays in a processor's cache."""
@@ -24,8 +24,8 @@ _MOST_KEPT = 1 << 20
 
 
 class Columns:
-    """Blocks of columns of one ifmap. They are kept until another is asked for: a layer that is cut by channels reads
-    one ifmap tens of times."""
+    """Blocks of columns of one ifmap. They are kept until those of another ifmap are needed: a layer that is divided by
+    channels reads the same ifmap tens of times."""
 
     def __init__(self, state: State, opd0: TensorLmem, window: Window, fill: float, ofmap: Shape) -> None:
         self._opd0, self._window, self._fill, self._ofmap = opd0, window, fill, ofmap

@@ -1,4 +1,5 @@
-"""Matrix products whose right matrix comes to LMEM tile after tile, executed as one from where the tiles lie."""
+"""Executes as one the matrix products whose right matrix is loaded tile by tile, reading the tiles from their
+source."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Step(NamedTuple):
 
 
 def can_stream(product: MatrixMultiplication) -> bool:
-    """Whether it multiplies few rows of bf16, whose columns it takes in the order in which they lie."""
+    """Whether the product has few rows of bf16 and takes their columns in memory order."""
     regs = product.regs
     return bool(regs.opd_typ) and regs.res0_n <= FEW_ROWS and regs.opd0_c == 1
 
@@ -88,7 +89,7 @@ def bind_chain(state: State, steps: Sequence[Step], kept: Sequence[Bound]) -> Bo
 
 
 def _left(state: State, products: Sequence[MatrixMultiplication]) -> Callable[[], NDArray[np.uint16]]:
-    """The left matrices of all products side by side, (M, K)."""
+    """The left matrices of all products side by side, shape (M, K)."""
     merged: list[LocalTensor] = []
     for product in products:
         (here,) = product.tensors("opd0")

@@ -1,4 +1,4 @@
-"""What was made last from some bytes of memory: the command that follows often needs the same."""
+"""Keeps what was last made from some bytes of memory, because the next command often needs the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class LastMade:
-    """Holds one thing."""
+    """Keeps one thing."""
 
     def __init__(self) -> None:
         self._key: Any = None
@@ -17,9 +17,9 @@ class LastMade:
         self._made: Any = None
 
     def get(self, key: tuple[Any, ...], source: bytes, make: Callable[[], T]) -> T:
-        """What `make` gives, which depends on `key` and the bytes `source` alone and is not to be written to."""
+        """The result of `make`, which must depend only on `key` and the bytes `source`. It must not be written to."""
         if key != self._key or source != self._source:
-            self._key = self._made = None  # what is held and what takes its place need not fit beside each other
+            self._key = self._made = None  # freed first, so that both need not fit into memory together
             self._made = make()
             self._key, self._source = key, source
         made: T = self._made
