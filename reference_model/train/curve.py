@@ -15,6 +15,7 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
     Raises ModelError when matplotlib is not installed, the log is not the log of a run, or the picture, a .png,
     cannot be written."""
     try:
+        from matplotlib import style
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -28,12 +29,13 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
         raise ModelError(
             f"{log} is not the log of a training run ({error}): give the log.jsonl that a run wrote"
         ) from None
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")
-    axes.plot(steps, losses, linewidth=0.6, alpha=0.6, label="training batches")
-    if validated:
-        axes.plot(*zip(*validated, strict=True), "o-", label="held-out text")
-    axes.legend()
-    with saving(picture) as partial:
-        figure.savefig(partial, format="png")
+    with style.context("default"):  # on opaque white, whatever the user's matplotlibrc says
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")
+        axes.plot(steps, losses, linewidth=0.6, alpha=0.6, label="training batches")
+        if validated:
+            axes.plot(*zip(*validated, strict=True), "o-", label="held-out text")
+        axes.legend()
+        with saving(picture) as partial:
+            figure.savefig(partial, format="png")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import style
 
 from golden import read_archive, write_archive
 from npusim.cli import main
@@ -59,6 +60,16 @@ def test_diff_draws_the_first_tensor_that_fails_or_the_one_that_is_named(
         assert run("diff", *archives, "--plot", picture, *more) == 1
         assert capsys.readouterr().out.splitlines()[-1] == f"{picture}: errors of {name}"
         assert picture.stat().st_size > 5000
+
+
+def test_a_picture_is_the_same_whatever_the_users_matplotlibrc_says(tmp_path: Path) -> None:
+    reference = read_archive(DATA / "mlp_cv181x_int8.out.npz")
+    write_archive(tmp_path / "target.npz", {name: -array for name, array in reference.items()})
+    arguments = ("diff", tmp_path / "target.npz", DATA / "mlp_cv181x_int8.out.npz", "--plot")
+    run(*arguments, tmp_path / "plain.png")
+    with style.context(["dark_background", {"savefig.transparent": True}]):
+        run(*arguments, tmp_path / "dark.png")
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "dark.png").read_bytes()
 
 
 def test_diff_refuses_to_draw_what_was_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

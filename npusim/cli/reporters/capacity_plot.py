@@ -3,14 +3,19 @@ board and precision."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from typing import Any
 
+from npusim.cli.reporters.picture import picture
 from npusim.llm.capacity import Capacity
 
 
 def draw(answers: Sequence[Capacity], kind: str) -> bytes:
     """A picture in the format `kind`, such as "png". A hollow mark: the model does not fit the board's memory."""
+    return picture(lambda: _figure(answers), kind, dpi=100)
+
+
+def _figure(answers: Sequence[Capacity]) -> Any:
     from matplotlib.figure import Figure
 
     panels = list(dict.fromkeys((a.setup.board.name, a.setup.precision) for a in answers))
@@ -36,6 +41,4 @@ def draw(answers: Sequence[Capacity], kind: str) -> bytes:
             axes.legend(fontsize="small", title="budget")
     if not all(answer.fits for answer in answers):
         figure.supxlabel("hollow: does not fit the memory that the board's image reserves", fontsize="small")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind)
-    return picture.getvalue()
+    return figure

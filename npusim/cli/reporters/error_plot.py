@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 
 from golden.error_map import ErrorMap
 from golden.result import TensorResult
+from npusim.cli.reporters.picture import picture
 from npusim.cli.streams import visible
 
 BINS = 101
@@ -19,16 +19,18 @@ EQUAL, UNMATCHABLE = "#e4e4e4", "#e6007a"
 
 def draw_errors(tensor: TensorResult, found: ErrorMap, kind: str) -> bytes:
     """A picture in the format `kind`, such as "png"."""
+    return picture(lambda: _figure(tensor, found), kind, dpi=120)
+
+
+def _figure(tensor: TensorResult, found: ErrorMap) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
     histogram, heat = figure.subplots(1, 2, width_ratios=(2, 3))
     figure.suptitle(f"{visible(tensor.name)}: {tensor.verdict}, {tensor.errors}", fontsize="medium", parse_math=False)
     _draw_histogram(histogram, found)
     _draw_map(figure, heat, found)
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind, dpi=120)
-    return picture.getvalue()
+    return figure
 
 
 def _draw_histogram(axes: Any, found: ErrorMap) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
+from npusim.cli.reporters.picture import picture
 from npusim.evaluation.plan import FULL
 from npusim.evaluation.row import Row
 
@@ -15,6 +15,10 @@ MARKERS = "os^vDP*XdphH8<>"
 def draw(rows: Sequence[Row], kind: str) -> bytes:
     """A picture in the format `kind`, such as "png": a panel for each context, a line over the budgets for each policy.
     The dense run is one point at its own traffic."""
+    return picture(lambda: _figure(rows), kind, dpi=110)
+
+
+def _figure(rows: Sequence[Row]) -> Any:
     from matplotlib.figure import Figure
 
     contexts = list(dict.fromkeys(row.context for row in rows))
@@ -31,9 +35,7 @@ def draw(rows: Sequence[Row], kind: str) -> bytes:
         fontsize="medium",
     )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind, dpi=110)
-    return picture.getvalue()
+    return figure
 
 
 def _draw_panel(panel: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
