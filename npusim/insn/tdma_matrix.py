@@ -34,11 +34,15 @@ class MatrixTransfer(Transfer):
         return (regs.dst_c, regs.dst_w) if self.direction == TransDir.L2G else (regs.src_c, regs.src_w)
 
     def check_rows(self) -> None:
-        """Refuses a shape in LMEM that does not fit the matrix in GMEM."""
+        """Refuses a shape in LMEM that does not fit the matrix in GMEM, or does not lie in LMEM with whole pieces."""
         rows, columns = self.matrix_shape
         n, c, h, w = self.local_shape
         self.require(n == rows, f"n is {n} in LMEM, but the matrix has {rows} rows; they must be equal")
         self.check_channels(c, h, w, columns)
+        stores = self.direction == TransDir.L2G
+        size = self.itemsizes[0 if stores else 1]
+        near = LocalTensor(self.local_addr, (n, c, 1, w), self._local_strides(size), PATTERN[size])
+        near.require_fits(self.chip, "src" if stores else "dst")
 
     def check_channels(self, c: int, h: int, w: int, columns: int) -> None:
         self.require(h == 1, f"h is {h} in LMEM; a matrix has 1")

@@ -230,7 +230,7 @@ class DepthwiseConvolution(PerChannel):
         if not regs.opt_opd1_const:
             opd1 = bound(self, state, "opd1")
             return lambda: opd1.load()[0]
-        value, dtype = (regs.opd1_addr, np.uint16) if self.is_float else (constant_int8(self), np.int8)
+        value, dtype = (regs.opd1_addr, np.uint16) if self.is_float else (constant_int8(self), np.int16)
         constant = np.full((1, regs.opd1_h, regs.opd1_w), value, dtype)
         return lambda: constant
 

@@ -103,6 +103,8 @@ class _Draw:
         for opd in ("opd0", "opd1"):
             if self.chance(0.08 if opd == "opd0" else 0.25):
                 fields.update(self._constant(opd, wide[opd]))
+        if fields.get("opt_opd1_const") and self.chance(0.3):  # as many elements in another shape
+            fields["opd1_h"], fields["opd1_w"] = fields["opd1_w"], fields["opd1_h"]
         return fields, self._counts(fields) if self.kind == "shift" else ()
 
     def _family(self) -> str:

@@ -161,6 +161,14 @@ def _post(rng: np.random.Generator, chip: Chip, fields: dict[str, int], kind: st
         fields["opt_rshift_typ"] = int(rng.random() < 0.8)
     if kind.endswith("qm"):
         fields.update(opd2_n=1, opd2_c=oc, opd2_h=1, opd2_w=1)
+        _take_bytes(rng, chip, fields)
+
+
+def _take_bytes(rng: np.random.Generator, chip: Chip, fields: dict[str, int]) -> None:
+    """Says what changes nothing where multipliers requantise: bf16, and any number for a result of 8 bits."""
+    fields["opd_typ"] = int(rng.random() < 0.2)
+    if chip.tiu_layout != "cv183x" and fields["tsk_typ"] == 0:
+        fields["opt_res0_seg"] = int(rng.integers(1, 4))
 
 
 def _depthwise_pool(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[str, int]:
@@ -194,6 +202,8 @@ def _depthwise_pool(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool)
         if rng.random() < 0.15:
             fields.update(opt_opd1_const=1, opd1_addr=int(rng.integers(0, 256)) if not bf16 else 0x3F80)
         _post(rng, chip, fields, kind, bf16, 0)
+        if fields.get("opt_opd1_const"):
+            fields["opt_opd1_sign"] = int(fields["opt_opd0_sign"] == 0 or rng.integers(2))
         fields.update(
             opt_opd2_sign=1,
             opt_rshift_typ=1,
@@ -209,6 +219,7 @@ def _depthwise_pool(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool)
         fields.update(
             tsk_opd_num=2, opt_opd1_const=1, opd1_addr=constant, opt_res_shift=0 if bf16 else int(rng.integers(0, 12))
         )
+        fields["opt_relu_typ"] = sign * int(rng.integers(2)) if not bf16 else int(rng.integers(2))  # there is none
     return fields
 
 
@@ -240,6 +251,7 @@ def _fc(rng: np.random.Generator, chip: Chip, kind: str, bf16: bool) -> dict[str
             multiplier = int(rng.integers(0, 1 << 32))
             shift = shift if mode & 2 else int(rng.integers(0, 32 if chip.tiu_layout == "cv183x" else 64))
         fields.update(opt_chl_quan=int(mode in (0, 1)), opt_res_shift=shift, quan_m=multiplier)
+        fields["opd_typ"] = int(mode in (0, 1) and rng.random() < 0.2)
     elif not bf16 and mode == 0:
         if rng.random() < 0.3:
             fields["opt_res0_seg"] = 0

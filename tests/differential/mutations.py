@@ -240,7 +240,7 @@ class _Draw:
             counts = self.rng.integers(-16, 17, len(addrs)).astype(np.int8).view(np.uint8)
             runs = np.flatnonzero(np.diff(addrs) > 1) + 1
             pieces = zip(np.split(addrs, runs), np.split(counts, runs), strict=True)
-            self.patches += [(int(where[0]), piece.tobytes()) for where, piece in pieces]
+            self.patches += [(int(where[0]), piece.tobytes()) for where, piece in pieces if len(piece)]
 
     def _stream(self, insn: Compressed) -> None:
         """A compressed stream where `insn` reads one."""

@@ -197,6 +197,9 @@ def _table_move(sketch: Sketch) -> Fields:
     _fill_sources(sketch, BF16)
     shape = sketch.shape()
     src, dst = sketch.local("src", shape, BF16, 0, aligned=True), sketch.local("dst", shape, BF16, 1)
+    if sketch.chance(0.2):  # onto itself
+        dst = {name.replace("src_", "dst_"): value for name, value in src.items() if name != "src_n"}
+        dst["dst_base_addr_low"] += 2 * sketch.between(0, 20)
     return (
         {"trans_dir": L2L, "src_fmt": BF16, "dst_fmt": BF16, ("mv_lut_idx", "mv_lut_base")[sketch.below(2)]: 1}
         | src

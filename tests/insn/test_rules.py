@@ -7,7 +7,7 @@ import pytest
 from npusim import IllegalInstruction, Machine
 from npusim.chip import CV181X, CV183X
 from npusim.program.cmdbuf import build_cmdbuf
-from tests.support.case import Case, run_npusim, tiu
+from tests.support.case import Case, Outcome, run_npusim, tiu
 
 SHAPES = dict(opd0_c=4, opd0_h=5, opd0_w=6, res0_c=4, res0_h=3, res0_w=4, opd1_h=3, opd1_w=3, res0_addr=0x4000)
 SIGNS = dict(opt_opd0_sign=1, opt_res0_sign=1)
@@ -72,13 +72,28 @@ def test_a_field_that_the_model_asserts_is_refused_by_name(kind: str, changed: d
     assert rule in str(refused.value)
 
 
+def outcome(kind: str, **fields: int) -> Outcome:
+    return run_npusim(Case("cv181x", kind, [tiu(CV181X, **(LEGAL[kind] | fields))], lmem_seed=1))
+
+
+def test_average_pooling_ignores_relu() -> None:
+    assert outcome("avg_pool", opt_relu_typ=1) == outcome("avg_pool")
+
+
+def test_a_depthwise_constant_may_be_unsigned() -> None:
+    signed, unsigned = (outcome("depthwise", opt_opd1_const=1, opd1_addr=200, opt_opd1_sign=sign) for sign in (1, 0))
+    assert signed != unsigned
+
+
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "fc"])
+def test_what_multipliers_requantise_is_bytes_whatever_opd_typ_says(kind: str) -> None:
+    quantised = dict(opt_chl_quan=1, short_opd2_str=0 if kind == "fc" else 2, opd2_c=4, opd2_addr=0x3000)
+    assert outcome(kind, **quantised, opd_typ=1) == outcome(kind, **quantised)
+
+
 @pytest.mark.parametrize("inserted", ["conv_opd0_x_ins0", "conv_opd0_y_ins0_last"])
 def test_maximum_pooling_ignores_insertion(inserted: str) -> None:
-    outcomes = []
-    for value in (0, 1):
-        case = Case("cv181x", "pool", [tiu(CV181X, **LEGAL["max_pool"], **{inserted: value})], lmem_seed=1)
-        outcomes.append(run_npusim(case))
-    assert outcomes[0] == outcomes[1]
+    assert outcome("max_pool", **{inserted: 15}) == outcome("max_pool")
 
 
 @pytest.mark.parametrize("name", ["opd0", "res0"])
