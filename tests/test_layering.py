@@ -15,6 +15,7 @@ DOOR = "__init__"
 ROOMS = {
     "npusim": (
         "errors",
+        "arrays",
         "lazy",
         "html",
         "numerics",

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.check.finding import Kind
 from npusim.check.ids import Found
 from npusim.check.ordering import Step
@@ -23,8 +23,6 @@ from npusim.insn.tiu_depthwise_pool import PerChannel
 from npusim.insn.window import Window
 from npusim.mem.region import LMEM, Region
 from npusim.mem.tensor import LocalTensor
-
-Ints = NDArray[np.int64]
 
 
 def check_overlap(step: Step, chip: Chip) -> Iterator[Found]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.timing.timeline import TDMA, TIU, Timeline
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

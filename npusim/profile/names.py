@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS
 from npusim.isa.layout import Columns
 from npusim.isa.opcodes import TDMA, TIU, PerEngine, TransDir
@@ -21,7 +21,6 @@ from npusim.program.cmdbuf import Cmdbuf
 from npusim.runtime.memory_map import WEIGHT, split_offset
 from npusim.timing.workload import Workload
 
-Ints = NDArray[np.int64]
 LINE_BYTES = 16
 MAX_CELLS, MAX_BLOCKS = 1 << 20, 1 << 5
 """Pairs of a store and a tensor that are compared at once, and how many such blocks. In a file with more pairs, later

@@ -13,10 +13,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.isa.layout import Columns
 from npusim.timing.bursts import BEAT_BYTES
-
-Ints = NDArray[np.int64]
 
 
 class PmuType(IntEnum):

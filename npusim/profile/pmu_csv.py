@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from npusim.arrays import Ints
 from npusim.errors import FileFormatError, UsageError
-from npusim.profile.pmu import TDMA_FIELDS, Ints, LayerRecord, PmuRecords, PmuType, layer_records
+from npusim.profile.pmu import TDMA_FIELDS, LayerRecord, PmuRecords, PmuType, layer_records
 
 _TICKS = 1 << 32
 _HEAD = ("pmutype", "desID", "event0", "event1", "", "start", "duration", "end", "layerID", "desType")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.insn import INSTRUCTIONS
 from npusim.isa.layout import Columns
 from npusim.isa.opcodes import TransDir
@@ -16,7 +16,6 @@ from npusim.program.cmdbuf import Cmdbuf
 from npusim.timing.bursts import BEAT_BYTES
 from npusim.timing.timeline import TDMA, TIU, Timeline
 
-Ints = NDArray[np.int64]
 DIRECTIONS = {
     PmuType.LOAD: (TransDir.G2L, TransDir.G2G),
     PmuType.STORE: (TransDir.L2G, TransDir.G2G),

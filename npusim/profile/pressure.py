@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Floats, Ints
 from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS, WRITTEN_OPERANDS
 from npusim.timing.spans import LmemUse
 from npusim.timing.timeline import TDMA, Timeline
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 BINS = 2000
 """At most this many bins of a DRAM curve, more than a screen shows."""
 MIN_BINS = 10

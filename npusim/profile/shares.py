@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.insn import INSTRUCTIONS
 from npusim.profile.attribution import Pieces
 from npusim.profile.names import TensorNames
 from npusim.timing.timeline import PS_PER_MS, TDMA, TIU, Timeline
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.isa.descriptors import tdma_layout, tiu_layout
 from npusim.isa.opcodes import TDMA, TIU, Engine, PerEngine
 from npusim.program.cmdbuf import Cmdbuf
@@ -33,8 +33,6 @@ WAIT_ENABLE = "cmd_id_en"
 """Field without which a TIU command does not wait."""
 _ID_BITS = 16
 LAST_ID = (1 << _ID_BITS) - 1
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

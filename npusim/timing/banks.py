@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.chip import Chip
 from npusim.isa.opcodes import PerEngine
 from npusim.timing.spans import LmemUse
 
-Ints = NDArray[np.int64]
 HIGHEST_BIT = 61
 NEIGHBOURS = 4
 """At most this many TIU commands after the one that a transfer waits for are looked at."""

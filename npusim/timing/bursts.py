@@ -8,9 +8,9 @@ these counts (benchmarks/pmu_trace.py)."""
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from npusim.arrays import Ints
+
 BURST_BYTES, BEAT_BYTES, ALIGN_BYTES, PAGE_BYTES = 256, 16, 64, 4096
 RUNS_AT_ONCE = 1 << 20
 """Runs that are counted at once. This bounds memory."""

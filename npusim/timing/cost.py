@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Floats
 from npusim.board import Board
 from npusim.insn.tiu_arith import Add, Copy, Mac, Mul, MulQm, Sub
 from npusim.insn.tiu_bitwise import ArithShift
@@ -18,7 +19,6 @@ from npusim.timing.constants import Costs
 from npusim.timing.tdma_work import TdmaWork
 from npusim.timing.tiu_work import TiuWork
 
-Floats = NDArray[np.float64]
 _POOLS = (MaxPooling, MinPooling)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.chip import Chip
 from npusim.insn import INSTRUCTIONS, TDMA_OPERANDS, TIU_OPERANDS, Instruction
 from npusim.insn.operands import addr_in
@@ -26,7 +27,6 @@ from npusim.isa.regs import TDMA_SCHEDULING, TIU_SCHEDULING, tdma_rows, tiu_rows
 from npusim.program.cmdbuf import Cmdbuf
 from npusim.program.decode import decode_tdma, decode_tiu
 
-Ints = NDArray[np.int64]
 _NUMBER = {kind: number for number, kind in enumerate(INSTRUCTIONS)}
 TIU_VALUES = [
     "quan_m",

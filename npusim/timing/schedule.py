@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.errors import Deadlock
 from npusim.isa.opcodes import ENGINES, TDMA, TIU, PerEngine
-
-Ints = NDArray[np.int64]
 
 _BOTH = (TIU, TDMA)
 _NEVER = -(1 << 62)

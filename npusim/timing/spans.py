@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.insn import TDMA_OPERANDS, TIU_OPERANDS, Instruction
 from npusim.insn.operand import lmem_span
 from npusim.timing.distinct import Distinct
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

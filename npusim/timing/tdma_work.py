@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.errors import IllegalInstruction
 from npusim.isa.layout import Columns
 from npusim.isa.opcodes import SpecFunc, TdmaFmt, TransDir, TransposeMd
 from npusim.timing.bursts import BEAT_BYTES, count_tensors
 from npusim.timing.distinct import Distinct
 
-Ints = NDArray[np.int64]
 MAX_PIECES, MAX_BYTES = 1 << 22, 1 << 32
 """The most that one transfer may have: more pieces than the largest LMEM has elements, and as many bytes as GMEM."""
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.board import Board
 from npusim.errors import UsageError
 from npusim.isa.opcodes import TDMA, TIU, PerEngine
@@ -17,7 +18,6 @@ from npusim.timing.constants import Costs
 from npusim.timing.cost import tdma_ps, tiu_cycles
 from npusim.timing.workload import Workload
 
-Ints = NDArray[np.int64]
 PS_PER_MS = 1e9
 MAX_PS = 1e18
 

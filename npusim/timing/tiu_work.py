@@ -9,12 +9,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.errors import IllegalInstruction
 from npusim.insn import INSTRUCTIONS, TiuInstruction
 from npusim.isa.layout import Columns
 from npusim.timing.distinct import Distinct
 
-Ints = NDArray[np.int64]
 MAX_STEPS = 1 << 44
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from npusim.arrays import Ints
 from npusim.chip import Chip
 from npusim.isa.opcodes import TDMA, TIU, PerEngine
 from npusim.isa.regs import tdma_columns, tiu_columns
@@ -26,7 +27,6 @@ from npusim.timing.spans import LmemUse, lmem_use
 from npusim.timing.tdma_work import TdmaWork, tdma_work
 from npusim.timing.tiu_work import TiuWork, tiu_work
 
-Ints = NDArray[np.int64]
 _T = TypeVar("_T", TiuWork, TdmaWork)
 
 
