@@ -11,7 +11,7 @@ from reference_model.attention import attend
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
 from reference_model.kv_store import ContiguousKV, FloatArray, IntArray, KVStore
-from reference_model.layers import gelu_tanh, rms_norm, rope_table, rotate, silu
+from reference_model.layers import gelu_tanh, linear, rms_norm, rope_table, rotate, silu
 from reference_model.tokenizer import Tokenizer
 from reference_model.weights import LayerWeights, Weights
 
@@ -91,7 +91,7 @@ class Model:
 
     def embed(self, ids: IntArray) -> FloatArray:
         """Token ids [T] -> embeddings [T, d]."""
-        return self.weights.embedding.columns(ids) * np.float32(self.config.embedding_scale)
+        return self.weights.embedding[ids] * np.float32(self.config.embedding_scale)
 
     def ropes(self, positions: IntArray) -> tuple[Rope, Rope]:
         """(cos, sin) of the full layers, and of the sliding ones."""
@@ -118,14 +118,14 @@ class Model:
     @one_blas_thread
     def head(self, hidden: FloatArray) -> FloatArray:
         """[T, d] -> logits [T, vocab]."""
-        return self.weights.head.product(hidden)
+        return linear(hidden, self.weights.head)
 
     def _attention(
         self, index: int, x: FloatArray, kvs: Sequence[KVStore], positions: IntArray, rope: Rope
     ) -> FloatArray:
         config, layer = self.config, self.weights.layers[index]
         heads, kv_heads = config.num_heads, config.num_kv_heads
-        qkv = layer.qkv.product(rms_norm(x, layer.attention_norm, config.norm_eps))
+        qkv = linear(rms_norm(x, layer.attention_norm, config.norm_eps), layer.qkv)
         qkv = qkv.reshape(len(x), heads + 2 * kv_heads, config.head_dim)
         qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if layer.q_norm is not None and layer.k_norm is not None:
@@ -138,7 +138,7 @@ class Model:
         mixed = [
             self._mix(index, kv, positions[own], (q[own], k[own], v[own])) for kv, own in zip(kvs, rows, strict=True)
         ]
-        out = layer.output.product(np.concatenate(mixed).reshape(len(x), -1))  # [T, d]
+        out = linear(np.concatenate(mixed).reshape(len(x), -1), layer.output)  # [T, d]
         return out if layer.post_attention_norm is None else rms_norm(out, layer.post_attention_norm, config.norm_eps)
 
     def _mix(
@@ -158,11 +158,11 @@ class Model:
 
     def _mlp(self, layer: LayerWeights, x: FloatArray) -> FloatArray:
         config = self.config
-        gate_up = layer.gate_up.product(rms_norm(x, layer.mlp_norm, config.norm_eps))  # [T, 2 * intermediate]
+        gate_up = linear(rms_norm(x, layer.mlp_norm, config.norm_eps), layer.gate_up)  # [T, 2 * intermediate]
         gate, up = gate_up[:, : config.intermediate_size], gate_up[:, config.intermediate_size :]
         gate = silu(gate) if config.activation == "silu" else gelu_tanh(gate)
         gate *= up
-        out = layer.down.product(gate)  # [T, d]
+        out = linear(gate, layer.down)  # [T, d]
         return out if layer.post_mlp_norm is None else rms_norm(out, layer.post_mlp_norm, config.norm_eps)
 
 

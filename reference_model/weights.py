@@ -12,19 +12,19 @@ import numpy as np
 from reference_model.config import ModelConfig
 from reference_model.errors import ModelError
 from reference_model.kv_store import FloatArray
-from reference_model.panels import Panels
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """The matrices and norms of one layer. qkv gives queries, keys and values side by side, gate_up gate and up."""
+    """The matrices [out, in] and norms [in] of one layer. qkv holds the rows of queries, keys and values one after
+    another, gate_up those of gate and up."""
 
     attention_norm: FloatArray
-    qkv: Panels
-    output: Panels
+    qkv: FloatArray
+    output: FloatArray
     mlp_norm: FloatArray
-    gate_up: Panels
-    down: Panels
+    gate_up: FloatArray
+    down: FloatArray
     q_norm: FloatArray | None = None
     k_norm: FloatArray | None = None
     post_attention_norm: FloatArray | None = None
@@ -35,12 +35,12 @@ class LayerWeights:
 class Weights:
     """All arrays of a model.
 
-    The columns of embedding are the vectors of the tokens; head is the embedding itself when the two are tied."""
+    embedding [vocab, d] holds the vectors of the tokens; head is the embedding itself when the two are tied."""
 
-    embedding: Panels
+    embedding: FloatArray
     layers: tuple[LayerWeights, ...]
     final_norm: FloatArray
-    head: Panels
+    head: FloatArray
 
     @property
     def num_bytes(self) -> int:
@@ -93,10 +93,15 @@ def _gather_layer(config: ModelConfig, source: TensorSource, at: str) -> LayerWe
     )
 
 
-def _matrix(source: TensorSource, at: str, widths: dict[str, int], depth: int) -> Panels:
-    """The tensors [width, depth] of these names, side by side."""
+def _matrix(source: TensorSource, at: str, widths: dict[str, int], depth: int) -> FloatArray:
+    """The tensors [width, depth] of these names, one after another: [sum of widths, depth]."""
     names = [_checked(source, f"{at}{name}", (width, depth)) for name, width in widths.items()]
-    return Panels.gather(depth, sum(widths.values()), chain.from_iterable(map(source.rows, names)))
+    matrix = np.empty((sum(widths.values()), depth), np.float32)
+    start = 0
+    for part in chain.from_iterable(map(source.rows, names)):
+        matrix[start : start + len(part)] = part
+        start += len(part)
+    return matrix
 
 
 def _vector(source: TensorSource, name: str, size: int) -> FloatArray:

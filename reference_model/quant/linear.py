@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from npusim.numerics.accumulate import Span, dot_exact
 from npusim.numerics.convert import bf16_from_int8, int8_from_bf16
 from npusim.numerics.requant import multiply_by_quantized, saturate
-from reference_model.panels import Panels
 from reference_model.quant.arith import F32, Matrix, Patterns, add, floats, mac, matmul, mul, pattern, patterns
+from reference_model.quant.panels import Panels
 
 INT8_LARGEST = 127
 SMOOTHING = 0.7

@@ -1,7 +1,7 @@
 """Products and sums of bf16 numbers as the TIU forms them: one term at a time in ascending order, toward zero.
 
-Right operands lie in panels (reference_model.panels), where BLAS adds in this order. Each shape is tried once; shapes
-that differ, and numbers that may leave the normal range, go through npusim.numerics."""
+Right operands lie in panels (reference_model.quant.panels), where BLAS adds in this order. Each shape is tried once;
+shapes that differ, and numbers that may leave the normal range, go through npusim.numerics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import STACKED, Span, dot_in_order, stays_normal, sum_stacked, sums_in_order
 from npusim.numerics.toward_zero import is_native, rounding_toward_zero
-from reference_model.panels import PANEL, Panels, height_for, multiply, panels_of
+from reference_model.quant.panels import PANEL, Panels, height_for, multiply, panels_of
 
 F32 = NDArray[np.float32]
 

@@ -51,8 +51,8 @@ def quantise(
         raise ModelError(f"smoothing {smoothing}: it must be from 0 to 1")
     config, weights = model.config, model.weights
     outer = Bf16Linear if precision == "bf16" else Int8Linear
-    embedding = outer.of(weights.embedding.weight())
-    head = embedding if weights.head is weights.embedding else outer.of(weights.head.weight())
+    embedding = outer.of(weights.embedding)
+    head = embedding if weights.head is weights.embedding else outer.of(weights.head)
 
     def linear(name: str, weight: F32) -> Linear:
         if precision != "w8a8" or calibration is None:
@@ -61,8 +61,7 @@ def quantise(
         return Int8ActivationLinear.of(weight, seen.largest_in, seen.largest_out, smoothing)
 
     layers = tuple(
-        _layer(config, layer, index, linear, outer.of(layer.down.weight()))
-        for index, layer in enumerate(weights.layers)
+        _layer(config, layer, index, linear, outer.of(layer.down)) for index, layer in enumerate(weights.layers)
     )
     final_norm = ops.rms_norm_constants(weights.final_norm, config.norm_eps)
     return TwinModel(config, model.tokenizer, precision, layers, embedding=embedding, head=head, final_norm=final_norm)
@@ -79,9 +78,9 @@ def _layer(
     return TwinLayer(
         attention_norm=ops.rms_norm_constants(layer.attention_norm, config.norm_eps),
         qkv=linear(f"{index}.qkv", qkv),
-        output=linear(f"{index}.output", layer.output.weight()),
+        output=linear(f"{index}.output", layer.output),
         mlp_norm=ops.rms_norm_constants(layer.mlp_norm, config.norm_eps),
-        gate_up=linear(f"{index}.gate_up", layer.gate_up.weight()),
+        gate_up=linear(f"{index}.gate_up", layer.gate_up),
         down=down,
         q_norm=norm(q_gain),
         k_norm=norm(k_gain),
@@ -98,7 +97,7 @@ def prepared_qkv(config: ModelConfig, layer: LayerWeights) -> tuple[F32, F32 | N
     order = np.arange(dim)
     if config.rope_interleaved:
         order = np.concatenate([order[0::2], order[1::2]])
-    weight = layer.qkv.weight()
+    weight = layer.qkv.copy()
     rows = weight.reshape(heads + 2 * kv_heads, dim, -1)
     rows[: heads + kv_heads] = rows[: heads + kv_heads, order]
     scale = np.float32(config.query_scale)

@@ -81,13 +81,13 @@ def test_gguf_weights_are_what_the_library_dequantises(tmp_path: Path, kind: GGM
         name: dequantize(quantize(value, kind), kind) if value.ndim == 2 else value for name, value in values.items()
     }
     layer = model.weights.layers[1]
-    np.testing.assert_array_equal(model.weights.embedding.weight(), stored["token_embd.weight"])
+    np.testing.assert_array_equal(model.weights.embedding, stored["token_embd.weight"])
     qkv = np.concatenate([stored[f"blk.1.attn_{part}.weight"] for part in "qkv"])
-    np.testing.assert_array_equal(layer.qkv.weight(), qkv)
+    np.testing.assert_array_equal(layer.qkv, qkv)
     np.testing.assert_array_equal(
-        layer.gate_up.weight(), np.concatenate([stored[f"blk.1.ffn_{part}.weight"] for part in ("gate", "up")])
+        layer.gate_up, np.concatenate([stored[f"blk.1.ffn_{part}.weight"] for part in ("gate", "up")])
     )
-    np.testing.assert_array_equal(layer.down.weight(), stored["blk.1.ffn_down.weight"])
+    np.testing.assert_array_equal(layer.down, stored["blk.1.ffn_down.weight"])
     assert model.weights.head is model.weights.embedding
 
 

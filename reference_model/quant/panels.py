@@ -1,8 +1,7 @@
-"""A matrix of weights as it lies in memory, and its product with few rows and with many.
+"""A matrix of weights in panels of 64 columns.
 
-Products of a few tokens wait for memory: each weight is read once and used once. So 64 columns at a time lie in one
-piece, a panel, which is read from front to back. For that many columns BLAS also keeps its sums in registers and adds
-in the order of the inner dimension, so reference_model.quant builds on the same call."""
+BLAS keeps the sums of that many columns in registers and adds in the order of the inner dimension, as the chip does.
+A panel is one piece of memory, so the product of few rows reads the weights once, from front to back."""
 
 from __future__ import annotations
 
@@ -15,8 +14,6 @@ from reference_model.kv_store import FloatArray, IntArray
 
 PANEL = 64
 """Columns of a panel."""
-MANY_ROWS = 129
-"""From this many rows on it pays to lay panels side by side first, so that BLAS gets one large matrix."""
 SIDE_BY_SIDE = 16
 """Panels laid side by side at a time, at most: pieces are of about one size, as BLAS is slow with a narrow one."""
 
@@ -49,10 +46,6 @@ class Panels:
         """`weight` [out, in], as a model's files hold it: row o becomes column o."""
         return cls.gather(weight.shape[1], len(weight), [weight])
 
-    @property
-    def nbytes(self) -> int:
-        return self.panels.nbytes
-
     def columns(self, which: IntArray) -> FloatArray:
         """A copy of some columns, [n, in]."""
         panel, column = np.divmod(which, PANEL)
@@ -61,18 +54,6 @@ class Panels:
     def weight(self) -> FloatArray:
         """A copy of the whole, [out, in] as `of` takes it."""
         return self.panels.swapaxes(1, 2).copy().reshape(-1, self.panels.shape[1])[: self.num_columns]
-
-    def product(self, x: FloatArray) -> FloatArray:
-        """x [T, in] -> [T, out], summed in float32."""
-        if len(x) >= MANY_ROWS:
-            return self._product_of_many(x)
-        return multiply(x, self.panels, height_for(len(x)))[:, : self.num_columns]
-
-    def _product_of_many(self, x: FloatArray) -> FloatArray:
-        out = np.empty((len(x), self.num_columns), np.float32)
-        for columns, right in self.side_by_side():
-            np.matmul(x, right, out=out[:, columns])
-        return out
 
     def side_by_side(self) -> Iterator[tuple[slice, FloatArray]]:
         """Some columns at a time, and these columns [in, n]; read them before the next are asked for."""
