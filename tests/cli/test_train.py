@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-import reference_model
+import reference_model.train.run
 from npusim.cli import main
 from npusim.cli.reporters.training import TrainingReporter
 
@@ -66,6 +68,51 @@ def test_run_interrupted_by_ctrl_c_goes_on_to_the_same_bits(
         5,
         6,
     ]
+
+
+@pytest.mark.parametrize(
+    "moment", ["run.batch_gradients", "run.save_model", "run.save_checkpoint", "checkpoint.save_file"]
+)
+def test_run_that_is_killed_at_any_moment_goes_on_to_the_same_files(
+    moment: str, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_model.train.run, "SAVE_EVERY", 2)
+    assert train(text, "-o", "whole") == 0
+    killed = os.fork()
+    if not killed:
+        _kill_at(f"reference_model.train.{moment}", monkeypatch)
+        train(text, "-o", "killed")
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(killed, 0)[1]) == signal.SIGKILL
+    assert train(text, "-o", "killed") == 0
+    assert log_of("killed") == log_of("whole")
+    for path in Path("whole").iterdir():
+        if path.name != "log.jsonl":
+            assert Path("killed", path.name).read_bytes() == path.read_bytes()
+
+
+def _kill_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a function's fourth call killed, or a save's second: in step 4, which lies behind a save. Of a file that is
+    being saved, half is on the disk by then."""
+    function, calls_left = pkgutil.resolve_name(name), 4 if name.endswith("gradients") else 2
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls_left
+        calls_left -= 1
+        if calls_left:
+            return function(*arguments, **named)
+        if name.endswith("save_file"):
+            function(*arguments, **named)
+            os.truncate(arguments[1], Path(arguments[1]).stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(name, call)
+
+
+def log_of(directory: str) -> list[dict[str, Any]]:
+    """The steps in a run's log, without how fast they were."""
+    steps = [json.loads(line) for line in Path(directory, "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in step.items() if name != "tokens_per_second"} for step in steps]
 
 
 def test_finished_run_is_left_as_it_is(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
