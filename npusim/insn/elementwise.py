@@ -240,20 +240,6 @@ class Elementwise(TiuInstruction):
 
         return write
 
-    def finish_float(self, state: State, relu: bool) -> Sink:
-        """Rounds float32 values to bf16, applies ReLU and stores. An overflow, even a negative one, becomes 0x7f7f
-        before ReLU."""
-        store = self.store_of(state)
-        if not relu:
-            return lambda values: store(bf16.from_float(values))
-
-        def finish(values: NDArray) -> None:
-            patterns = bf16.from_float(values)
-            patterns[patterns >= 0x8000] = 0
-            store(patterns)
-
-        return finish
-
 
 def narrow(name: str) -> Callable[[Elementwise], Tensors]:
     """Declares an operand of 8 bits, or bf16; empty if it is a constant."""

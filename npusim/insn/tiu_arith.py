@@ -5,9 +5,11 @@ results."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npusim.insn.base import Bound
 from npusim.insn.elementwise import RESULT, Elementwise, Sink, element, halves, narrow, wide
@@ -18,9 +20,10 @@ from npusim.insn.rules import check_signs
 from npusim.isa.opcodes import ArithEuTyp
 from npusim.isa.regs import TiuRegs
 from npusim.mem.tensor import Fmt
-from npusim.numerics import bf16
-from npusim.numerics.toward_zero import add, rounding_toward_zero
+from npusim.numerics import bf16, bf16_arith
 from npusim.state import State
+
+PairsOperation = Callable[[NDArray[np.uint16], NDArray[np.uint16]], NDArray[np.uint16]]
 
 
 class Arith(Elementwise):
@@ -45,6 +48,16 @@ class Arith(Elementwise):
 
     def bind_float(self, state: State) -> Bound:
         raise NotImplementedError
+
+    def bind_pairs(self, state: State, operation: PairsOperation, relu: bool) -> Bound:
+        """What stores `operation` of the patterns of opd0 and opd1; an overflow is 0x7f7f before ReLU sees it."""
+        a, b, store = self.patterns_of(state, "opd0"), self.patterns_of(state, "opd1"), self.store_float(state, relu)
+        return lambda: store(operation(a(), b()))
+
+    def store_float(self, state: State, relu: bool) -> Sink:
+        """Writes patterns, with those of negative numbers 0 where `relu`."""
+        store = self.store_of(state)
+        return (lambda patterns: store(np.where(patterns & 0x8000, np.uint16(0), patterns))) if relu else store
 
     @property
     def relu(self) -> bool:
@@ -79,14 +92,7 @@ class Mul(Arith):
         return lambda: finish(np.multiply(a(), b(), dtype=np.int32))
 
     def bind_float(self, state: State) -> Bound:
-        a, b, finish = self.floats_of(state, "opd0"), self.floats_of(state, "opd1"), self.finish_float(state, self.relu)
-
-        def run() -> None:
-            with np.errstate(over="ignore"):
-                product = np.multiply(a(), b())
-            finish(product)
-
-        return run
+        return self.bind_pairs(state, bf16_arith.products, self.relu)
 
 
 class MulQm(Mul):
@@ -157,17 +163,13 @@ class Mac(Arith):
         return run
 
     def bind_float(self, state: State) -> Bound:
-        a, b, finish = self.floats_of(state, "opd0"), self.floats_of(state, "opd1"), self.finish_float(state, self.relu)
-        accumulator = self.load_of(state, _accumulator(self)[0], "res0")
-
-        def run() -> None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                product = bf16.flush(np.multiply(a(), b()))
-                with rounding_toward_zero():
-                    total = add(bf16.to_float_with_denormals(accumulator()), product)
-            finish(total)
-
-        return run
+        a, b, store = (
+            self.patterns_of(state, "opd0"),
+            self.patterns_of(state, "opd1"),
+            self.store_float(state, self.relu),
+        )
+        total = self.load_of(state, _accumulator(self)[0], "res0")
+        return lambda: store(bf16_arith.accumulated(total(), a(), b()))
 
 
 class Add(Arith):
@@ -195,17 +197,7 @@ class Add(Arith):
         return lambda: finish(operation(a(), b()))
 
     def bind_float(self, state: State) -> Bound:
-        a, b = self.floats_of(state, "opd0"), self.floats_of(state, "opd1")
-        finish, operation = self.finish_float(state, self.relu), self.operation
-
-        def run() -> None:
-            # No rounding mode is needed: the float32 sum of two bf16 is exact, or so near the larger one that it rounds
-            # to that.
-            with np.errstate(over="ignore"):
-                total = operation(a(), b())
-            finish(total)
-
-        return run
+        return self.bind_pairs(state, bf16_arith.sums, self.relu)
 
 
 class Sub(Add):
@@ -223,6 +215,9 @@ class Sub(Add):
 
     def apart(self) -> tuple[tuple[str, str], ...]:
         return (("opd0", "opd1"),)
+
+    def bind_float(self, state: State) -> Bound:
+        return self.bind_pairs(state, bf16_arith.differences, relu=False)
 
     @property
     def relu(self) -> bool:
@@ -263,9 +258,7 @@ class Max(Arith):
         return lambda: store(operation(a(), b()))
 
     def bind_float(self, state: State) -> Bound:
-        a, b = self.floats_of(state, "opd0"), self.floats_of(state, "opd1")
-        finish, operation = self.finish_float(state, relu=False), self.operation
-        return lambda: finish(operation(a(), b()))
+        return self.bind_pairs(state, bf16_arith.larger, relu=False)
 
 
 class Min(Max):
@@ -275,6 +268,9 @@ class Min(Max):
     mnemonic = "tiu_min"
     eu_typ = ArithEuTyp.MIN
     operation = np.minimum
+
+    def bind_float(self, state: State) -> Bound:
+        return self.bind_pairs(state, bf16_arith.smaller, relu=False)
 
 
 class Ge(Max):

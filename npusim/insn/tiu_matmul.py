@@ -204,10 +204,11 @@ class MatrixMultiplication(TiuInstruction):
         opd0, opd1 = lmem_tensor(state, _left(self), "opd0"), bound(self, state, "opd1")
         start, store = self.bind_start(state), self.bind_store(state)
         _, c, _, w = shape_of(self, "opd0")
-        pieces = (c, w)
+        pieces, is_straight = (c, w), min(c, w) == 1
 
         def run() -> None:
-            left = opd0.load().reshape(res[0], -1)[:, order]
+            left = opd0.load().reshape(res[0], -1)
+            left = left[:, : len(order)] if is_straight else left[:, order]
             begun = None if start is None else start().reshape(res[0], -1)
             store(dot_patterns(left, _rows_in_order(opd1.load(), order, *pieces), begun).reshape(res))
 

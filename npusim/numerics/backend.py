@@ -60,7 +60,8 @@ def use_backend(name: str) -> None:
         return
     if find_spec("numba") is None:
         raise ValueError("the backend numba needs Numba, which is not installed; pip install 'npusim[fast]'")
-    from npusim.numerics.compiled import KERNELS, is_kept
+    from npusim.numerics.compiled import KERNELS
+    from npusim.numerics.compiling import is_kept
 
     if not is_kept():
         import logging

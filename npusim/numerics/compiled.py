@@ -5,110 +5,20 @@ folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from npusim.numerics.accumulate import Span, stays_normal
 from npusim.numerics.backend import DECLINED
-from npusim.numerics.streamed import streams_normally
+from npusim.numerics.compiled_bf16 import BF16_KERNELS
+from npusim.numerics.compiling import compiled as _compile
 from npusim.numerics.toward_zero import is_native, toward_zero
-from npusim.numerics.user_cache import private_folder
 
 F32 = NDArray[np.float32]
 Pair = tuple[int, int]
-_FOLDER = private_folder("numba")
-"""Where compiled code is kept: files that Numba trusts, so nobody else may write there."""
-FEW_ROWS = 8
-"""Up to so many rows, a product is faster here than in BLAS."""
-
-
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at its first call for each combination of types, or loaded from the user's cache folder."""
-    config: Any = numba.config
-    before, config.CACHE_DIR = config.CACHE_DIR, str(_FOLDER)
-    try:
-        compiled: Callable[..., Any] = numba.njit(function, cache=_FOLDER is not None, nogil=True)
-    finally:
-        config.CACHE_DIR = before
-    return compiled
-
-
-@numba.njit(inline="always")
-def _number(pattern: Any) -> Any:
-    """What the TIU reads in a bf16 pattern that is no poison."""
-    bits = np.uint32(np.uint32(pattern) << np.uint32(16))
-    return bits.view(np.float32) if bits & np.uint32(0x7F800000) else np.float32(0)
-
-
-@_compile
-def _exponents(patterns: Any) -> Any:
-    """(smallest, largest) biased exponent of what is not zero or denormal; (255, 0) for none."""
-    lowest, highest = np.uint16(255), np.uint16(0)
-    for pattern in patterns:
-        exponent = np.uint16((pattern >> np.uint16(7)) & np.uint16(0xFF))
-        highest = max(highest, exponent)
-        lowest = min(lowest, exponent if exponent else np.uint16(255))
-    return lowest, highest
-
-
-@_compile
-def _add_products(left: Any, right: Any, total: Any) -> None:
-    """To each of `total` (M, N) its K products, one after another."""
-    for m in range(left.shape[0]):
-        for k in range(left.shape[1]):
-            factor = _number(left[m, k])
-            for n in range(right.shape[1]):
-                total[m, n] += factor * _number(right[k, n])
-
-
-def dot_patterns(left: NDArray[np.uint16], right: NDArray[np.uint16], start: F32 | None = None) -> Any:
-    rows, count = left.shape
-    if rows > FEW_ROWS or not is_native():
-        return DECLINED
-    left, right = np.ascontiguousarray(left), np.ascontiguousarray(right).reshape(count, -1)
-    spans = (_span(left), _span(right))
-    if not stays_normal(*spans, count, None if start is None else Span.of_float32(start)):
-        return DECLINED
-    total = np.zeros((rows, right.shape[1]), np.float32) if start is None else start.copy()
-    toward_zero(_add_products, left, right, total)
-    return total
-
-
-@_compile
-def _add_tiles(left: Any, tiles: Any, total: Any) -> None:
-    """To each of `total` (M, C, W) its products with the integers of `tiles` (T, k, C, W), one after another."""
-    for m in range(total.shape[0]):
-        for c in range(total.shape[1]):
-            row = total[m, c]
-            for t in range(tiles.shape[0]):
-                for k in range(tiles.shape[1]):
-                    factor, numbers = left[m, t * tiles.shape[1] + k], tiles[t, k, c]
-                    for n in range(row.size):
-                        row[n] += factor * np.float32(numbers[n])
-
-
-def dot_streamed(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: F32 | None = None) -> Any:
-    if len(left) > FEW_ROWS // 2 or any(tile.itemsize > 1 for tile in tiles):
-        return DECLINED  # BLAS is faster
-    if not is_native() or not streams_normally(left, tiles, start):
-        return DECLINED
-    factors, row = to_float(left), 0
-    shape = (len(left), *tiles[0].shape[2:])
-    total = np.zeros(shape, np.float32) if start is None else start.copy()
-    for tile in tiles:
-        rows = tile.shape[0] * tile.shape[1]
-        toward_zero(_add_tiles, factors[:, row : row + rows], tile, total)
-        row += rows
-    return total
-
-
-def _span(patterns: NDArray[np.uint16]) -> Span:
-    lowest, highest = _exponents(patterns.reshape(-1))
-    return Span(int(lowest), int(highest), 7)
 
 
 @_compile
@@ -228,20 +138,12 @@ def sum_windows_in_order(
     )
 
 
-def is_kept() -> bool:
-    """Whether the user's cache folder holds compiled code already."""
-    return _FOLDER is not None and any(_FOLDER.rglob("*.nbi"))
-
-
-KERNELS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        dot_patterns,
-        dot_streamed,
-        from_float,
-        quantize_channels,
-        sum_windows,
-        sum_windows_in_order,
-        to_float,
-    )
-}
+_ALL: tuple[Callable[..., Any], ...] = (
+    *BF16_KERNELS,
+    from_float,
+    quantize_channels,
+    sum_windows,
+    sum_windows_in_order,
+    to_float,
+)
+KERNELS = {function.__name__: function for function in _ALL}

@@ -19,7 +19,7 @@ from npusim.numerics.toward_zero import is_native, rounding_toward_zero
 
 ROOM = 1 << 17
 """Weights that are float32 numbers at a time: half of what a core's second cache holds."""
-_INTEGERS = Span(127, 134, 0)
+INTEGERS = Span(127, 134, 0)
 """Of integers of 8 bits: 1 to 255, multiples of 1."""
 _PIECES = (1, 2, 4, 8)
 """Into how many pieces the rows of weights are cut where BLAS does not sum them in order at once."""
@@ -86,7 +86,7 @@ def _cuts(height: int, count: int, width: int, begun: bool) -> tuple[tuple[int, 
 
 def streams_normally(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: F32 | None) -> bool:
     """Whether every step of dot_streamed is certain to be a normal number, and no weight a denormal."""
-    spans = [_INTEGERS if tile.itemsize == 1 else Span.of_bf16(tile) for tile in tiles]
+    spans = [INTEGERS if tile.itemsize == 1 else Span.of_bf16(tile) for tile in tiles]
     if any(span.has_denormals for span in spans):
         return False
     right = Span(min(s.lowest for s in spans), max(s.highest for s in spans), max(s.fraction_bits for s in spans))

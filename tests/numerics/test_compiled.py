@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npusim.numerics import accumulate, backend, bf16, channels, requant, streamed, windows
+from npusim.numerics import accumulate, backend, bf16, bf16_arith, channels, requant, streamed, windows
 
 try:
     from npusim.numerics.compiled import KERNELS
@@ -19,7 +19,8 @@ REFERENCES = {
     function.__name__: function.__wrapped__  # type: ignore[attr-defined]
     for function in (
         accumulate.dot_patterns, bf16.from_float, bf16.to_float, channels.quantize_channels, streamed.dot_streamed,
-        windows.sum_windows, windows.sum_windows_in_order,
+        windows.sum_windows, windows.sum_windows_in_order, bf16_arith.products, bf16_arith.sums, bf16_arith.differences,
+        bf16_arith.larger, bf16_arith.smaller, bf16_arith.accumulated,
     )
 }  # fmt: skip
 needs_numba = pytest.mark.skipif(not KERNELS, reason="Numba is not installed")
@@ -51,6 +52,20 @@ def same(name: str, *args: object, **more: object) -> None:
 @needs_numba
 def test_every_kernel_stands_for_a_marked_function() -> None:
     assert set(KERNELS) == set(REFERENCES)
+
+
+@needs_numba
+@pytest.mark.parametrize("name", ["products", "sums", "differences", "larger", "smaller", "accumulated"])
+@given(seed=st.integers(0, 1 << 32), spread=st.sampled_from([3, 64, 128]), is_constant=st.booleans())
+def test_elementwise_arithmetic(name: str, seed: int, spread: int, is_constant: bool) -> None:
+    """Of operands whose products and sums overflow and vanish, too; one may be a constant."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 3, 1, 50)
+    operands = [patterns(rng, spread, *shape) for _ in range(3 if name == "accumulated" else 2)]
+    if is_constant:
+        operands[-1] = operands[-1][:1, :1, :1, :1]
+    same(name, *operands)
+    assert KERNELS[name](*operands) is not backend.DECLINED
 
 
 @needs_numba
