@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from npusim.execute.chains import MOST_PAIRS, Chains, Pair
 from npusim.execute.touch import Touch, all_are, paint
 from npusim.insn import Instruction
-from npusim.insn.base import Bound
+from npusim.insn.base import Bound, TiuInstruction
 from npusim.insn.streamed import Step, bind_chain, can_stream, tile_in_gmem
 from npusim.insn.tdma_copy import G2lTensorCopy
 from npusim.insn.tiu_matmul import MatrixMultiplication
@@ -50,7 +50,7 @@ def fused(state: State, instructions: Sequence[Instruction], calls: Sequence[Bou
     pairs = _pairs(instructions, movable)
     if not 0 < len(pairs) <= MOST_PAIRS:
         return list(range(len(calls)))
-    touches = [Touch.of(insn, state.array_base, place in movable) for place, insn in enumerate(instructions)]
+    touches = _touches(instructions, state.array_base, movable)
     commands = _Commands(state, instructions, calls, touches)
     is_dead = np.zeros(state.lmem.size, np.bool_)
     found: Fused = []
@@ -61,6 +61,18 @@ def fused(state: State, instructions: Sequence[Instruction], calls: Sequence[Bou
         else:
             found += _segments(commands, item, is_dead)
     return found[::-1]
+
+
+def _touches(instructions: Sequence[Instruction], array_base: Sequence[int], movable: Collection[int]) -> list[Touch]:
+    """What each command touches. The TIU's have no addresses in GMEM, and many do the same."""
+    known: dict[tuple, Touch] = {}
+    found = []
+    for place, insn in enumerate(instructions):
+        key = insn.work() if isinstance(insn, TiuInstruction) else (place,)
+        if key not in known:
+            known[key] = Touch.of(insn, array_base, place in movable)
+        found.append(known[key])
+    return found
 
 
 def _pairs(instructions: Sequence[Instruction], movable: Collection[int]) -> dict[int, int]:

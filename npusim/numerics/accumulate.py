@@ -75,6 +75,15 @@ class Span:
         nonzero = exponents[(bits & 0x7FFFFFFF) != 0]
         return cls(int(nonzero.min(initial=255)), int(exponents.max(initial=0)), 23)
 
+    def with_those_of(self, other: Span) -> Span:
+        """The span of the numbers of both."""
+        return Span(
+            min(self.lowest, other.lowest),
+            max(self.highest, other.highest),
+            max(self.fraction_bits, other.fraction_bits),
+            self.has_denormals or other.has_denormals,
+        )
+
 
 def stays_normal(left: Span, right: Span, count: int, start: Span | None = None) -> bool:
     """Whether every sum of `count` products, on top of `start`, is certain to be a normal number.

@@ -5,6 +5,7 @@ Sums toward zero rely on the processor's rounding mode, as NumPy's do."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numba
@@ -47,56 +48,73 @@ def _written(value: Any) -> Any:
     return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
-@compiled
-def _exponents(patterns: Any) -> Any:
-    """(smallest, largest) biased exponent of what is not zero or denormal; (255, 0) for none."""
-    lowest, highest = np.uint16(255), np.uint16(0)
-    for pattern in patterns:
-        exponent = np.uint16((pattern >> np.uint16(7)) & np.uint16(0xFF))
-        highest = max(highest, exponent)
-        lowest = min(lowest, exponent if exponent else np.uint16(255))
-    return lowest, highest
-
-
-def _span(patterns: Patterns) -> Span:
-    lowest, highest = _exponents(patterns.reshape(-1))
-    return Span(int(lowest), int(highest), 7)
+@numba.njit(inline="always")
+def _shifted(pattern: Any) -> Any:
+    """Magnitudes in the order of their size, in 32 bits, which loops take many of at a time."""
+    return np.uint32(np.uint32(pattern) << np.uint32(17))
 
 
 @compiled
-def _add_products(left: Any, right: Any, total: Any, values: Any) -> Any:
-    """To each of `total` (M, C * W) its products with `right` (K, C, W), one after another. Returns the exponents of
-    `right`, as _exponents does. `values` [C * W] is overwritten."""
-    lowest, highest = np.uint16(255), np.uint16(0)
-    for k in range(right.shape[0]):
-        n = 0
-        for c in range(right.shape[1]):
-            for w in range(right.shape[2]):
-                pattern = right[k, c, w]
-                exponent = np.uint16((pattern >> np.uint16(7)) & np.uint16(0xFF))
-                highest = max(highest, exponent)
-                lowest = min(lowest, exponent if exponent else np.uint16(255))
-                values[n] = _number(pattern)
-                n += 1
-        for m in range(left.shape[0]):
-            factor, row = _number(left[m, k]), total[m]
-            for n in range(values.size):
-                row[n] += factor * values[n]
+def _magnitudes(patterns: Any) -> Any:
+    """(smallest - 1, largest) of what _shifted gives; zero - 1 is the largest of all."""
+    lowest, highest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for i in range(patterns.size):
+        magnitude = _shifted(patterns[i])
+        highest = max(highest, magnitude)
+        lowest = min(lowest, np.uint32(magnitude - np.uint32(1)))
     return lowest, highest
+
+
+def _span(lowest: int, highest: int) -> Span | None:
+    """The span of patterns of such magnitudes; None where denormals are among them."""
+    smallest = (lowest + 1) & 0xFFFFFFFF
+    if smallest >> 24 == 0 and smallest:
+        return None
+    return Span(smallest >> 24 or 255, highest >> 24, 7)
+
+
+def _span_of(patterns: Patterns) -> Span:
+    """Denormals, which read as 0, do not count."""
+    found = _span(*_magnitudes(patterns.reshape(-1)))
+    return Span.of_bf16(patterns) if found is None else found
+
+
+@compiled
+def _widen(patterns: Any, bits: Any) -> Any:
+    """The numbers of patterns without denormals, as bits of float32; returns what _magnitudes does."""
+    lowest, highest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for i in range(patterns.size):
+        magnitude = _shifted(patterns[i])
+        highest = max(highest, magnitude)
+        lowest = min(lowest, np.uint32(magnitude - np.uint32(1)))
+        bits[i] = np.uint32(patterns[i]) << np.uint32(16)
+    return lowest, highest
+
+
+@compiled
+def _add_products(left: Any, right: Any, total: Any) -> None:
+    """To each of `total` (M, N) its products of patterns `left` (M, K) and numbers `right` (K, N), in order."""
+    for m in range(total.shape[0]):
+        row = total[m]
+        for k in range(right.shape[0]):
+            factor, numbers = _number(left[m, k]), right[k]
+            for n in range(row.size):
+                row[n] += factor * numbers[n]
 
 
 def dot_patterns(left: Patterns, right: Patterns, start: F32 | None = None) -> Any:
     rows, count = left.shape
     if rows > FEW_ROWS or not is_native():
         return DECLINED
-    left = np.ascontiguousarray(left)
-    is_tensor = right.ndim == 4 and right.shape[0] == count and right.shape[2] == 1
-    right = right[:, :, 0] if is_tensor else right.reshape(count, 1, -1)
-    columns = right.shape[1] * right.shape[2]
-    total = np.zeros((rows, columns), np.float32) if start is None else start.copy()
-    lowest, highest = toward_zero(_add_products, left, right, total, np.empty(columns, np.float32))
-    spans = _span(left), Span(int(lowest), int(highest), 7)
-    return total if stays_normal(*spans, count, None if start is None else Span.of_float32(start)) else DECLINED
+    left, right = np.ascontiguousarray(left), np.ascontiguousarray(right).reshape(count, -1)
+    bits = np.empty(right.shape, np.uint32)
+    span = _span(*_widen(right.reshape(-1), bits.reshape(-1)))
+    begun = None if start is None else Span.of_float32(start)
+    if span is None or not stays_normal(_span_of(left), span, count, begun):
+        return DECLINED
+    total = np.zeros((rows, right.shape[1]), np.float32) if start is None else start.copy()
+    toward_zero(_add_products, left, bits.view(np.float32), total)
+    return total
 
 
 @compiled
@@ -113,18 +131,40 @@ def _add_tiles(left: Any, tiles: Any, first: Any, total: Any) -> None:
                         row[n] += factor * np.float32(numbers[n])
 
 
+@compiled
+def _add_pattern_tiles(left: Any, tiles: Any, first: Any, total: Any, bits: Any) -> Any:
+    """The same for patterns, `tiles` (T, C, k * W); returns what _magnitudes does. `bits` (k, W) is overwritten."""
+    lowest, highest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    numbers = bits.view(np.float32)
+    for t in range(tiles.shape[0]):
+        for c in range(total.shape[1]):
+            low, high = _widen(tiles[t, c], bits.reshape(-1))
+            lowest, highest = min(lowest, low), max(highest, high)
+            _add_products(left[:, first + t * bits.shape[0] :], numbers, total[:, c])
+    return lowest, highest
+
+
 def dot_streamed(left: Patterns, tiles: Sequence[NDArray], start: F32 | None = None) -> Any:
-    if len(left) > FEW_ROWS // 2 or tiles[0].itemsize > 1 or not is_native():
+    if len(left) > FEW_ROWS // 2 or not is_native():
         return DECLINED  # BLAS is faster
-    left = np.ascontiguousarray(left)
-    if not stays_normal(_span(left), INTEGERS, left.shape[1], None if start is None else Span.of_float32(start)):
-        return DECLINED
+    left, row = np.ascontiguousarray(left), 0
     total = np.zeros((len(left), *tiles[0].shape[2:]), np.float32) if start is None else start.copy()
-    row = 0
+    span: Span | None
+    spans = []
     for tile in tiles:
-        toward_zero(_add_tiles, left, tile, row, total)
-        row += tile.shape[0] * tile.shape[1]
-    return total
+        count, depth, channels, width = tile.shape
+        if tile.itemsize == 1:
+            toward_zero(_add_tiles, left, tile, row, total)
+            span = INTEGERS
+        else:
+            flat, bits = tile.transpose(0, 2, 1, 3).reshape(count, channels, -1), np.empty((depth, width), np.uint32)
+            span = _span(*toward_zero(_add_pattern_tiles, left, flat, row, total, bits))
+        if span is None:
+            return DECLINED
+        spans.append(span)
+        row += count * depth
+    right, begun = reduce(Span.with_those_of, spans), None if start is None else Span.of_float32(start)
+    return total if stays_normal(_span_of(left), right, left.shape[1], begun) else DECLINED
 
 
 PRODUCT, SUM, DIFFERENCE, LARGER, SMALLER = range(5)

@@ -7,7 +7,7 @@ numbers that are too large or too small."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,10 +86,9 @@ def _cuts(height: int, count: int, width: int, begun: bool) -> tuple[tuple[int, 
 
 def streams_normally(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: F32 | None) -> bool:
     """Whether every step of dot_streamed is certain to be a normal number, and no weight a denormal."""
-    spans = [INTEGERS if tile.itemsize == 1 else Span.of_bf16(tile) for tile in tiles]
-    if any(span.has_denormals for span in spans):
+    right = reduce(Span.with_those_of, (INTEGERS if tile.itemsize == 1 else Span.of_bf16(tile) for tile in tiles))
+    if right.has_denormals:
         return False
-    right = Span(min(s.lowest for s in spans), max(s.highest for s in spans), max(s.fraction_bits for s in spans))
     begun = None if start is None else Span.of_float32(start)
     return stays_normal(Span.of_bf16(left), right, left.shape[1], begun)
 
