@@ -39,7 +39,7 @@ from npusim.state import State
 
 FIXED = Fixed(
     res0_h=1, opd0_h=1, opd1_h=1, opd2_n=1, opt_opd0_seg=1, opt_opd1_seg=1, opt_left_tran=0, short_nchwstr_same=0,
-    opt_opd0_const=0, opt_opd1_const=0, opt_opd2_seg=0,
+    opt_opd0_const=0, opt_opd1_const=0, opt_opd2_seg=0, tens_lookup=0, tens_mdsum=0,
 )  # fmt: skip
 PARTIAL = Fixed(opt_chl_quan=0, opt_relu_typ=0, opt_res_shift=0)
 """Where the sum goes back unfinished."""

@@ -41,6 +41,10 @@ REASONS = (
         "a matrix's rows are n; the model fills what h adds from memory that it never set",
     ),
     Reason(
+        r"strides \(.*42949\d{5}.*\) ends at",
+        "a stride just below 2**32 steps back in the model, whose LMEM addresses wrap; no compiler steps back",
+    ),
+    Reason(
         r"opd1 is a constant of shape",
         "the model fills as many elements as opd1 has: the rest of them is memory that it never set, and those beyond "
         "res0 damage its own",

@@ -52,6 +52,9 @@ REFUSED: list[tuple[str, dict[str, int], str]] = [
     ("fc", dict(res0_h=2), "res0_h is 2"),
     ("fc", dict(opt_opd0_const=1), "opt_opd0_const is 1"),
     ("fc", dict(opt_opd1_const=1), "opt_opd1_const is 1"),
+    ("fc", dict(opt_opd2_seg=1), "opt_opd2_seg is 1"),
+    ("fc", dict(BIAS, short_opd2_str=0, opt_opd2_const=1), "opt_opd2_const is 1"),
+    ("fc", dict(BIAS, short_opd2_str=0, opd2_b_str=8), "opd2_b_str is 8"),
     ("fc", dict(BIAS, short_opd2_str=0, opd2_c=3), "a bias has one element for each of 4 columns"),
 ]
 
@@ -107,6 +110,11 @@ def test_an_operand_without_elements_is_in_lmem_on_cv183x(name: str) -> None:
     machine.run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **copy, **{f"{name}_addr": size - 1})]))
     with pytest.raises(IllegalInstruction, match=f"{name} lies at"):
         machine.run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **copy, **{f"{name}_addr": size})]))
+
+
+def test_a_matrix_multiplication_is_no_lookup_on_cv183x() -> None:
+    with pytest.raises(IllegalInstruction, match="tens_lookup is 1"):
+        Machine("cv183x").run_cmdbuf(build_cmdbuf(CV183X, [tiu(CV183X, **LEGAL["fc"], tens_lookup=1)]))
 
 
 @pytest.mark.parametrize("kind", ["conv", "depthwise", "avg_pool"])
