@@ -70,8 +70,8 @@ MEANING = {
     Kind.RACE: "Both engines touch the same bytes, one writes, and no wait puts them in order.",
     Kind.UNINITIALISED: "A command reads bytes that nothing has written, and they can reach an output.",
     Kind.PARTLY_UNSET: (
-        "Part of a bias or of quantisation records is read though nothing has written it, or a load from GMEM reads "
-        "past the end of its tensor, where nothing or another tensor was stored."
+        "A load from GMEM reads past the end of its tensor, where nothing or another tensor was stored. Whether these "
+        "bytes can reach an output is not decided."
     ),
     Kind.TORN: "A tensor is read after another command has overwritten part of it.",
     Kind.TYPE: "Bytes are read as elements of another size than they were written as.",

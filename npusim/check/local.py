@@ -120,10 +120,8 @@ class _Run:
         unset = (region.view(self.ledger.owner) == 0) & ~region.view(self.is_set)
         count = int(_picked(unset, mask).sum())
         if count:
-            partly = access.holds is Holds.RECORDS and count < unset.size
-            kind = Kind.PARTLY_UNSET if partly else Kind.UNINITIALISED
             text = f"{step.name} reads {access.name}, but nothing has written {count:,} of its {unset.size:,} bytes"
-            yield from self._tell(kind, text, step, step)
+            yield from self._tell(Kind.UNINITIALISED, text, step, step)
 
     def _torn(self, step: Step, access: Access, number: int) -> Iterator[Found]:
         writer, cutter = self.ledger.writer(number), self.ledger.cutter(number)
