@@ -12,9 +12,9 @@ from npusim.insn.operand import Holds, Operand, Role, Share
 from npusim.insn.operands import Tensors, bound, bound_planes, per_channel, planes_of
 from npusim.mem.tensor import Fmt
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import sum_in_order
 from npusim.numerics.channels import quantize_channels, record_bytes
 from npusim.numerics.requant import limits, multiply_by_quantized, rectify, saturate, shift_right, split_shift
+from npusim.numerics.toward_zero import add, rounding_toward_zero
 from npusim.state import State
 
 READ_PS32, WRITE_PS32 = 1, 2
@@ -117,10 +117,12 @@ def bias_float(insn: TiuInstruction, state: State) -> Callable[[], NDArray[np.fl
 
 
 def finish_float(sums: NDArray[np.float32], bias: NDArray[np.float32] | None, relu: bool) -> NDArray[np.uint16]:
-    """float32 sums with the bias added toward zero, with negative values set to 0 if `relu`, rounded to bf16."""
+    """float32 sums with the bias added toward zero, with negative values set to 0 if `relu`, rounded to bf16. `sums` is
+    overwritten.
+
+    Sums that overflow are the largest number here, which is written as poison is."""
     if bias is not None:
-        sums = sum_in_order(
-            [np.broadcast_to(bf16.flush(bias.copy()), sums.shape)], sums, normal=False
-        )  # a denormal bias reads as 0
+        with rounding_toward_zero(), np.errstate(over="ignore", invalid="ignore"):
+            sums = add(sums, bf16.flush(bias.copy()), out=sums)  # a denormal bias reads as 0
     patterns = bf16.from_float(sums)
-    return np.where(patterns & 0x8000, np.uint16(0), patterns) if relu else patterns
+    return bf16.rectify(patterns) if relu else patterns

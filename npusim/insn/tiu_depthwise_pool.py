@@ -244,9 +244,8 @@ class DepthwiseConvolution(PerChannel):
         fill = fill_int8(self)
 
         def run() -> None:
-            weights = kernel().astype(np.int32)
             extended = window.extend(opd0.load(), fill)
-            sums = sum_windows(extended, weights, window.stride, window.dilation, ofmap[2:])
+            sums = sum_windows(extended, kernel(), window.stride, window.dilation, ofmap[2:])
             res0.store(finish(sums))
 
         return run

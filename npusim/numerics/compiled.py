@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from npusim.numerics.backend import DECLINED
 from npusim.numerics.compiled_bf16 import BF16_KERNELS
 from npusim.numerics.compiling import compiled as _compile
-from npusim.numerics.toward_zero import is_native, toward_zero
 
 F32 = NDArray[np.float32]
-Pair = tuple[int, int]
 
 
 @_compile
@@ -95,55 +93,37 @@ def quantize_channels(sums: NDArray, records: NDArray[np.uint8], shift_bits: int
 
 
 @_compile
-def _add_windows(planes: Any, weights: Any, steps: Any, sums: Any) -> None:
-    """To each of `sums` (n, c, oh, ow) what its window meets in `planes` (n, c, h * w) times `weights` (c, kh, kw), kh
-    outside kw. `steps` are those to the right and down a plane of the window, then of the kernel's elements."""
-    right, down, right_tap, down_tap = steps
+def _add_taps(planes: Any, weights: Any, firsts: Any, sums: Any) -> None:
+    length = sums.shape[2]
     for n in range(sums.shape[0]):
         for c in range(sums.shape[1]):
             plane, weight = planes[n, c], weights[c]
-            for y in range(sums.shape[2]):
-                row = sums[n, c, y]
-                for i in range(weight.shape[0]):
-                    for j in range(weight.shape[1]):
-                        first = y * down + i * down_tap + j * right_tap
-                        factor = weight[i, j]
-                        if right == 1:
-                            for x in range(row.size):
-                                row[x] += plane[first + x] * factor
-                        else:
-                            for x in range(row.size):
-                                row[x] += plane[first + x * right] * factor
+            for begin in range(0, length, 2048):
+                total = sums[n, c, begin : begin + 2048]
+                for tap in range(weight.size):
+                    first, factor = firsts[tap] + begin, weight[tap]
+                    some = plane[first : first + total.size]
+                    for x in range(total.size):
+                        total[x] += some[x] * factor
 
 
-def _summed(extended: NDArray, weights: NDArray, stride: Pair, dilation: Pair, sums: NDArray) -> NDArray:
-    n, c, h, w = extended.shape
-    planes = np.ascontiguousarray(extended).reshape(n, c, h * w)
-    weights = np.ascontiguousarray(np.broadcast_to(weights, (c, *weights.shape[1:])))
-    _add_windows(planes, weights, (stride[1], stride[0] * w, dilation[1], dilation[0] * w), sums)
+def add_taps(planes: NDArray, weights: NDArray, firsts: tuple[int, ...], length: int) -> NDArray:
+    n, c, _ = planes.shape
+    sums = np.zeros((n, c, length), planes.dtype)
+    _add_taps(planes, np.ascontiguousarray(weights), np.array(firsts), sums)
     return sums
 
 
-def sum_windows(extended: NDArray, weights: NDArray[np.int32], stride: Pair, dilation: Pair, out_hw: Pair) -> Any:
-    return _summed(extended, weights, stride, dilation, np.zeros((*extended.shape[:2], *out_hw), np.int32))
-
-
-def sum_windows_in_order(
-    extended: F32, weights: F32, stride: Pair, dilation: Pair, out_hw: Pair, *, normal: bool
-) -> Any:
-    if not normal or not is_native():
-        return DECLINED
-    return toward_zero(
-        _summed, extended, weights, stride, dilation, np.zeros((*extended.shape[:2], *out_hw), np.float32)
-    )
+def add_taps_exactly(planes: F32, weights: F32, firsts: tuple[int, ...], length: int) -> F32:
+    return add_taps(planes, weights, firsts, length)
 
 
 _ALL: tuple[Callable[..., Any], ...] = (
     *BF16_KERNELS,
+    add_taps,
+    add_taps_exactly,
     from_float,
     quantize_channels,
-    sum_windows,
-    sum_windows_in_order,
     to_float,
 )
 KERNELS = {function.__name__: function for function in _ALL}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim.numerics import accumulate, backend, bf16, bf16_arith, channels, requant, streamed, windows
+from npusim.numerics.toward_zero import rounding_toward_zero
 
 try:
     from npusim.numerics.compiled import KERNELS
@@ -19,7 +20,7 @@ REFERENCES = {
     function.__name__: function.__wrapped__  # type: ignore[attr-defined]
     for function in (
         accumulate.dot_patterns, bf16.from_float, bf16.to_float, channels.quantize_channels, streamed.dot_streamed,
-        windows.sum_windows, windows.sum_windows_in_order, bf16_arith.products, bf16_arith.sums, bf16_arith.differences,
+        windows.add_taps, windows.add_taps_exactly, bf16_arith.products, bf16_arith.sums, bf16_arith.differences,
         bf16_arith.larger, bf16_arith.smaller, bf16_arith.accumulated,
     )
 }  # fmt: skip
@@ -101,20 +102,20 @@ def test_requantisation_by_channel(seed: int, bits: int, signed: bool, relu: boo
 
 
 @needs_numba
-@given(st.integers(0, 1 << 32), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.booleans())
-def test_sums_under_a_window(seed: int, kernel: int, stride: int, dilation: int, shared: bool) -> None:
+@given(st.integers(0, 1 << 32), st.integers(1, 9), st.integers(1, 9), st.integers(1, 2), st.booleans())
+def test_sums_of_taps(seed: int, channels: int, taps: int, images: int, exact: bool) -> None:
     rng = np.random.default_rng(seed)
-    out, steps = (int(rng.integers(1, 5)), int(rng.integers(1, 20))), (stride, int(rng.integers(1, 3)))
-    h, w = (
-        (size - 1) * step + (kernel - 1) * gap + 1 for size, step, gap in zip(out, steps, (dilation, 1), strict=True)
-    )
-    channels = 1 if shared else 3
-    octets = rng.integers(0, 256, (2, 3, h, w)).astype(rng.choice([np.int8, np.uint8]))
-    weights = rng.integers(-128, 128, (channels, kernel, kernel)).astype(np.int32)
-    same("sum_windows", octets, weights, steps, (dilation, 1), out)
-    extended, factors = patterns(rng, 20, 2, 3, h, w), patterns(rng, 20, channels, kernel, kernel)
-    floats = bf16.to_float(extended), bf16.to_float(factors)
-    same("sum_windows_in_order", *floats, steps, (dilation, 1), out, normal=True)
+    length, firsts = int(rng.integers(1, 300)), tuple(rng.integers(0, 50, taps).tolist())
+    if exact:
+        planes, weights = (
+            rng.integers(-128, 128, s).astype(np.float32) for s in ((images, channels, 349), (channels, taps))
+        )
+        same("add_taps_exactly", planes, weights, firsts, length)
+        same("add_taps", planes.astype(np.int32), weights.astype(np.int32), firsts, length)
+        return
+    planes = bf16.to_float(patterns(rng, 20, images, channels, 349))
+    with rounding_toward_zero():
+        same("add_taps", planes, bf16.to_float(patterns(rng, 20, channels, taps)), firsts, length)
 
 
 def test_a_backend_that_is_not_there_is_refused_in_a_sentence(as_before: None) -> None:
