@@ -44,7 +44,7 @@ def networks(say: Say) -> float:
 
 
 def bundled(say: Say) -> float:
-    """The same, the least of the 32 models in golden/data/functional."""
+    """The same for the 32 models in golden/data/functional: the smallest of the factors."""
     return min(compared(path, say) for path in sorted(BUNDLED.glob("*.cvimodel")))
 
 
@@ -149,7 +149,7 @@ def compared(path: Path, say: Say) -> float:
 
 
 def vendor_side(path: Path, inputs: Inputs) -> Calls:
-    """A forward on the vendor's library, which must not write into the figures."""
+    """A forward on the vendor's library. What the library prints must not get among the figures."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     library, handle = load_library(os.environ["CVI_LIB"]), C.c_void_p()

@@ -1,4 +1,4 @@
-"""How near the DRAM's speed a decoder layer comes, and what waits that follow from the operands are worth.
+"""How close a decoder layer comes to the DRAM's speed, and how much time is saved by waits that follow from operands.
 
 One token through layers of SmolLM2-135M's sizes as npusim.llm lowers them, 16 pages for each KV head (8 on cv180x),
 predicted by npusim.timing. The bound is the time to read the weights alone at the bandwidth that large blocks reach.

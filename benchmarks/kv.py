@@ -1,4 +1,4 @@
-"""What Quest saves in a decode step's attention on the host, and what the page allocator costs."""
+"""The time that Quest saves in a decode step's attention on the host, and the time of the page allocator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does pruning on the chip recall what pruning on the host recalls?
+"""Whether a model with a pruned cache gives the same answers on the chip as on the host.
 
 Key-value questions to the bundled model (reference_model.train.recall): the prompt's whole pages are prefilled densely,
 the rest and the answer go token by token under Quest. On the simulated chip in bf16 and int8, and in the float model

@@ -1,4 +1,4 @@
-"""How good page scores are on a real model: what 256 tokens of pages keep of what its heads attend to, by page size.
+"""How good page scores are on a real model: the softmax mass that 256 tokens of chosen pages keep, by page size.
 
 Prefills a passkey prompt of 2,048 tokens and the first three digits of its answer with SmolLM2, and lets Quest and
 ArkVale choose pages for every KV head from the third layer on, where the paper begins to prune. Two things are shown:

@@ -1,4 +1,4 @@
-"""What the constants of npusim.timing were found from: a PMU trace of a cv183x against the model, command by command.
+"""Compares the model with a PMU trace of a cv183x, command by command. The constants of npusim.timing are from it.
 
 The trace is python/cvi_toolkit/performance/performance_viewer/example/resnet50_des.csv of sophgo/tpu_compiler @6299ea0.
 Its transfers have shapes and addresses, its TIU commands only times. Shows how many transfers have exactly the
@@ -99,8 +99,8 @@ def compare(rows: list[Row], say: Say) -> float:
 
 
 def gaps(rows: list[Row], say: Say) -> None:
-    """What passes between the end of one command and the start of the next, and of one that waited for the other
-    engine."""
+    """Cycles between the end of a command and the start of the next one of its engine, or of one of the other engine
+    that waits for it."""
     for name, mine in (
         ("TIU", [r for r in rows if r.type == TIU_TYPE]),
         ("TDMA", [r for r in rows if r.type != TIU_TYPE]),

@@ -45,7 +45,7 @@ def _errors(say: Say) -> dict[tuple[str, str], float]:
 
 
 def ion(say: Say) -> float:
-    """Public files whose ION as `npusim info` tells it is the vendor's table's in all printed digits."""
+    """Number of public files for which `npusim info` prints the ION size of the vendor's table, in all its digits."""
     equal = 0
     for row, path in found(PUBLIC_MODELS.path()):
         digits = len(row.ion_mib.partition(".")[2])

@@ -28,7 +28,7 @@ def reading(say: Say) -> float:
 
 
 def decoding(say: Say) -> float:
-    """The same of one token at a time."""
+    """The same for one token at a time."""
     turns = all_turns()[1]
     for name in turns.seconds:
         ms = 1000 * turns.median(name) / DECODE_STEPS

@@ -1,4 +1,4 @@
-"""A step that the vendor's compiler can compile against npusim's own lowering of it, with the vendor's own weights and
+"""A step compiled by the vendor's compiler, compared with npusim's own lowering of it, with the vendor's weights and
 inputs: predicted times on boards of both chips, and how near the own logits come to the vendor's."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How near npusim's times come to published ones, the vendor's estimator beside them, and how fast they are computed.
+"""Errors of npusim's times and of the vendor's estimator against published times, and how fast times are computed.
 
 One constant was fitted to published times, exposed_line, to those of cv180x. They also decided two questions: cv182x
 has x16 DRAM (by resnet18), LMEM moves cost two cycles a line (by googlenet and yolov8). All others come from one PMU
@@ -82,8 +82,9 @@ def sg2002(say: Say) -> float:
 
 
 def frames(say: Say) -> float:
-    """Milliseconds by which what a MaixCAM needs beside the TPU differs between mobilenet_v2 and resnet18: camera and
-    post-processing take the same time whatever the network, so only wrong predictions make a difference."""
+    """The time of a frame on a MaixCAM less the predicted TPU time, and how much that differs between mobilenet_v2 and
+    resnet18, in milliseconds. Camera and post-processing take the same time with each network, so a difference is an
+    error of the predictions."""
     folder = TIMING_FILES.path()
     files = {name: read_model(folder / f"{name}_cv181x_int8.cvimodel.xz")[0] for name in ("mobilenet_v2", "resnet18")}
     files["resnet50"] = read_cmdbuf(DATA / "timing" / "resnet50.cv181x.int8.cmdbuf.xz")
@@ -130,7 +131,7 @@ def variants_a_second(chip: str, say: Say) -> float:
 
 
 def schedule(say: Say) -> float:
-    """CPU seconds from the file to the schedule of resnet50 for cv182x, a hundred times one behind the other."""
+    """CPU seconds from the file to the schedule of a program that is resnet50 for cv182x a hundred times over."""
     path = TIMING_FILES.path() / "resnet50_cv182x_int8.cvimodel.xz"
     raw, (single,) = lzma.decompress(path.read_bytes()), read_model(path)
     seconds = 0.0

@@ -1,4 +1,4 @@
-"""What `import npusim`, `kv` and the other packages give: every name, late, with an example that runs."""
+"""Public names of `npusim`, `kv` and the other packages are loaded at first use and have an example that runs."""
 
 from __future__ import annotations
 

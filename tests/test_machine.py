@@ -1,4 +1,4 @@
-"""The bare machine: what a caller can rely on, and what is refused without leaving a trace in memory."""
+"""Machine: what a caller can rely on, and which calls are refused without a change to memory."""
 
 from __future__ import annotations
 

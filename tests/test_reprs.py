@@ -1,4 +1,4 @@
-"""What the objects that users meet show of themselves: a line each, and a table where one helps."""
+"""The reprs of objects that users see: one line each, and a table where one helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decode step that the vendor's compiler can compile, too: a LayerNorm decoder of one layer with a static cache,
+"""A decode step that the vendor's compiler can also compile: a LayerNorm decoder of one layer with a static cache,
 lowered here.
 
 Its programs are in golden/data/functional (step_*): x [128], 4 heads of 32 without rotation, 48 cached tokens and the

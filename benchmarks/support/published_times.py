@@ -1,4 +1,4 @@
-"""Times that others measured on boards, with where they stand. Nothing in here was measured by this project."""
+"""Times that others measured on boards, with their sources. None was measured by this project."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _ELTWISE = {  # cycles a unit for 8-bit and for 16-bit operands
 
 
 def estimate_ms(cmdbuf: Cmdbuf) -> float:
-    """What the vendor's compiler says that `cmdbuf` takes, in milliseconds."""
+    """The time of `cmdbuf` in milliseconds, as the vendor's compiler estimates it."""
     chip = cmdbuf.chip
     nanoseconds = sum(tiu_cycles(chip, regs) * 1000 // chip.clock_mhz for regs in tiu_rows(chip, cmdbuf.tiu))
     nanoseconds += sum(tdma_ns(chip, regs) for regs in tdma_rows(chip, cmdbuf.tdma))

@@ -1,4 +1,4 @@
-"""Descriptors with random bits changed: findings, whatever they say, and never an exception."""
+"""Descriptors with random bits changed: `check` may report anything, but raises no exception."""
 
 from __future__ import annotations
 

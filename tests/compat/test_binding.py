@@ -1,4 +1,4 @@
-"""The vendor's Python binding on npusim, held against what that binding gave."""
+"""The vendor's Python binding on npusim, compared with recorded results of the vendor's."""
 
 from __future__ import annotations
 

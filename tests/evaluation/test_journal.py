@@ -1,4 +1,4 @@
-"""An interrupted evaluation goes on from what it had finished, and refuses to mix settings."""
+"""An interrupted evaluation continues after its finished samples, and refuses to mix settings."""
 
 from __future__ import annotations
 

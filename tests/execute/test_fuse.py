@@ -1,4 +1,4 @@
-"""Fused programs against the same commands one by one: equal memory, whatever stands between loads and products."""
+"""Fused programs and the same commands one by one leave equal memory, with any commands between loads and products."""
 
 from __future__ import annotations
 

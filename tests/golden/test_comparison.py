@@ -1,4 +1,4 @@
-"""What compare calls equal, close, similar, and what it never lets pass."""
+"""Which arrays compare calls equal, close or similar, and which it never accepts."""
 
 from __future__ import annotations
 

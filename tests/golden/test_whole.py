@@ -1,4 +1,4 @@
-"""Written whole or not at all: what a failure leaves, and what is never replaced."""
+"""Files are written whole or not at all: what is left after a failure, and what is never replaced."""
 
 from __future__ import annotations
 

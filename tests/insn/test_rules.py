@@ -1,4 +1,4 @@
-"""What the vendor's functional model asserts of convolutions, poolings and matrix multiplications, npusim refuses."""
+"""npusim refuses convolutions, poolings and matrix multiplications on which the vendor's functional model asserts."""
 
 from __future__ import annotations
 

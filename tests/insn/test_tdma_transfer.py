@@ -1,4 +1,4 @@
-"""What DMA instructions move where, in which order, and what they refuse."""
+"""DMA instructions: which bytes they move to which place, in which order, and what they refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What type checkers know of a decoded descriptor is what its declaration says."""
+"""The annotations that type checkers see on a decoded descriptor agree with its declaration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy from a user's file: it is one like any other, and what is wrong with it is said with the line."""
+"""A policy from a user's file works as the built-in ones do, and messages about its errors name the line."""
 
 from __future__ import annotations
 

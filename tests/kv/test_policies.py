@@ -1,4 +1,4 @@
-"""What holds for every policy in POLICIES and for every wrapper around them."""
+"""Properties of every policy in POLICIES and of every wrapper around them."""
 
 from __future__ import annotations
 

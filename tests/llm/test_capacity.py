@@ -1,4 +1,4 @@
-"""What is said of boards is what a whole lowering says, and what does not fit is refused with the numbers."""
+"""Capacities of boards agree with a whole lowering, and a model that does not fit is refused with the numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot work is refused in one sentence, with the way out."""
+"""A setup that cannot work is refused in one sentence that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose time it is, and how hard memory is worked."""
+"""Attribution of time to commands and tensors, and how busy memory is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PMU records, their files, and two of them held against each other."""
+"""PMU records, their files, and the comparison of two of them."""
 
 from __future__ import annotations
 

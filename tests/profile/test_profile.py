@@ -1,4 +1,4 @@
-"""One Profile: its parts are computed once, whatever prints it."""
+"""The parts of a Profile are computed once, however many reporters print it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of model file: what was written is what is loaded, and what is damaged is refused in one sentence."""
+"""Every kind of model file: a written model is loaded again unchanged, a damaged one is refused in one sentence."""
 
 from __future__ import annotations
 

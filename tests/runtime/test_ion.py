@@ -1,4 +1,4 @@
-"""What a file takes of ION is what the vendor's table says of files of that size."""
+"""ION sizes of model files agree with the vendor's table for files of that size."""
 
 from __future__ import annotations
 

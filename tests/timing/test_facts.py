@@ -1,4 +1,4 @@
-"""What a PMU trace of a cv183x shows (npusim.timing.constants.TRACE), command by command."""
+"""Facts in the PMU trace of a cv183x (npusim.timing.constants.TRACE), command by command."""
 
 from __future__ import annotations
 

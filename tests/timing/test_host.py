@@ -1,4 +1,4 @@
-"""What a forward takes beside the TPU's commands is told apart by CPU routines and runtime, and never left out."""
+"""The time of a forward beside the TPU's commands is shown separately for CPU routines and runtime, never left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What timing works out for one command of each geometry, against every command's own declaration."""
+"""Spans that timing computes once for each geometry agree with those that every command declares."""
 
 from __future__ import annotations
 
