@@ -230,8 +230,10 @@ class DepthwiseConvolution(PerChannel):
         if not regs.opt_opd1_const:
             opd1 = bound(self, state, "opd1")
             return lambda: opd1.load()[0]
-        value, dtype = (regs.opd1_addr, np.uint16) if self.is_float else (constant_int8(self), np.int16)
-        constant = np.full((1, regs.opd1_h, regs.opd1_w), value, dtype)
+        value = regs.opd1_addr if self.is_float else constant_int8(self)
+        if regs.opt_chl_quan and value > 127 and self.chip.tiu_layout != "cv183x":
+            value -= 256  # signed, whatever opt_opd1_sign says
+        constant = np.full((1, regs.opd1_h, regs.opd1_w), value, np.uint16 if self.is_float else np.int16)
         return lambda: constant
 
     def _bind_int8(self, state: State) -> Bound:

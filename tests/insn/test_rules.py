@@ -83,9 +83,11 @@ def test_average_pooling_ignores_relu() -> None:
     assert outcome("avg_pool", opt_relu_typ=1) == outcome("avg_pool")
 
 
-def test_a_depthwise_constant_may_be_unsigned() -> None:
-    signed, unsigned = (outcome("depthwise", opt_opd1_const=1, opd1_addr=200, opt_opd1_sign=sign) for sign in (1, 0))
-    assert signed != unsigned
+@pytest.mark.parametrize("quantised", [0, 1])
+def test_a_depthwise_constant_is_unsigned_only_where_no_multipliers_requantise(quantised: int) -> None:
+    constant = dict(opt_opd1_const=1, opd1_addr=200, opt_chl_quan=quantised, short_opd2_str=2, opd2_c=4)
+    outcomes = [outcome("depthwise", **constant, opt_opd1_sign=sign) for sign in (1, 0)]
+    assert (outcomes[0] == outcomes[1]) == bool(quantised)
 
 
 @pytest.mark.parametrize("kind", ["conv", "depthwise", "fc"])
