@@ -92,7 +92,7 @@ def policy_named(spec: str) -> Policy:
     """NAME or NAME:SETTING=VALUE[:SETTING=VALUE...], as "twilight:p=0.95": a policy of POLICIES, some settings changed.
 
     A setting is a hyper-parameter of the policy, or one of ANY_POLICY. FILE.py:CLASS in place of NAME is a policy of
-    the caller's own, whose file is run. KVError for what there is not."""
+    the caller's own, whose file is run. Raises KVError if there is no such policy or setting."""
     name, *settings = spec.split(":")
     chosen = next((policy for policy in POLICIES if policy.name == name), None)
     if name.endswith(".py"):
@@ -144,7 +144,7 @@ def _wrapped(policy: Policy, around: dict[str, int]) -> Policy:
 
 
 def _value(policy: Policy, name: str, now: Any, text: str) -> Any:
-    """What a setting's text says, of the kind that it has now."""
+    """The value that a setting's text gives, of the type of its present value."""
     try:
         return type(now)(text)
     except ValueError:

@@ -156,7 +156,7 @@ class Policy:
 
     @property
     def own_page_size(self) -> int | None:
-        """Tokens of a page where the policy says so itself; else its pages are the cache's."""
+        """Tokens of a page if the policy sets them; None: its pages are the cache's."""
         return None
 
 

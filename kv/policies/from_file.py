@@ -24,7 +24,7 @@ from kv.policies.wrapper import WrappedState, Wrapper
 def policy_from_file(path: Path, class_name: str) -> Policy:
     """The policy of this name in a file, with its own defaults. The file's code is run.
 
-    KVError where it cannot be read, where it fails (the line is named), and where it has no such policy."""
+    Raises KVError if the file cannot be read, if it fails (the message names the line) or if it has no such policy."""
     module = _module(path)
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Policy)):
@@ -39,7 +39,7 @@ def _is_own(value: object, module: ModuleType) -> bool:
 
 
 def _module(path: Path) -> ModuleType:
-    """The file as a module, run once in a process; run again where it has changed."""
+    """The file as a module. A process runs it once, and again if the file has changed."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -78,7 +78,7 @@ def _naming_the_line(path: Path, what: str) -> Iterator[None]:
 
 
 class FromFileState(WrappedState):
-    """Says which line failed, and refuses scores that are none."""
+    """Adds the line to errors, and refuses scores that are not valid."""
 
     def __init__(self, base: State, path: Path, unit: Unit) -> None:
         super().__init__(base)
@@ -115,7 +115,7 @@ class FromFileState(WrappedState):
         return scores
 
     def _check(self, scores: object) -> None:
-        """Refuses what is no float array [rows, units]."""
+        """Refuses anything but a float array [rows, units]."""
         g, where = self.geometry, f"scores, line {getsourcelines(type(self.base).scores)[1]} of {self._path},"
         rows = dict.fromkeys((1, g.num_kv_heads, g.num_q_heads))
         shapes = [(count, -(-self.length // self.context.unit_tokens(self._unit))) for count in rows]

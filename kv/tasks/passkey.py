@@ -40,7 +40,7 @@ class Passkey(Task):
         return Sample(build(count), question, (key,), 10, depth=depth, answer_prefix=prefix)
 
     def hidden(self, needle: str, size: int, depth: float) -> str:
-        """The needle in noise of a `size`, here in lines."""
+        """The needle in noise. `size` is its length, here in lines."""
         return "\n".join(insert_at_depth([NOISE] * size, needle, depth))
 
     def score(self, prediction: str, sample: Sample) -> float:

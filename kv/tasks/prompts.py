@@ -21,7 +21,7 @@ CHOICE_TASKS = ("longbook_choice_eng", "code_debug")
 
 
 QUESTION_CHARS = 120
-"""About so many characters at the end of a whole prompt, from a space on, are fed as its question: some 24 tokens."""
+"""The end of a whole prompt is its question: about as many characters, from a space on (some 24 tokens)."""
 
 
 def whole_prompt_samples(path: Path, max_samples: int | None = None) -> list[Sample]:

@@ -50,12 +50,12 @@ class Arith(Elementwise):
         raise NotImplementedError
 
     def bind_pairs(self, state: State, operation: PairsOperation, relu: bool) -> Bound:
-        """What stores `operation` of the patterns of opd0 and opd1; an overflow is 0x7f7f before ReLU sees it."""
+        """A function that stores `operation` of the patterns of opd0 and opd1. An overflow is 0x7f7f before ReLU."""
         a, b, store = self.patterns_of(state, "opd0"), self.patterns_of(state, "opd1"), self.store_float(state, relu)
         return lambda: store(operation(a(), b()))
 
     def store_float(self, state: State, relu: bool) -> Sink:
-        """Writes patterns, with those of negative numbers 0 where `relu`."""
+        """Writes patterns; if `relu`, those of negative numbers become 0."""
         store = self.store_of(state)
         return (lambda patterns: store(np.where(patterns & 0x8000, np.uint16(0), patterns))) if relu else store
 

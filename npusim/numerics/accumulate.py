@@ -76,7 +76,7 @@ class Span:
         return cls(int(nonzero.min(initial=255)), int(exponents.max(initial=0)), 23)
 
     def with_those_of(self, other: Span) -> Span:
-        """The span of the numbers of both."""
+        """The span that contains both."""
         return Span(
             min(self.lowest, other.lowest),
             max(self.highest, other.highest),

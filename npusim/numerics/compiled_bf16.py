@@ -25,14 +25,14 @@ Patterns = NDArray[np.uint16]
 
 @numba.njit(inline="always")
 def _number(pattern: Any) -> Any:
-    """What the TIU reads in a bf16 pattern that is no poison."""
+    """The number that the TIU reads in a bf16 pattern that is not poison."""
     bits = np.uint32(np.uint32(pattern) << np.uint32(16))
     return bits.view(np.float32) if bits & np.uint32(0x7F800000) else np.float32(0)
 
 
 @numba.njit(inline="always")
 def _read(pattern: Any) -> Any:
-    """What the TIU reads in a bf16 pattern: NaN for poison."""
+    """The number that the TIU reads in a bf16 pattern: NaN for poison."""
     return np.float32(np.nan) if pattern & np.uint16(0x7F80) == np.uint16(0x7F80) else _number(pattern)
 
 
@@ -50,7 +50,7 @@ def _written(value: Any) -> Any:
 
 @numba.njit(inline="always")
 def _shifted(pattern: Any) -> Any:
-    """Magnitudes in the order of their size, in 32 bits, which loops take many of at a time."""
+    """Integers that are ordered as the magnitudes are, of 32 bits, so that compiled loops process many at a time."""
     return np.uint32(np.uint32(pattern) << np.uint32(17))
 
 
@@ -172,7 +172,7 @@ PRODUCT, SUM, DIFFERENCE, LARGER, SMALLER = range(5)
 
 @compiled
 def _each(operation: Any, a: Any, b: Any, result: Any) -> None:
-    """Writes to `result` (n, c, h, w) what an operation makes of every two numbers."""
+    """Writes to `result` (n, c, h, w) an operation's results of each pair of numbers."""
     for n in range(result.shape[0]):
         for c in range(result.shape[1]):
             for h in range(result.shape[2]):
@@ -192,7 +192,7 @@ def _each(operation: Any, a: Any, b: Any, result: Any) -> None:
 
 
 def _alike(operand: Patterns, shape: tuple[int, ...]) -> Patterns:
-    """A constant in that shape, and whatever is no constant as it is."""
+    """A constant broadcast to that shape; anything else unchanged."""
     return np.ndarray(shape, np.uint16, operand, 0, (0,) * len(shape)) if operand.size == 1 else operand
 
 
@@ -213,7 +213,7 @@ def _pairwise(name: str, operation: int) -> Callable[..., Any]:
 
 @compiled
 def _accumulate(total: Any, a: Any, b: Any, result: Any) -> None:
-    """Call it where the processor rounds toward zero. A product that overflows is LARGEST there, as no other is."""
+    """The processor must round toward zero. Then a product is LARGEST only if it overflows."""
     for n in range(result.shape[0]):
         for c in range(result.shape[1]):
             for h in range(result.shape[2]):

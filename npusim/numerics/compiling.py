@@ -1,4 +1,4 @@
-"""How kernels are compiled by Numba, and where what it makes is kept."""
+"""Compiles kernels with Numba, and keeps the compiled code."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ Pair = tuple[int, int]
 _BLOCK = 1 << 14
 """Elements of all channels that are summed side by side, so that they stay in a processor's cache."""
 _FEW_TAPS = 32
-"""More than these are added in one call where there are few results."""
+"""If there are few results, more taps than these are added in one call."""
 _GROUP = 4
 """Channels of one matrix product in add_taps_exactly."""
 _MOST_ROOM = 1 << 17
-"""Elements of its right operands at once."""
+"""Elements of the right operands that are computed at once."""
 _MOST_TAPS = (1 << 24) // (255 * 128)
-"""So many products of 8-bit integers have a sum that float32 holds."""
+"""The largest number of products of 8-bit integers whose sum float32 represents exactly."""
 
 
 def taps(extended: NDArray, kernel: Pair, stride: Pair, dilation: Pair, out_hw: Pair) -> NDArray:
@@ -105,7 +105,7 @@ def add_taps_exactly(planes: F32, weights: F32, firsts: tuple[int, ...], length:
 
 
 def _with_channels(array: NDArray, count: int) -> NDArray:
-    """`array` (n, c, any) with zeros for the channels that it lacks."""
+    """`array` (n, c, any) with channels of zeros added."""
     n, c, size = array.shape
     return np.concatenate([array, np.zeros((n, count - c, size), array.dtype)], axis=1)
 

@@ -80,7 +80,7 @@ class Llama2cTensors:
         needed = sum(math.prod(shape) for _, shape in before + behind) + layers * sum(
             math.prod(shape) for _, shape in per_layer
         )
-        if num_bytes != HEADER.size + 4 * needed:  # held against the file before there is a list as long as it says
+        if num_bytes != HEADER.size + 4 * needed:  # compared with the file before a list of the stated length is made
             raise ModelError(
                 f"{path} has {num_bytes} bytes, its header calls for {HEADER.size + 4 * needed}: the file is damaged "
                 "or truncated"
