@@ -17,8 +17,8 @@ from npusim.numerics.accumulate import F32, Span, few_rows, stays_normal, sums_i
 from npusim.numerics.backend import kernel
 from npusim.numerics.toward_zero import is_native, rounding_toward_zero
 
-ROOM = 1 << 17
-"""Weights that are float32 numbers at a time: half of what a core's second cache holds."""
+_COLUMNS, _ENOUGH = 16, 64
+"""BLAS sums numbers of columns that are no multiple of 16 in another order, and is slow for fewer than 64."""
 INTEGERS = Span(127, 134, 0)
 """Of integers of 8 bits: 1 to 255, multiples of 1."""
 _PIECES = (1, 2, 4, 8)
@@ -35,28 +35,34 @@ def dot_streamed(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: F32 
     if not is_native() or not streams_normally(left, tiles, start):
         return None
     (rows, count), (channels, width) = left.shape, tiles[0].shape[2:]
-    factors = few_rows(bf16.to_float(left), True)
-    height, padded = len(factors), -(-width // 16) * 16  # BLAS sums other widths in another order
-    at_once = max(1, min(channels, ROOM // (count * padded)))
+    factors, at_once = few_rows(bf16.to_float(left), True), _side_by_side(channels, width)
+    height, columns = len(factors), at_once * width
     total = np.empty((rows, channels, width), np.float32)
-    room = np.empty((at_once, height + count, padded), np.float32)
-    room[..., width:] = 0
+    room = np.zeros((height + count, -(-columns // _COLUMNS) * _COLUMNS), np.float32)
+    used = room[:, :columns].reshape(-1, at_once, width)
     with rounding_toward_zero():
-        cuts = _cuts(height, count, padded, start is not None)
+        cuts = _cuts(height, count, room.shape[1], start is not None)
         if cuts is None:
             return None
         for c in range(0, channels, at_once):
-            part = room[: min(at_once, channels - c)]
-            _widen(tiles, c, part[:, height:, :width])
+            _widen(tiles, c, used[height:])
             if start is not None:
-                part[:, :height] = 0
-                part[:, :rows, :width] = start[:, c : c + at_once].swapaxes(0, 1)
-            total[:, c : c + at_once] = _chained(factors, part, cuts)[:, :rows, :width].swapaxes(0, 1)
+                used[:height] = 0
+                used[:rows] = start[:, c : c + at_once]
+            sums = _chained(factors, room, cuts)[:rows, :columns]
+            total[:, c : c + at_once] = sums.reshape(rows, at_once, width)
     return total
 
 
-def _chained(factors: F32, part: F32, cuts: Sequence[tuple[int, int, int]]) -> F32:
-    """factors @ part of every channel, piece by piece: (channels, height, width).
+@cache
+def _side_by_side(channels: int, width: int) -> int:
+    """How many channels one BLAS call takes: the fewest that give it enough columns, else all."""
+    fits = (g for g in range(1, channels + 1) if channels % g == 0 and g * width % _COLUMNS == 0)
+    return next((g for g in fits if g * width >= _ENOUGH), channels)
+
+
+def _chained(factors: F32, room: F32, cuts: Sequence[tuple[int, int, int]]) -> F32:
+    """factors @ room, piece by piece.
 
     A piece that goes on from a sum finds it in the rows in front of its own, which are no longer needed."""
     height = len(factors)
@@ -66,8 +72,8 @@ def _chained(factors: F32, part: F32, cuts: Sequence[tuple[int, int, int]]) -> F
         if lead:
             ours = np.concatenate([factors[:, :height], ours], axis=1)
         if sums is not None:
-            part[:, begin : begin + height] = sums
-        sums = np.matmul(ours, part[:, height + begin - lead : height + end])
+            room[begin : begin + height] = sums
+        sums = ours @ room[height + begin - lead : height + end]
     assert sums is not None
     return sums
 
@@ -94,12 +100,16 @@ def streams_normally(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: 
 
 
 def _widen(tiles: Sequence[NDArray], first: int, room: F32) -> None:
-    """Channels from `first` on of all tiles as float32, into `room` (channels, rows, W)."""
+    """Channels from `first` on of all tiles as float32, into `room` (rows, channels, W)."""
     row = 0
     for tile in tiles:
-        here = tile[:, :, first : first + len(room)].transpose(2, 0, 1, 3)
-        rows = here.shape[1] * here.shape[2]
-        there = room[:, row : row + rows].reshape(here.shape)
+        here = tile[:, :, first : first + room.shape[1]]
+        rows = here.shape[0] * here.shape[1]
+        if (
+            room.shape[1] > 1 and here.shape[3] * here.itemsize % 8 == 0
+        ):  # eight bytes at a time, as short rows are slow
+            here = np.ascontiguousarray(here.view(np.int64)).view(tile.dtype)
+        there = room[row : row + rows].reshape(here.shape)
         if tile.itemsize == 1:
             there[...] = here
         else:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
 from npusim.board import board_named
+from npusim.chip import Chip
 from npusim.errors import UsageError
+from npusim.execute import BoundProgram
+from npusim.kernels.program import Program
+from npusim.llm.device import SimulatedDevice
 from npusim.llm.lowering import lower
+from npusim.llm.session import Session
 from npusim.llm.setup import Gather, Precision, Setup, Submit
+from npusim.program.cmdbuf import parse_cmdbuf
+from npusim.program.decode import decode_cmdbuf
 from tests.llm.lowering import bits, held_out, host_cache, lowered, session, twin
 
 pytestmark = pytest.mark.slow
@@ -50,6 +59,37 @@ def test_choice_by_the_step_before_is_one_program_and_keeps_the_last_pages_at_fi
     for token in held_out(50):
         chip.decode(token)
     assert all(choice.blocks.shape == (2, 2) and (choice.blocks[:, -1] == 3).all() for choice in chip.choices)
+
+
+class OneByOne(SimulatedDevice):
+    """Binds every command of a program again for each run."""
+
+    def __init__(self, chip: Chip) -> None:
+        super().__init__(chip)
+        self._patched: dict[str, Program] = {}
+
+    def load(self, name: str, program: Program) -> None:
+        self._patched[name] = program
+
+    def run(self, name: str, addrs: Mapping[str, int]) -> int:
+        program = self._patched[name] = self._patched[name].patch(addrs)
+        for cmdbuf in program.cmdbufs:
+            BoundProgram(self.state, decode_cmdbuf(parse_cmdbuf(self.state.chip, cmdbuf))).run()
+        return len(addrs)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_fused_programs_leave_the_memory_of_their_commands(precision: Precision) -> None:
+    low, tokens = lowered(precision, 64), held_out(24)
+    fused, plain = session(low), Session(low, twin(precision), OneByOne(low.setup.board.chip))
+    for chip in (fused, plain):
+        chip.prefill(tokens[:20])
+    for token in tokens[20:]:
+        fused.decode(token)
+        plain.decode(token)
+        ours, theirs = fused.device.state, plain.device.state
+        np.testing.assert_array_equal(ours.lmem, theirs.lmem)
+        assert ours.gmem.read(0, low.memory.num_bytes) == theirs.gmem.read(0, low.memory.num_bytes)
 
 
 def test_a_full_cache_is_refused_and_unharmed() -> None:
