@@ -38,7 +38,7 @@ def build(board: Board, precision: Precision, pages: int, sync: str) -> Step:
     """All layers of one token, without the head."""
     layout = lay_out_model(Setup(board, precision, pages * PAGE_SIZE), CONFIG, DEFAULT_BUFFER_BYTES)
     strips = [strip for layer in layout.weights.layers for name in MATRICES for strip in layer[name]]
-    ctx = decoder.start(layout, strips, 1, pages, sync=sync)
+    ctx = decoder.start(layout, strips, decoder.Batch(1, 1, pages), sync=sync)
     for layer in range(LAYERS):
         decoder.whole_layer(ctx, layer)
     ctx.b.tdma_l2g_tensor_copy(ctx.x, tg(layout.addresses.x, ctx.x.shape, BF16))

@@ -36,7 +36,7 @@ from reference_model.quant.linear import Bf16Linear, Int8Linear
 HIDDEN, HEADS, HEAD_DIM, CACHED, WIDTH, VOCAB = 128, 4, 32, 48, 256, 320
 EPS = 1e-5
 CONFIG = ModelConfig(VOCAB, HIDDEN, WIDTH, 1, HEADS, HEADS, HEAD_DIM, context_length=CACHED + 1, norm_eps=EPS)
-X, MASK, TABLES, GAIN, LOGITS, KEYS, SCRATCH, WEIGHTS = 0, 0x400, 0x1000, 0x3000, 0x4000, 0x8000, 0x20000, 0x40000
+X, MASK, TABLES, GAIN, LOGITS, KEYS, WEIGHTS = 0, 0x400, 0x1000, 0x3000, 0x4000, 0x8000, 0x40000
 """Places behind base register 0."""
 NUM_PAGES = num_blocks(CACHED + 1)
 SLOTS = NUM_PAGES * PAGE_SIZE
@@ -105,7 +105,6 @@ def _emit(chip: Chip, strips: list[WeightStrip]) -> Program:
     reciprocal, rsqrt = (load_scientific(b, _table(function)) for function in ("reciprocal", "rsqrt"))
     gated = strips[2].gated
     assert gated
-    scratch = tg(SCRATCH, (1, 1, 1, HIDDEN), BF16)
     with b.lmem_scope():
         normed, qkv, mixed = (alloc_rows(b, 1, columns) for columns in (HIDDEN, 3 * HIDDEN, HIDDEN))
         layer_norm(b, normed, x, rsqrt)
@@ -125,9 +124,9 @@ def _emit(chip: Chip, strips: list[WeightStrip]) -> Program:
             for side in SIDES
         ]
         mask = tg(MASK, (1, 1, 1, SLOTS), BF16)
-        sizes = AttentionShape(1, HEADS, HEADS, HEAD_DIM, NUM_PAGES)
+        sizes = AttentionShape(num_heads=HEADS, num_kv_heads=HEADS, head_dim=HEAD_DIM, num_pages=NUM_PAGES)
         q, tables = columns_of(qkv, 0, HIDDEN), Softmax(exp, reciprocal)
-        attention(b, mixed, q, *pages, mask=mask, shape=sizes, tables=tables, scratch=scratch)
+        attention(b, mixed, q, *pages, mask=mask, shape=sizes, tables=tables)
         matmul_add(b, stream, mixed, x)
     with b.lmem_scope():
         normed, hidden = alloc_rows(b, 1, HIDDEN), alloc_rows(b, 1, WIDTH)

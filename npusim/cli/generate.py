@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import reference_model
 from npusim.board import Board
 from npusim.cli.command import Command
-from npusim.cli.generate_on import BoardRequest, run_on_board
+from npusim.cli.generate_on import BoardRequest, TogetherRequest, run_on_board, run_together
 from npusim.cli.options import kinds
 from npusim.cli.options.boards import BoardOption, LoweringOption, WhatIfOption
 from npusim.cli.options.files import JsonOutput
@@ -18,6 +19,7 @@ from npusim.cli.options.option import Flag, Given, OnlyWith, Value
 from npusim.cli.reporters.generation import GenerationReport, TextStream, Timings, closing_line
 from npusim.cli.streams import working
 from npusim.errors import UsageError
+from npusim.llm.setup import ROWS
 from reference_model.generation import Sampling, generate, stream_text
 
 PROMPT = Value(("prompt",), "the text to continue; - reads it from standard input", kinds.text("PROMPT"))
@@ -39,6 +41,13 @@ TOP_P = Value(
 )
 SEED: Value[int] = seed_option(note="the same seed draws the same text")
 JSON = JsonOutput("text, tokens and times")
+MORE = Value[tuple[str, ...]](
+    ("--also",),
+    "another text, decoded together with the first; may be given again",
+    kinds.single(kinds.text()),
+    default=(),
+    repeats=True,
+)
 BOARD = BoardOption[Board | None](note="its chip is simulated")
 COMPARE = Flag(("--compare",), "show each layer's error on the chip, both accumulated and of the layer alone")
 LOWERING = LoweringOption()
@@ -49,11 +58,12 @@ class GenerateCommand(Command):
     example = (
         'npusim generate "And it came to pass" --max-tokens 60\n'
         '  npusim generate "Why is the sky blue?" --model smollm2 --chat\n'
-        '  npusim generate "And it came to pass" --board duo256m --budget 64 --max-tokens 120'
+        '  npusim generate "And it came to pass" --board duo256m --budget 64 --max-tokens 120\n'
+        '  npusim generate "In the beginning" --also "And it came to pass" --also "Blessed" --board duo256m'
     )
     options = (
         *(PROMPT, MODEL, CHAT, MAX_TOKENS, TEMPERATURE, TOP_K, TOP_P, SEED, JSON),
-        OnlyWith("on a simulated board", BOARD, (COMPARE, LOWERING, WHAT_IF)),
+        OnlyWith("on a simulated board", BOARD, (MORE, COMPARE, LOWERING, WHAT_IF)),
     )
 
     def run(self, given: Given) -> int:
@@ -65,8 +75,11 @@ class GenerateCommand(Command):
         with working(f"loading {given[MODEL]}"):
             model = reference_model.load(given[MODEL])
         prompt = _encoded(model, text, given[CHAT])
-        shown = "" if given[CHAT] else text
-        if (board := given[BOARD]) is not None:
+        shown, board = "" if given[CHAT] else text, given[BOARD]
+        if board is not None and (more := given[MORE]):
+            given.refuse((COMPARE,), "with several prompts")
+            return _run_together(given, board, model, [text, *map(_prompt_text, more)])
+        if board is not None:
             needed = len(prompt) + given[MAX_TOKENS]
             setup = given[LOWERING].setup(given[WHAT_IF].of(board), needed, model.config.context_length)
             request = BoardRequest(
@@ -77,6 +90,17 @@ class GenerateCommand(Command):
 
 
 COMMAND = GenerateCommand()
+
+
+def _run_together(given: Given, board: Board, model: reference_model.Model, texts: list[str]) -> int:
+    """Several prompts at once on a simulated board."""
+    prompts = [_encoded(model, text, given[CHAT]) for text in texts]
+    needed = max(map(len, prompts)) + given[MAX_TOKENS]
+    setup = given[LOWERING].setup(given[WHAT_IF].of(board), needed, model.config.context_length)
+    rows = next((rows for rows in ROWS if rows >= len(prompts)), ROWS[-1])
+    sampling = Sampling(given[TEMPERATURE], given[TOP_K], given[TOP_P], given[SEED])
+    request = TogetherRequest(prompts, given[MAX_TOKENS], sampling, shown=texts, json=given[JSON])
+    return run_together(model, given[MODEL], replace(setup, rows=rows), request)
 
 
 def _run_here(given: Given, model: reference_model.Model, prompt: list[int], timings: Timings, shown: str) -> int:

@@ -11,11 +11,13 @@ from npusim.cli.options.files import JsonTarget
 from npusim.cli.printing import console
 from npusim.cli.reporters.generation import TextStream
 from npusim.cli.reporters.on_board import board_run_renderables, layer_table
+from npusim.cli.reporters.together import together_renderables
 from npusim.cli.streams import working
 from npusim.llm.generation import prepare
 from npusim.llm.measure import layer_errors
 from npusim.llm.report import BoardReport
 from npusim.llm.setup import Setup
+from npusim.llm.together import TogetherReport, prepare_together
 from reference_model.generation import Sampling, stream_text
 from reference_model.model import Model
 
@@ -34,6 +36,31 @@ class BoardRequest:
     compare: bool
     shown: str
     json: JsonTarget
+
+
+@dataclass(frozen=True)
+class TogetherRequest:
+    """Several texts that are to be continued at once; `shown` stands in front of each."""
+
+    prompts: list[list[int]]
+    max_tokens: int
+    sampling: Sampling
+    shown: list[str]
+    json: JsonTarget
+
+
+def run_together(model: Model, name: str, setup: Setup, request: TogetherRequest) -> int:
+    """Continues all prompts with `model`, called `name`, lowered as `setup` says; then reports."""
+    with working(f"quantising {name} and lowering it for {setup.board.title}"):
+        run = prepare_together(model, setup, request.prompts)
+    started = time.perf_counter()
+    with working(f"running {len(request.prompts)} prompts on the simulated chip"):
+        run.generate(request.max_tokens, request.sampling)
+    report = TogetherReport.of(run, time.perf_counter() - started)
+    request.json.write(report.json())
+    if not request.json.printed:
+        console().print(*together_renderables(report, request.shown), sep="\n")
+    return 0
 
 
 def run_on_board(model: Model, name: str, setup: Setup, request: BoardRequest) -> int:

@@ -5,6 +5,7 @@ looked up where the product lies, before the row is gathered on one lane."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from npusim.chip import Chip
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
-from npusim.kernels.matmul import deliver, next_product
+from npusim.kernels.matmul import deliver, left_blocks, load_scale, multiply_tile, next_matrix, next_product, scaled
 from npusim.kernels.stream import WeightStream
-from npusim.kernels.tables import InterpolatedTable, interpolate
-from npusim.kernels.tensors import Fmt, MlShape, Tg, Tl
+from npusim.kernels.tables import InterpolatedTable, Interpolation, interpolate
+from npusim.kernels.tensors import Fmt, Ml, MlShape, Tg, Tl, ml_at
 from npusim.kernels.weights import DEFAULT_BUFFER_BYTES, WeightPlan, pack_weight, plan_weight
 from npusim.mem.lmem import align_up
 
@@ -67,7 +68,7 @@ def pack_gated(
 def matmul_gated(
     b: KernelBuilder,
     stream: WeightStream,
-    x: Tl,
+    x: Tl | Tg,
     res: Tl | Tg,
     gated: GatedPlan,
     *,
@@ -87,6 +88,96 @@ def matmul_gated(
         near = opened.tl
         gate, up = (product.tl.view(near.shape, product.tl.stride, 2 * side * gated.half) for side in (0, 1))
         interpolate(b, table, near, gate)
-        b.tiu_mul(near, gate, near)
-        b.tiu_mul(near, near, up)
-        deliver(b, opened, res, scratch)
+        _open(b, opened, gate, up, res=res, scratch=scratch)
+
+
+def matmul_gated_rows(
+    b: KernelBuilder, stream: WeightStream, x: Tl, strips: Sequence[tuple[Tg, GatedPlan]], *, table: InterpolatedTable
+) -> None:
+    """matmul_gated for several rows and the stream's next matrices, each with its result (1, m, 1, width) in GMEM.
+
+    Where LMEM has room, a strip's table is looked up while the next strip's weights arrive."""
+    with b.lmem_scope():
+        try:
+            work = _Strips(b, stream, x, [gated for _, gated in strips], table)
+        except UsageError:
+            work = None
+        if work is not None:
+            for res, gated in strips:
+                work.multiply(res, gated)
+            work.finish()
+            return
+    for res, gated in strips:
+        matmul_gated(b, stream, x, res, gated, table=table)
+
+
+class _Strips:
+    """Room for all that strips need, so that the end of one overlaps with the start of the next."""
+
+    _TILES_BEFORE = 2
+    """Of the next strip, whose products stand before the table is looked up: so many lie in the stream's buffers."""
+
+    def __init__(
+        self, b: KernelBuilder, stream: WeightStream, x: Tl, plans: Sequence[GatedPlan], table: InterpolatedTable
+    ) -> None:
+        self._b, self._stream, self._x = b, stream, x
+        rows, lanes = x.shape[1], b.chip.num_lanes
+        widest = max(plans, key=lambda gated: gated.half).plan
+        columns = max(gated.plan.tile_columns for gated in plans)
+        self._lefts: dict[tuple[tuple[int, int], ...], dict[int, Ml]] = {}
+        self._product = b.lmem_alloc_tensor((rows, lanes, 1, widest.lane_columns), BF16)
+        self._room = b.lmem_alloc_matrix(MlShape(rows, lanes, columns, lanes * columns), BF16, ps32=True)
+        self._scales = [b.lmem_alloc_tensor((1, lanes, 1, widest.lane_columns), BF16) for _ in range(2)]
+        self._opened = b.lmem_alloc_tensor((rows, lanes, 1, widest.lane_columns // 2), BF16)
+        for plan in stream.coming(WeightPlan, len(plans)):
+            if plan.pieces not in self._lefts:
+                self._lefts[plan.pieces] = left_blocks(b, plan, x, "take fewer rows")
+        self._activations = {
+            shape: Interpolation(b, table, ml_at(b.chip, self._opened.addr, shape).tl)
+            for shape in dict.fromkeys(map(self._opened_shape, plans))
+        }
+        self._waiting: Callable[[], None] | None = None
+        self._turn = 0
+
+    def multiply(self, res: Tg, gated: GatedPlan) -> None:
+        """The products of the next strip, and the places of its gate in the table."""
+        b, rows = self._b, self._x.shape[1]
+        plan, addr = next_matrix(self._stream, self._x, (1, rows, 1, gated.plan.n))
+        lanes, self._turn = plan.num_lanes_used, self._turn + 1
+        scale = load_scale(b, self._stream, plan, addr, self._scales[self._turn % 2]) if plan.fmt is Fmt.I8 else None
+        product = ml_at(b.chip, self._product.addr, MlShape(rows, lanes, plan.lane_columns, plan.n)).tl
+        for number, tile in enumerate(plan.tiles):
+            part = ml_at(b.chip, self._room.addr, MlShape(rows, lanes, tile.columns, lanes * tile.columns))
+            multiply_tile(b, self._stream, plan, tile, part=part, left=self._lefts[plan.pieces][tile.k])
+            whole = tile.k + tile.rows == plan.k
+            if whole or number + 1 == self._TILES_BEFORE:
+                self.finish()
+            if whole:
+                scaled(b, product.view(part.tl.shape, product.stride, 2 * tile.w), part.tl, tile, scale)
+        opened = ml_at(b.chip, self._opened.addr, self._opened_shape(gated))
+        gate, up = (product.view(opened.tl.shape, product.stride, 2 * side * gated.half) for side in (0, 1))
+        activation = self._activations[opened.shape]
+        activation.index(gate)
+
+        def rest() -> None:
+            activation.look_up()
+            _open(b, opened, gate, up, res=res)
+
+        self._waiting = rest
+
+    def finish(self) -> None:
+        """What is left of the strip before."""
+        if self._waiting is not None:
+            self._waiting()
+            self._waiting = None
+
+    def _opened_shape(self, gated: GatedPlan) -> MlShape:
+        return MlShape(self._x.shape[1], gated.plan.num_lanes_used, gated.half, gated.width)
+
+
+def _open(b: KernelBuilder, opened: Ml, gate: Tl, up: Tl, *, res: Tl | Tg, scratch: Tg | None = None) -> None:
+    """res = opened, which holds what the gate's table gave, * gate * up."""
+    near = opened.tl
+    b.tiu_mul(near, gate, near)
+    b.tiu_mul(near, near, up)
+    deliver(b, opened, res, scratch)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from npusim.chip import Chip
 from npusim.errors import UsageError
 from npusim.kernels.builder import KernelBuilder
-from npusim.kernels.tensors import Fmt, Ml, MlShape, Tl, mg, ml_at, ml_default_shape, tg
+from npusim.kernels.tensors import Fmt, Ml, MlShape, Tl, mg, ml_at, tg
 
 BF16 = Fmt.BF16
 PageAddress = tuple[int, str | None]
 """GMEM address of a page and its label (None for a page that does not move)."""
-_SHARE = 5
-"""Where there is a choice, one buffer of the ring takes at most this part (a fifth) of the free LMEM."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,13 @@ class PageTile:
     matrix: Ml
 
 
-class PageGather:
+def whole_pieces(chip: Chip, rows: int, columns: int) -> MlShape:
+    """A matrix of `columns`, a multiple of 8, over as many lanes as can hold equally many whole EU rows each."""
+    width = next(w for w in range(8, columns + 1, 8) if columns % w == 0 and columns // w <= chip.num_lanes)
+    return MlShape(rows, columns // width, width, columns)
+
+
+class Gather:
     """Loads all tiles of `sides` in order. The next load is issued as soon as a buffer is free."""
 
     def __init__(
@@ -59,20 +64,31 @@ class PageGather:
         the tile."""
         self.b, self.shape, self._base_reg = b, shape, base_reg
         pages, buffers, size = self._choose(beside)
-        spans = [(first, min(pages, shape.num_pages - first)) for first in range(0, shape.num_pages, pages)]
-        self._queue = [(side, first, count) for side in sides for first, count in spans]
+        self.tile_pages = pages
+        """Of all tiles but a head's last one, which may have fewer."""
+        self.spans = [(first, min(pages, shape.num_pages - first)) for first in range(0, shape.num_pages, pages)]
+        """(first page, pages) of each tile of a head."""
+        self._queue = [(side, first, count) for side in sides for first, count in self.spans]
         self._buffers = [b.lmem_alloc_tensor((1, b.chip.num_lanes, 1, size // 2), BF16).addr for _ in range(buffers)]
         self._loaded = self._used = 0
         for _ in range(buffers):
             self._load()
 
-    def tiles(self) -> Iterator[PageTile]:
-        """The tiles of the next side. What reads a tile must be issued before the next tile is asked for."""
+    def tiles(self, hold: bool = False) -> Iterator[PageTile]:
+        """The tiles of the next side. What reads a tile must be issued before the next tile is asked for.
+
+        With `hold`, what follows the last one is not loaded until `fill`."""
         side = self._queue[self._used][0]
         while self._used < len(self._queue) and self._queue[self._used][0] is side:
             _, first, count = self._queue[self._used]
             yield PageTile(first, count, self._matrix(self._used))
             self._used += 1
+            if not hold or (self._used < len(self._queue) and self._queue[self._used][0] is side):
+                self._load()
+
+    def fill(self) -> None:
+        """Loads what the free buffers hold."""
+        while self._loaded < min(len(self._queue), self._used + len(self._buffers)):
             self._load()
 
     def _choose(self, beside: Callable[[int], int]) -> tuple[int, int, int]:
@@ -80,23 +96,21 @@ class PageGather:
 
         Takes the largest tiles that leave room for what is used beside them."""
         free = self.b.lmem.free_bytes
-        for buffers, share in ((2, _SHARE), (2, 2), (1, 1)):
+        for buffers in (2, 1):
             for count in range(self.shape.num_pages, 0, -1):
                 size = self._bytes(count)
-                if size <= free // share and buffers * size + beside(count) <= free:
+                if buffers * size + beside(count) <= free:
                     return count, buffers, size
         raise UsageError(
-            f"attention takes at least {self._bytes(1) + beside(1):,} bytes of LMEM a lane for a page of "
-            f"{self.shape.page_size} slots of head_dim {self.shape.head_dim}, but {free:,} are free; "
+            f"attention takes at least {self._bytes(1) + beside(1):,} bytes of LMEM a lane for a page "
+            f"of {self.shape.page_size} slots of head_dim {self.shape.head_dim}, but {free:,} are free; "
             "free LMEM (smaller weight buffers), or take fewer tokens or slots"
         )
 
     def _shapes(self, count: int) -> tuple[MlShape, MlShape]:
         """Shapes of K^T and V of `count` pages."""
         shape, slots = self.shape, count * self.shape.page_size
-        return MlShape(shape.head_dim, count, shape.page_size, slots), ml_default_shape(
-            self.b.chip, slots, shape.head_dim
-        )
+        return MlShape(shape.head_dim, count, shape.page_size, slots), whole_pieces(self.b.chip, slots, shape.head_dim)
 
     def _bytes(self, count: int) -> int:
         return max(shape.n * ml_at(self.b.chip, 0, shape).n_stride for shape in self._shapes(count))

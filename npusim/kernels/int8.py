@@ -40,6 +40,11 @@ class ChannelTile:
     record_offset: int
     """Bytes from the tile's start in a lane to its records."""
 
+    @property
+    def lane_elements(self) -> int:
+        """From one lane's to the next lane's."""
+        return self.elements
+
 
 @dataclass(frozen=True)
 class Int8Plan:

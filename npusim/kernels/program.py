@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -65,6 +65,11 @@ class Program:
     def labels(self) -> tuple[str, ...]:
         """Every label that can be moved."""
         return tuple(self._by_label)
+
+    @property
+    def label_set(self) -> Set[str]:
+        """The same, to look one up."""
+        return self._by_label.keys()
 
     @cached_property
     def _by_label(self) -> dict[str, tuple[Relocation, ...]]:

@@ -11,12 +11,15 @@ from npusim.kernels.tensors import Fmt, Tl, tg
 
 
 class StreamTile(Protocol):
-    """One burst: `elements` for each lane, `offset` bytes after the start of the matrix."""
+    """One transfer: `elements` for each lane, `offset` bytes after the start of the matrix, each lane's lane_elements
+    behind the last one's."""
 
     @property
     def offset(self) -> int: ...
     @property
     def elements(self) -> int: ...
+    @property
+    def lane_elements(self) -> int: ...
 
 
 class StreamPlan(Protocol):
@@ -81,6 +84,10 @@ class WeightStream:
         self._taken += 1
         return plan, addr
 
+    def coming(self, kind: type[_P], count: int) -> list[_P]:
+        """The plans of the next `count` matrices, which must be of this kind."""
+        return [plan for plan, _ in self._weights[self._taken : self._taken + count] if isinstance(plan, kind)]
+
     @property
     def tile_addr(self) -> int:
         """LMEM address of the current tile. Call `done` once everything that reads it is issued."""
@@ -100,4 +107,6 @@ class WeightStream:
             self._buffers[self._loaded % len(self._buffers)], shape, (0, 0, 0, plan.near_fmt.itemsize), plan.near_fmt
         )
         self._loaded += 1
-        self.b.tdma_g2l_tensor_copy(tg(addr + tile.offset, shape, plan.fmt, base_reg=self.base_reg), near)
+        lane_bytes = tile.lane_elements * plan.fmt.itemsize
+        strides = (lane_bytes * shape[1], lane_bytes, lane_bytes, plan.fmt.itemsize)
+        self.b.tdma_g2l_tensor_copy(tg(addr + tile.offset, shape, plan.fmt, strides, base_reg=self.base_reg), near)

@@ -7,6 +7,7 @@ conversions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from npusim.errors import UsageError
@@ -62,27 +63,57 @@ def scientific(b: KernelBuilder, table: ScientificTable, res: Tl, x: Tl) -> None
         b.tiu_mul(res, index, res)
 
 
-def interpolate(b: KernelBuilder, table: InterpolatedTable, res: Tl, x: Tl) -> None:
+def interpolate(
+    b: KernelBuilder, table: InterpolatedTable, res: Tl, x: Tl, meanwhile: Callable[[], None] | None = None
+) -> None:
     """res = base[i] + slope[i] * (scale * x - i), where i is scale * x rounded to nearest.
 
-    Both are (n, c, 1, w); res lies as allocated and may be x."""
-    if x.shape != res.shape or x.shape[2] != 1:
-        raise UsageError(f"x has shape {x.shape} and res {res.shape}; a table takes (n, c, 1, w), both alike")
+    Both are (n, c, 1, w); res lies as allocated and may be x. `meanwhile` issues what the DMA can do while the TIU
+    looks up."""
     with b.lmem_scope():
-        index, near = (
-            b.lmem_alloc_tensor(x.shape, BF16, way_out="take fewer rows or columns at a time") for _ in range(2)
-        )
-        scaled = res
+        work = Interpolation(b, table, res)
+        work.index(x)
+        if meanwhile is not None:
+            meanwhile()
+        work.look_up()
+
+
+class Interpolation:
+    """interpolate in two steps, between which other commands may be issued."""
+
+    def __init__(self, b: KernelBuilder, table: InterpolatedTable, res: Tl) -> None:
+        """Takes LMEM for 2.5 times `res`."""
+        way_out = "take fewer rows or columns at a time"
+        self.b, self.table, self.res = b, table, res
+        self._index, self._near = (b.lmem_alloc_tensor(res.shape, BF16, way_out=way_out) for _ in range(2))
+        self._octets = b.lmem_alloc_tensor(res.shape, Fmt.I8, way_out=way_out)
+
+    def index(self, x: Tl) -> None:
+        """The places of x in the table, by the TIU and then the DMA; `res` becomes scale * x."""
+        b, table, scaled = self.b, self.table, self.res
+        if x.shape != scaled.shape or x.shape[2] != 1:
+            raise UsageError(f"x has shape {x.shape} and res {scaled.shape}; a table takes (n, c, 1, w), both alike")
         b.tiu_max(scaled, x, table.low)
         b.tiu_min(scaled, scaled, table.high)
         b.tiu_mul(scaled, scaled, table.scale)
-        octets = _low_bytes(index)
-        b.tdma_l2l_tensor_copy(Tl(scaled.addr, octets.shape, (scaled.stride[0], scaled.stride[1], 2, 2), BF16), octets)
-        b.tdma_l2l_tensor_copy(octets, Tl(near.addr, octets.shape, (near.stride[0], near.stride[1], 2, 2), BF16))
-        b.tiu_sub(near, scaled, near)
-        b.tiu_lookup_table(scaled, index, table.base)
-        b.tiu_lookup_table(index, index, table.slope)
-        b.tiu_mac(scaled, index, near)
+        b.tdma_l2l_tensor_copy(scaled, self._octets)
+        b.tdma_l2l_tensor_copy(self._octets, self._near)
+
+    def look_up(self) -> None:
+        """The rest, by the TIU."""
+        b, res = self.b, self.res
+        # The DMA would move single bytes one lane after the other; the TIU takes all lanes at once.
+        b.tiu_copy(_low_bytes(self._index), _by_row(self._octets))
+        b.tiu_sub(self._near, res, self._near)
+        b.tiu_lookup_table(res, self._index, self.table.base)
+        b.tiu_lookup_table(self._index, self._index, self.table.slope)
+        b.tiu_mac(res, self._index, self._near)
+
+
+def _by_row(octets: Tl) -> Tl:
+    """Bytes (n, c, 1, w) as (n, c, w, 1)."""
+    n, c, _, w = octets.shape
+    return Tl(octets.addr, (n, c, w, 1), (octets.stride[0], octets.stride[1], 1, 1), Fmt.I8)
 
 
 def _low_bytes(tensor: Tl) -> Tl:

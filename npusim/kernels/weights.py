@@ -23,7 +23,8 @@ _EU_COLUMNS = 8
 """bf16 columns that a lane computes at once. A tile has a multiple of them."""
 _MAX_EXTENT = 4095
 _MORE_PIECES = 16
-"""So many finer cuts of k are tried after the coarsest. The one with the fewest, hence largest, tiles is taken."""
+"""So many finer cuts of k are tried after the coarsest. The one with the fewest, hence largest, tiles is taken, and of
+several the one with the most rows, whose partial sums are read and written least often."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Tile:
     columns: int
     offset: int
     """Bytes from the start of the packed weights."""
+    lane_elements: int
+    """Elements from one lane's to the next lane's, in GMEM."""
 
     @property
     def elements(self) -> int:
@@ -58,6 +61,8 @@ class WeightPlan:
     tile_columns: int
     near_fmt: Fmt = Fmt.BF16
     """The format in LMEM: int8 becomes bf16 when it is loaded."""
+    parts: int = 1
+    """In so many steps a program loads each tile, rows behind rows; the bytes in GMEM are the same."""
 
     @property
     def num_lanes_used(self) -> int:
@@ -67,14 +72,26 @@ class WeightPlan:
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
         """In reading order: all rows of some columns, then the next columns."""
-        found, offset = [], 0
+        found, offset, size = [], 0, self.fmt.itemsize
         for w in range(0, self.lane_columns, self.tile_columns):
             columns = min(self.tile_columns, self.lane_columns - w)
             for k in range(0, self.k, self.tile_rows):
                 rows = min(self.tile_rows, self.k - k)
-                found.append(Tile(k, rows, w, columns, offset))
-                offset += rows * columns * self.num_lanes_used * self.fmt.itemsize
+                for start in range(0, rows, self.part_rows):
+                    count, at = min(self.part_rows, rows - start), offset + start * columns * size
+                    found.append(Tile(k + start, count, w, columns, offset=at, lane_elements=rows * columns))
+                offset += rows * columns * self.num_lanes_used * size
         return tuple(found)
+
+    @property
+    def part_rows(self) -> int:
+        """Rows that are loaded at once, but for a tile's last ones."""
+        return align_up(-(-self.tile_rows // self.parts), _EU_COLUMNS) if self.parts > 1 else self.tile_rows
+
+    @property
+    def pieces(self) -> tuple[tuple[int, int], ...]:
+        """(first row, rows) of what is loaded at once: the pieces of k in which a left operand is needed."""
+        return tuple((tile.k, tile.rows) for tile in self.tiles if tile.w == 0)
 
     @property
     def scale_offset(self) -> int:
@@ -111,7 +128,7 @@ def plan_weight(
         )
     least = -(-k // most_rows)
     cuts = [_cut(k, lane_columns, pieces, buffer_bytes) for pieces in range(least, least + _MORE_PIECES)]
-    _, rows, columns = min(cuts, key=lambda cut: cut[0])
+    _, rows, columns = min(cuts, key=lambda cut: (cut[0], -cut[1]))
     return WeightPlan(chip.num_lanes, k, n, fmt, lane_columns=lane_columns, tile_rows=rows, tile_columns=columns)
 
 
@@ -134,6 +151,7 @@ def pack_weight(plan: WeightPlan, weight: NDArray, scale: NDArray[np.uint16] | N
             f"weights are {weight.dtype} of shape {weight.shape}; the plan is for {wanted} of {(plan.k, plan.n)}"
         )
     lanes = plan.num_lanes_used
+    assert plan.parts == 1, "the cut in GMEM is the whole tiles'"
     padded = np.zeros((plan.k, lanes * plan.lane_columns), wanted)
     padded[:, : plan.n] = weight
     by_lane = padded.reshape(plan.k, lanes, plan.lane_columns).transpose(1, 0, 2)

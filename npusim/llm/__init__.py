@@ -10,7 +10,7 @@ and a session runs them token by token.
 >>> model.tokenizer.decode(list(run.generate(max_tokens=4)))
 ', that, behold'
 >>> f"{run.step_time().tokens_per_second:.0f} tokens/s, {run.step_time().binds} binds"
-'781 tokens/s, DRAM binds'
+'790 tokens/s, DRAM binds'
 """
 
 from npusim.kernels.cache import PAGE_SIZE
@@ -26,6 +26,7 @@ from npusim.llm.predict import Predictor, StepTime
 from npusim.llm.report import BoardReport
 from npusim.llm.session import Session
 from npusim.llm.setup import Gather, Precision, Setup, Submit
+from npusim.llm.together import Together, TogetherReport, prepare_together
 
 __all__ = [
     "PAGE_SIZE",
@@ -46,10 +47,13 @@ __all__ = [
     "SimulatedDevice",
     "StepTime",
     "Submit",
+    "Together",
+    "TogetherReport",
     "agreement",
     "capacities",
     "export_bundle",
     "layer_errors",
     "lower",
     "prepare",
+    "prepare_together",
 ]

@@ -1,4 +1,7 @@
-"""A decoder layer as commands, in two parts: before and after pages are chosen."""
+"""A decoder layer as commands: what stands before the choice of pages, and what follows it.
+
+A program works on rows, which are new tokens: one of each of several sequences, which decodes them together, or a chunk
+of one sequence's prompt."""
 
 from __future__ import annotations
 
@@ -7,46 +10,75 @@ from dataclasses import dataclass, replace
 from npusim.kernels.attention import AttentionShape, PageAddress, Softmax, attention
 from npusim.kernels.builder import KernelBuilder
 from npusim.kernels.cache import box_page, page_scores, store_rows, update_boxes
-from npusim.kernels.gated import matmul_gated
+from npusim.kernels.gated import matmul_gated, matmul_gated_rows
 from npusim.kernels.layers import rms_norm, rope
 from npusim.kernels.matmul import matmul, matmul_add
-from npusim.kernels.rows import BF16, alloc_rows, columns_of, load_rows
+from npusim.kernels.rows import BF16, alloc_rows, columns_of, load_rows, rows_of
 from npusim.kernels.stream import WeightStream
 from npusim.kernels.tables import InterpolatedTable, ScientificTable
 from npusim.kernels.tensors import Tg, Tl, tg
-from npusim.kernels.weights import WeightPlan
-from npusim.llm.layout import ModelLayout, mask_row_bytes
+from npusim.llm.layout import ModelLayout
 from npusim.llm.pages import SIDES, page_label
 from npusim.llm.tables import load_interpolated, load_scientific
 from npusim.llm.weights import WeightStrip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of a program: `tokens` new tokens of each of `sequences`, which attend to `slots` pages a KV head."""
+
+    sequences: int
+    tokens: int
+    slots: int
+
+    @property
+    def rows(self) -> int:
+        return self.sequences * self.tokens
+
+
+@dataclass(frozen=True)
+class LmemPlan:
+    """What a program spends LMEM on beside its rows.
+
+    parts       steps in which a tile of weights is loaded; a buffer holds one
+    buffers     of the stream of weights: with one, loads and products take turns
+    resident    whether tables of functions stay; else each layer loads them where it needs them
+    """
+
+    parts: int = 1
+    buffers: int = 2
+    resident: bool = True
 
 
 @dataclass
 class Context:
     """What all layers of one program share: the builder, the stream of weights, and what stays in LMEM.
 
-    rows        number of new tokens
-    num_slots   number of pages that each KV head attends to
-    x           residual stream of the new tokens, bf16
-    turns       cos and sin of the new tokens' positions
-    softmax, gate   tables that stay in LMEM. None: each layer loads them when it needs them, since many rows need the
-                    room
+    turns       cos and sin of the rows' positions
+    softmax, gate   tables that stay in LMEM; None: each layer loads them
     """
 
     layout: ModelLayout
     b: KernelBuilder
     stream: WeightStream
-    rows: int
-    num_slots: int
+    batch: Batch
     x: Tl
     rsqrt: ScientificTable
     turns: list[Tl]
     softmax: Softmax | None
     gate: InterpolatedTable | None
 
-    def scratch(self, columns: int) -> Tg:
-        """Rows of `columns` numbers in GMEM that a product may use as scratch."""
-        return tg(self.layout.memory["scratch"].addr, (1, self.rows, 1, columns), BF16)
+    @property
+    def rows(self) -> int:
+        return self.batch.rows
+
+    def products(self, columns: int) -> Tg:
+        """Rows in GMEM that a product may go through."""
+        return self.layout.products(self.rows, columns)
+
+    def activations(self, columns: int) -> Tl | Tg:
+        """Room for rows that a product reads: in LMEM for one row, else in GMEM."""
+        return alloc_rows(self.b, 1, columns) if self.rows == 1 else self.layout.activations(self.rows, columns)
 
     def gain(self, layer: int, name: str) -> Tg:
         """The gain of the norm before a layer's "attention" or "mlp" (`name`)."""
@@ -62,10 +94,9 @@ class Context:
 def start(
     layout: ModelLayout,
     matrices: list[WeightStrip],
-    rows: int,
-    num_slots: int,
+    batch: Batch,
+    plan: LmemPlan | None = None,
     *,
-    num_buffers: int = 2,
     begins: bool = True,
     attends: bool = True,
     sync: str = "hazards",
@@ -73,30 +104,28 @@ def start(
     """Starts a program that will multiply by `matrices` in that order, and loads the residual stream from the io
     region.
 
-    num_buffers     tiles of weights in LMEM; with one, loads and products take turns
-    begins          whether the program has a layer's part before the choice of pages
-    attends         whether the program has a layer's part after the choice of pages
-    sync            KernelBuilder's `sync`
+    begins, attends     whether some layer's part before the choice of pages, and some layer's part behind it, are in
+                        the program
+    sync            what a command waits for, as KernelBuilder takes it
     """
+    plan = plan or LmemPlan()
     b = KernelBuilder(layout.setup.board.chip, sync=sync)
     weights = layout.memory["weights"].addr
-    plans: list[tuple[WeightPlan, int]] = [(m.plan, weights + m.offset) for m in matrices]
-    stream = WeightStream(b, plans, num_buffers=num_buffers)
-    c, addresses = layout.config, layout.addresses
-    row = (0, addresses.rope_bytes, addresses.rope_bytes, 2)
+    plans = [(replace(m.plan, parts=plan.parts), weights + m.offset) for m in matrices]
+    stream = WeightStream(b, plans, num_buffers=plan.buffers)
+    c, addresses, rows = layout.config, layout.addresses, batch.rows
+    step = (0, addresses.rope_bytes, addresses.rope_bytes, 2)
+    halves = [Tg(addresses.turns + at, (1, rows, 1, c.head_dim), BF16, step) for at in (0, 2 * c.head_dim)]
     return Context(
         layout,
         b,
         stream,
-        rows,
-        num_slots,
+        batch,
         x=load_rows(b, tg(addresses.x, (1, rows, 1, c.hidden_size), BF16)),
         rsqrt=load_scientific(b, layout.table("rsqrt")),
-        turns=[load_rows(b, Tg(at, (1, rows, 1, c.head_dim), BF16, row, label="rope")) for at in (0, 2 * c.head_dim)]
-        if begins
-        else [],
-        softmax=softmax_tables(b, layout) if attends and rows == 1 else None,
-        gate=gate_table(b, layout) if attends and rows == 1 else None,
+        turns=[load_rows(b, half) for half in halves] if begins else [],
+        softmax=softmax_tables(b, layout) if attends and plan.resident else None,
+        gate=gate_table(b, layout) if attends and plan.resident else None,
     )
 
 
@@ -111,57 +140,69 @@ def whole_layer(ctx: Context, layer: int) -> None:
 
 
 def queries(ctx: Context) -> Tl:
-    """LMEM for the queries of the new tokens."""
+    """Room for the queries of the rows."""
     c = ctx.layout.config
     return alloc_rows(ctx.b, ctx.rows, c.num_heads * c.head_dim)
 
 
 def before_choice(ctx: Context, layer: int, q: Tl | None) -> None:
-    """Emits a layer's part before the choice of pages: norm, queries, keys and values, rope, storing keys and values
-    into their page, and the scores of pages. The queries go into `q`, unless it is None."""
+    """Norm, queries, keys and values, rope; keys and values go into their pages; boxes and scores of pages.
+
+    `q` gets the queries if wanted."""
     b, layout = ctx.b, ctx.layout
-    c, shape = layout.config, layout.cache_shape
+    c = layout.config
     q_dim, kv_dim = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     with b.lmem_scope():
         qkv = alloc_rows(b, ctx.rows, q_dim + 2 * kv_dim)
         with b.lmem_scope():
             normed = alloc_rows(b, ctx.rows, c.hidden_size)
             ctx.rms_norm(normed, ctx.gain(layer, "attention"))
-            matmul(b, ctx.stream, normed, qkv, scratch=ctx.scratch(q_dim + 2 * kv_dim))
+            matmul(b, ctx.stream, normed, qkv, scratch=ctx.products(q_dim + 2 * kv_dim))
         k = alloc_rows(b, ctx.rows, kv_dim)
         cos, sin = ctx.turns
         if q is not None:
             rope(b, q, columns_of(qkv, 0, q_dim), cos, sin, head_dim=c.head_dim)
         rope(b, k, columns_of(qkv, q_dim, kv_dim), cos, sin, head_dim=c.head_dim)
-        v = columns_of(qkv, q_dim + kv_dim, kv_dim)
-        here = (1, 1, 1, 1)
-        k_to = tg(layer * layout.pages.layer_stride, here, BF16, label="k_new")
-        store_rows(
-            b,
-            shape,
-            k,
-            v,
-            k_to=k_to,
-            v_to=tg(layer * layout.pages.layer_stride, here, BF16, label="v_new"),
-        )
-        if not layout.setup.prunes:
-            return
-        if ctx.rows == 1 and q is not None:
-            boxes = replace(layout.boxes(layer), addr=layout.addresses.boxes + layout.boxes(layer).addr)
-            page_scores(b, shape, boxes, q, layout.addresses.scores + layer * layout.addresses.score_bytes)
-            update_boxes(b, shape, layout.boxes(layer), k, "box")
-        else:
-            box_page(b, shape, layout.boxes(layer), k_to, "box", count=ctx.rows)
+        _store(ctx, layer, k, columns_of(qkv, q_dim + kv_dim, kv_dim))
+        if layout.setup.prunes:
+            _box(ctx, layer, q, k)
+
+
+def _store(ctx: Context, layer: int, k: Tl, v: Tl) -> None:
+    """Keys and values of every sequence into its page."""
+    layout, tokens = ctx.layout, ctx.batch.tokens
+    for row in range(ctx.batch.sequences):
+        k_to, v_to = (_new(ctx, layer, side, row) for side in SIDES)
+        mine = [rows_of(ctx.b, tensor, row * tokens, tokens) for tensor in (k, v)]
+        store_rows(ctx.b, layout.cache_shape, *mine, k_to=k_to, v_to=v_to)
+
+
+def _new(ctx: Context, layer: int, side: int, row: int) -> Tg:
+    """Where the first new key or value of the `row`-th sequence goes."""
+    return tg(layer * ctx.layout.pages.layer_stride, (1, 1, 1, 1), BF16, label=f"{'kv'[side]}_new/{row}")
+
+
+def _box(ctx: Context, layer: int, q: Tl | None, k: Tl) -> None:
+    """Boxes of the new keys; where each sequence has one, the scores of its pages before."""
+    b, layout = ctx.b, ctx.layout
+    shape = layout.cache_shape
+    boxes = [layout.boxes(layer, row) for row in range(ctx.batch.sequences)]
+    if ctx.batch.tokens > 1 or q is None:
+        for row, of_row in enumerate(boxes):
+            box_page(b, shape, of_row, _new(ctx, layer, 0, row), f"box/{row}", count=ctx.batch.tokens)
+        return
+    page_scores(b, shape, boxes, q, [layout.scores(layer, row) for row in range(len(boxes))])
+    update_boxes(b, shape, boxes[0], k, [f"box/{row}" for row in range(len(boxes))])
 
 
 def attend(ctx: Context, layer: int, q: Tl) -> None:
     """Emits attention over the chosen pages and its projection, which is added to the residual stream."""
     b, c = ctx.b, ctx.layout.config
     with b.lmem_scope():
-        mixed = alloc_rows(b, ctx.rows, c.num_heads * c.head_dim)
+        mixed = ctx.activations(c.num_heads * c.head_dim)
         with b.lmem_scope():
             _attention(ctx, layer, q, mixed)
-        matmul_add(b, ctx.stream, mixed, ctx.x, scratch=ctx.scratch(c.hidden_size))
+        matmul_add(b, ctx.stream, mixed, ctx.x, scratch=ctx.products(c.hidden_size))
 
 
 def mlp(ctx: Context, layer: int) -> None:
@@ -169,54 +210,75 @@ def mlp(ctx: Context, layer: int) -> None:
     b, layout = ctx.b, ctx.layout
     c = layout.config
     with b.lmem_scope():
-        hidden = alloc_rows(b, ctx.rows, c.intermediate_size)
+        hidden = ctx.activations(c.intermediate_size)
         with b.lmem_scope():
             normed = alloc_rows(b, ctx.rows, c.hidden_size)
             ctx.rms_norm(normed, ctx.gain(layer, "mlp"))
             gate = ctx.gate or gate_table(b, layout)
-            for strip in layout.weights.layers[layer]["gate_up"]:
-                assert strip.gated
-                width = strip.gated.width
-                part = columns_of(hidden, strip.columns.start, width)
-                matmul_gated(b, ctx.stream, normed, part, strip.gated, table=gate, scratch=ctx.scratch(width))
-        matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.scratch(c.hidden_size))
+            strips = layout.weights.layers[layer]["gate_up"]
+            parts = [(_columns(hidden, s.columns.start, s.gated.width), s.gated) for s in strips if s.gated]
+            if ctx.rows > 1:
+                far = [(part, gated) for part, gated in parts if isinstance(part, Tg)]
+                matmul_gated_rows(b, ctx.stream, normed, far, table=gate)
+            else:
+                for part, gated in parts:
+                    matmul_gated(b, ctx.stream, normed, part, gated, table=gate)
+        matmul_add(b, ctx.stream, hidden, ctx.x, scratch=ctx.products(c.hidden_size))
+
+
+def _columns(rows: Tl | Tg, first: int, count: int) -> Tl | Tg:
+    """Some columns of rows over lanes, or of rows in GMEM."""
+    if isinstance(rows, Tl):
+        return columns_of(rows, first, count)
+    return replace(rows, addr=rows.addr + 2 * first, shape=(*rows.shape[:3], count))
 
 
 def head(ctx: Context) -> None:
     """Emits the final norm and the logits, strip by strip."""
     b, layout = ctx.b, ctx.layout
     c = layout.config
+    row_bytes = 2 * c.vocab_size
     with b.lmem_scope():
-        normed = alloc_rows(b, 1, c.hidden_size)
+        normed = alloc_rows(b, ctx.rows, c.hidden_size)
         gain = tg(layout.memory["weights"].addr + layout.weights.final_gain, (1, 1, 1, c.hidden_size), BF16)
         ctx.rms_norm(normed, gain)
         for strip in layout.weights.head:
             addr = layout.addresses.logits + 2 * strip.columns.start
-            matmul(b, ctx.stream, normed, tg(addr, (1, 1, 1, strip.plan.n), BF16))
+            extents = (1, ctx.rows, 1, strip.plan.n)
+            matmul(b, ctx.stream, normed, Tg(addr, extents, BF16, (0, row_bytes, row_bytes, 2)))
 
 
-def _attention(ctx: Context, layer: int, q: Tl, out: Tl) -> None:
-    layout = ctx.layout
+def _attention(ctx: Context, layer: int, q: Tl, out: Tl | Tg) -> None:
+    layout, batch = ctx.layout, ctx.batch
     c = layout.config
-    shape = AttentionShape(ctx.rows, c.num_heads, c.num_kv_heads, c.head_dim, ctx.num_slots)
+    shape = AttentionShape(
+        num_sequences=batch.sequences,
+        num_tokens=batch.tokens,
+        num_heads=c.num_heads,
+        num_kv_heads=c.num_kv_heads,
+        head_dim=c.head_dim,
+        num_pages=batch.slots,
+    )
     keys, values = (
-        [[_page(ctx, layer, head, side, s) for s in range(ctx.num_slots)] for head in range(c.num_kv_heads)]
+        [
+            [_page(ctx, (row, layer, head, side, slot)) for slot in range(batch.slots)]
+            for row in range(batch.sequences)
+            for head in range(c.num_kv_heads)
+        ]
         for side in SIDES
     )
-    step = mask_row_bytes(layout.setup)
-    mask = Tg(0, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2), label="mask")
-    scratch = tg(layout.memory["scratch"].addr, (1, 1, 1, shape.scratch_bytes // 2), BF16)
+    step = layout.addresses.mask_bytes
+    mask = Tg(layout.addresses.mask, (1, ctx.rows, 1, shape.num_slots), BF16, (step * ctx.rows, step, step, 2))
     tables = ctx.softmax or softmax_tables(ctx.b, layout)
-    attention(ctx.b, out, q, keys, values, mask=mask, shape=shape, tables=tables, scratch=scratch)
+    attention(ctx.b, out, q, keys, values, mask=mask, shape=shape, tables=tables)
 
 
-def _page(ctx: Context, layer: int, kv_head: int, side: int, slot: int) -> PageAddress:
-    """Address of the page in a slot: a label that the driver moves, or in a decode step the place that the CPU copies
-    it to."""
+def _page(ctx: Context, place: tuple[int, int, int, int, int]) -> PageAddress:
+    """Where the page of (row, layer, head, side, slot) lies: where its label is moved, or the CPU copied it."""
     staging = ctx.layout.staging
-    if staging and ctx.rows == 1:
-        return staging.addr(layer, kv_head, side, slot), None
-    return 0, page_label(layer, kv_head, side, slot)
+    if staging and ctx.batch.tokens == 1:
+        return staging.addr(*place[1:]), None
+    return 0, page_label(*place)
 
 
 def softmax_tables(b: KernelBuilder, layout: ModelLayout) -> Softmax:

@@ -31,10 +31,13 @@ class SimulatedDevice:
 
     def __init__(self, chip: Chip, gmem_bytes: int | None = None) -> None:
         self.state = State(chip, gmem_bytes)
-        self.programs: dict[str, MovableProgram] = {}
+        self._programs: dict[str, Program] = {}
+        self._bound: dict[str, MovableProgram] = {}
 
     def load(self, name: str, program: Program) -> None:
-        self.programs[name] = MovableProgram(self.state, program)
+        """Keeps a program; its commands are bound when it is first run."""
+        self._programs[name] = program
+        self._bound.pop(name, None)
 
     def write(self, addr: int, data: bytes) -> None:
         self.state.gmem.write(addr, data)
@@ -43,7 +46,9 @@ class SimulatedDevice:
         return self.state.gmem.read(addr, num_bytes)
 
     def run(self, name: str, addrs: Mapping[str, int]) -> int:
-        program = self.programs[name]
+        if name not in self._bound:
+            self._bound[name] = MovableProgram(self.state, self._programs[name])
+        program = self._bound[name]
         count = program.move(addrs)
         program.run()
         return count

@@ -7,10 +7,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from npusim.kernels.attention import AttentionShape
 from npusim.kernels.cache import PAGE_SIZE, Boxes, CacheShape
+from npusim.kernels.rows import BF16
 from npusim.kernels.tables import TABLE_BYTES
-from npusim.kernels.tensors import Fmt
+from npusim.kernels.tensors import Fmt, Tg, tg
 from npusim.llm.memory_map import MemoryMap, lay_out_regions
 from npusim.llm.pages import PageLayout
 from npusim.llm.setup import Gather, Setup
@@ -32,25 +32,31 @@ with it overflows."""
 class Addresses:
     """GMEM addresses that the driver itself needs.
 
-    x          residual stream of the new tokens, bf16 [chunk, hidden]; the driver writes the embedding here
-    queries    bf16 [q_heads * head_dim], kept between two programs of a step
-    logits     bf16 [vocab]
-    scores     for each layer [kv_heads][2][group][num_pages], the upper and then the lower halves of float32 numbers;
-               layers are score_bytes apart
-    rope       a row of (cos, sin) for each position, rope_bytes apart
-    mask       the rows of `masks`
-    boxes      Quest's metadata: [layer][kv_head][2 * head_dim][num_pages]
+    A row is a new token: of each of several sequences, or of a chunk of a prompt.
+
+    x          residual stream of the rows, bf16 [rows, hidden]: the embedding goes in here
+    turns      (cos, sin) of each row's position, rope_bytes a row: a copy of its row of `rope`
+    mask       of each row, mask_bytes apart: bf16 [slots], 0 or what hides a slot
+    queries    bf16 [rows, q_heads * head_dim], between two programs of a step
+    logits     bf16 [rows, vocab]
+    scores     of each row and layer, score_bytes apart: [kv_heads][2][group][num_pages], the upper and lower halves of
+               float32 numbers
+    rope       rows of (cos, sin), rope_bytes a position
+    boxes      Quest's metadata, box_bytes a sequence: [layer][kv_head][2 * head_dim][num_pages]
     """
 
     x: int
+    turns: int
+    mask: int
+    mask_bytes: int
     queries: int
     logits: int
     scores: int
     score_bytes: int
     rope: int
     rope_bytes: int
-    mask: int
     boxes: int
+    box_bytes: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class ModelLayout:
     """Where everything of a lowered model is. Addresses are offsets from the start of the board's ION block, whose
     address is in base register 0.
 
-    pages       the cache's pages. Page 0 is the null page, all zeros, for slots that are not used
-    staging     where the CPU copies the page of each slot; None if it copies none
+    pages       of the cache: NULL_PAGE, all zeros, which stands in for a slot that is not used; the pool's; and, where
+                several sequences are decoded at once, the spare page
+    staging     where the CPU copies the page of each slot; None where it copies none
     """
 
     setup: Setup
@@ -76,9 +83,27 @@ class ModelLayout:
         c = self.config
         return CacheShape(c.num_kv_heads, c.group_size, c.head_dim, self.pages.head_stride)
 
-    def boxes(self, layer: int) -> Boxes:
-        """The boxes of a layer, relative to the label of a block's column."""
-        return Boxes(layer * _box_bytes(self.setup, self.config), self.setup.num_pages)
+    def boxes(self, layer: int, row: int) -> Boxes:
+        """Of a program's `row`-th sequence; relative, too, to the label that names a block's column."""
+        return Boxes(layer * _box_bytes(self.setup, self.config), self.setup.num_pages, f"boxes/{row}")
+
+    def scores(self, layer: int, row: int) -> int:
+        """Address of a row's page scores in a layer."""
+        return self.addresses.scores + (row * self.config.num_layers + layer) * self.addresses.score_bytes
+
+    @property
+    def spare_page(self) -> int:
+        """Where a row without a sequence stores its key and value."""
+        return 1 + self.setup.pool_pages
+
+    def products(self, rows: int, columns: int) -> Tg:
+        """Rows in GMEM that a product may go through."""
+        return tg(self.memory["scratch"].addr, (1, rows, 1, columns), BF16)
+
+    def activations(self, rows: int, columns: int) -> Tg:
+        """Rows in GMEM that a product may read."""
+        start = self.memory["scratch"].addr + 2 * self.setup.io_rows * _widest_product(self.config)
+        return tg(start, (1, rows, 1, columns), BF16)
 
     def table(self, function: str) -> int:
         """Address of the tables of one of FUNCTIONS."""
@@ -93,22 +118,28 @@ class ModelLayout:
         """(address, bytes) of weights, tables and an empty cache, which are written before the first token."""
         weights = np.zeros(self.weights.num_bytes, np.uint8)
         self.weights.write(twin, weights)
-        boxes = np.full(self.memory["page boxes"].num_bytes // 2, pattern(EMPTY_BOX), np.uint16)
-        half = boxes.reshape(-1, 2, self.config.head_dim * self.setup.num_pages)
-        half[:, 0] = pattern(-EMPTY_BOX)
+        regions = self.memory["page boxes"].num_bytes // self.addresses.box_bytes
         return (
             (self.memory["weights"].addr, weights.tobytes()),
-            (self.memory["page boxes"].addr, boxes.tobytes()),
+            (self.memory["page boxes"].addr, self.empty_boxes().tobytes() * regions),
             (self.memory["tables"].addr, self._tables()),
         )
 
+    def empty_boxes(self) -> Patterns:
+        """Boxes of a sequence without keys: uint16 [layers, kv_heads, 2, head_dim * num_pages]."""
+        c = self.config
+        boxes = np.full(
+            (c.num_layers, c.num_kv_heads, 2, c.head_dim * self.setup.num_pages), pattern(EMPTY_BOX), np.uint16
+        )
+        boxes[:, :, 0] = pattern(-EMPTY_BOX)
+        return boxes
+
     def _tables(self) -> bytes:
-        """Bytes of the region "tables": function tables, the rope's rows, the masks."""
+        """Function tables, then the rope's rows."""
         c, setup = self.config, self.setup
         cos, sin = ops.rope_rows(np.arange(setup.context), c.head_dim, c.rope_theta)
         parts = {self.table(function): table_bytes(function) for function in FUNCTIONS}
         parts[self.addresses.rope] = np.concatenate([cos, sin], 1).tobytes()
-        parts[self.addresses.mask] = masks(setup).tobytes()
         start, out = self.memory["tables"].addr, bytearray(self.memory["tables"].num_bytes)
         for addr, part in parts.items():
             out[addr - start : addr - start + len(part)] = part
@@ -119,15 +150,17 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
     """The layout of a model of configuration `c` for `setup`. Its tiles of weights take `buffer_bytes` of each lane's
     LMEM. Raises UsageError for a model that cannot be lowered."""
     weights = lay_out_weights(setup.board.chip, Shapes.of(c), FORMATS[setup.precision], buffer_bytes)
-    pages = PageLayout.of(c, 1 + setup.num_pages)
+    spare = setup.rows > 1
+    pages = PageLayout.of(c, 1 + setup.pool_pages + spare)
+    num_boxes, box_bytes = setup.rows + spare, c.num_layers * _box_bytes(setup, c)
     staging = PageLayout.of(c, setup.num_slots) if setup.gather is Gather.COPY else None
     tables, io = _table_offsets(setup, c), _io_offsets(setup, c)
     memory = lay_out_regions(
         [
             ("weights", weights.num_bytes, f"{setup.precision}, {c.num_layers} layers and the head"),
-            ("kv pages", pages.num_bytes, f"{setup.num_pages} pages of {PAGE_SIZE} tokens and the null page, bf16"),
-            ("page boxes", c.num_layers * _box_bytes(setup, c), "largest and smallest key element of each page"),
-            ("tables", tables["end"], "functions, rope, masks"),
+            ("kv pages", pages.num_bytes, f"{setup.pool_pages} pages of {PAGE_SIZE} tokens and {1 + spare} more, bf16"),
+            ("page boxes", num_boxes * box_bytes, "largest and smallest key element of each page"),
+            ("tables", tables["end"], "functions, rope"),
             ("scratch", _scratch_bytes(setup, c), "between the operators of a layer"),
             *((("staging", staging.num_bytes, "pages that the CPU copied"),) if staging else ()),
             ("io", io["end"], "embedding in, logits and page scores out"),
@@ -137,9 +170,10 @@ def lay_out_model(setup: Setup, c: ModelConfig, buffer_bytes: int) -> ModelLayou
         score_bytes=_score_bytes(setup, c),
         rope=memory["tables"].addr + tables["rope"],
         rope_bytes=_rope_bytes(c),
-        mask=memory["tables"].addr + tables["mask"],
+        mask_bytes=_mask_bytes(setup),
         boxes=memory["page boxes"].addr,
-        **{name: memory["io"].addr + io[name] for name in ("x", "queries", "logits", "scores")},
+        box_bytes=box_bytes,
+        **{name: memory["io"].addr + io[name] for name in ("x", "turns", "mask", "queries", "logits", "scores")},
     )
     return ModelLayout(
         setup=setup,
@@ -156,16 +190,17 @@ def _table_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
     return _offsets(
         functions=TABLE_BYTES * len(FUNCTIONS),
         rope=setup.context * _rope_bytes(c),
-        mask=setup.chunk * mask_row_bytes(setup),
     )
 
 
 def _io_offsets(setup: Setup, c: ModelConfig) -> dict[str, int]:
     return _offsets(
-        x=align_up(2 * setup.chunk * c.hidden_size, 64),
-        queries=align_up(2 * c.num_heads * c.head_dim, 64),
-        logits=align_up(2 * c.vocab_size, 64),
-        scores=c.num_layers * _score_bytes(setup, c),
+        x=align_up(2 * setup.io_rows * c.hidden_size, 64),
+        turns=align_up(setup.io_rows * _rope_bytes(c), 64),
+        mask=setup.io_rows * _mask_bytes(setup),
+        queries=align_up(2 * setup.rows * c.num_heads * c.head_dim, 64),
+        logits=align_up(2 * setup.rows * c.vocab_size, 64),
+        scores=setup.rows * c.num_layers * _score_bytes(setup, c),
     )
 
 
@@ -190,26 +225,14 @@ def _box_bytes(setup: Setup, c: ModelConfig) -> int:
 
 
 def _scratch_bytes(setup: Setup, c: ModelConfig) -> int:
-    """Scratch bytes that a product or attention over a chunk's rows needs at most."""
-    shapes = (
-        AttentionShape(rows, c.num_heads, c.num_kv_heads, c.head_dim, setup.num_pages) for rows in (1, setup.chunk)
-    )
-    attention = max(shape.scratch_bytes for shape in shapes)
-    widest = max(2 * c.intermediate_size, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.hidden_size)
-    return max(attention, 2 * setup.chunk * widest)
+    """What several rows may put between two operators: products, and activations that a product reads."""
+    return 2 * setup.io_rows * (_widest_product(c) + max(c.intermediate_size, c.num_heads * c.head_dim))
 
 
-def mask_row_bytes(setup: Setup) -> int:
-    """Bytes of one row of `masks`."""
-    return 2 * 2 * setup.context
+def _widest_product(c: ModelConfig) -> int:
+    return max((c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.hidden_size)
 
 
-def masks(setup: Setup) -> Patterns:
-    """bf16 patterns of shape [chunk, 2 * context]: row t is 0 up to place context + t, then MASKED.
-
-    A chunk that starts at position p reads each row from place context - p on. So its token t sees slots 0 to p + t of
-    those that it attends to."""
-    place = np.arange(2 * setup.context)
-    return np.where(place <= setup.context + np.arange(setup.chunk)[:, None], np.uint16(0), ops.MASKED).astype(
-        np.uint16
-    )
+def _mask_bytes(setup: Setup) -> int:
+    """Of a row's mask, for as many slots as the context has."""
+    return 2 * setup.context

@@ -24,12 +24,13 @@ class PrefillProgram:
 
 @dataclass(frozen=True)
 class LoweredModel:
-    """A model's programs by name, and its layout. `decode` has the names of the programs of one decode step, in order.
-    If pages are chosen layer by layer, program i ends with the scores of layer i."""
+    """`decodes` names, by the number of sequences, the programs of one step in order.
+
+    Where pages are chosen a layer at a time, program i ends with layer i's scores."""
 
     layout: ModelLayout
     programs: dict[str, Program]
-    decode: tuple[str, ...]
+    decodes: dict[int, tuple[str, ...]]
     prefills: tuple[PrefillProgram, ...]
 
     @property
@@ -51,6 +52,15 @@ class LoweredModel:
     @property
     def addresses(self) -> Addresses:
         return self.layout.addresses
+
+    @property
+    def decode(self) -> tuple[str, ...]:
+        """The programs of a step of one sequence."""
+        return self.decodes[1]
+
+    def rows_for(self, count: int) -> int:
+        """Of the decode programs that take `count` sequences, the one with the fewest rows."""
+        return min(rows for rows in self.decodes if rows >= count)
 
     def prefill_for(self, length: int) -> PrefillProgram | None:
         """The smallest program that attends to `length` tokens; None if there is none."""

@@ -38,7 +38,7 @@ def residual_streams(run: Generation) -> list[FloatArray]:
     fed token by token. `run` must be lowered with by_layer."""
     streams: list[list[FloatArray]] = [[] for _ in range(run.lowered.config.num_layers + 1)]
     session = run.session()
-    session.watch = lambda index, x: streams[index].append(x)
+    session.driver.watch = lambda index, x: streams[index].append(x)
     for token in run.prompt:
         session.decode(token)
     return [np.stack(rows) for rows in streams]

@@ -23,9 +23,9 @@ KEYS, VALUES = SIDES = (0, 1)
 
 @dataclass(frozen=True)
 class PageLayout:
-    """Where pages of bf16 numbers are: [layer][head][side][page], with KEYS and VALUES as the sides. `base` is the
-    address of the first page. A stride is the number of bytes from one layer, head, side, page, or token of a page, to
-    the next.
+    """Where pages of bf16 numbers lie: [layer][head][side][page], the side being KEYS or VALUES. `base` is the address
+    of the first, which is kv's NULL_PAGE; a stride is the bytes from one layer, head, side, page, or token of a page,
+    to the next.
 
     A page of keys is [head_dim, PAGE_SIZE], so that one descriptor loads it into columns of a right-hand matrix. A page
     of values is [PAGE_SIZE, head_dim], so that one descriptor loads it into rows of such a matrix."""
@@ -72,9 +72,9 @@ class PageLayout:
         return self.addr(0, 0, side, page) + slot * self.token_strides[side]
 
 
-def page_label(layer: int, head: int, side: int, slot: int) -> str:
-    """The label of the page that a decode or prefill program attends to in a slot."""
-    return f"{'kv'[side]}/{layer}/{head}/{slot}"
+def page_label(row: int, layer: int, head: int, side: int, slot: int) -> str:
+    """The label of the page that the `row`-th sequence of a program attends to in a slot."""
+    return f"{'kv'[side]}/{row}/{layer}/{head}/{slot}"
 
 
 @dataclass(frozen=True)

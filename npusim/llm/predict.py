@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from npusim.board import Board, Host
 from npusim.errors import UsageError
+from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.cpu_cost import CpuCosts
 from npusim.llm.lowered_model import LoweredModel
 from npusim.llm.pages import num_blocks
@@ -33,6 +33,8 @@ class StepTime:
     tdma_ms: float
     dram_bytes: int
     num_patched: int
+    rows: int = 1
+    """Sequences that it decodes together, each by a token."""
     storage_ms: float = 0.0
     """Reading weights that do not fit in memory, before the chip can use them."""
 
@@ -43,7 +45,8 @@ class StepTime:
 
     @property
     def tokens_per_second(self) -> float:
-        return 1000 / self.ms
+        """Of all rows together."""
+        return 1000 * self.rows / self.ms
 
     @property
     def binds(self) -> str:
@@ -82,17 +85,22 @@ class Predictor:
             )
         return self._timelines[name]
 
-    def decode(self, length: int) -> StepTime:
-        """The time of a step after which the sequence has `length` tokens. The chip's part does not depend on the
-        length, since its programs are static."""
+    def program_ms(self, name: str) -> float:
+        """The chip's time for the program called `name`, all its command buffers, without submitting them."""
+        return sum(timeline.ms for timeline in self.timelines(name))
+
+    def decode(self, length: int, rows: int = 1) -> StepTime:
+        """A step of `rows` sequences, each of which becomes `length` tokens long; its programs may have more rows. The
+        chip's part does not depend on lengths: programs are static."""
         lowered, setup, config = self.lowered, self.lowered.setup, self.lowered.config
-        timelines = [timeline for name in lowered.decode for timeline in self.timelines(name)]
+        names = lowered.decodes[lowered.rows_for(rows)]
+        timelines = [timeline for name in names for timeline in self.timelines(name)]
         blocks = num_blocks(length)
-        moved = sum(len(lowered.programs[name].relocations) for name in lowered.decode)
-        cpu_us = self.cpu.embed(2 * config.hidden_size) + self.cpu.argmax(config.vocab_size)
+        moved = sum(len(lowered.programs[name].relocations) for name in names)
+        cpu_us = rows * (self._row_us(setup.num_slots) + self.cpu.argmax(config.vocab_size))
         if setup.prunes and blocks > setup.num_slots:
             choose = self.cpu.choose_pages(config.num_kv_heads, config.group_size, blocks, setup.num_slots)
-            cpu_us += config.num_layers * choose
+            cpu_us += rows * config.num_layers * choose
         if setup.gather is Gather.COPY:
             page_bytes = 2 * config.num_layers * config.num_kv_heads * setup.num_slots * lowered.pages.page_stride
             cpu_us += self.cpu.copy(page_bytes) + config.num_layers * self.cpu.invalidate(
@@ -102,21 +110,29 @@ class Predictor:
         return StepTime(
             chip_ms=sum(t.ms for t in timelines),
             cpu_ms=cpu_us / 1000,
-            submit_ms=self._submit_ms(timelines),
+            submit_ms=len(timelines) * self.board.host.submit_us / 1000,
             tiu_ms=sum(t.busy_ps(TIU) for t in timelines) / 1e9,
             tdma_ms=sum(t.busy_ps(TDMA) for t in timelines) / 1e9,
             dram_bytes=sum(t.dram_read_bytes + t.dram_write_bytes for t in timelines),
             num_patched=moved,
+            rows=rows,
         )
 
-    def _submit_ms(self, timelines: Sequence[Timeline]) -> float:
-        return len(timelines) * self.board.host.submit_us / 1000
+    def _row_us(self, num_slots: int) -> float:
+        """What the CPU writes for a row before a step: its embedding, rotation and mask."""
+        num_bytes = 2 * (self.lowered.config.hidden_size + num_slots * PAGE_SIZE) + self.lowered.addresses.rope_bytes
+        return self.cpu.embed(num_bytes)
 
     def prefill_ms(self, num_tokens: int) -> float:
-        """The time of a prompt: in chunks, and in decode steps for the rest."""
+        """A prompt: all but its last token in chunks, as far as programs reach, the others in decode steps."""
         chunk, done, ms = self.lowered.setup.chunk, 0, 0.0
-        while num_tokens - done > chunk and (program := self.lowered.prefill_for(done + chunk)):
-            done += chunk
-            timelines = self.timelines(program.name)
-            ms += sum(timeline.ms for timeline in timelines) + self._submit_ms(timelines)
+        while done < num_tokens - 1:
+            count = min(chunk, num_tokens - 1 - done)
+            if (program := self.lowered.prefill_for(done + count)) is None:
+                break
+            done += count
+            moved = len(self.lowered.programs[program.name].relocations)
+            cpu_us = chunk * self._row_us(program.num_slots) + self.cpu.patches(moved)
+            cpu_us += len(self.timelines(program.name)) * self.board.host.submit_us
+            ms += self.program_ms(program.name) + cpu_us / 1000
         return ms + sum(self.decode(length).ms for length in range(done + 1, num_tokens + 1))

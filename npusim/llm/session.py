@@ -1,215 +1,270 @@
-"""The driver: the work of the board's CPU to run a sequence through the chip's programs, token by token."""
+"""The driver: what the board's CPU does to run sequences through the chip's programs, token by token."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kv.pages.block_manager import BlockManager
+from kv.errors import KVError
+from kv.pages.block_manager import BlockManager, Copies
 from npusim.errors import UsageError
 from npusim.kernels.cache import PAGE_SIZE
 from npusim.llm.device import Device
-from npusim.llm.lowered_model import LoweredModel, PrefillProgram
-from npusim.llm.pages import (
-    KEYS,
-    SIDES,
-    VALUES,
-    FloatArray,
-    PageChoice,
-    best_blocks,
-    every_block,
-    num_blocks,
-    page_label,
-)
+from npusim.llm.lowered_model import LoweredModel
+from npusim.llm.pages import KEYS, SIDES, FloatArray, PageChoice
+from npusim.llm.rows import RowsDriver
+from npusim.llm.sequence import Sequence as Sequence_
+from reference_model.quant.arith import Patterns
 from reference_model.quant.twin import TwinModel
 
-SEQUENCE = "sequence"
+SOLE = "sequence"
+"""Name of the one sequence of a session that has no other."""
+
+
+@dataclass
+class _Preempted:
+    """A sequence whose keys, values and boxes wait in the CPU's memory."""
+
+    sequence: Sequence_
+    pages: list[bytes]
+    boxes: bytes
 
 
 class Session:
-    """One sequence on one device. `decode` takes a token and gives the logits after it, which the chip computed in
-    bf16."""
+    """Sequences on one device, over one pool of pages.
+
+    `admit` computes a prompt, `step` takes a token of each of several sequences and gives the logits after it, as the
+    chip left them in bf16. A sequence's logits do not depend on the others. `prefill` and `decode` are for a session of
+    one sequence."""
 
     def __init__(self, lowered: LoweredModel, twin: TwinModel, device: Device) -> None:
         self.lowered = lowered
-        self.device = device
-        self.num_patched = 0
-        """Number of descriptors whose address was changed so far."""
-        self.choices: list[PageChoice] = []
-        """The choice of each layer in the last decode step."""
-        self.watch: Callable[[int, FloatArray], None] | None = None
-        """If a step has a program for each layer, this is called with each layer's number and the residual stream
-        before it, float32 [hidden], and then with the number of layers and the stream after the last."""
-        self._twin = twin
-        self._scores: list[FloatArray] = []
-        for name, program in lowered.programs.items():
-            device.load(name, program)
-        for addr, data in lowered.layout.constants(twin):
-            device.write(addr, data)
-        self._blocks = BlockManager(lowered.setup.num_pages, PAGE_SIZE)
-        self._blocks.allocate(SEQUENCE, [])
+        self.driver = RowsDriver(lowered, twin, device)
+        self.blocks = BlockManager(lowered.setup.pool_pages, PAGE_SIZE)
+        self.sequences: dict[Hashable, Sequence_] = {}
+        self._preempted: dict[Hashable, _Preempted] = {}
+
+    def admit(self, name: Hashable, prompt: Sequence[int], budget: int | None = None) -> FloatArray:
+        """A new sequence: its prompt is computed, but for whole pages that the cache holds already.
+
+        Gives the logits [vocab] after the prompt's last token.
+
+        budget      tokens that its decode steps attend to, at most the setup's; None: the setup's
+
+        Raises UsageError for an empty prompt or one longer than the context, for a budget that the programs do not
+        have, and where as many sequences are there as programs have rows; KVError where pages or the name are taken."""
+        _require_prompt(prompt)
+        self._require_room(0, len(prompt))
+        num_slots = self._slots(budget)
+        if name in self._preempted:
+            raise KVError(f"sequence {name!r} is preempted: resume or free it first")
+        region = self._free_region()
+        table = self.blocks.allocate(name, prompt)
+        sequence = self.sequences[name] = Sequence_(table, region, num_slots, length=table.num_cached)
+        self._clear_boxes(sequence)
+        dense, logits = self._prefill(sequence, prompt[sequence.length :])
+        self.blocks.publish(name, prompt[:dense])
+        return logits
+
+    def step(self, tokens: Mapping[Hashable, int]) -> dict[Hashable, FloatArray]:
+        """One more token of each of these sequences, at most as many as there are rows; float32 logits [vocab] of each.
+
+        Raises UsageError where a context is full, KVError where pages are; then nothing has changed."""
+        if not 0 < len(tokens) <= self.lowered.setup.rows:
+            raise UsageError(
+                f"a step of {len(tokens)} sequences: the programs decode 1 to {self.lowered.setup.rows} at once"
+            )
+        sequences = [self.sequence(name) for name in tokens]
+        for sequence in sequences:
+            self._require_room(sequence.length, 1)
+        self._append(dict.fromkeys(tokens, 1))
+        for sequence in sequences:
+            sequence.length += 1
+        return dict(zip(tokens, self.driver.step(sequences, list(tokens.values())), strict=True))
+
+    def fork(self, parent: Hashable, child: Hashable) -> None:
+        """A second sequence with the same content. Pages are shared until one of both writes into one."""
+        old, region = self.sequence(parent), self._free_region()
+        table = self.blocks.fork(parent, child)
+        self.sequences[child] = Sequence_(table, region, old.num_slots, length=old.length, scores=list(old.scores))
+        self._write_boxes(region, self._read_boxes(old.region))
+
+    def free(self, name: Hashable) -> None:
+        """Ends a sequence."""
+        if self._preempted.pop(name, None) is None:
+            self.sequence(name)
+            self.blocks.free(name)
+            del self.sequences[name]
+
+    def preempt(self, name: Hashable) -> None:
+        """Gives a sequence's pages and its row to others; what they hold waits in the CPU's memory until `resume`."""
+        sequence = self.sequence(name)
+        pages = [self._read_page(page) for page in sequence.table.pages]
+        self._preempted[name] = _Preempted(sequence, pages, self._read_boxes(sequence.region))
+        self.blocks.free(name)
+        del self.sequences[name]
+
+    def resume(self, name: Hashable) -> None:
+        """Goes on with a preempted sequence. Raises KVError where it was not preempted, or pages are missing."""
+        if name not in self._preempted:
+            raise KVError(f"sequence {name!r} was not preempted: there is nothing to resume")
+        saved, region = self._preempted[name], self._free_region()
+        table = self.blocks.allocate(name, [])
+        try:
+            self.blocks.append(name, saved.sequence.length)
+        except KVError:
+            self.blocks.free(name)
+            raise
+        for page, data in zip(table.pages, saved.pages, strict=True):
+            self._write_page(page, data)
+        self._write_boxes(region, saved.boxes)
+        saved.sequence.table, saved.sequence.region = table, region
+        self.sequences[name] = saved.sequence
+        del self._preempted[name]
+
+    def sequence(self, name: Hashable) -> Sequence_:
+        """What is known of a sequence. KVError where there is none of that name, or it is preempted."""
+        if name not in self.sequences:
+            way_out = "resume it first" if name in self._preempted else "admit or fork it first"
+            raise KVError(f"sequence {name!r} is not in the cache: {way_out}")
+        return self.sequences[name]
 
     @property
     def length(self) -> int:
-        """Number of tokens in the cache."""
-        return self._blocks.tables[SEQUENCE].length
-
-    def prefill(self, tokens: Sequence[int]) -> FloatArray:
-        """Feeds a prompt: whole chunks with the prefill programs, which attend to everything, and the rest token by
-        token. -> logits, float32 [vocab], after the last token. Raises UsageError for an empty prompt or one that does
-        not fit the cache."""
-        if not len(tokens):
-            raise UsageError("the prompt is empty: give at least one token")
-        self._require_room(len(tokens))
-        chunk, logits = self.lowered.setup.chunk, None
-        while (
-            len(tokens) > chunk
-            and self.length % chunk == 0
-            and (program := self.lowered.prefill_for(self.length + chunk))
-        ):
-            self._prefill_chunk(program, tokens[:chunk])
-            tokens = tokens[chunk:]
-        for token in tokens:
-            logits = self.decode(int(token))
-        assert logits is not None
-        return logits
-
-    def decode(self, token: int) -> FloatArray:
-        """Feeds one token. -> logits, float32 [vocab] with values of bf16 numbers. Raises UsageError if the cache is
-        full."""
-        self._require_room(1)
-        self._blocks.append(SEQUENCE, 1)
-        self._write_x([token])
-        moves = self._step_moves(self.length - 1)
-        if len(self.lowered.decode) > 1:
-            self._decode_by_layer(moves)
-        else:
-            self._decode_at_once(moves)
-        return self._floats(self.lowered.addresses.logits, self.lowered.config.vocab_size)
-
-    def _decode_by_layer(self, moves: dict[str, int]) -> None:
-        """Runs a program for each layer. Program i attends, in layer i - 1, to pages chosen by the scores that program
-        i - 1 has computed."""
-        self.choices = []
-        for index, name in enumerate(self.lowered.decode):
-            if index:
-                choice = self._choose(
-                    self._read_scores(index - 1) if self.lowered.setup.prunes else self._old_scores(index - 1)
-                )
-                self.choices.append(choice)
-                moves |= self._mask_move(choice.num_valid - 1) | self._decode_page_moves(index - 1, choice)
-            self._run(name, moves)
-            if self.watch is not None:
-                self.watch(index, self._floats(self.lowered.addresses.x, self.lowered.config.hidden_size))
-
-    def _decode_at_once(self, moves: dict[str, int]) -> None:
-        """Runs one program for all layers, which attend to pages chosen by the scores of the step before."""
-        layers = range(self.lowered.config.num_layers)
-        self.choices = [self._choose(self._old_scores(layer)) for layer in layers]
-        for layer, choice in enumerate(self.choices):
-            moves |= self._decode_page_moves(layer, choice)
-        self._run(self.lowered.decode[0], moves | self._mask_move(self.choices[0].num_valid - 1))
-        if self.lowered.setup.prunes:
-            self._scores = [self._read_scores(layer) for layer in layers]
-
-    def _choose(self, scores: FloatArray) -> PageChoice:
-        """The pages to attend to. `scores`: float32 [kv_heads, blocks of the sequence]."""
-        num_slots = self.lowered.setup.num_slots
-        if scores.shape[1] <= num_slots:
-            return every_block(len(scores), num_slots, self.length)
-        return best_blocks(scores, num_slots, self.length)
-
-    def _old_scores(self, layer: int) -> FloatArray:
-        """The scores of the step before, float32 [kv_heads, blocks of the sequence]. Blocks that had no score then, or
-        were incomplete, have infinity, so that they are kept."""
-        count = num_blocks(self.length)
-        scores = np.full((self.lowered.config.num_kv_heads, count), np.inf, np.float32)
-        if self._scores:
-            whole = self._scores[layer][:, :-1]
-            scores[:, : whole.shape[1]] = whole
-        else:
-            scores[:] = np.arange(count)
-        return scores
-
-    def _read_scores(self, layer: int) -> FloatArray:
-        """The largest score among the query heads of each KV head, float32 [kv_heads, blocks of the sequence]."""
-        config, addresses = self.lowered.config, self.lowered.addresses
-        shape = (config.num_kv_heads, 2, config.group_size, self.lowered.setup.num_pages)
-        raw = self.device.read(addresses.scores + layer * addresses.score_bytes, 2 * math.prod(shape))
-        upper, lower = np.frombuffer(raw, np.uint16).reshape(shape)[..., : num_blocks(self.length)].swapaxes(0, 1)
-        return (upper.astype(np.uint32) << 16 | lower).view(np.float32).max(1)
-
-    def _prefill_chunk(self, program: PrefillProgram, tokens: Sequence[int]) -> None:
-        lowered = self.lowered
-        self._blocks.append(SEQUENCE, len(tokens))
-        self._write_x(tokens)
-        start = self.length - len(tokens)
-        moves = self._step_moves(start) | self._mask_move(start)
-        choice = every_block(lowered.config.num_kv_heads, program.num_slots, self.length)
-        for layer in range(lowered.config.num_layers):
-            moves |= self._page_moves(layer, choice)
-        self._run(program.name, moves)
-
-    def _step_moves(self, position: int) -> dict[str, int]:
-        """Addresses of labels that depend on the position of the first new token."""
-        pages, addresses = self.lowered.pages, self.lowered.addresses
-        block, slot = divmod(position, PAGE_SIZE)
-        page = int(self._physical[block])
-        return {
-            "k_new": pages.token_addr(KEYS, page, slot),
-            "v_new": pages.token_addr(VALUES, page, slot),
-            "rope": addresses.rope + position * addresses.rope_bytes,
-            "box": addresses.boxes + 2 * block,
-        }
-
-    def _decode_page_moves(self, layer: int, choice: PageChoice) -> dict[str, int]:
-        """Addresses of the pages that one layer of a decode step attends to. If the CPU copies pages, it copies them
-        and there are no addresses to move."""
-        pages, staging = self.lowered.pages, self.lowered.layout.staging
-        moves = self._page_moves(layer, choice)
-        if staging is None:
-            return moves
-        for head, side, slot in np.ndindex(len(choice.blocks), len(SIDES), choice.blocks.shape[1]):
-            page = self.device.read(moves[page_label(layer, head, side, slot)], pages.page_stride)
-            self.device.write(staging.addr(layer, head, side, slot), page)
-        return {}
-
-    def _page_moves(self, layer: int, choice: PageChoice) -> dict[str, int]:
-        """Addresses of the pages that one layer attends to."""
-        physical, pages = self._physical[choice.blocks], self.lowered.pages
-        return {
-            page_label(layer, head, side, slot): pages.addr(layer, head, side, int(physical[head, slot]))
-            for head, slot in np.ndindex(physical.shape)
-            for side in SIDES
-        }
-
-    def _mask_move(self, num_before: int) -> dict[str, int]:
-        """Address of the mask of new tokens that come after `num_before` others in the slots."""
-        return {"mask": self.lowered.addresses.mask + 2 * (self.lowered.setup.context - num_before)}
-
-    def _run(self, name: str, moves: Mapping[str, int]) -> None:
-        labels = self.lowered.programs[name].labels
-        self.num_patched += self.device.run(name, {label: moves[label] for label in labels})
+        """Tokens of the sole sequence."""
+        return self.sequences[SOLE].length if SOLE in self.sequences else 0
 
     @property
-    def _physical(self) -> NDArray[np.int64]:
-        """Physical page of each block, int64; the last entry, for block -1 (none), is the null page 0."""
-        return np.array([*self._blocks.tables[SEQUENCE].pages, 0], np.int64)
+    def choices(self) -> list[PageChoice]:
+        """What each layer of the sole sequence attended to in the last decode step."""
+        return self.sequence(SOLE).choices
 
-    def _write_x(self, tokens: Sequence[int]) -> None:
-        self.device.write(self.lowered.addresses.x, self._twin.embed(np.asarray(tokens, np.int64)).tobytes())
+    def prefill(self, tokens: Sequence[int]) -> FloatArray:
+        """Feeds tokens to the sole sequence; logits [vocab] after the last."""
+        if SOLE not in self.sequences:
+            return self.admit(SOLE, tokens)
+        _require_prompt(tokens)
+        self._require_room(self.length, len(tokens))
+        self._append({SOLE: len(tokens)})
+        return self._prefill(self.sequences[SOLE], tokens)[1]
 
-    def _floats(self, addr: int, count: int) -> FloatArray:
-        """`count` bf16 numbers at `addr` in GMEM, as float32."""
-        raw = np.frombuffer(self.device.read(addr, 2 * count), np.uint16)
-        return (raw.astype(np.uint32) << 16).view(np.float32)
+    def decode(self, token: int) -> FloatArray:
+        """One token of the sole sequence in, float32 logits [vocab] out. UsageError where the cache is full."""
+        if SOLE not in self.sequences:
+            self._require_room(0, 1)
+            table = self.blocks.allocate(SOLE, [])
+            self.sequences[SOLE] = Sequence_(table, self._free_region(), self._slots(None))
+        return self.step({SOLE: token})[SOLE]
 
-    def _require_room(self, count: int) -> None:
-        context = self.lowered.setup.context
-        if self.length + count > context:
+    def _prefill(self, sequence: Sequence_, tokens: Sequence[int]) -> tuple[int, FloatArray]:
+        """All but the last token in chunks, which see everything, as far as programs reach; the others token by token.
+        Tokens from the sequence's start on that saw everything, and the logits after the last.
+
+        The sequence's table has room for all tokens."""
+        chunk, dense = self.lowered.setup.chunk, sequence.length
+        while len(tokens) > 1:
+            count = min(chunk, len(tokens) - 1)
+            program = self.lowered.prefill_for(sequence.length + count)
+            if program is None or sequence.length % chunk:
+                count = 1
+                sequence.length += 1
+                self.driver.step([sequence], tokens[:1])
+            else:
+                dense += count if dense == sequence.length else 0
+                sequence.length += count
+                self.driver.prefill(sequence, program, tokens[:count])
+            tokens = tokens[count:]
+        sequence.length += 1
+        return dense, self.driver.step([sequence], tokens)[0]
+
+    def _append(self, counts: Mapping[Hashable, int]) -> None:
+        """Room for so many more tokens of each sequence, or KVError and no change."""
+        done: list[Hashable] = []
+        try:
+            for name, count in counts.items():
+                self._copy_pages(self.blocks.append(name, count))
+                done.append(name)
+        except KVError:
+            for name in done:
+                self.blocks.truncate(name, self.sequences[name].length)
+            raise
+
+    def _copy_pages(self, copies: Copies) -> None:
+        for source, destination in copies:
+            self._write_page(destination, self._read_page(source))
+
+    def _page_addrs(self, page: int) -> list[int]:
+        c = self.lowered.config
+        shape = (c.num_layers, c.num_kv_heads, len(SIDES))
+        return [self.lowered.pages.addr(layer, head, side, page) for layer, head, side in np.ndindex(shape)]
+
+    def _read_page(self, page: int) -> bytes:
+        """A page of every layer, head and side."""
+        size = self.lowered.pages.page_stride
+        return b"".join(self.driver.device.read(addr, size) for addr in self._page_addrs(page))
+
+    def _write_page(self, page: int, data: bytes) -> None:
+        size = self.lowered.pages.page_stride
+        for number, addr in enumerate(self._page_addrs(page)):
+            self.driver.device.write(addr, data[number * size : (number + 1) * size])
+
+    def _read_boxes(self, region: int) -> bytes:
+        return self.driver.device.read(self.driver.boxes(region), self.lowered.addresses.box_bytes)
+
+    def _write_boxes(self, region: int, data: bytes) -> None:
+        self.driver.device.write(self.driver.boxes(region), data)
+
+    def _clear_boxes(self, sequence: Sequence_) -> None:
+        """Boxes of a new sequence: of the pages that it shares, and empty ones."""
+        if not self.lowered.setup.prunes:
+            return
+        c, cached = self.lowered.config, sequence.length // PAGE_SIZE
+        boxes = self.lowered.layout.empty_boxes()
+        by_block = boxes.reshape(c.num_layers, c.num_kv_heads, 2, c.head_dim, self.lowered.setup.num_pages)
+        for block, page in enumerate(sequence.table.pages[:cached]):
+            raw = np.frombuffer(self._read_page(page), np.uint16)
+            keys = raw.reshape(c.num_layers, c.num_kv_heads, len(SIDES), c.head_dim, PAGE_SIZE)[:, :, KEYS]
+            by_block[..., block] = _box(keys)
+        self._write_boxes(sequence.region, boxes.tobytes())
+
+    def _slots(self, budget: int | None) -> int:
+        most = self.lowered.setup.num_slots
+        if budget is None:
+            return most
+        if budget % PAGE_SIZE or not 0 < budget <= most * PAGE_SIZE:
             raise UsageError(
-                f"{self.length + count} tokens do not fit the cache, which has room for {context}: use a longer context"
+                f"a budget of {budget} tokens: the programs attend to whole pages of {PAGE_SIZE}, {most} at most"
             )
+        return budget // PAGE_SIZE
+
+    def _free_region(self) -> int:
+        """A region of boxes that no sequence has."""
+        taken = {sequence.region for sequence in self.sequences.values()}
+        for region in range(self.lowered.setup.rows):
+            if region not in taken:
+                return region
+        raise UsageError(
+            f"{len(taken)} sequences are in the cache, as many as the programs decode together: free or preempt one"
+        )
+
+    def _require_room(self, length: int, count: int) -> None:
+        context = self.lowered.setup.context
+        if length + count > context:
+            raise UsageError(
+                f"{length + count} tokens do not fit the {context} that the cache was laid out for: use "
+                "a longer context"
+            )
+
+
+def _require_prompt(tokens: Sequence[int]) -> None:
+    if not len(tokens):
+        raise UsageError("the prompt is empty: give at least one token")
+
+
+def _box(keys: Patterns) -> Patterns:
+    """Largest and smallest of bf16 patterns over the last axis: [..., head_dim, tokens] -> [..., 2, head_dim]."""
+    values = (keys.astype(np.uint32) << 16).view(np.float32)
+    both = np.stack([values.max(-1), values.min(-1)], -2)
+    return (both.view(np.uint32) >> 16).astype(np.uint16)

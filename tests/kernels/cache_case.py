@@ -42,10 +42,10 @@ def draw(rng: np.random.Generator, chip: str) -> Checked:
     if whole:
         box_page(d.b, shape, Boxes(0, blocks), to[0], "box")
     else:
-        page_scores(d.b, shape, boxes, load_rows(d.b, d.row(q)), d.gmem + SCORES)
+        page_scores(d.b, shape, [boxes], load_rows(d.b, d.row(q)), [d.gmem + SCORES])
         scores = _scores(shape, q, box)
         d.memory[d.gmem + SCORES], d.wanted[d.gmem + SCORES] = bytes(scores.nbytes), scores.tobytes()
-        update_boxes(d.b, shape, Boxes(0, blocks), here, "box")
+        update_boxes(d.b, shape, Boxes(0, blocks), here, ["box"])
     by_head = k.reshape(rows, kv_heads, dim)
     k_pages[..., slot : slot + rows] = by_head.transpose(1, 2, 0)
     v_pages[:, slot : slot + rows] = v.reshape(rows, kv_heads, dim).transpose(1, 0, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def draw(rng: np.random.Generator, chip_name: str) -> Checked:
     rows = int(rng.choice([1, 1, 2, 5, 16]))
     sizes = [int(rng.choice([rng.integers(1, 300), 8 * rng.integers(1, 40)])) for _ in range(int(rng.integers(2, 4)))]
     fmt = Fmt.I8 if rng.random() < 0.5 else Fmt.BF16
-    buffer_bytes = int(rng.choice([512, 2048, 4096]))
+    buffer_bytes, parts = int(rng.choice([512, 2048, 4096])), int(rng.choice([1, 1, 2]))
     memory, weights, at = {}, [], gmem + WEIGHTS
     wanted = x = bf16_numbers(rng, rows, sizes[0])
     for k, n in itertools.pairwise(sizes):
@@ -31,13 +32,18 @@ def draw(rng: np.random.Generator, chip_name: str) -> Checked:
         packed = pack_weight(plan, weight, scale)
         assert len(packed) == plan.num_bytes
         memory[at] = packed
-        weights.append((plan, at))
+        weights.append((replace(plan, parts=parts), at))
         at += plan.num_bytes
     b = KernelBuilder(chip)
     here = b.lmem_alloc_tensor((1, rows, 1, sizes[0]), Fmt.BF16)
     b.tdma_g2l_tensor_copy(tg(gmem + X, here.shape, Fmt.BF16), here)
     stream = WeightStream(b, weights)
     for n in sizes[1:-1]:
+        if rng.random() < 0.5:
+            there = tg(gmem + SCRATCH, (1, rows, 1, n), Fmt.BF16)
+            matmul(b, stream, here, there)
+            here = there
+            continue
         there = b.lmem_alloc_tensor((1, rows, 1, n), Fmt.BF16)
         matmul(b, stream, here, there, scratch=tg(gmem + SCRATCH, there.shape, Fmt.BF16))
         here = there

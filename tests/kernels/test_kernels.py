@@ -106,13 +106,15 @@ def test_what_does_not_fit_is_refused_with_sizes_and_a_way_out() -> None:
         plan_weight(b.chip, 64, 64, Fmt.BF16, 64)
     q, res = alloc_rows(b, 1, 64), alloc_rows(b, 1, 64)
     pages = [[(0, None)] * 60]
-    scratch, mask = tg(0, (1, 1, 1, 1), Fmt.BF16), tg(0, (1, 1, 1, 960), Fmt.BF16)
-    shape = AttentionShape(1, 1, 1, 64, 60)
+    mask, shape = (
+        tg(0, (1, 1, 1, 960), Fmt.BF16),
+        AttentionShape(num_heads=1, num_kv_heads=1, head_dim=64, num_pages=60),
+    )
     b.lmem.alloc(b.lmem.free_bytes - 3000, "what others use", "")
     with pytest.raises(
         UsageError, match=r"at least \d,\d+ bytes of LMEM a lane for a page of .*, but 2,\d+ are free; free LMEM"
     ):
-        attention(b, res, q, pages, pages, mask=mask, shape=shape, tables=None, scratch=scratch)  # type: ignore[arg-type]
+        attention(b, res, q, pages, pages, mask=mask, shape=shape, tables=None)  # type: ignore[arg-type]
 
 
 def test_a_failed_kernel_gives_its_lmem_back() -> None:

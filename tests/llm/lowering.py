@@ -39,8 +39,9 @@ def lowered(
     board: str = "duo256m",
     gather: Gather = Gather.PATCH,
     submit: Submit = Submit.LAYER,
+    rows: int = 1,
 ) -> LoweredModel:
-    setup = Setup(board_named(board), precision, context, budget, gather=gather, submit=submit)
+    setup = Setup(board_named(board), precision, context, budget, gather=gather, submit=submit, rows=rows)
     return lower(twin(precision).config, setup)
 
 

@@ -49,7 +49,7 @@ def test_copied_pages_give_the_same_bits_as_patched_descriptors() -> None:
     patched, copied = (session(lowered("bf16", 128, 32, gather=gather)) for gather in Gather)
     for token in held_out(50):
         np.testing.assert_array_equal(bits(patched.decode(token)), bits(copied.decode(token)))
-    assert copied.num_patched < patched.num_patched
+    assert copied.driver.num_patched < patched.driver.num_patched
 
 
 def test_choice_by_the_step_before_is_one_program_and_keeps_the_last_pages_at_first() -> None:

@@ -33,6 +33,11 @@ def text(metavar: str = "TEXT") -> Kind[str]:
     return Kind(metavar, str)
 
 
+def single(of: Kind[T]) -> Kind[tuple[T, ...]]:
+    """One value, as a tuple: for a name that may be given again."""
+    return Kind(of.metavar, lambda text: (of.read(text),), of.choices)
+
+
 def path(metavar: str = "FILE") -> Kind[Path]:
     """A path, which need not exist."""
 

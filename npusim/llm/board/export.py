@@ -22,6 +22,7 @@ from npusim.llm.generation import Generation
 from npusim.llm.setup import Gather, Setup
 from npusim.program.cmdbuf import parse_cmdbuf
 from reference_model.generation import GREEDY
+from reference_model.quant.ops import MASKED
 
 RUNNERS = ("run.py", "runtime.py")
 README = """# A language model for {board}
@@ -123,6 +124,7 @@ def _manifest(run: Generation, steps: int) -> dict[str, Any]:
         "num_slots": setup.num_slots,
         "context": setup.context,
         "prunes": setup.prunes,
+        "masked": int(MASKED),
         "hidden": config.hidden_size,
         "num_heads": config.num_heads,
         "num_kv_heads": config.num_kv_heads,

@@ -56,6 +56,7 @@ class Driver:
         self.device.write(m["addresses"]["x"], self.embedding[token * row : (token + 1) * row])
         moves = self.new_token_moves()
         self.length += 1
+        self.write_position()
         if not others:  # one program: pages by the scores of the step before, new or then incomplete ones in any case
             for layer, scores in enumerate(self.scores):
                 moves.update(self.page_moves(layer, [old[:-1] + [INFINITY] * self.num_blocks for old in scores]))
@@ -72,20 +73,29 @@ class Driver:
         block, slot = divmod(self.length, self.m["page_size"])
         addresses, pages = self.m["addresses"], self.m["pages"]
         key, value = (page_addr(pages, 0, 0, side, block + 1) + slot * pages["token_strides"][side] for side in (0, 1))
-        rope = addresses["rope"] + self.length * addresses["rope_bytes"]
-        return {"k_new": key, "v_new": value, "rope": rope, "box": addresses["boxes"] + 2 * block}
+        boxes = addresses["boxes"]
+        return {"k_new/0": key, "v_new/0": value, "boxes/0": boxes, "box/0": boxes + 2 * block}
+
+    def write_position(self) -> None:
+        """The rotation of the last token's position, and the mask: what is behind it among the slots is hidden."""
+        m, addresses = self.m, self.m["addresses"]
+        num_bytes = addresses["rope_bytes"]
+        turn = self.device.read(addresses["rope"] + (self.length - 1) * num_bytes, num_bytes)
+        self.device.write(addresses["turns"], turn)
+        seen = self.length - max(self.num_blocks - m["num_slots"], 0) * m["page_size"]
+        hidden = struct.pack("<H", m["masked"]) * (m["num_slots"] * m["page_size"] - seen)
+        self.device.write(addresses["mask"], bytes(2 * seen) + hidden)
 
     def page_moves(self, layer: int, scores: list[list[float]]) -> dict[str, int]:
-        """Moves of one layer's pages and of its mask. Page 0 stands in for a slot that is not used."""
+        """Moves of one layer's pages. Page 0 stands in for a slot that is not used."""
         m, moves = self.m, {}
         for head in range(m["num_kv_heads"]):
             blocks = self.choose(scores[head])
             for slot in range(m["num_slots"]):
                 page = blocks[slot] + 1 if slot < len(blocks) else 0
                 for side in (0, 1):
-                    moves[f"{'kv'[side]}/{layer}/{head}/{slot}"] = page_addr(m["pages"], layer, head, side, page)
-        before = self.length - 1 - (self.num_blocks - len(blocks)) * m["page_size"]
-        return {**moves, "mask": m["addresses"]["mask"] + 2 * (m["context"] - before)}
+                    moves[f"{'kv'[side]}/0/{layer}/{head}/{slot}"] = page_addr(m["pages"], layer, head, side, page)
+        return moves
 
     def choose(self, scores: list[float]) -> list[int]:
         """Blocks of one head, ascending: all, or the last and those with the highest scores."""
