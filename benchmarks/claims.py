@@ -52,6 +52,14 @@ CLAIMS: tuple[Claim, ...] = (
         "lower",
     ),
     Claim(
+        "execute.network_threads",
+        "A forward of a network takes no more CPU time where no variable sets BLAS threads, beside a busy core.",
+        1.15,
+        "times",
+        "lower",
+        needs=(NETWORKS,),
+    ),
+    Claim(
         "execute.memory",
         "Loading and running a network takes at most 12 MB more than twice its memory map.",
         12,

@@ -98,6 +98,23 @@ def threads(say: Say) -> float:
     return float(np.exp(np.mean(np.log(ratios))))
 
 
+def network_threads(say: Say) -> float:
+    """As `threads`, of a forward of each network in NPUSIM_NETWORKS: the most."""
+    with busy_core():
+        return max(_unset_over_one(path, say) for path in network_files())
+
+
+def _unset_over_one(path: Path, say: Say) -> float:
+    inputs = inputs_of(path)
+    with nothing_set():
+        unset_side = Side(npusim_side, path, inputs)
+    with unset_side as unset, Side(npusim_side, path, inputs) as one:
+        turns = take_turns({"unset": unset.timer("forward"), "one": one.timer("forward")}, 11)
+    seconds = "   ".join(f"{side} {turns.median(side):.4f} s" for side in turns.seconds)
+    say(f"{path.stem:24} {seconds}   {turns.ratio('unset', 'one'):.2f}")
+    return turns.ratio("unset", "one")
+
+
 @contextmanager
 def nothing_set() -> Iterator[None]:
     """The environment of a user who says nothing of threads."""
