@@ -58,7 +58,8 @@ REASONS = (
         "res0 damage its own",
     ),
     Reason(
-        r"double free|corrupt|invalid (size|next size|pointer)|smashing|munmap_chunk|it ends by SIG(SEGV|ABRT|BUS|FPE)",
+        r"double free|corrupt|invalid (size|next size|pointer)|smashing|munmap_chunk|it ends by SIG(SEGV|ABRT|BUS|FPE)"
+        r"|it ends with exit code",
         "the model damages its own memory",
         by_model=True,
     ),

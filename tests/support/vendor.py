@@ -125,15 +125,18 @@ def _serve(theirs: Connection, pipe: Connection, chip: str, perturb: int) -> Non
         copy = os.fork()
         if not copy:
             _answer(pipe, model)
-        status = os.waitpid(copy, 0)[1]
-        if not os.WIFSIGNALED(status):
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+        if not exit_code:
             return
-        pipe.send(_last_words(printed, os.WTERMSIG(status)))
+        pipe.send(_last_words(printed, exit_code))
 
 
-def _last_words(printed: int, ended_by: int) -> str:
+def _last_words(printed: int, exit_code: int) -> str:
+    """Of a copy that ended by a signal, or whose memory was so damaged that Python raised an error in it."""
     lines = os.pread(printed, os.fstat(printed).st_size, 0).decode(errors="replace").splitlines()
-    return lines[-1] if ended_by == signal.SIGABRT and lines else f"it ends by {signal.Signals(ended_by).name}"
+    if exit_code > 0:
+        return f"it ends with exit code {exit_code}"
+    return lines[-1] if exit_code == -signal.SIGABRT and lines else f"it ends by {signal.Signals(-exit_code).name}"
 
 
 def _answer(pipe: Connection, model: VendorModel) -> NoReturn:
