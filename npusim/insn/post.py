@@ -12,7 +12,7 @@ from npusim.insn.operand import Holds, Operand, Role, Share
 from npusim.insn.operands import Tensors, bound, bound_planes, per_channel, planes_of
 from npusim.mem.tensor import Fmt
 from npusim.numerics import bf16
-from npusim.numerics.channels import quantize_channels, record_bytes
+from npusim.numerics.channels import quantize_channels, record_bytes, scaled_in_float64
 from npusim.numerics.requant import limits, multiply_by_quantized, rectify, saturate, shift_right, split_shift
 from npusim.numerics.toward_zero import add, rounding_toward_zero
 from npusim.state import State
@@ -72,16 +72,20 @@ def requantize_per_channel(insn: TiuInstruction, state: State) -> Finish:
 
 
 def quantize_by_register(insn: TiuInstruction, relu: bool) -> Finish:
-    """One multiplier `quan_m` and one shift `opt_res_shift` for all, both signed. A shift of 32 and more shifts to the
-    left, before the multiplication and within 32 bits (QM_LSHIFT)."""
+    """One multiplier `quan_m` and one shift `opt_res_shift` for all sums, which are below 2^20; both are signed. A
+    shift of 32 and more shifts to the left, before the multiplication and within 32 bits (QM_LSHIFT)."""
     regs = insn.regs
     multiplier = (regs.quan_m ^ 1 << 31) - (1 << 31)
     left, right = (int(shift) for shift in split_shift(regs.opt_res_shift, 6))
     bits, signed = (8 if regs.opt_res0_seg else 16), bool(regs.opt_res0_sign)
+    low, high = limits(bits, signed)
 
     def finish(sums: NDArray) -> NDArray:
-        values = multiply_by_quantized(sums << left if left else sums, multiplier, right)
-        return saturate(rectify(values) if relu else values, bits, signed)
+        if left:
+            values: NDArray = multiply_by_quantized(sums << left, multiplier, right)
+        else:
+            values = scaled_in_float64(sums, multiplier, right)
+        return values.clip(0 if relu else low, high, out=values).astype(np.int32)
 
     return finish
 

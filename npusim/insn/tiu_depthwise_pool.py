@@ -46,7 +46,7 @@ from npusim.mem.tensor import Shape
 from npusim.numerics import bf16
 from npusim.numerics.accumulate import STACKED, Span, stays_normal
 from npusim.numerics.requant import saturate, shift_right
-from npusim.numerics.windows import sum_windows, sum_windows_in_order
+from npusim.numerics.windows import MOST_TAPS, sum_windows, sum_windows_in_order
 from npusim.state import State
 
 F32 = NDArray[np.float32]
@@ -292,13 +292,20 @@ class AveragePooling(PerChannel):
         fill, factor, signed = fill_int8(self), constant_int8(self), bool(regs.opt_opd0_sign)
 
         def run_int8() -> None:
-            taps = window.taps(window.extend(opd0.load(), fill), ofmap[2:])
-            sums = _fold(np.add, taps, np.dtype(np.int32))
+            sums = _window_totals(window, window.extend(opd0.load(), fill), ofmap)
             sums *= factor
             shifted = shift_right(sums if signed else sums.view(np.uint32), regs.opt_res_shift, rounding=True)
             res0.store(saturate(shifted, 8, signed).astype(np.uint8))
 
         return run_int8
+
+
+def _window_totals(window: Window, extended: NDArray, ofmap: Shape) -> NDArray[np.int32]:
+    """Sums (n, c, oh, ow) of the 8-bit integers under each window."""
+    if ofmap[2:] == (1, 1) and window.kernel == extended.shape[2:] and extended[0, 0].size <= MOST_TAPS:
+        values = extended.astype(np.float32).reshape(*ofmap[:2], -1)
+        return (values @ np.ones(values.shape[2], np.float32)).astype(np.int32).reshape(ofmap)
+    return _fold(np.add, window.taps(extended, ofmap[2:]), np.dtype(np.int32))
 
 
 def _window_sums(window: Window, opd0: TensorLmem, kernel: NDArray[np.uint16], fill: float, ofmap: Shape) -> F32:

@@ -67,12 +67,16 @@ class LookupTable(TiuInstruction):
         indices, table = (lmem_tensor(state, tensor_of(self, name, _fmt(self)), name) for name in ("opd0", "opd1"))
         found = bound(self, state, "res0", Role.WRITE)
         rows = _window(self.regs.res0_addr) + np.arange(found.shape[1])
-        first = (rows % self.chip.num_lanes * TABLE_SIZE).reshape(1, -1, 1, 1)
+        lanes = rows % self.chip.num_lanes
+        first, used = (lanes * TABLE_SIZE).reshape(1, -1, 1, 1), np.unique(lanes)
 
         def run() -> None:
-            index = np.bitwise_and(indices.load(), 0xFF, dtype=np.intp)
-            index += first
-            found.store(table.load().take(index))
+            places, entries = indices.load(), table.load().reshape(-1, TABLE_SIZE)
+            one = entries[used[0]]
+            if (entries[used] == one).all():  # as compilers fill them
+                found.store(one.take(places & 0xFF))
+            else:
+                found.store(entries.take(np.bitwise_and(places, 0xFF, dtype=np.intp) + first))
 
         return run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 
 import numpy as np
@@ -19,8 +19,10 @@ _TIE = 2.0**-32
 _EXACT = 1 << 20
 """Biases below this leave room for _TIE in float64."""
 _MOST_SHIFT = 12
-_DIVISORS = np.exp2(-np.arange(_MOST_SHIFT + 1.0)) * (1 + 2.0**-40)
-"""By right shift. The last bit lets ties round away from zero and changes no other rounding."""
+_AWAY = 1 + 2.0**-40
+"""On a divisor, lets ties round away from zero and changes no other rounding."""
+_DIVISORS = np.exp2(-np.arange(_MOST_SHIFT + 1.0)) * _AWAY
+"""By right shift."""
 _NO_WRAP = 1 << 30
 """Sums and biases below this do not leave 32 bits together."""
 _FIELDS = {
@@ -59,7 +61,12 @@ def quantize_channels(
     return result.view(np.uint8)
 
 
-def _in_float64(sums: NDArray, constants: NDArray, relu: bool) -> NDArray:
+def scaled_in_float64(sums: NDArray, multiplier: int, right: int) -> NDArray[np.float64]:
+    """multiply_by_quantized of integers below 2^20, of which all steps are multiples of 2^-32 that float64 holds."""
+    return _in_float64(sums, (multiplier * 2.0**-31, _TIE, 2.0**-right * _AWAY), False)
+
+
+def _in_float64(sums: NDArray, constants: Iterable[NDArray | float], relu: bool) -> NDArray[np.float64]:
     """Sums (c, count) that float32 holds behind multiplier and right shifts of up to _MOST_SHIFT, not yet saturated.
 
     What is 2^21 or more before the shift may be rounded, but saturates. The rest are multiples of 2^-31, held whole."""

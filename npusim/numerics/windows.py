@@ -22,7 +22,7 @@ _GROUP = 4
 """Channels of one matrix product in add_taps_exactly."""
 _MOST_ROOM = 1 << 17
 """Elements of the right operands that are computed at once."""
-_MOST_TAPS = (1 << 24) // (255 * 128)
+MOST_TAPS = (1 << 24) // (255 * 128)
 """The largest number of products of 8-bit integers whose sum float32 represents exactly."""
 
 
@@ -40,7 +40,7 @@ def taps(extended: NDArray, kernel: Pair, stride: Pair, dilation: Pair, out_hw: 
 def sum_windows(extended: NDArray, weights: NDArray[np.int8], stride: Pair, dilation: Pair, out_hw: Pair) -> NDArray:
     """Exact sums (n, c, oh, ow) of 8-bit integers `extended` (n, c, h, w) times `weights`, (c, kh, kw) or (1, kh, kw),
     in float32 where that holds them, else in int32."""
-    dtype = np.float32 if weights[0].size <= _MOST_TAPS else np.int32
+    dtype = np.float32 if weights[0].size <= MOST_TAPS else np.int32
     add = add_taps_exactly if dtype == np.float32 else add_taps
     return _add_windows(add, extended.astype(dtype), weights.astype(dtype), (stride, dilation, out_hw))
 
