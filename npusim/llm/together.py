@@ -26,12 +26,17 @@ from reference_model.quant.twin import TwinModel
 
 @dataclass
 class Text:
-    """A prompt and what was drawn behind it. `logits` are those that the next token is drawn from."""
+    """A prompt and what was drawn behind it.
+
+    logits      what the next token is drawn from
+    is_fed      whether the last token has gone through the chip
+    """
 
     prompt: list[int]
     rng: np.random.Generator
     tokens: list[int] = field(default_factory=list)
     logits: FloatArray | None = None
+    is_fed: bool = True
 
 
 @dataclass
@@ -69,7 +74,7 @@ class Together:
                     self.num_preempted += 1
                 else:
                     for index in running:
-                        self.texts[index].logits = rows[index]
+                        self.texts[index].logits, self.texts[index].is_fed = rows[index], True
                     break
 
     def _admit(self, session: Session, waiting: deque[int], running: list[int]) -> None:
@@ -90,12 +95,15 @@ class Together:
     def _draw(self, session: Session, index: int, max_tokens: int, sampling: Sampling) -> bool:
         """The next token of a text; whether it was the last one."""
         text = self.texts[index]
+        if not text.is_fed:  # drawn before it was preempted
+            return False
         if text.logits is None or len(text.tokens) == max_tokens:
             return True
         token = sampling.choose(text.logits, text.rng)
         if token in self.twin.tokenizer.eos:
             return True
         text.tokens.append(token)
+        text.is_fed = False
         full = session.sequence(index).length == self.lowered.setup.context
         return full or len(text.tokens) == max_tokens
 
