@@ -40,7 +40,7 @@ class Session:
     one sequence."""
 
     def __init__(self, lowered: LoweredModel, twin: TwinModel, device: Device) -> None:
-        self.lowered = lowered
+        self.lowered, self.device = lowered, device
         self.driver = RowsDriver(lowered, twin, device)
         self.blocks = BlockManager(lowered.setup.pool_pages, PAGE_SIZE)
         self.sequences: dict[Hashable, Sequence_] = {}
@@ -203,18 +203,18 @@ class Session:
     def _read_page(self, page: int) -> bytes:
         """A page of every layer, head and side."""
         size = self.lowered.pages.page_stride
-        return b"".join(self.driver.device.read(addr, size) for addr in self._page_addrs(page))
+        return b"".join(self.device.read(addr, size) for addr in self._page_addrs(page))
 
     def _write_page(self, page: int, data: bytes) -> None:
         size = self.lowered.pages.page_stride
         for number, addr in enumerate(self._page_addrs(page)):
-            self.driver.device.write(addr, data[number * size : (number + 1) * size])
+            self.device.write(addr, data[number * size : (number + 1) * size])
 
     def _read_boxes(self, region: int) -> bytes:
-        return self.driver.device.read(self.driver.boxes(region), self.lowered.addresses.box_bytes)
+        return self.device.read(self.driver.boxes(region), self.lowered.addresses.box_bytes)
 
     def _write_boxes(self, region: int, data: bytes) -> None:
-        self.driver.device.write(self.driver.boxes(region), data)
+        self.device.write(self.driver.boxes(region), data)
 
     def _clear_boxes(self, sequence: Sequence_) -> None:
         """Boxes of a new sequence: of the pages that it shares, and empty ones."""
