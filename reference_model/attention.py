@@ -62,10 +62,10 @@ def _scores(q: FloatArray, k: FloatArray) -> FloatArray:
     """q k', [kv, M, S]. BLAS multiplies k by few queries at its best when there are 4, 8 .. of them."""
     num_rows = q.shape[1]
     if num_rows > FEW_ROWS:
-        return q @ k.mT
+        return q @ k.swapaxes(-1, -2)
     turned = np.zeros((len(q), q.shape[2], -(-num_rows // 4) * 4), np.float32)
-    turned[..., :num_rows] = q.mT
-    return np.ascontiguousarray((k @ turned)[..., :num_rows].mT)
+    turned[..., :num_rows] = q.swapaxes(-1, -2)
+    return np.ascontiguousarray((k @ turned)[..., :num_rows].swapaxes(-1, -2))
 
 
 def _slots_in_reach(positions: IntArray, selection: Selected, window: int) -> slice:

@@ -27,7 +27,7 @@ def linear(x: FloatArray, weight: FloatArray) -> FloatArray:
 
 def rms_norm(x: FloatArray, gain: FloatArray, eps: float) -> FloatArray:
     """x [..., d] divided by the root of its mean square, times gain [d] (arXiv:1910.07467)."""
-    root: FloatArray = np.vecdot(x, x)[..., None]
+    root: FloatArray = np.einsum("...i,...i->...", x, x)[..., None]
     root /= np.float32(x.shape[-1])
     root += np.float32(eps)
     np.sqrt(root, out=root)

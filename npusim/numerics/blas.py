@@ -30,7 +30,8 @@ class _OpenBlas(NamedTuple):
 def _openblas() -> _OpenBlas | None:
     """The OpenBLAS that NumPy is linked against; None for another BLAS, or where the system does not tell."""
     try:
-        library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+        core = np._core if hasattr(np, "_core") else np.core  # NumPy 2 and 1
+        library = ctypes.CDLL(core._multiarray_umath.__file__)
     except (AttributeError, OSError, TypeError):
         return None
     for spelling in _SPELLINGS:

@@ -139,7 +139,7 @@ def softmax(scores: Patterns) -> tuple[Patterns, Patterns]:
 
 def attention_weights(q: Patterns, k: Patterns | Numbers, mask: Patterns | None) -> tuple[Patterns, Patterns]:
     """The softmax of q k^T + mask, as `softmax` gives it: [M, S], and the factor of each row [M, 1]."""
-    scores = matmul(q, k.mT)
+    scores = matmul(q, k.swapaxes(-1, -2))
     return softmax(scores if mask is None else add(scores, mask))
 
 

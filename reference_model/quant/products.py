@@ -47,10 +47,9 @@ class Numbers:
             return cls.of(bf16.from_float(values))
         return cls(values, Span(255 if zeros_alone else smallest >> 23, largest >> 23, 7))
 
-    @property
-    def mT(self) -> Numbers:
-        """The last two axes exchanged."""
-        return Numbers(self.values.mT, self.span)
+    def swapaxes(self, first: int, second: int) -> Numbers:
+        """As of an array."""
+        return Numbers(self.values.swapaxes(first, second), self.span)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def one_by_one(left: Numbers, right: Numbers) -> F32:
 def test_products_of_a_stack_are_those_of_its_matrices(
     seed: int, spread: int, rows: int, depth: int, width: int, native: bool
 ) -> None:
-    left, right = drawn(seed, spread, 3, rows, depth), drawn(seed + 1, spread // 2, 3, width, depth).mT
+    left, right = drawn(seed, spread, 3, rows, depth), drawn(seed + 1, spread // 2, 3, width, depth).swapaxes(-1, -2)
     with pytest.MonkeyPatch.context() as patch:
         if not native:
             patch.setattr(products, "sums_in_order", lambda *shape: False)
