@@ -34,6 +34,10 @@ _BLOCK_M, _BLOCK_N = 64, 256
 LARGEST = np.finfo(np.float32).max
 """What poison becomes in a float32 partial sum. When it is read back, it is an ordinary number."""
 FEW_ROWS = 8
+MATRIX_COLUMNS = 16
+"""OpenBLAS sums in order where the columns are a multiple of this. One column is a vector to it, which it sums in
+lanes."""
+ENOUGH_SUMS = 2048
 STACKED = 1 << 16
 """Up to so many terms, a sum is fastest in one call on an array of all of them."""
 _INT_EXACT = 1 << 24
@@ -227,6 +231,8 @@ def few_rows(left: F32, has_start: bool) -> F32:
 
 def _dot_few(left: F32, right: F32, start: F32 | None) -> F32 | None:
     """A few rows times `right` in one call; None where this BLAS sums that shape in another order."""
+    if right.shape[1] % MATRIX_COLUMNS:
+        return None
     factors = few_rows(left, start is not None)
     if not sums_in_order(*factors.shape, right.shape[1]):
         return None
@@ -341,10 +347,14 @@ def sums_in_order(rows: int, count: int, columns: int) -> bool:
 
 
 def _tried(rows: int, count: int, columns: int) -> bool:
-    """On numbers of mixed size and sign."""
+    """On numbers of mixed size and sign, until enough sums have been compared: short ones agree by chance in any
+    order."""
     rng = np.random.default_rng(rows * count + columns)
-    left, right = _mixed_numbers(rng, rows, count), _mixed_numbers(rng, count, columns)
-    return bool(np.array_equal(left @ right, _dot_loop(left, right, None)))
+    for _ in range(-(-ENOUGH_SUMS // (rows * columns))):
+        left, right = _mixed_numbers(rng, rows, count), _mixed_numbers(rng, count, columns)
+        if not np.array_equal(left @ right, _dot_loop(left, right, None)):
+            return False
+    return True
 
 
 def _mixed_numbers(rng: np.random.Generator, *shape: int) -> F32:

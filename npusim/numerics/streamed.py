@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npusim.numerics import bf16
-from npusim.numerics.accumulate import F32, Span, few_rows, stays_normal, sums_in_order
+from npusim.numerics.accumulate import F32, MATRIX_COLUMNS, Span, few_rows, stays_normal, sums_in_order
 from npusim.numerics.backend import kernel
 from npusim.numerics.toward_zero import is_native, rounding_toward_zero
 
-_COLUMNS, _ENOUGH = 16, 64
-"""BLAS sums numbers of columns that are no multiple of 16 in another order, and is slow for fewer than 64."""
+_ENOUGH = 64
+"""Columns. BLAS is slow for fewer."""
 INTEGERS = Span(127, 134, 0)
 """Of integers of 8 bits: 1 to 255, multiples of 1."""
 _PIECES = (1, 2, 4, 8)
@@ -38,7 +38,7 @@ def dot_streamed(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: F32 
     factors, at_once = few_rows(bf16.to_float(left), True), _side_by_side(channels, width)
     height, columns = len(factors), at_once * width
     total = np.empty((rows, channels, width), np.float32)
-    room = np.zeros((height + count, -(-columns // _COLUMNS) * _COLUMNS), np.float32)
+    room = np.zeros((height + count, -(-columns // MATRIX_COLUMNS) * MATRIX_COLUMNS), np.float32)
     used = room[:, :columns].reshape(-1, at_once, width)
     with rounding_toward_zero():
         cuts = _cuts(height, count, room.shape[1], start is not None)
@@ -57,7 +57,7 @@ def dot_streamed(left: NDArray[np.uint16], tiles: Sequence[NDArray], start: F32 
 @cache
 def _side_by_side(channels: int, width: int) -> int:
     """How many channels one BLAS call takes: the fewest that give it enough columns, else all."""
-    fits = (g for g in range(1, channels + 1) if channels % g == 0 and g * width % _COLUMNS == 0)
+    fits = (g for g in range(1, channels + 1) if channels % g == 0 and g * width % MATRIX_COLUMNS == 0)
     return next((g for g in fits if g * width >= _ENOUGH), channels)
 
 

@@ -68,8 +68,8 @@ def test_new_rows_land_in_their_slots_of_a_page_and_nowhere_else(chip: str, coun
 def test_boxes_and_scores_are_those_of_the_specification(chip: str) -> None:
     rng, b, block = np.random.default_rng(3), KernelBuilder(chip), 9
     q, k = rows(b, ROWS, 1, HEADS * GROUP * DIM), rows(b, ROWS + 0x4000, 1, HEADS * DIM)
-    page_scores(b, SHAPE, Boxes(BOXES, PAGES), q, SCORES)
-    update_boxes(b, SHAPE, Boxes(0, PAGES), k, "box")
+    page_scores(b, SHAPE, [Boxes(BOXES, PAGES)], q, [SCORES])
+    update_boxes(b, SHAPE, Boxes(0, PAGES), k, ["box"])
     machine = Machine(chip)
     queries, keys, boxes = random(rng, HEADS, GROUP, DIM), random(rng, HEADS, DIM), random(rng, HEADS, 2, DIM, PAGES)
     for addr, data in ((ROWS, queries), (ROWS + 0x4000, keys), (BOXES, boxes)):

@@ -101,3 +101,19 @@ def test_the_order_of_a_sum_does_not_depend_on_how_operands_lie_in_memory(rows: 
     lying = [np.asarray(operand, order=across) for operand in (left, right, start)]
     found = dot_in_order(lying[0], lying[1], True, lying[2] if begun else None)
     assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("columns", [1, 2, 15, 16, 17, 32])
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 9])
+def test_short_sums_of_few_elements_are_in_order_too(rows: int, columns: int, begun: bool) -> None:
+    """Where few short sums are compared, they agree in a wrong order by chance, so a shape could pass its trial."""
+    rng = np.random.default_rng(rows * columns)
+    for count in (2, 3, 4, 5, 8, 17, 40):
+        left, right, start = (
+            bf16.to_float(bf16.from_float(rng.standard_normal(shape).astype(np.float32)))
+            for shape in ((rows, count), (count, columns), (rows, columns))
+        )
+        terms = [left[:, k, None] * right[k] for k in range(count)]
+        expected = sum_in_order(terms, start if begun else np.zeros_like(start), True)
+        np.testing.assert_array_equal(dot_in_order(left, right, True, start if begun else None), expected)
