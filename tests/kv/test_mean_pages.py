@@ -24,7 +24,7 @@ from kv.policies.paged import Paged
 from kv.policies.projection import ModelProjection, fit, projection_bytes, read_projection
 from kv.policies.quest import Quest
 from kv.policies.shared import Shared, SharedState, Sharing
-from kv.policies.vector_table import Stored, VectorTable
+from kv.policies.vector_table import LEAST_SCALE, Stored, VectorTable
 from kv.sequence.paged_kv import PagedKV
 
 Maker = Callable[..., Any]
@@ -119,7 +119,7 @@ def test_int8_vectors_err_by_at_most_half_a_step_and_clip_what_comes_later(seed:
     table.put(0, vectors[..., :count])
     table.settle()
     table.put(count, vectors[..., count:])
-    scale = np.abs(vectors[..., :count]).max(2) / 127
+    scale = np.maximum(np.abs(vectors[..., :count]).max(2) / 127, LEAST_SCALE)
     limit = 127 * scale[..., None]
     error = np.abs(table.vectors * scale[..., None] - vectors.clip(-limit, limit))
     assert table.vectors.dtype == np.int8 and (error <= scale[..., None] / 2 + 1e-6).all()
