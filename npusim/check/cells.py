@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from npusim.errors import NpusimError
 from npusim.mem.region import Region
 
-MAX_RUNS = 1 << 23
-"""Separate runs of bytes that the commands of one buffer may touch. A classifier of 36,786 commands has 33,210."""
+MAX_RUNS = 10_000_000
+"""Separate runs of bytes that the commands of one buffer may touch. A classifier of 36,786 commands has 33,210. Two of
+the compiler's tests load rows of one element: they have nine million, and a check of them takes 1.0 GB."""
 
 Cut = slice | NDArray[np.int64]
 
@@ -41,18 +42,13 @@ class Cells:
                 f"the program touches GMEM in {num_runs:,} separate runs of bytes, but check follows at most "
                 f"{MAX_RUNS:,}; check its command buffer alone, which leaves GMEM out"
             )
-        starts = [self.bounds, *(region.starts() for region in regions)]
-        ends = [at + region.run for region, at in zip(regions, starts[1:], strict=True)]
-        bounds, places = np.unique(np.concatenate(starts + ends), return_inverse=True)
+        starts = [region.starts() for region in regions]
+        ends = [at + region.run for region, at in zip(regions, starts, strict=True)]
+        bounds = np.unique(np.concatenate([self.bounds, *starts, *ends]))
         before = np.searchsorted(self.bounds, bounds[:-1], "right") - 1
         self.is_set, self.was_read, self.writer = self.is_set[before], self.was_read[before], self.writer[before]
-        first, end = len(self.bounds), len(self.bounds) + num_runs
         self.bounds, self.sizes = bounds, np.diff(bounds)
         self._cuts.clear()
-        for region in regions:
-            num = region.num_runs
-            self._cuts[region] = _joined(places[first : first + num], places[end : end + num])
-            first, end = first + num, end + num
 
     def of(self, region: Region) -> Cut:
         """The cells of a region, once for each combination of its indices, for use as an index. The memory is cut

@@ -248,7 +248,7 @@ def test_memory_that_no_command_tells_apart_costs_nothing_to_follow() -> None:
 
 def test_more_separate_runs_in_gmem_than_are_followed_are_refused() -> None:
     regions = [Region(0, start, (15, 512, 512), (1 << 22, 1 << 12, 8), 1) for start in range(3)]
-    with pytest.raises(NpusimError, match="11,796,480 separate runs of bytes, but check follows at most 8,388,608"):
+    with pytest.raises(NpusimError, match="11,796,480 separate runs of bytes, but check follows at most 10,000,000"):
         Cells(1 << 27).cut(regions)
 
 
