@@ -132,7 +132,7 @@ class FromFile(Wrapper):
     """A policy from a file: what it does wrong is said in a sentence with the line."""
 
     base: Policy
-    path: Path = Path()
+    path: Path
 
     def start(self, context: LayerContext) -> State:
         with _naming_the_line(self.path, "start"):

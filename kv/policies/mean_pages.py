@@ -27,14 +27,11 @@ class MeanState(State):
         super().__init__(context)
         g = context.geometry
         self._policy = policy
-        self._projection = self._projected(policy, context) if policy.rank else None
+        self._projection: Projection | None = None
+        if policy.rank:
+            self._projection = read_projection(policy.calibration, g).of_layer(context.layer, policy.rank)
         self._blocks = KeyBlocks(g, policy.sub_page)
         self._table = VectorTable(g.num_kv_heads, policy.rank or g.head_dim, policy.stored)
-
-    @staticmethod
-    def _projected(policy: MeanPages, context: LayerContext) -> Projection:
-        found = read_projection(policy.calibration, context.geometry)
-        return found.of_layer(context.layer, policy.rank)
 
     def append(self, start: int, keys: FloatArray) -> None:
         super().append(start, keys)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.progress import Progress
-
 import reference_model
 from kv.policies.projection import projection_bytes
 from npusim.cli.command import Command
+from npusim.cli.counting import counting
 from npusim.cli.options import kinds
 from npusim.cli.options.files import InputFile, JsonOutput, OutputFile, write_whole
 from npusim.cli.options.models import ModelOption
 from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import Grid, console
 from npusim.cli.streams import working
-from npusim.cli.terminal import error_console
 from npusim.cli.texts import encoded
 from npusim.evaluation.calibration import Calibrated, calibrate
 
@@ -37,10 +35,8 @@ class CalibrateCommand(Command):
         with working(f"loading {given[MODEL]}"):
             model = reference_model.load(given[MODEL])
         tokens = encoded(model, given[TEXT])[: given[TOKENS]]
-        err = error_console()
-        with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-            task = progress.add_task("reading the text", total=len(tokens))
-            found = calibrate(model, tokens.tolist(), lambda count: progress.advance(task, count))
+        with counting("reading the text", len(tokens)) as advance:
+            found = calibrate(model, tokens.tolist(), advance)
         write_whole(given[OUTPUT], projection_bytes(found.projection))
         ranks = {rank: found.lost[rank - 1] for rank in _ranks(found)}
         given[JSON].write({"model": given[MODEL], "tokens": found.num_tokens, "lost": ranks})

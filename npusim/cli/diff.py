@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.progress import Progress
-
 from golden import ComparisonResult, Divergence, TensorResult, compare, first_divergence, read_archive
 from golden.error_map import error_map
 from golden.values import Array
 from npusim.cli.command import Command
+from npusim.cli.counting import counting
 from npusim.cli.options import kinds
 from npusim.cli.options.files import ArchiveInput, JsonOutput, JsonTarget, PlotOutput, write_whole
 from npusim.cli.options.option import Given, OnlyWith, Value
@@ -20,7 +19,6 @@ from npusim.cli.reporters.comparison import comparison_table
 from npusim.cli.reporters.error_plot import draw_errors
 from npusim.cli.reporters.times import times_renderables
 from npusim.cli.streams import visible
-from npusim.cli.terminal import error_console
 from npusim.errors import UsageError
 from npusim.profile.pmu_csv import is_layer_csv, read_layers, read_pmu
 from npusim.profile.pmu_diff import compare_layers, compare_records
@@ -118,12 +116,8 @@ def compare_archives(
     named = dict(part.rsplit("=", 1) for part in parts if "=" in part)
     default = next((part for part in parts if "=" not in part), DEFAULT_TOLERANCE)
     names = [] if excepts == "-" else [name for name in excepts.split(",") if name]
-    err = error_console()
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("comparing", total=len(set(target) & set(reference)))
-        return compare(
-            *(target, reference, {"": default, **named}), excepts=names, on_tensor=lambda _: progress.advance(task)
-        )
+    with counting("comparing", len(set(target) & set(reference))) as advance:
+        return compare(*(target, reference, {"": default, **named}), excepts=names, on_tensor=lambda _: advance(1))
 
 
 def _diff_times(target: Path, reference: Path, given_tolerance: str | None, json: JsonTarget) -> int:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.progress import Progress
-
 import reference_model
 from npusim.cli.command import Command
+from npusim.cli.counting import counting
 from npusim.cli.options import kinds
 from npusim.cli.options.files import InputFile, JsonOutput
 from npusim.cli.options.models import ModelOption, precision_option
@@ -18,7 +15,6 @@ from npusim.cli.options.option import Given, Value
 from npusim.cli.printing import console
 from npusim.cli.reporters.fidelity import fidelity_renderables
 from npusim.cli.streams import working
-from npusim.cli.terminal import error_console
 from npusim.cli.texts import encoded
 from npusim.errors import UsageError
 from reference_model import Model
@@ -78,7 +74,7 @@ class ReportCommand(Command):
             model = reference_model.load(given[MODEL])
         measured, calibration = _texts(model, given, "w8a8" in precisions)
         twins = [_twin(model, name, calibration, given[SMOOTHING_SHARE]) for name in precisions]
-        with _counting("measuring", len(measured) - 1) as advance:
+        with counting("measuring", len(measured) - 1) as advance:
             results = measure(model, twins, measured, advance)
         rows = [asdict(result) | {"loss_percent": result.loss_percent} for result in results]
         given[JSON].write({"model": given[MODEL], "text": str(given[TEXT]), "precisions": rows})
@@ -116,15 +112,6 @@ def _twin(model: Model, precision: str, calibration: IntArray, smoothing: float)
     if precision != "w8a8":
         with working(f"quantising to {precision}"):
             return quantise(model, precision)
-    with _counting("calibrating", len(calibration)) as advance:
+    with counting("calibrating", len(calibration)) as advance:
         ranges = calibrate(quantise(model, "bf16"), calibration, advance)
     return quantise(model, precision, ranges, smoothing)
-
-
-@contextmanager
-def _counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar in tokens on standard error, if that is a terminal. Gives the function that advances it."""
-    err = error_console()
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(task, count)

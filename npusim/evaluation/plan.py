@@ -101,12 +101,9 @@ class Plan:
 
     def lanes(self) -> dict[LaneKey, str]:
         """The lanes to decode, and the policy's name of each. FULL is left out, since Lanes adds the dense run."""
-        return {
-            LaneKey(self._policy(name), budget): name
-            for name in self.policies
-            if name != FULL
-            for budget in self.budgets
-        }
+        page_size = self.cache_page_size
+        policies = {name: self._policy(name, page_size) for name in self.policies if name != FULL}
+        return {LaneKey(policy, budget): name for name, policy in policies.items() for budget in self.budgets}
 
     @property
     def cache_page_size(self) -> int:
@@ -121,9 +118,9 @@ class Plan:
     def _page_size_of(self, policy: Policy) -> int:
         return policy.own_page_size or self.page_size
 
-    def _policy(self, name: str) -> Policy:
+    def _policy(self, name: str, cache_page_size: int) -> Policy:
         policy = policy_named(name)
-        if policy.unit is Unit.PAGE and self._page_size_of(policy) != self.cache_page_size:
+        if policy.unit is Unit.PAGE and self._page_size_of(policy) != cache_page_size:
             policy = Paged(policy, self._page_size_of(policy))
         return PerLayer(policy, self.dense_layers) if self.dense_layers else policy
 

@@ -14,37 +14,36 @@ from npusim.numerics.toward_zero import add, rounding_toward_zero
 Patterns = NDArray[np.uint16]
 
 
+def _each(operation: np.ufunc, a: Patterns, b: Patterns) -> Patterns:
+    with np.errstate(over="ignore"):
+        return bf16.from_float(operation(bf16.to_float(a), bf16.to_float(b)))
+
+
 @kernel
 def products(a: Patterns, b: Patterns) -> Patterns:
-    with np.errstate(over="ignore"):
-        product = np.multiply(bf16.to_float(a), bf16.to_float(b))
-    return bf16.from_float(product)
+    return _each(np.multiply, a, b)
 
 
 @kernel
 def sums(a: Patterns, b: Patterns) -> Patterns:
     """No rounding mode is needed: the float32 sum of two bf16 is exact, or so near the larger one that it rounds to
     that."""
-    with np.errstate(over="ignore"):
-        total = np.add(bf16.to_float(a), bf16.to_float(b))
-    return bf16.from_float(total)
+    return _each(np.add, a, b)
 
 
 @kernel
 def differences(a: Patterns, b: Patterns) -> Patterns:
-    with np.errstate(over="ignore"):
-        difference = np.subtract(bf16.to_float(a), bf16.to_float(b))
-    return bf16.from_float(difference)
+    return _each(np.subtract, a, b)
 
 
 @kernel
 def larger(a: Patterns, b: Patterns) -> Patterns:
-    return bf16.from_float(np.maximum(bf16.to_float(a), bf16.to_float(b)))
+    return _each(np.maximum, a, b)
 
 
 @kernel
 def smaller(a: Patterns, b: Patterns) -> Patterns:
-    return bf16.from_float(np.minimum(bf16.to_float(a), bf16.to_float(b)))
+    return _each(np.minimum, a, b)
 
 
 @kernel
